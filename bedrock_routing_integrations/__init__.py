@@ -1,0 +1,40 @@
+"""Amazon Bedrock's routing, working and visible in LangChain, LlamaIndex and plain boto3.
+
+The names below are loaded when they are first used: importing this package loads neither boto3 nor a framework.
+The framework classes live in ``bedrock_routing_integrations.langchain`` and the local Bedrock for tests in
+``bedrock_routing_integrations.emulator``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client import RoutedClient
+    from .errors import BedrockRoutingError
+    from .invocation import Invocation
+    from .targets import Target, TargetKind, parse_target
+
+__all__ = ["BedrockRoutingError", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target"]
+
+_HOMES = {
+    "BedrockRoutingError": "errors",
+    "Invocation": "invocation",
+    "RoutedClient": "client",
+    "Target": "targets",
+    "TargetKind": "targets",
+    "parse_target": "targets",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,285 @@
+"""The table of model families: facts as data, each with its source and the date on which it was read.
+
+`FAMILIES` hold for the versions that they name and no others: `anthropic.claude-opus-4` covers
+`anthropic.claude-opus-4-20250514-v1:0` but not `anthropic.claude-opus-4-9`, as rules change between versions.
+`NEWEST` is for what no family covers, a model released tomorrow: what the newest versions of the brand share,
+and where those differ, what cannot go wrong. In both tables the longest match wins.
+"""
+
+from __future__ import annotations
+
+from .facts import CacheRules, ModelFacts
+
+# Where the facts come from. A row names the one that settled what is particular about it.
+CONVERSE = "AWS Bedrock user guide: Converse, supported models and model features"
+CACHING = "AWS Bedrock user guide: prompt caching (and Converse, supported models)"
+LATENCY = "AWS Bedrock user guide: latency-optimized inference (and Converse, supported models)"
+CARDS = "langchain-aws 1.9.1 model profiles (AWS model cards)"
+LAUNCH = "AWS model pages at launch (and Converse, supported models)"
+EXTRAPOLATED = "newest versions of the family, not this one"
+CHECKED = "2026-11-21"
+
+AUTO = ("auto",)
+AUTO_ANY = ("auto", "any")
+ALL = ("auto", "any", "tool")
+
+
+def _claude_cache(min_tokens: int, *ttls: str) -> CacheRules:
+    """Claude's rules, which differ only in the minimum and in whether an hour is offered."""
+    # Published prices: a write costs 1.25 for five minutes and 2.0 for an hour, a read 0.1 (the newest less).
+    prices = {"5m": 1.25, "1h": 2.0}
+    return CacheRules(
+        min_tokens=min_tokens,
+        max_tokens=None,
+        ttls=ttls,
+        fields=frozenset({"system", "messages", "tools"}),
+        max_points=4,
+        after_tool_result=True,
+        # seen 2025 (boto3#4626): "cache_control: Extra inputs are not permitted"
+        with_optimized_latency=False,
+        read_multiplier=0.1,
+        write_multipliers=tuple((ttl, prices[ttl]) for ttl in ttls),
+    )
+
+
+C512 = _claude_cache(512, "5m", "1h")
+C1024 = _claude_cache(1_024, "5m", "1h")
+C4096 = _claude_cache(4_096, "5m", "1h")
+C1024_5M = _claude_cache(1_024, "5m")
+C2048_5M = _claude_cache(2_048, "5m")
+# For a Claude that the guide does not list: the largest minimum published so far, and only the five minutes
+# that every caching model offers. Too large a minimum only misses a saving, and too small a one wastes one of
+# four points, but an hour where none is offered is an error in the user's face.
+C_UNLISTED = _claude_cache(4_096, "5m")
+
+NOVA_CACHE = CacheRules(
+    min_tokens=1_000,  # some sources say 1,024 for Micro and Lite; the guide says 1K for all
+    max_tokens=20_000,
+    ttls=("5m",),
+    fields=frozenset({"system", "messages"}),
+    max_points=4,
+    after_tool_result=False,
+    with_optimized_latency=False,  # unconfirmed for Nova; False only delays a saving
+    read_multiplier=0.25,
+    write_multipliers=(("5m", 1.0),),
+)
+
+
+def _family(
+    family: str,
+    context: int | None,
+    output: int | None,
+    choice: tuple[str, ...] = AUTO,
+    source: str = CARDS,
+    *,
+    stream_tools: bool = True,
+    image: bool | None = None,
+    cache: CacheRules | None = None,
+    latency: bool = False,
+    streaming: bool = True,
+) -> ModelFacts:
+    """One row; an empty `choice` says that the family takes no tools."""
+    return ModelFacts(
+        family=family,
+        provider=family.partition(".")[0],
+        context_window=context,
+        max_output_tokens=output,
+        streaming=streaming,
+        streaming_with_tools=streaming and stream_tools and bool(choice),
+        tools=bool(choice),
+        tool_choice=choice,
+        latency_optimized=latency,
+        image_input=image,
+        cache=cache,
+        source=source,
+        checked=CHECKED,
+        known=True,
+    )
+
+
+def _claude(
+    name: str,
+    cache: CacheRules | None,
+    context: int = 1_000_000,
+    output: int = 128_000,
+    choice: tuple[str, ...] = ALL,
+    *,
+    image: bool = True,
+    latency: bool = False,
+) -> ModelFacts:
+    source = LATENCY if latency else CONVERSE if cache is None else CARDS if cache is C_UNLISTED else CACHING
+    return _family(
+        f"anthropic.claude-{name}", context, output, choice, source, image=image, cache=cache, latency=latency
+    )
+
+
+_ANTHROPIC = (
+    _claude("opus-5", C512),
+    # Forced tool use is refused from here on (langchain-aws 1.9.1, forced_tool_choice_unsupported).
+    _claude("opus-5-5", C512, choice=AUTO),
+    _claude("sonnet-5-5", C512, choice=AUTO),
+    _claude("fable-5-1", C512, choice=AUTO),
+    # Mythos is the sibling of Fable; that it refuses forced tools too is inferred.
+    _claude("mythos-5-1", C512, choice=AUTO),
+    _claude("fable-5", C512),
+    _claude("mythos-5", C512),
+    _claude("haiku-5-5", C_UNLISTED),  # the guide's caching table does not list it
+    _claude("opus-4-8", C1024),
+    _claude("sonnet-5", C1024),
+    # Sources disagree on Sonnet 4.6 and 4.5: 1,024 in the guide, 2,048 seen (anthropic-sdk-python#1194).
+    _claude("sonnet-4-6", C1024),
+    _claude("sonnet-4-5", C1024, 200_000, 64_000),
+    _claude("opus-4-7", C4096),
+    _claude("opus-4-6", C4096),
+    _claude("opus-4-5", C4096, 200_000, 64_000),
+    _claude("haiku-4-5", C4096, 200_000, 64_000),
+    # The guide of 2025 listed the first Claude 4 models with 1,024; the newest no longer lists them.
+    _claude("opus-4-1", C1024_5M, 200_000, 32_000),
+    _claude("opus-4", C1024_5M, 200_000, 32_000),
+    _claude("sonnet-4", C1024_5M, 200_000, 64_000),
+    _claude("3-7-sonnet", C1024_5M, 200_000, 64_000),
+    _claude("3-5-sonnet-20241022", C1024_5M, 200_000, 8_192),  # "3.5 Sonnet v2"
+    _claude("3-5-sonnet", None, 200_000, 4_096),
+    _claude("3-5-haiku", C2048_5M, 200_000, 8_192, image=False, latency=True),
+    _claude("3-haiku", None, 200_000, 4_096),
+    _claude("3-sonnet", None, 200_000, 4_096),
+    _claude("3-opus", None, 200_000, 4_096),
+    _claude("v2:1", None, 200_000, 4_096, (), image=False),
+    _claude("v2", None, 100_000, 4_096, (), image=False),
+    _claude("instant", None, 100_000, 4_096, (), image=False),
+)
+
+_AMAZON = (
+    _family("amazon.nova-micro", 128_000, 10_000, ALL, CACHING, image=False, cache=NOVA_CACHE),
+    _family("amazon.nova-lite", 300_000, 10_000, ALL, CACHING, image=True, cache=NOVA_CACHE),
+    _family("amazon.nova-pro", 300_000, 10_000, ALL, LATENCY, image=True, cache=NOVA_CACHE, latency=True),
+    _family("amazon.nova-premier", 1_000_000, 10_000, ALL, CACHING, image=True, cache=NOVA_CACHE),
+    _family("amazon.nova-2-lite", 1_000_000, 65_535, ALL, CACHING, image=True, cache=NOVA_CACHE),
+    _family("amazon.titan-text-lite", 4_000, None, (), LAUNCH, image=False),
+    _family("amazon.titan-text-express", 8_000, None, (), LAUNCH, image=False),
+    _family("amazon.titan-text-premier", 32_000, None, (), LAUNCH, image=False),
+)
+
+# With tools Converse serves Llama and ConverseStream refuses (seen 2026-09, vercel-labs/fx#900): "This model
+# doesn't support tool use in streaming mode."
+_META = (
+    _family("meta.llama4-maverick", 1_000_000, 8_192, stream_tools=False, image=True),
+    _family("meta.llama4-scout", 10_000_000, 8_192, stream_tools=False, image=True),
+    _family("meta.llama3-3", 128_000, 4_096, stream_tools=False, image=False),
+    _family("meta.llama3-2-90b", 128_000, 4_096, AUTO, CONVERSE, stream_tools=False, image=True),
+    _family("meta.llama3-2-11b", 128_000, 4_096, AUTO, CONVERSE, stream_tools=False, image=True),
+    _family("meta.llama3-2-3b", 128_000, 4_096, (), CONVERSE, image=False),
+    _family("meta.llama3-2-1b", 128_000, 4_096, (), CONVERSE, image=False),
+    _family(
+        "meta.llama3-1-405b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True
+    ),
+    _family(
+        "meta.llama3-1-70b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True
+    ),
+    _family("meta.llama3-1", 128_000, 4_096, stream_tools=False, image=False),
+    _family("meta.llama3", 8_192, 2_048, (), CONVERSE, image=False),
+    _family("meta.llama2", 4_096, 2_048, (), CONVERSE, image=False),
+)
+
+# As Llama, for the Mistral models that the guide lists; langchain-aws 1.9.1 holds it for the later ones too.
+_MISTRAL = (
+    _family("mistral.mistral-large-3", 262_144, 8_192, AUTO_ANY, stream_tools=False, image=True),
+    _family(
+        "mistral.mistral-large-2407", 128_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False
+    ),
+    _family("mistral.mistral-large-2402", 32_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False),
+    _family("mistral.mistral-small-2402", 32_000, 8_192, AUTO, CONVERSE, stream_tools=False, image=False),
+    _family("mistral.mistral-7b", 32_000, 8_192, (), CONVERSE, image=False),
+    _family("mistral.mixtral-8x7b", 32_000, 4_096, (), CONVERSE, image=False),
+    _family("mistral.pixtral-large", 128_000, 8_192, stream_tools=False, image=True),
+    _family("mistral.magistral-small", 128_000, 40_000, stream_tools=False, image=True),
+    _family("mistral.ministral-3-14b", 128_000, 4_096, stream_tools=False, image=True),
+    _family("mistral.ministral-3-8b", 128_000, 4_096, stream_tools=False, image=True),
+    _family("mistral.ministral-3-3b", 256_000, 8_192, stream_tools=False, image=True),
+    _family("mistral.devstral-2", 262_144, 8_192, stream_tools=False, image=False),
+    _family("mistral.voxtral-mini", 32_768, 4_096, stream_tools=False, image=False),
+    _family("mistral.voxtral-small", 32_768, 8_192, stream_tools=False, image=False),
+)
+
+# gpt-oss takes a forced toolChoice, but reports differ on whether it obeys (langchain-aws#1268, #1278).
+_OPENAI = (
+    _family("openai.gpt-oss-safeguard", 128_000, 16_384, image=False),
+    _family("openai.gpt-oss", 131_072, 128_000, image=False),  # GovCloud's profiles say 128,000 and 16,384
+    _family("openai.gpt-5.4", 1_000_000, 128_000, ALL, image=True),
+    _family("openai.gpt-5.5", 1_000_000, 128_000, ALL, image=True),
+    _family("openai.gpt-5.6", 1_050_000, 128_000, ALL, image=True),
+    _family("openai.gpt-6", 1_050_000, 128_000, ALL, image=True),
+    _family("openai.gpt-6.1", 1_050_000, 128_000, ALL, image=True),
+)
+
+_QWEN = (
+    _family("qwen.qwen3-32b", 32_768, 16_384, image=False),
+    _family("qwen.qwen3-235b-a22b", 262_144, 131_072, image=False),
+    _family("qwen.qwen3-coder-30b-a3b", 262_144, 131_072, image=False),
+    _family("qwen.qwen3-coder-480b-a35b", 131_072, 65_536, image=False),
+    _family("qwen.qwen3-coder-next", 262_144, 65_536, image=False),
+    _family("qwen.qwen3-next", 262_144, 262_000, image=False),
+    _family("qwen.qwen3-vl", 262_144, 262_000, image=True),
+)
+
+_OTHERS = (
+    _family("ai21.jamba-1-5", 256_000, 4_096, AUTO, CONVERSE, image=False),
+    _family("ai21.jamba-instruct", 70_000, 4_096, (), CONVERSE, image=False),
+    # "Limited. No chat support": one message, no stream.
+    _family("ai21.j2", 8_191, None, (), CONVERSE, image=False, streaming=False),
+    _family("cohere.command-r", 128_000, 4_096, AUTO, CONVERSE, image=False),
+    # "Limited. No chat support", as J2.
+    _family("cohere.command-text", 4_000, None, (), CONVERSE, image=False, streaming=False),
+    _family("cohere.command-light-text", 4_000, None, (), CONVERSE, image=False, streaming=False),
+    _family("deepseek.r1", 128_000, 32_768, (), image=False),
+    _family("deepseek.v3", 163_840, 81_920, AUTO_ANY, image=False),
+    _family("deepseek.v3.2", 163_840, 81_920, AUTO_ANY, image=False),
+    _family("google.gemma-3", 131_072, 8_192, (), image=True),
+    _family("google.gemma-3-4b", 131_072, 4_096, (), image=True),
+    _family("google.gemma-4", 262_144, 32_768, image=True),
+    _family("google.gemma-4-e2b", 131_072, 8_192, image=True),
+    _family("minimax.minimax-m2", 204_608, 128_000, image=False),
+    _family("minimax.minimax-m2.1", 196_608, 131_072, image=False),
+    _family("minimax.minimax-m2.5", 196_608, 98_304, image=False),
+    _family("moonshot.kimi-k2", 262_144, 16_000, image=False),
+    _family("moonshotai.kimi-k2.5", 262_144, 16_384, image=True),
+    _family("moonshotai.kimi-k3", 1_048_576, 128_000, image=True),
+    _family("nvidia.nemotron-nano-9b", 131_072, 8_192, image=False),
+    _family("nvidia.nemotron-nano-12b", 131_072, 8_192, image=True),
+    _family("nvidia.nemotron-nano-3", 262_144, 8_192, image=False),
+    _family("nvidia.nemotron-super-3", 262_144, 131_072, image=False),
+    _family("writer.palmyra-x4", 122_880, 8_192, stream_tools=False, image=False),
+    _family("writer.palmyra-x5", 1_040_000, 8_192, stream_tools=False, image=False),
+    _family("xai.grok-4.3", 1_000_000, 131_072, ALL, image=True),
+    _family("xai.grok-4.6", 500_000, 500_000, ALL, image=True),
+    _family("xai.grok-4.7", 500_000, 500_000, ALL, image=True),
+    _family("zai.glm-4.7", 202_752, 131_072, AUTO_ANY, image=False),
+    _family("zai.glm-5", 202_752, 131_072, AUTO_ANY, image=False),
+    _family("zai.glm-5.3", 1_000_000, 128_000, ALL, image=False),
+)
+
+FAMILIES = (*_ANTHROPIC, *_AMAZON, *_META, *_MISTRAL, *_OPENAI, *_QWEN, *_OTHERS)
+
+# Windows are given where every model of the newest generation shares one, and left open where sizes vary.
+NEWEST = (
+    _family("anthropic.claude", 1_000_000, 128_000, AUTO, EXTRAPOLATED, image=True, cache=C_UNLISTED),
+    _family("amazon.nova", None, None, ALL, EXTRAPOLATED, cache=NOVA_CACHE),
+    _family("amazon.titan-text", None, None, (), EXTRAPOLATED, image=False),
+    _family("meta.llama", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
+    _family("mistral.mistral-large", None, None, AUTO_ANY, EXTRAPOLATED, stream_tools=False),
+    _family("mistral", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
+    _family("openai.gpt", 1_050_000, 128_000, ALL, EXTRAPOLATED, image=True),
+    _family("openai.gpt-oss", None, None, AUTO, EXTRAPOLATED),
+    _family("qwen.qwen", None, None, AUTO, EXTRAPOLATED),
+    _family("ai21.jamba", None, None, AUTO, EXTRAPOLATED),
+    _family("cohere.command", None, None, AUTO, EXTRAPOLATED),
+    _family("deepseek", None, None, AUTO_ANY, EXTRAPOLATED),
+    _family("google.gemma", None, None, AUTO, EXTRAPOLATED),
+    _family("minimax.minimax", None, None, AUTO, EXTRAPOLATED),
+    _family("moonshot.kimi", None, None, AUTO, EXTRAPOLATED),
+    _family("moonshotai.kimi", None, None, AUTO, EXTRAPOLATED),
+    _family("nvidia.nemotron", None, None, AUTO, EXTRAPOLATED),
+    _family("writer.palmyra", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
+    _family("xai.grok", None, None, ALL, EXTRAPOLATED),
+    _family("zai.glm", None, None, ALL, EXTRAPOLATED, image=False),
+)

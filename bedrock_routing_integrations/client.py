@@ -1,0 +1,153 @@
+"""`RoutedClient`: a boto3-shaped client whose answers say who gave them. The only place that sends."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .connections import Connection, GivenClient, GivenControlPlane, extra_headers
+from .invocation import ROUTING, invoked_model_id, read_invocation
+from .logs import logger
+from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
+from .streams import RoutedStream
+from .targets import Target, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .resolution import ControlPlane
+
+
+class RoutedClient:
+    """A ``bedrock-runtime`` client that takes any target and reports what happened.
+
+    `converse` and `converse_stream` have boto3's arguments, results and exceptions; everything else is the client
+    inside. Added to a response, and to a stream's ``metadata`` event, is one key, ``"routing"``: see `Invocation`.
+
+    Args:
+        client: A boto3 ``bedrock-runtime`` client, used as it is; or a `Connection`, from which shared clients are
+            made at the first call, in the Region of the target.
+        bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is made when needed.
+        base_models: Target → the base models that it can use, for targets that must not be looked up.
+        default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
+        clock: Seconds, only ever rising; look-ups expire by it. With a clock of your own nothing is shared.
+
+    Example:
+        ```python
+        client = RoutedClient(boto3.client("bedrock-runtime"))
+        response = client.converse(modelId=router_arn, messages=messages)
+        response["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
+        ```
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        bedrock_client: Any = None,
+        base_models: Mapping[str, Sequence[str]] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._source = client if isinstance(client, Connection) else GivenClient(client)
+        self._control_plane: ControlPlane = self._source
+        if bedrock_client is not None:
+            self._control_plane = GivenControlPlane(bedrock_client, self._source)
+        self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
+        self._default_headers = dict(default_headers or {})
+        self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
+
+    def resolve(self, model_id: str) -> ResolvedTarget:
+        """What is known of a target, asking the control plane where its id does not say it.
+
+        Raises:
+            InvalidTargetError: `model_id` is no target.
+        """
+        target = parse_target(model_id)
+        return self._stated(target) or self._resolver.resolve(target, self._control_plane)
+
+    def peek(self, model_id: str) -> ResolvedTarget:
+        """What is known of a target now, without asking anybody."""
+        target = parse_target(model_id)
+        return self._stated(target) or self._resolver.peek(target, self._control_plane)
+
+    def region(self, model_id: str) -> str | None:
+        """The Region in which a target would be called; None where none is known yet."""
+        return self._source.known_region(parse_target(model_id))
+
+    def converse(self, **request: Any) -> dict[str, Any]:
+        """boto3's ``converse``, with ``"routing"`` in the response.
+
+        Raises:
+            InvalidTargetError: ``modelId`` is no target.
+            MissingRegionError: No Region is known.
+            botocore.exceptions.ClientError: Bedrock refused.
+        """
+        if "modelId" not in request:  # boto3 says best what is missing
+            return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
+        resolved, client, sent = self._prepare(request)
+        with extra_headers(client, self._default_headers):
+            response = client.converse(**sent)
+        return {**response, ROUTING: self._report(sent, response, resolved)}
+
+    def converse_stream(self, **request: Any) -> dict[str, Any]:
+        """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
+
+        Raises:
+            InvalidTargetError: ``modelId`` is no target.
+            MissingRegionError: No Region is known.
+            botocore.exceptions.ClientError: Bedrock refused.
+            StreamInterruptedError: While iterating, where the stream breaks off.
+        """
+        if "modelId" not in request:
+            return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
+        resolved, client, sent = self._prepare(request)
+        started = time.monotonic()
+        with extra_headers(client, self._default_headers):
+            response = client.converse_stream(**sent)
+        http = response.get("ResponseMetadata") or {}
+
+        def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
+            return self._report(sent, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+
+        return {**response, "stream": RoutedStream(response["stream"], describe, started)}
+
+    def _stated(self, target: Target) -> ResolvedTarget | None:
+        models = self._base_models.get(target.model_id)
+        return None if models is None else from_base_models(target, models)
+
+    def _runtime(self, target: Target | None) -> Any:
+        return self._source.client("bedrock-runtime", target)
+
+    def _prepare(self, request: dict[str, Any]) -> tuple[ResolvedTarget, Any, dict[str, Any]]:
+        resolved = self.resolve(request["modelId"])
+        client = self._runtime(resolved.target)
+        return resolved, client, {**request, "modelId": resolved.target.model_id}
+
+    def _report(
+        self, request: Mapping[str, Any], response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
+    ) -> dict[str, Any]:
+        traced = invoked_model_id(response)
+        if traced is not None:
+            self._resolver.learn(resolved, traced)
+        invocation = read_invocation(request, response, resolved, **measured)
+        logger.debug("%s answered for %s", invocation.invoked_model_id or invocation.invoked_model, resolved.target)
+        return invocation.as_dict()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also while unpickling and copying, when there is no client to ask yet
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._runtime(None), name)
+
+    def __repr__(self) -> str:
+        source = self._source if isinstance(self._source, Connection) else "the boto3 client passed in"
+        return f"<RoutedClient of {source}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        headers: dict[str, str] = {}  # may hold secrets
+        return _rebuild, (self._source, self._base_models, headers)
+
+
+def _rebuild(source: Any, base_models: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> RoutedClient:
+    return RoutedClient(source, base_models=base_models, default_headers=headers)

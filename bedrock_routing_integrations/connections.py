@@ -1,0 +1,431 @@
+"""Shared boto3 clients: two objects that reach Bedrock in the same way use the same client.
+
+A boto3 client takes 100 ms and 9 MB to build and is safe to share between threads, so it is made at the first call and
+kept per Region, credentials source, endpoint and botocore configuration. The part of the environment from which boto3
+reads credentials and endpoints belongs to that key: a rotated key is picked up by the next call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .errors import InvalidRequestError, MissingRegionError
+from .logs import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from .targets import Target
+
+DEFAULT_MAX_CONCURRENCY = 256
+
+# More clients than any one application needs at a time; a bound, because rotating credentials make a new one each.
+_MOST_CLIENTS = 32
+# Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
+# must give up long before botocore's minute, and the request goes on without them.
+_CONTROL_PLANE_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
+# What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
+_ENDPOINT_VARIABLES = (
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL_BEDROCK_AGENT",
+    "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_BEARER_TOKEN_BEDROCK",
+)  # fmt: skip
+_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How to reach Bedrock. Building one costs nothing and touches no network; the clients come with the first call.
+
+    Attributes:
+        region_name: The Region to call; None for the target ARN's, else the environment's.
+        profile_name: A profile of the AWS configuration files.
+        access_key_id: Explicit credentials, with `secret_access_key` and, for temporary ones, `session_token`. Without
+            them boto3 looks for credentials when a call is made.
+        api_key: A Bedrock API key (bearer token) instead of credentials.
+        endpoint_url: Another endpoint than AWS's own: a VPC endpoint, a proxy, an emulator.
+        config: A ``botocore.config.Config``; what it sets wins over our defaults.
+        timeout: Seconds to wait for a connection and for each read.
+        max_retries: How many times boto3 tries again.
+        max_concurrency: Calls that can run at once: the size of the connection pool, and of the thread pool that
+            carries asynchronous calls.
+    """
+
+    region_name: str | None = None
+    profile_name: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    endpoint_url: str | None = field(default=None, repr=False)  # a proxy's URL can hold a password
+    config: Any = field(default=None, repr=False)
+    timeout: float | None = None
+    max_retries: int | None = None
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+
+    def __post_init__(self) -> None:
+        if self.max_concurrency < 1:
+            raise InvalidRequestError(f"max_concurrency must be at least 1, not {self.max_concurrency}")
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            missing = "aws_secret_access_key" if self.access_key_id else "aws_access_key_id"
+            raise InvalidRequestError(f"explicit credentials need both parts: {missing} is missing")
+        if self.session_token and not self.access_key_id:
+            raise InvalidRequestError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
+
+    def region_for(self, target: Target | None = None) -> str:
+        """The Region of a call: the explicit one, else the target ARN's, else the environment's.
+
+        Raises:
+            MissingRegionError: There is none.
+        """
+        region = self.known_region(target)
+        if region is None:
+            raise MissingRegionError(
+                "No AWS Region is known for this call. Pass region_name=, use a target ARN that names one, set "
+                "AWS_REGION, or set `region` in the AWS configuration file."
+            )
+        return region
+
+    def known_region(self, target: Target | None = None) -> str | None:
+        """`region_for`, with None where there is none."""
+        asked = target.region if target else None
+        if target and self.region_name and asked and asked != self.region_name:
+            warn_region_conflict(target, f"region_name={self.region_name!r} was given and is used")
+        environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return self.region_name or asked or environment or self._configured_region()
+
+    def _configured_region(self) -> str | None:
+        profile = self.profile_name or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+        path = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+        return _region_in_file(profile, path, _changed(path))
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """The shared boto3 client for a service, in the Region of the target.
+
+        Args:
+            service: ``"bedrock-runtime"``, ``"bedrock"`` or ``"bedrock-agent"``.
+            target: What will be called; its ARN can name the Region.
+
+        Raises:
+            MissingRegionError: No Region is known.
+        """
+        return _clients.get(self, service, self.region_for(target))
+
+    @functools.cached_property
+    def fixed_key(self) -> tuple[object, ...]:
+        """What tells this connection's clients apart, without the environment."""
+        options = () if self.config is None else _options(self.config)
+        return (
+            self.profile_name, self.access_key_id, self.secret_access_key, self.session_token, self.api_key,
+            self.endpoint_url, self.timeout, self.max_retries, self.max_concurrency, options,
+        )  # fmt: skip
+
+    def key(self) -> tuple[object, ...]:
+        """`fixed_key` and what boto3 would read from the environment now."""
+        environ = os.environ.get
+        endpoints = tuple([environ(name) for name in _ENDPOINT_VARIABLES])
+        if self.access_key_id or self.api_key:
+            return (*self.fixed_key, *endpoints)
+        credentials = tuple([environ(name) for name in _CREDENTIAL_VARIABLES])
+        changed = None
+        if not credentials[0] or self.profile_name:
+            changed = _changed(Path(environ("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser())
+        return (*self.fixed_key, *endpoints, *credentials, changed, _default_session())
+
+    def botocore_config(self, service: str) -> Any:
+        """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`."""
+        from botocore.config import Config
+
+        ours: dict[str, Any] = {"max_pool_connections": self.max_concurrency}
+        if service != "bedrock-runtime":
+            ours = dict(_CONTROL_PLANE_TIMEOUTS)
+        config = Config(**ours)
+        if self.config is not None:
+            config = config.merge(self.config)
+        explicit: dict[str, Any] = {}
+        if self.timeout is not None:
+            explicit = {"connect_timeout": self.timeout, "read_timeout": self.timeout}
+        if self.max_retries is not None:
+            explicit["retries"] = {"max_attempts": self.max_retries}
+        if self.api_key:
+            explicit["auth_scheme_preference"] = "httpBearerAuth"
+        return config.merge(Config(**explicit)) if explicit else config
+
+    def identity(self, target: Target) -> Hashable:  # noqa: ARG002 - an ARN names its Region and account itself
+        """Which control plane answers: a target means the same to everyone who asks there."""
+        return self.endpoint_for("bedrock")
+
+    def endpoint_for(self, service: str) -> str | None:
+        """The endpoint of a service; None lets boto3 find it."""
+        if service == "bedrock-runtime" or self.endpoint_url is None:
+            return self.endpoint_url
+        return control_plane_endpoint(service, self.endpoint_url)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
+        public = replace(self, access_key_id=None, secret_access_key=None, session_token=None, api_key=None)
+        return _rebuild, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
+
+    def __copy__(self) -> Connection:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Connection:
+        return self
+
+
+class GivenClient:
+    """A boto3 ``bedrock-runtime`` client that the user made: used as it is, wherever the target may be.
+
+    Args:
+        client: The client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._control_planes: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """The client itself, or one for the control plane with its Region, endpoint and credentials."""
+        if service != "bedrock-runtime":
+            with self._lock:
+                if service not in self._control_planes:
+                    self._control_planes[service] = self._make(service)
+                return self._control_planes[service]
+        region = getattr(getattr(self._client, "meta", None), "region_name", None)
+        if target and target.region and region and target.region != region:
+            warn_region_conflict(target, f"the client that was passed in is for {region!r}")
+        return self._client
+
+    def known_region(self, target: Target | None = None) -> str | None:  # noqa: ARG002 - the client has only one
+        """The client's Region."""
+        region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
+        return region
+
+    def identity(self, target: Target) -> Hashable:  # noqa: ARG002 - an ARN names its Region and account itself
+        """Which control plane answers."""
+        return self._control_plane_endpoint("bedrock")
+
+    def _control_plane_endpoint(self, service: str) -> str | None:
+        endpoint = getattr(getattr(self._client, "meta", None), "endpoint_url", None)
+        return control_plane_endpoint(service, endpoint) if isinstance(endpoint, str) else None
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.credentials import CredentialProvider, CredentialResolver
+        from botocore.session import Session
+
+        # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
+        # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
+        credentials = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
+
+        class _SameCredentials(CredentialProvider):  # type: ignore[misc] - botocore has no types
+            METHOD = "bedrock-routing-given-client"
+
+            def load(self) -> Any:
+                return credentials
+
+        session = Session()
+        if credentials is not None:
+            session.register_component("credential_provider", CredentialResolver([_SameCredentials()]))
+        return boto3.Session(botocore_session=session).client(
+            service,
+            region_name=self.known_region(),
+            endpoint_url=self._control_plane_endpoint(service),
+            config=Config(**_CONTROL_PLANE_TIMEOUTS),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "A boto3 client cannot be pickled. Leave client= out, so that each process makes its own from "
+            "region_name, endpoint_url and the credentials that it finds."
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GivenClient:
+        return self
+
+
+@dataclass(frozen=True)
+class GivenControlPlane:
+    """A boto3 ``bedrock`` client that the user made, for look-ups; what else is asked goes to the other source."""
+
+    bedrock_client: Any
+    source: Connection | GivenClient
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """The user's client for ``"bedrock"``."""
+        return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
+
+    def identity(self, target: Target) -> Hashable:
+        """Which control plane answers."""
+        endpoint = getattr(getattr(self.bedrock_client, "meta", None), "endpoint_url", None)
+        on_aws = not isinstance(endpoint, str) or control_plane_endpoint("bedrock", endpoint) is None
+        return self.source.identity(target) if on_aws else endpoint
+
+
+def warn_region_conflict(target: Target, what: str) -> None:
+    """Warn, once, that a target's ARN is in another Region than the one that will be called."""
+    warn_once(
+        ("region", what, target.region),
+        f"The target {target} is in {target.region}, but {what}: Bedrock will probably not find it. Leave the Region "
+        "out to follow the ARN.",
+    )
+
+
+_headers: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("headers", default=None)
+
+
+@contextlib.contextmanager
+def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[None]:
+    """Send `headers` with the calls made inside, and with no others, through a client that others share."""
+    if not headers:
+        yield
+        return
+    # Idempotent by its id. The handler adds nothing to calls that are made outside.
+    client.meta.events.register("before-call.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
+    token = _headers.set(headers)
+    try:
+        yield
+    finally:
+        _headers.reset(token)
+
+
+def _add_headers(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].update(_headers.get() or {})
+
+
+def _rebuild(fields: dict[str, Any]) -> Connection:
+    return Connection(**fields)
+
+
+def control_plane_endpoint(service: str, runtime_endpoint: str) -> str | None:
+    """Where the control plane is, for a runtime at `runtime_endpoint`; None lets boto3 find it.
+
+    On AWS the two planes are different hosts, so a runtime endpoint says nothing about the other. Anything else (a
+    proxy, a gateway, an emulator) is taken to serve both, unless the environment says otherwise.
+    """
+    name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
+    if os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL"):
+        return None
+    host = urlsplit(runtime_endpoint).hostname or ""
+    return None if host.endswith(_AWS_DOMAINS) else runtime_endpoint
+
+
+class _Clients:
+    """The clients of this process, oldest first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
+
+    def get(self, connection: Connection, service: str, region: str) -> Any:
+        key = (service, region, *connection.key())
+        client = self._kept.get(key)
+        if client is None:
+            with self._lock:
+                client = self._kept.get(key) or self._make(connection, service, region, key)
+        return client
+
+    def _make(self, connection: Connection, service: str, region: str, key: tuple[object, ...]) -> Any:
+        session = _session(connection)
+        client = session.client(
+            service,
+            region_name=region,
+            endpoint_url=connection.endpoint_for(service),
+            config=connection.botocore_config(service),
+        )
+        # boto3 fixes a client's credentials when it is built. One that found none is not kept, so that credentials
+        # which appear later (a login, an instance role) are found by the next call.
+        if connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or session.get_credentials():
+            self._kept[key] = client
+            while len(self._kept) > _MOST_CLIENTS:
+                self._kept.popitem(last=False)
+        return client
+
+
+def _session(connection: Connection) -> Any:
+    import boto3
+
+    if connection.api_key:
+        return boto3.Session(botocore_session=_bearer_session(connection.api_key))
+    if connection.access_key_id:
+        return boto3.Session(
+            aws_access_key_id=connection.access_key_id,
+            aws_secret_access_key=connection.secret_access_key,
+            aws_session_token=connection.session_token,
+        )
+    if connection.profile_name:
+        return boto3.Session(profile_name=connection.profile_name)
+    return _default_session() or boto3.Session()
+
+
+def _bearer_session(api_key: str) -> Any:
+    from botocore.session import Session
+    from botocore.tokens import FrozenAuthToken, TokenProviderChain
+
+    class _GivenKey:
+        METHOD = "bedrock-api-key"
+
+        def load_token(self, **_: Any) -> Any:
+            return FrozenAuthToken(api_key)
+
+    session = Session()
+    session.register_component("token_provider", TokenProviderChain([_GivenKey()]))
+    return session
+
+
+def _default_session() -> Any:
+    """The session of ``boto3.setup_default_session``, which stands for whatever credentials the user put in it."""
+    import boto3
+
+    return boto3.DEFAULT_SESSION
+
+
+def _options(config: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, repr(value)) for name, value in vars(config).items() if not name.startswith("_")))
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=16)
+def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str | None:  # noqa: ARG001 - cache keys
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        region: str | None = Session(profile=profile).get_config_variable("region")
+    except BotoCoreError:  # a profile that does not exist: the client says so better
+        return None
+    return region
+
+
+_clients = _Clients()
+
+
+def _start_afresh() -> None:
+    """Forget the clients: a child process must not use the sockets of its parent."""
+    global _clients  # noqa: PLW0603 - the registry of this process
+    _clients = _Clients()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,71 @@
+"""Amazon's event-stream framing: prelude with CRC, headers, payload, CRC.
+
+Format: big-endian total length, headers length, CRC32 of those eight bytes, headers, payload, CRC32 of all before.
+See https://smithy.io/2.0/aws/amazon-eventstream.html.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CONTENT_TYPE", "Padding", "corrupt", "event", "exception"]
+
+CONTENT_TYPE = "application/vnd.amazon.eventstream"
+_PADDING = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_STRING = 7
+
+
+def _header(name: str, value: str) -> bytes:
+    key, text = name.encode(), value.encode()
+    return struct.pack("!B", len(key)) + key + struct.pack("!BH", _STRING, len(text)) + text
+
+
+@functools.lru_cache(maxsize=64)
+def _headers(message_type: str, name: str) -> bytes:
+    type_header = ":exception-type" if message_type == "exception" else ":event-type"
+    return (
+        _header(type_header, name)
+        + _header(":content-type", "application/json")
+        + _header(":message-type", message_type)
+    )
+
+
+def _frame(headers: bytes, payload: bytes) -> bytes:
+    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    message = b"".join((prelude, struct.pack("!I", zlib.crc32(prelude)), headers, payload))
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+class Padding:
+    """The random-length member "p" by which the service hides token lengths; here seeded, so repeatable."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - nothing secret
+
+    def next(self) -> str:
+        """A padding of 1 to 62 characters."""
+        return _PADDING[: int(self._random.random() * len(_PADDING)) + 1]
+
+
+def event(name: str, document: Mapping[str, Any], padding: Padding) -> bytes:
+    """One event frame with its padding."""
+    payload = json.dumps({**document, "p": padding.next()}, ensure_ascii=False, separators=(",", ":"))
+    return _frame(_headers("event", name), payload.encode())
+
+
+def exception(name: str, document: Mapping[str, Any]) -> bytes:
+    """One exception frame, e.g. `throttlingException`."""
+    return _frame(_headers("exception", name), json.dumps(document).encode())
+
+
+def corrupt(frame: bytes) -> bytes:
+    """The frame with a wrong message checksum."""
+    return frame[:-4] + bytes(byte ^ 0xFF for byte in frame[-4:])

@@ -1,0 +1,82 @@
+"""The journal: every request that the emulator got, for tests to read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Entry", "Journal"]
+
+
+@dataclass
+class Entry:
+    """One request and what became of it. It is filled in while the request runs.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path and query as sent, ids still percent-encoded (or not).
+        headers: The headers, names in lower case, without `authorization`.
+        region: The Region of the signature; the emulator's own for bearer tokens.
+        authorization: "sigv4", "bearer", or "" when it was missing.
+        service: The service's name in botocore, "" when nothing matched.
+        operation: The operation's name, "" when nothing matched.
+        request: The parsed members; empty when the request was refused before.
+        status: The HTTP status; None while none was sent (hang, reset).
+        error: The error's name, or the fault that took the place of an answer; None on success.
+        started: When the request had been read (monotonic seconds).
+        ended: When the answer was complete or given up; None before.
+        client_closed: True when the client hung up before the answer was complete.
+        streamed_bytes: Bytes of event stream written.
+        difficulty: What the router made of the prompt; None where no router was asked.
+        invoked: The id of the model that answered; None where none did.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    region: str = ""
+    authorization: str = ""
+    service: str = ""
+    operation: str = ""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    status: int | None = None
+    error: str | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    client_closed: bool = False
+    streamed_bytes: int = 0
+    difficulty: float | None = None
+    invoked: str | None = None
+
+
+class Journal:
+    """The entries in the order of arrival, and how many requests run at once."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self.in_flight = 0
+        self.peak_in_flight = 0
+
+    def begin(self, entry: Entry) -> None:
+        """A request has arrived."""
+        self._entries.append(entry)
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def end(self, entry: Entry) -> None:
+        """A request is over."""
+        entry.ended = time.monotonic()
+        self.in_flight -= 1
+
+    def entries(self, operation: str | None = None) -> list[Entry]:
+        """A snapshot, of one operation if it is named."""
+        return [entry for entry in list(self._entries) if operation is None or entry.operation == operation]
+
+    def clear(self) -> None:
+        """Forget the entries; what runs keeps running."""
+        self._entries = []
+        self.peak_in_flight = self.in_flight

@@ -1,0 +1,161 @@
+"""Small pieces of language that the programs share: words, sentences, numbers, names, quotations.
+
+Everything is a regular expression over plain text and deterministic. English is understood a little, other languages
+only as far as quotations, digits and capital letters go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "best_sentences",
+    "entities",
+    "key_words",
+    "numbers",
+    "quotations",
+    "sentences",
+    "stem",
+    "stems",
+    "written_numbers_to_digits",
+]
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))|\n")
+_NUMBER = re.compile(r"(?<![\w.])(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
+_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T[\d:.]+Z?)?\b|\b\d{1,2}:\d{2}\b")
+_QUOTATION = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|«\s*([^»\n]+?)\s*»|`([^`\n]+)`|(?<!\w)[\'‘]([^\'’\n]+)[\'’](?!\w)')
+_CAPITALISED = re.compile(r"(?<![^\W_])(?=[^\W\d_])[^a-z\W][\w'’.&-]*")
+_JOINS = re.compile(r" |-| (?:of|de|del|la|du|van|von|der|&) ")
+
+STOP_WORDS = frozenset(
+    """a about after all also am an and any are as at be been before being but by can could did do does doing done
+    each for from get give had has have having he her here hers him his how i if in into is it its just let like me
+    more most my no not of off on once one only or other our out over please s same she should so some such t tell
+    than thank thanks that the their them then there these they this those through to too under up us use used user
+    using value very was we were what when where which while who whom whose why will with would you your yours
+    result results return returns returned tool tools function functions call calls""".split()
+)
+
+# Words that often open an English sentence and are then no names, capital letter or not.
+_OPENERS = frozenset(
+    """add answer any apply are ask based book calculate call can check choose classify compare compute context convert
+    could count create delete describe did divide do does draft explain extract fetch find for from generate get give
+    hello hey hi how i i'd i'll i'm if in is it it's its let list look make may multiply my name no now of ok okay on
+    open pick plan please play provide query question read record remind remove return run save say search send set show
+    should start stop subtract sum summarise summarize take tell thank thanks that the their then there these they this
+    today tomorrow translate turn two update use user using was we were what what's when where where's which who who's
+    why will with would write yes you you're your""".split()
+)
+
+_NUMBER_WORDS = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_WRITTEN = re.compile(rf"\b({'|'.join(word for word in _NUMBER_WORDS if word != 'one')})\b", re.IGNORECASE)
+
+
+def stem(word: str) -> str:
+    """A word without its plural or verbal ending, in lower case: enough for words to meet."""
+    word = word.lower()
+    for ending in ("'s", "’s", "ies", "ing", "es", "ed", "er", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)] + ("y" if ending == "ies" else "")
+    return word
+
+
+def key_words(text: str) -> list[str]:
+    """The words of `text` that carry meaning, in order, each once, as they are written."""
+    found: dict[str, str] = {}
+    for word in _WORD.findall(text):
+        lower = word.lower().removesuffix("'s").removesuffix("’s")
+        if lower not in STOP_WORDS and (len(word) > 1 or not word.isascii()):
+            found.setdefault(lower, word)
+    return list(found.values())
+
+
+def stems(text: str) -> frozenset[str]:
+    """The stems of the key words of `text`; identifiers are taken apart at `_` and at capitals."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text.replace("_", " "))
+    return frozenset(stem(word) for word in key_words(apart))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of `text`, stripped, without empty ones."""
+    return [piece for piece in map(str.strip, _SENTENCE_END.split(text)) if piece]
+
+
+def best_sentences(texts: Iterable[str], question: str, *, most: int = 2) -> list[str]:
+    """The sentences of `texts` that share most stems with the question, best first; none without a common stem.
+
+    A rare stem counts for more than one that many sentences have.
+    """
+    wanted = stems(question)
+    candidates = [(sentence, stems(sentence) & wanted) for text in texts for sentence in sentences(text)]
+    frequency: dict[str, int] = {}
+    for _, common in candidates:
+        for word in common:
+            frequency[word] = frequency.get(word, 0) + 1
+    scored = [
+        (sum(1 / frequency[word] + 0.5 for word in common), -position, sentence)
+        for position, (sentence, common) in enumerate(candidates)
+        if common and not sentence.endswith("?")
+    ]
+    scored.sort(reverse=True)
+    if not scored:
+        return []
+    best = scored[0][0]
+    return list(dict.fromkeys(sentence for score, _, sentence in scored[:most] if score >= 0.6 * best))
+
+
+def written_numbers_to_digits(text: str) -> str:
+    """Two to twenty, the tens and hundred as digits ("one" is left: it is a pronoun more often than a number)."""
+    return _WRITTEN.sub(lambda match: str(_NUMBER_WORDS[match[1].lower()]), text)
+
+
+def numbers(text: str) -> list[int | float]:
+    """The numbers of `text` in order, written ones too; "1,000" is a thousand; dates do not count."""
+    plain = _DATE.sub(" ", written_numbers_to_digits(text))
+    digits = (match.replace(",", "") for match in _NUMBER.findall(plain))
+    return [float(each) if "." in each else int(each) for each in digits]
+
+
+def quotations(text: str) -> list[str]:
+    """What stands in quotation marks or backticks, in order."""
+    return [next(filter(None, groups)).strip() for groups in _QUOTATION.findall(text)]
+
+
+def entities(text: str) -> list[str]:
+    """Names in `text`, in order, each once: runs of capitalised words that are not just a sentence's opening.
+
+    "San Francisco, CA" is one name, "Paris, London and Tokyo" are three.
+    """
+    found: list[str] = []
+    end = -1  # where the name before ended; -1 when nothing can be joined to it
+    for match in _CAPITALISED.finditer(text):
+        word = match[0].rstrip(".-'’").removesuffix("'s").removesuffix("’s")
+        if not word[0].isupper() or _only_opens_a_sentence(word, text[: match.start()]):
+            end = -1
+            continue
+        gap = text[end : match.start()] if end >= 0 else ""
+        if _JOINS.fullmatch(gap) or (gap == ", " and len(word) == 2 and word.isupper()):
+            found[-1] += gap + word
+        else:
+            found.append(word)
+        end = match.start() + len(word)
+    return list(dict.fromkeys(found))
+
+
+def _only_opens_a_sentence(word: str, before: str) -> bool:
+    """Whether a capitalised word is no name: a usual opening, or an -ing form where a sentence begins."""
+    if word.lower() in _OPENERS:
+        return True
+    opening = not before.strip(" \"'“‘(") or before.rstrip(" \"'“‘(").endswith((".", "!", "?", ":", "\n"))
+    return opening and word.endswith("ing")

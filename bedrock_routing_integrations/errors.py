@@ -1,0 +1,59 @@
+"""Every error that this package raises on its own account.
+
+    Exception
+    └── BedrockRoutingError
+        ├── InvalidTargetError      the model string names nothing that Bedrock can invoke
+        ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
+        ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
+        └── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
+
+What Bedrock itself refuses is raised as boto3 raises it (``botocore.exceptions.ClientError`` and its family).
+None of these is a ValueError: pydantic would wrap it, and ``except BedrockRoutingError`` would miss it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class BedrockRoutingError(Exception):
+    """The base of every error of this package."""
+
+
+class InvalidTargetError(BedrockRoutingError):
+    """A model string that is no target of Converse. The message lists what is accepted."""
+
+
+class InvalidRequestError(BedrockRoutingError):
+    """An argument that this target, as far as it is known, cannot serve. Raised before anything is sent."""
+
+
+class MissingRegionError(BedrockRoutingError):
+    """No AWS Region could be found for a call."""
+
+
+class StreamInterruptedError(BedrockRoutingError, ConnectionError):
+    """A response stream ended before Bedrock said that it was complete.
+
+    Attributes:
+        partial: What had arrived, shaped like a Converse response: ``output.message`` with its content blocks, and
+            ``stopReason``, ``usage`` and ``metrics`` where those had arrived too. A tool call whose arguments were
+            cut keeps them as the text received so far (``toolUse.input`` is then a ``str``).
+    """
+
+    def __init__(self, message: str, *, partial: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    @property
+    def text(self) -> str:
+        """The text that had arrived, joined over the content blocks."""
+        content = self.partial.get("output", {}).get("message", {}).get("content", [])
+        return "".join(block.get("text", "") for block in content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_stream_interrupted, (str(self), self.partial)
+
+
+def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> StreamInterruptedError:
+    return StreamInterruptedError(message, partial=partial)

@@ -1,0 +1,161 @@
+"""What happened in one call: a Converse response → `Invocation` → the ``"routing"`` dictionary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .resolution import ResolvedTarget
+
+ROUTING = "routing"
+"""The key under which a call's `Invocation` is added to a response."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens, as Bedrock bills them: `input` excludes what was read from or written to the cache."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """What one call asked for and what was served. None means that it is not known, never a guess.
+
+    Attributes:
+        requested_model_id: The id or ARN that was called.
+        target_kind: Its `TargetKind`, as text.
+        invoked_model_id: The model or profile that answered, as the trace gave it; only routers have that trace.
+        invoked_model: The base model that answered.
+        is_fallback: Whether the router answered with its fallback model; False where nothing is routed.
+        candidates: The base models that could have answered.
+        latency_requested: ``performanceConfig.latency`` of the request.
+        latency_served: The same of the response. Over quota Bedrock serves (and bills) ``optimized`` as ``standard``.
+        service_tier_requested: ``serviceTier.type`` of the request.
+        service_tier_served: The same of the response.
+        usage: Tokens.
+        cost_usd: Price of the call, in US dollars.
+        fallback_cost_usd: What the same tokens would have cost on the router's fallback model.
+        latency_ms: Milliseconds that Bedrock took, as it reports them.
+        time_to_first_token_ms: Milliseconds from sending to the first content of a stream, measured here.
+        attempts: How often boto3 sent the request.
+        request_id: AWS's id of the request.
+        cache_points: The cachePoint markers that we placed.
+    """
+
+    requested_model_id: str
+    target_kind: str
+    invoked_model_id: str | None = None
+    invoked_model: str | None = None
+    is_fallback: bool | None = None
+    candidates: tuple[str, ...] = ()
+    latency_requested: str | None = None
+    latency_served: str | None = None
+    service_tier_requested: str | None = None
+    service_tier_served: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    fallback_cost_usd: float | None = None
+    latency_ms: int | None = None
+    time_to_first_token_ms: int | None = None
+    attempts: int | None = None
+    request_id: str | None = None
+    cache_points: tuple[dict[str, Any], ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The ``"routing"`` entry: JSON-safe, its keys never renamed."""
+        usage = self.usage
+        return {
+            "requested_model_id": self.requested_model_id,
+            "target_kind": self.target_kind,
+            "invoked_model_id": self.invoked_model_id,
+            "invoked_model": self.invoked_model,
+            "is_fallback": self.is_fallback,
+            "candidates": list(self.candidates),
+            "latency": {"requested": self.latency_requested, "served": self.latency_served},
+            "service_tier": {"requested": self.service_tier_requested, "served": self.service_tier_served},
+            "usage": None if usage is None else dict(vars(usage)),
+            "cost_usd": self.cost_usd,
+            "fallback_cost_usd": self.fallback_cost_usd,
+            "latency_ms": self.latency_ms,
+            "time_to_first_token_ms": self.time_to_first_token_ms,
+            "attempts": self.attempts,
+            "request_id": self.request_id,
+            "cache_points": [dict(point) for point in self.cache_points],
+        }
+
+
+def invoked_model_id(response: Mapping[str, Any]) -> str | None:
+    """The id that a router's trace gives, in a Converse response or a stream's ``metadata`` event."""
+    trace = response.get("trace") or {}
+    model_id: str | None = (trace.get("promptRouter") or {}).get("invokedModelId")
+    return model_id
+
+
+def read_invocation(
+    request: Mapping[str, Any],
+    response: Mapping[str, Any],
+    resolved: ResolvedTarget,
+    *,
+    http: Mapping[str, Any] | None = None,
+    time_to_first_token_ms: int | None = None,
+) -> Invocation:
+    """Read what happened.
+
+    Args:
+        request: The Converse request.
+        response: The Converse response, or the ``metadata`` event of a stream.
+        resolved: The target that was called.
+        http: ``ResponseMetadata``, where it is not part of `response` (a stream's).
+        time_to_first_token_ms: As measured, for a stream.
+    """
+    target = resolved.target
+    http = http if http is not None else response.get("ResponseMetadata") or {}
+    traced = invoked_model_id(response)
+    invoked = resolved.base_model_of(traced) if traced else resolved.only_model
+    return Invocation(
+        requested_model_id=target.model_id,
+        target_kind=target.kind.value,
+        invoked_model_id=traced,
+        invoked_model=invoked,
+        is_fallback=_is_fallback(invoked, resolved),
+        candidates=resolved.base_models,
+        latency_requested=(request.get("performanceConfig") or {}).get("latency"),
+        latency_served=(response.get("performanceConfig") or {}).get("latency"),
+        service_tier_requested=(request.get("serviceTier") or {}).get("type"),
+        service_tier_served=(response.get("serviceTier") or {}).get("type"),
+        usage=_read_usage(response.get("usage")),
+        latency_ms=(response.get("metrics") or {}).get("latencyMs"),
+        time_to_first_token_ms=time_to_first_token_ms,
+        attempts=http["RetryAttempts"] + 1 if "RetryAttempts" in http else None,
+        request_id=http.get("RequestId"),
+    )
+
+
+def _is_fallback(invoked: str | None, resolved: ResolvedTarget) -> bool | None:
+    if resolved.fallback is not None:
+        return None if invoked is None else invoked == resolved.fallback
+    return None if resolved.target.kind.is_router or not resolved.complete else False
+
+
+def _read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    if usage is None:
+        return None
+    written = usage.get("cacheWriteInputTokens") or 0
+    by_ttl = {detail.get("ttl"): detail.get("inputTokens") or 0 for detail in usage.get("cacheDetails") or ()}
+    one_hour = by_ttl.get("1h", 0)
+    return Usage(
+        input=usage.get("inputTokens") or 0,
+        output=usage.get("outputTokens") or 0,
+        cache_read=usage.get("cacheReadInputTokens") or 0,
+        # Without details every write has the default lifetime of five minutes.
+        cache_write_5m=by_ttl.get("5m", max(0, written - one_hour)),
+        cache_write_1h=one_hour,
+    )

@@ -1,0 +1,136 @@
+"""Threads of our own for calls that block, so that asynchronous callers hold no place in asyncio's small pool.
+
+asyncio's default executor has ``cpu_count + 4`` threads for everything in the process; 256 Bedrock calls in it run six
+at a time. Until native async, each call takes a thread of a pool that is as large as the connection pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+T = TypeVar("T")
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+
+def pool(max_concurrency: int) -> ThreadPoolExecutor:
+    """The process's pool of that size. Threads are started as they are needed."""
+    with _pools_lock:
+        found = _pools.get(max_concurrency)
+        if found is None:
+            found = _pools[max_concurrency] = ThreadPoolExecutor(max_concurrency, "bedrock-routing")
+        return found
+
+
+async def run_in_thread(max_concurrency: int, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Await ``call(*args, **kwargs)`` in a thread of the pool, in the caller's context variables."""
+    context = contextvars.copy_context()
+    work = functools.partial(context.run, call, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(pool(max_concurrency), work)
+
+
+async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """Iterate asynchronously over an iterator that blocks, holding one thread of the pool for as long as it lasts.
+
+    Items that arrive while the consumer is busy are handed over together. When the consumer stops early (an ``aclose``,
+    a cancelled task), the iterator is closed as soon as it yields once more.
+    """
+    relay: _Relay[T] = _Relay(asyncio.get_running_loop())
+    context = contextvars.copy_context()
+    work = pool(max_concurrency).submit(context.run, relay.fill, make)
+    try:
+        while True:
+            for item in await relay.take():
+                yield item
+            if relay.finished:
+                break
+        if relay.error is not None:
+            raise relay.error
+    finally:
+        relay.abandon()
+        work.cancel()
+
+
+class _Relay(Generic[T]):
+    """Hands items from the thread that produces them to the event loop that consumes them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.finished = False
+        self.error: BaseException | None = None
+        self._loop = loop
+        self._arrived = asyncio.Event()
+        self._items: deque[T] = deque()
+        self._lock = threading.Lock()
+        self._done = False
+        self._abandoned = False
+        self._waking = False
+
+    def fill(self, make: Callable[[], Iterator[T]]) -> None:
+        """Run the iterator to its end; in the thread."""
+        error: BaseException | None = None
+        iterator: Iterator[T] | None = None
+        try:
+            iterator = make()
+            for item in iterator:
+                if self._abandoned:
+                    break
+                self._put(item)
+        except BaseException as caught:  # noqa: BLE001 - raised again in the consumer's task
+            error = caught
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+        with self._lock:
+            self.error = error
+            self._done = True
+        self._wake()
+
+    def _put(self, item: T) -> None:
+        with self._lock:
+            self._items.append(item)
+            wake, self._waking = not self._waking, True
+        if wake:
+            self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the loop was closed with the stream still open: nobody is left to tell
+            self._abandoned = True
+
+    async def take(self) -> list[T]:
+        """Wait for items; `finished` says afterwards whether these were the last. In the event loop."""
+        await self._arrived.wait()
+        with self._lock:
+            self._arrived.clear()
+            self._waking = False
+            items = list(self._items)
+            self._items.clear()
+            self.finished = self._done
+        return items
+
+    def abandon(self) -> None:
+        self._abandoned = True
+
+
+def _start_afresh() -> None:
+    """Forget the pools: threads do not survive a fork, and a pool without threads would wait for ever."""
+    global _pools_lock  # noqa: PLW0603 - may have been held by another thread when the process forked
+    _pools_lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
