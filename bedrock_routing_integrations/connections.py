@@ -36,8 +36,9 @@ _CONTROL_PLANE_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": 
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _ENDPOINT_VARIABLES = (
-    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL_BEDROCK_AGENT",
-    "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+    "AWS_ENDPOINT_URL_BEDROCK_AGENT", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE",
+    "AWS_BEARER_TOKEN_BEDROCK",
 )  # fmt: skip
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
@@ -164,13 +165,13 @@ class Connection:
             explicit["auth_scheme_preference"] = "httpBearerAuth"
         return config.merge(Config(**explicit)) if explicit else config
 
-    def identity(self, target: Target) -> Hashable:  # noqa: ARG002 - an ARN names its Region and account itself
+    def identity(self, target: Target) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""
-        return self.endpoint_for("bedrock")
+        return _control_plane_host(self.endpoint_url)
 
     def endpoint_for(self, service: str) -> str | None:
         """The endpoint of a service; None lets boto3 find it."""
-        if service == "bedrock-runtime" or self.endpoint_url is None:
+        if service == "bedrock-runtime":
             return self.endpoint_url
         return control_plane_endpoint(service, self.endpoint_url)
 
@@ -210,18 +211,14 @@ class GivenClient:
             warn_region_conflict(target, f"the client that was passed in is for {region!r}")
         return self._client
 
-    def known_region(self, target: Target | None = None) -> str | None:  # noqa: ARG002 - the client has only one
+    def known_region(self, target: Target | None = None) -> str | None:
         """The client's Region."""
         region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
         return region
 
-    def identity(self, target: Target) -> Hashable:  # noqa: ARG002 - an ARN names its Region and account itself
+    def identity(self, target: Target) -> Hashable:
         """Which control plane answers."""
-        return self._control_plane_endpoint("bedrock")
-
-    def _control_plane_endpoint(self, service: str) -> str | None:
-        endpoint = getattr(getattr(self._client, "meta", None), "endpoint_url", None)
-        return control_plane_endpoint(service, endpoint) if isinstance(endpoint, str) else None
+        return _control_plane_host(_endpoint_of(self._client))
 
     def _make(self, service: str) -> Any:
         import boto3
@@ -233,7 +230,7 @@ class GivenClient:
         # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
         credentials = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
 
-        class _SameCredentials(CredentialProvider):  # type: ignore[misc] - botocore has no types
+        class _SameCredentials(CredentialProvider):  # type: ignore[misc]  # botocore has no types
             METHOD = "bedrock-routing-given-client"
 
             def load(self) -> Any:
@@ -245,7 +242,7 @@ class GivenClient:
         return boto3.Session(botocore_session=session).client(
             service,
             region_name=self.known_region(),
-            endpoint_url=self._control_plane_endpoint(service),
+            endpoint_url=control_plane_endpoint(service, _endpoint_of(self._client)),
             config=Config(**_CONTROL_PLANE_TIMEOUTS),
         )
 
@@ -272,9 +269,8 @@ class GivenControlPlane:
 
     def identity(self, target: Target) -> Hashable:
         """Which control plane answers."""
-        endpoint = getattr(getattr(self.bedrock_client, "meta", None), "endpoint_url", None)
-        on_aws = not isinstance(endpoint, str) or control_plane_endpoint("bedrock", endpoint) is None
-        return self.source.identity(target) if on_aws else endpoint
+        endpoint = _endpoint_of(self.bedrock_client)
+        return None if endpoint is None or _is_aws(endpoint) else endpoint
 
 
 def warn_region_conflict(target: Target, what: str) -> None:
@@ -312,17 +308,34 @@ def _rebuild(fields: dict[str, Any]) -> Connection:
     return Connection(**fields)
 
 
-def control_plane_endpoint(service: str, runtime_endpoint: str) -> str | None:
+def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:
     """Where the control plane is, for a runtime at `runtime_endpoint`; None lets boto3 find it.
 
     On AWS the two planes are different hosts, so a runtime endpoint says nothing about the other. Anything else (a
     proxy, a gateway, an emulator) is taken to serve both, unless the environment says otherwise.
     """
-    name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
-    if os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL"):
+    if runtime_endpoint is None or _endpoint_in_environment(service) or _is_aws(runtime_endpoint):
         return None
-    host = urlsplit(runtime_endpoint).hostname or ""
-    return None if host.endswith(_AWS_DOMAINS) else runtime_endpoint
+    return runtime_endpoint
+
+
+def _endpoint_in_environment(service: str) -> str | None:
+    name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
+    return os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _control_plane_host(runtime_endpoint: str | None) -> str | None:
+    """The control plane's endpoint wherever it is stated; None for AWS's own."""
+    return control_plane_endpoint("bedrock", runtime_endpoint) or _endpoint_in_environment("bedrock")
+
+
+def _endpoint_of(client: Any) -> str | None:
+    endpoint = getattr(getattr(client, "meta", None), "endpoint_url", None)
+    return endpoint if isinstance(endpoint, str) else None
+
+
+def _is_aws(endpoint: str) -> bool:
+    return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)
 
 
 class _Clients:

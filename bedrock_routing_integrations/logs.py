@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from typing import Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 logger = logging.getLogger("bedrock_routing_integrations")
 

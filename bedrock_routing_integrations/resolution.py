@@ -77,6 +77,11 @@ class ResolvedTarget:
         return models[0] if len(models) == 1 and self.complete and not self.target.kind.is_router else None
 
     @property
+    def is_stated(self) -> bool:
+        """Whether the id itself or the caller says which models can answer, so that nobody was asked."""
+        return self.complete and all(candidate.source in ("id", "base_models") for candidate in self.candidates)
+
+    @property
     def facts(self) -> ModelFacts:
         """What every candidate allows; where none is known, what the provider that the id names allows."""
         models = self.base_models
@@ -138,6 +143,12 @@ class Resolver:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._learned: OrderedDict[str, tuple[Candidate, ...]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Forget what was looked up and learned, so that the next call asks again (after an IAM policy was mended)."""
+        with self._lock:
+            self._kept.clear()
+            self._learned.clear()
 
     def peek(self, target: Target, control_plane: ControlPlane | None = None) -> ResolvedTarget:
         """What is known now, without asking anybody."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from typing_extensions import Self
+
 
 class RoutedStream:
     """boto3's event stream, with ``"routing"`` in its ``metadata`` event. Also a context manager.
@@ -42,7 +44,7 @@ class RoutedStream:
         """Close the connection; what had not been read is given up."""
         self._stream.close()
 
-    def __enter__(self) -> RoutedStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -77,14 +77,16 @@ class Target:
         return self.model_id
 
 
-# Names that stand before the model in a foundation-model id. They tell `us.anthropic.…` (a profile) from `deepseek.v3.2`
-# (a model with a dot in its name) without a list of every geography. Seen 2026-11 in ListFoundationModels and the guide.
-PROVIDERS = frozenset(
-    "ai21 amazon anthropic arcee cohere deepseek google luma meta minimax mistral moonshot moonshotai nvidia openai "
-    "perplexity qwen stability twelvelabs upstage writer xai zai".split()
-)
-# Geographies whose profiles exist (2026-11). Others are recognised by the provider that follows.
+# Names that stand before the model in a foundation-model id. They tell `us.anthropic.…` (a profile) from
+# `deepseek.v3.2` (a model with a dot in its name) without a list of every geography. Seen 2026-11 in the user guide.
+PROVIDERS = frozenset([
+    "ai21", "amazon", "anthropic", "arcee", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral",
+    "moonshot", "moonshotai", "nvidia", "openai", "perplexity", "qwen", "stability", "twelvelabs", "upstage", "writer",
+    "xai", "zai",
+])  # fmt: skip
+# Geographies whose profiles exist (2026-11). Others are recognised by the provider that follows, or look like these.
 GEOGRAPHIES = frozenset(["us", "us-gov", "eu", "apac", "jp", "au", "ca", "sa", "amer", "global"])
+_COUNTRY = re.compile(r"[a-z]{2}(-[a-z]+)?")
 
 _KINDS_BY_RESOURCE = {
     "foundation-model": TargetKind.FOUNDATION_MODEL,
@@ -101,7 +103,8 @@ _KINDS_BY_RESOURCE = {
 
 ACCEPTED = """\
   a foundation model            anthropic.claude-3-haiku-20240307-v1:0  or  arn:aws:bedrock:REGION::foundation-model/ID
-  a system inference profile    us.anthropic.claude-3-haiku-20240307-v1:0  or  arn:aws:bedrock:REGION:ACCOUNT:inference-profile/ID
+  a system inference profile    us.anthropic.claude-3-haiku-20240307-v1:0  or
+                                arn:aws:bedrock:REGION:ACCOUNT:inference-profile/ID
   an application profile        arn:aws:bedrock:REGION:ACCOUNT:application-inference-profile/ID
   a default prompt router       arn:aws:bedrock:REGION:ACCOUNT:default-prompt-router/ID
   a custom prompt router        arn:aws:bedrock:REGION:ACCOUNT:prompt-router/ID
@@ -113,7 +116,8 @@ ACCEPTED = """\
   a SageMaker endpoint          arn:aws:sagemaker:REGION:ACCOUNT:endpoint/NAME"""
 
 _ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}|):(?P<resource>.+)"
+    r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+)"
+    r":(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}|):(?P<resource>.+)"
 )
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9])?")
 _BARE_ID = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9_-]+)+(?::[A-Za-z0-9_.-]+)*")
@@ -162,10 +166,11 @@ def _parse(text: str) -> Target:
 
 
 def split_geography(model: str) -> tuple[str | None, str]:
-    """Split the geography off a profile id: ``"us.anthropic.x"`` → ``("us", "anthropic.x")``; None where there is none."""
+    """Split off the geography: ``"us.amazon.x"`` → ``("us", "amazon.x")``, ``"amazon.x"`` → ``(None, "amazon.x")``."""
     head, _, rest = model.partition(".")
     provider = rest.partition(".")[0]
-    if "." in rest and head not in PROVIDERS and (head in GEOGRAPHIES or provider in PROVIDERS):
+    known = head in GEOGRAPHIES or provider in PROVIDERS or _COUNTRY.fullmatch(head)
+    if "." in rest and head not in PROVIDERS and known:
         return head, rest
     return None, model
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ async def run_in_thread(max_concurrency: int, call: Callable[..., T], *args: Any
     return await asyncio.get_running_loop().run_in_executor(pool(max_concurrency), work)
 
 
-async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
     """Iterate asynchronously over an iterator that blocks, holding one thread of the pool for as long as it lasts.
 
     Items that arrive while the consumer is busy are handed over together. When the consumer stops early (an ``aclose``,

@@ -169,9 +169,7 @@ def test_a_model_of_nobody_known_is_allowed_what_converse_allows():
     assert (facts.context_window, facts.max_output_tokens, facts.cache) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    "model", ["amazon.nova-canvas-v1:0", "amazon.nova-2-sonic-v1:0", "cohere.embed-english-v3"]
-)
+@pytest.mark.parametrize("model", ["amazon.nova-canvas-v1:0", "amazon.nova-2-sonic-v1:0", "cohere.embed-english-v3"])
 def test_models_that_do_not_chat_get_no_chat_rules(model):
     assert not model_facts(model).known
 
@@ -242,12 +240,8 @@ def test_sizes_tools_and_images_agree_with_the_model_cards():
 # Ids
 
 
-@pytest.mark.parametrize(
-    "region", ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "in", "global", "mx", "sa-east"]
-)
-@pytest.mark.parametrize(
-    "model", ["anthropic.claude-3-haiku-20240307-v1:0", "deepseek.v3.2", "openai.gpt-6.1-sol"]
-)
+@pytest.mark.parametrize("region", ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "in", "global", "mx", "sa-east"])
+@pytest.mark.parametrize("model", ["anthropic.claude-3-haiku-20240307-v1:0", "deepseek.v3.2", "openai.gpt-6.1-sol"])
 def test_a_region_prefix_names_the_same_model(region, model):
     assert base_model_id(f"{region}.{model}") == model
     assert model_facts(f"{region}.{model}") == model_facts(model)
@@ -294,8 +288,7 @@ def test_a_plain_id_stays_as_it_is(model):
 # What several candidates allow
 
 MODELS = st.sampled_from(
-    [row.family for row in FAMILIES]
-    + ["anthropic.claude-opus-9", "meta.llama7-1b", "acme.rocket-1", "a1b2c3", ""]
+    [row.family for row in FAMILIES] + ["anthropic.claude-opus-9", "meta.llama7-1b", "acme.rocket-1", "a1b2c3", ""]
 )
 CANDIDATES = st.lists(MODELS, min_size=1, max_size=5)
 
@@ -342,9 +335,7 @@ def assert_no_wider_cache(common, member):
 
 
 def test_the_default_claude_router_allows_what_both_models_allow():
-    facts = common_facts(
-        ["anthropic.claude-3-haiku-20240307-v1:0", "us.anthropic.claude-3-5-sonnet-20240620-v1:0"]
-    )
+    facts = common_facts(["anthropic.claude-3-haiku-20240307-v1:0", "us.anthropic.claude-3-5-sonnet-20240620-v1:0"])
     assert (facts.provider, facts.family, facts.context_window) == ("anthropic", "", 200_000)
     assert facts.streaming_with_tools
     assert facts.tool_choice == TOOL_CHOICES

@@ -170,12 +170,8 @@ _META = (
     _family("meta.llama3-2-11b", 128_000, 4_096, AUTO, CONVERSE, stream_tools=False, image=True),
     _family("meta.llama3-2-3b", 128_000, 4_096, (), CONVERSE, image=False),
     _family("meta.llama3-2-1b", 128_000, 4_096, (), CONVERSE, image=False),
-    _family(
-        "meta.llama3-1-405b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True
-    ),
-    _family(
-        "meta.llama3-1-70b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True
-    ),
+    _family("meta.llama3-1-405b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True),
+    _family("meta.llama3-1-70b", 128_000, 4_096, AUTO, LATENCY, stream_tools=False, image=False, latency=True),
     _family("meta.llama3-1", 128_000, 4_096, stream_tools=False, image=False),
     _family("meta.llama3", 8_192, 2_048, (), CONVERSE, image=False),
     _family("meta.llama2", 4_096, 2_048, (), CONVERSE, image=False),
@@ -184,9 +180,7 @@ _META = (
 # As Llama, for the Mistral models that the guide lists; langchain-aws 1.9.1 holds it for the later ones too.
 _MISTRAL = (
     _family("mistral.mistral-large-3", 262_144, 8_192, AUTO_ANY, stream_tools=False, image=True),
-    _family(
-        "mistral.mistral-large-2407", 128_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False
-    ),
+    _family("mistral.mistral-large-2407", 128_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-large-2402", 32_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-small-2402", 32_000, 8_192, AUTO, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-7b", 32_000, 8_192, (), CONVERSE, image=False),

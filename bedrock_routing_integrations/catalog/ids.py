@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 
-from .families import FAMILIES, NEWEST
+from bedrock_routing_integrations.targets import PROVIDERS, split_geography
 
 # provider.name; a name starts with a letter and may have dots of its own (deepseek.v3.2, openai.gpt-5.6-sol).
 _MODEL = re.compile(r"(?P<provider>[a-z][a-z0-9-]*)\.(?P<name>[a-z][a-z0-9-]*(?:[.:][a-z0-9-]+)*)")
-# us., us-gov., apac., global. and whatever comes next; only taken off where a whole model id follows.
-_REGION = re.compile(r"[a-z]{2,6}(?:-[a-z0-9]+)?\.(?=[a-z]{2}[a-z0-9]*\.[a-z])")
 # Provisioned throughput names the same model again by context size or modality: -v1:0:300k, :0:mm, :0:512.
 _VARIANT = re.compile(r":(?:\d+k|mm|\d{3,})$")
 # A version number that goes on: what follows claude-opus-4 in claude-opus-4-8, not in claude-opus-4-20250514.
 _LATER_VERSION = re.compile(r"[-.]\d{1,2}(?![a-z0-9])")
 # Models that Converse does not serve; what their brand's chat models allow says nothing about them.
 _NOT_CHAT = frozenset({"canvas", "embed", "embeddings", "image", "reel", "rerank", "sonic"})
-_PROVIDERS = frozenset(facts.provider for facts in (*FAMILIES, *NEWEST)) | {"luma", "stability", "twelvelabs"}
 
 
 def base_model_id(text: str) -> str | None:
@@ -25,15 +22,12 @@ def base_model_id(text: str) -> str | None:
     A region prefix (`us.`, `us-gov.`, `global.`, also one not seen yet) and a context suffix (`:300k`) are
     taken off: they name the same model. The version (`-v1:0`) stays, as it is part of the id.
     """
-    bare = _VARIANT.sub("", text.strip())
-    prefix = _REGION.match(bare)
-    if prefix and bare.partition(".")[0] not in _PROVIDERS:
-        bare = bare[prefix.end() :]
+    _, bare = split_geography(_VARIANT.sub("", text.strip()))
     model = _MODEL.fullmatch(bare)
     if model is None:
         return None
     # A new provider's ids will still look like Bedrock's, which a host name or a file name does not.
-    if model["provider"] not in _PROVIDERS and not re.search(r"[-\d]", model["name"]):
+    if model["provider"] not in PROVIDERS and not re.search(r"[-\d]", model["name"]):
         return None
     return bare
 

@@ -1,4 +1,4 @@
-"""From a `modelId` of Converse to what runs the request: a model, a router over models, or a managed prompt."""
+"""From a `modelId` of Converse to what runs the request: a model, a router, or a managed prompt."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class Backend:
             )
         if self.on_demand and not self.model.on_demand:
             raise validation(
-                f"Invocation of model ID {self.target} with on-demand throughput isn't supported. Retry your request "
-                "with the ID or ARN of an inference profile that contains this model."
+                f"Invocation of model ID {self.target} with on-demand throughput isn't supported. "
+                "Retry your request with the ID or ARN of an inference profile that contains this model."
             )
 
 
@@ -124,8 +124,8 @@ class Directory:
         """The model behind anything but a router or a prompt.
 
         Raises:
-            ServiceError: ValidationException for an id that the service does not know, ResourceNotFoundException for
-                an ARN of something that does not exist.
+            ServiceError: ValidationException for an id that the service does not know,
+                ResourceNotFoundException for an ARN of something that does not exist.
         """
         arn = read_arn(target)
         if arn is None:

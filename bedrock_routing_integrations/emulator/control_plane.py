@@ -1,4 +1,4 @@
-"""The control plane: routers, inference profiles, foundation models and the Get calls of hosted models and prompts."""
+"""The control plane's routers and inference profiles: list, get, create, delete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def _profile_details(profile: SystemProfile | ApplicationProfile) -> Answer:
     if isinstance(profile, SystemProfile):
         description = f"Routes requests to {profile.name.split(' ', 1)[1]} across Regions"
         model_arns: Sequence[str] = profile.model_arns
-        identity = {"inferenceProfileId": profile.profile_id, "type": "SYSTEM_DEFINED", "description": description}
+        identity = {
+            "inferenceProfileId": profile.profile_id,
+            "type": "SYSTEM_DEFINED",
+            "description": description,
+        }
     else:
         model_arns = profile.models
         identity = {"inferenceProfileId": profile.resource_id, "type": "APPLICATION"}
@@ -115,8 +119,8 @@ class ControlPlane:
         """A custom router over two models of one family.
 
         Raises:
-            ServiceError: For a difference that is no multiple of 5, a fallback that is none of the models, models that
-                do not go together, or a name that is taken.
+            ServiceError: For a difference that is no multiple of 5, a fallback that is none of the models,
+                models that do not go together, or a name that is taken.
         """
         models = tuple(model["modelArn"] for model in request["models"])
         fallback = request["fallbackModel"]["modelArn"]
@@ -182,7 +186,10 @@ class ControlPlane:
         if wanted != "SYSTEM_DEFINED":
             found.extend(one for one in self._store.all(ApplicationProfile) if one.region == place.region)
         page, token = paginate(found, request)
-        return {"inferenceProfileSummaries": [_profile_details(profile) for profile in page], "nextToken": token}
+        return {
+            "inferenceProfileSummaries": [_profile_details(profile) for profile in page],
+            "nextToken": token,
+        }
 
     def create_inference_profile(self, request: Mapping[str, Any], place: Place) -> Answer:
         """An application profile that copies a foundation model or a system profile.
@@ -200,9 +207,7 @@ class ControlPlane:
             if any(one.name == name for one in self._store.all(ApplicationProfile) if one.region == place.region):
                 raise conflict(f"An inference profile with the name {name} already exists.")
             profile = ApplicationProfile(
-                arn=bedrock_arn(
-                    place.region, place.account, "application-inference-profile", self._store.new_id(name)
-                ),
+                arn=bedrock_arn(place.region, place.account, "application-inference-profile", self._store.new_id(name)),
                 name=name,
                 tags=tuple(request.get("tags", ())),
                 copy_from=source,

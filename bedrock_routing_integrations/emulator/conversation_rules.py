@@ -1,13 +1,14 @@
 """What Bedrock refuses about a conversation, beyond what its service model says about shapes.
 
-`check` is called with a request that already has the right shape. The messages that begin with "A conversation", "The
-text field", "The content field", "The toolConfig field", "Expected toolResult", "The number of toolResult", "This model
-doesn't support" and "The maximum tokens" are the service's own, as users quote them in public; the others follow their
-manner (the rule is documented, its wording is not).
+`check` is called with a request that already has the right shape. The messages that begin with "A
+conversation", "The text field", "The content field", "The toolConfig field", "Expected toolResult", "The
+number of toolResult", "This model doesn't support" and "The maximum tokens" are the service's own, as users
+quote them in public; the others follow their manner (the rule is documented, its wording is not).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _USER_ONLY = ("image", "document", "video", "audio", "toolResult", "searchResult
 _MEDIA = {"image": "IMAGE", "video": "VIDEO", "audio": "SPEECH"}
 
 
-class ProgramRefusal(Exception):
+class ProgramRefusal(Exception):  # noqa: N818 - no error of the program: it says what Bedrock would say
     """The model refuses the request; the service answers `ValidationException` with this message."""
 
 
@@ -72,9 +73,10 @@ def _check_order(messages: Sequence[Mapping[str, Any]], model: EmulatedModel) ->
     """The user begins, then the roles alternate."""
     if not messages or messages[0]["role"] != "user":
         raise ProgramRefusal(
-            "A conversation must start with a user message. Try again with a conversation that starts with a user message."
+            "A conversation must start with a user message. "
+            "Try again with a conversation that starts with a user message."
         )
-    for before, after in zip(messages, messages[1:], strict=False):
+    for before, after in pairwise(messages):
         if before["role"] != after["role"]:
             continue
         if model.provider == "Anthropic":
@@ -106,8 +108,7 @@ def _check_block(block: Mapping[str, Any], path: str, role: str, model: Emulated
     kind = next(iter(block))
     if kind == "text" and not block["text"].strip():
         raise ProgramRefusal(
-            f"The text field in the ContentBlock object at {path} is blank. "
-            "Add text to the text field, and try again."
+            f"The text field in the ContentBlock object at {path} is blank. Add text to the text field, and try again."
         )
     if role == "assistant" and kind in _USER_ONLY:
         raise ProgramRefusal(f"The {kind} field at {path} is allowed only in messages of the user role.")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUS", "ServiceError", "conflict", "not_found", "validation"]
 
-# The statuses in botocore's service models of bedrock and bedrock-runtime. The last three are not modelled: any
-# AWS endpoint may answer them before the operation is looked at.
+# The statuses in botocore's service models of bedrock and bedrock-runtime. The last three are not modelled:
+# any AWS endpoint may answer them before the operation is looked at.
 STATUS: Mapping[str, int] = MappingProxyType(
     {
         "ValidationException": 400,

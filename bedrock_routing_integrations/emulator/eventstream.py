@@ -1,7 +1,7 @@
 """Amazon's event-stream framing: prelude with CRC, headers, payload, CRC.
 
-Format: big-endian total length, headers length, CRC32 of those eight bytes, headers, payload, CRC32 of all before.
-See https://smithy.io/2.0/aws/amazon-eventstream.html.
+Format: big-endian total length, headers length, CRC32 of those eight bytes, headers, payload, CRC32 of all
+before. See https://smithy.io/2.0/aws/amazon-eventstream.html.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTENT_TYPE", "Padding", "corrupt", "event", "exception"]
+__all__ = ["CONTENT_TYPE", "Padding", "corrupt", "event", "exception", "text_delta"]
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 _PADDING = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _STRING = 7
+_quote = json.encoder.encode_basestring
 
 
 def _header(name: str, value: str) -> bytes:
@@ -58,7 +59,13 @@ class Padding:
 def event(name: str, document: Mapping[str, Any], padding: Padding) -> bytes:
     """One event frame with its padding."""
     payload = json.dumps({**document, "p": padding.next()}, ensure_ascii=False, separators=(",", ":"))
-    return _frame(_headers("event", name), payload.encode())
+    return _frame(_headers("event", name), payload.encode(errors="replace"))
+
+
+def text_delta(index: int, text: str, padding: Padding) -> bytes:
+    """The `contentBlockDelta` of a text, made without a JSON encoder: they are most of what is streamed."""
+    payload = f'{{"contentBlockIndex":{index},"delta":{{"text":{_quote(text)}}},"p":"{padding.next()}"}}'
+    return _frame(_headers("event", "contentBlockDelta"), payload.encode(errors="replace"))
 
 
 def exception(name: str, document: Mapping[str, Any]) -> bytes:

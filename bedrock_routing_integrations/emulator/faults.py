@@ -1,4 +1,4 @@
-"""Faults on demand: what can go wrong at Bedrock or on the way, for one request, several, or a share of them."""
+"""Faults on demand: what can go wrong at Bedrock or on the way, once, several times, or now and then."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class Fault:
             action = _ACTIONS.get(operation, operation)
             resource = next(iter(labels), None) or f"arn:aws:bedrock:{region}:{account}:*"
             text = (
-                f"User: arn:aws:iam::{account}:user/emulated is not authorized to perform: bedrock:{action} on "
-                f"resource: {resource} because no identity-based policy allows the bedrock:{action} action"
+                f"User: arn:aws:iam::{account}:user/emulated is not authorized to perform: bedrock:{action} "
+                f"on resource: {resource} because no identity-based policy allows the bedrock:{action} action"
             )
         return ServiceError(name, self.details.get("message") or text)
 

@@ -1,7 +1,7 @@
 """Regions, geographies and the system inference profiles that span them.
 
-A system profile's id is a geography prefix and a model id. The lists of Regions are shortened from the user guide's
-(autumn 2026): enough that a profile has several destinations.
+A system profile's id is a geography prefix and a model id. The lists of Regions are shortened from the user
+guide's (autumn 2026): enough that a profile has several destinations.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _prefixes(region: str) -> list[str]:
 
 
 def best_prefix(model: EmulatedModel, region: str) -> str | None:
-    """The geography of the system profile that a caller in a Region takes for a model; None without profiles."""
+    """The geography of the profile that a caller in a Region takes for a model; None without profiles."""
     return next((name for name in (*_prefixes(region), *model.profiles) if name in model.profiles), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ class Entry:
         method: The HTTP method.
         path: The path and query as sent, ids still percent-encoded (or not).
         headers: The headers, names in lower case, without `authorization`.
+        request_id: What the answer gave as `x-amzn-requestid`.
         region: The Region of the signature; the emulator's own for bearer tokens.
         authorization: "sigv4", "bearer", or "" when it was missing.
         service: The service's name in botocore, "" when nothing matched.
@@ -38,6 +40,7 @@ class Entry:
     method: str
     path: str
     headers: Mapping[str, str]
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     region: str = ""
     authorization: str = ""
     service: str = ""

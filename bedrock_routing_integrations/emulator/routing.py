@@ -1,12 +1,13 @@
-"""Which of a router's two models answers: a stated, deterministic estimate in place of the service's learned one.
+"""Which of a router's two models answers: a stated, deterministic estimate in place of a learned one.
 
-1. **Difficulty** `d` of the prompt, 0 to 1, from the last user message and the length of the conversation: `_SIGNALS` lists
-   what adds to it and what takes away.
-2. **Predicted quality** of a model of size `s` (see `models.py`): 1 while `d <= s`, then falling by `_SLOPE` for each unit of
-   difficulty beyond it, not below 0.
-3. **The rule** (Amazon's user guide, "Understanding intelligent prompt routing"): the fallback model is the anchor.
-   A fallback that is the larger model gives way to the smaller one where that loses at most `responseQualityDifference`; a
-   fallback that is the smaller model gives way to the larger one where that gains more than `responseQualityDifference`.
+1. **Difficulty** `d` of the prompt, 0 to 1, from the last user message and the length of the conversation:
+   `_SIGNALS` lists what adds to it and what takes away.
+2. **Predicted quality** of a model of size `s` (see `models.py`): 1 while `d <= s`, then falling by `_SLOPE`
+   for each unit of difficulty beyond it, not below 0.
+3. **The rule** (Amazon's user guide, "Understanding intelligent prompt routing"): the fallback model is the
+   anchor. A fallback that is the larger model gives way to the smaller one where that loses at most
+   `responseQualityDifference`; a fallback that is the smaller model gives way to the larger one where that
+   gains more than `responseQualityDifference`.
 
 It emulates a router's behaviour, not its judgement.
 """
@@ -37,18 +38,36 @@ _SIGNALS: tuple[tuple[float, re.Pattern[str]], ...] = tuple(
     for weight, pattern in (
         # Quantities: counting and working out.
         (0.35, r"\bhow (?:many|much|long|far|old|often)\b|\bcalculate\b|\bprobabilit|\bsolve\b"),
-        (0.15, r"(?:(?<!\w)(?:\d[\d.,]*|(?-i:[NMXYK]))(?!\w)[\s\S]*){2}"),  # two numbers, or letters standing for them
+        (
+            0.15,
+            r"(?:(?<!\w)(?:\d[\d.,]*|(?-i:[NMXYK]))(?!\w)[\s\S]*){2}",
+        ),  # two numbers, or letters standing for them
         # Reasoning: causes, comparisons, proofs, several steps.
-        (0.35, r"\bprove\b|\bderive\b|\bdeduce\b|\bstep[- ]by[- ]step\b|\bexplain why\b|\bjustify\b|\btrade-?offs?\b"),
-        (0.25, r"\bwhy\b|\bcompare\b|\banaly[sz]e\b|\bevaluate\b|\boptimi[sz]e\b|\bdesign\b|\bstrategy\b|\bimplications?\b"),
+        (
+            0.35,
+            r"\b(?:prove|derive|deduce|step[- ]by[- ]step|explain why|justify|trade-?offs?)\b",
+        ),
+        (
+            0.25,
+            r"\bwhy\b|\bcompare\b|\banaly[sz]e\b|\bevaluate\b|\boptimi[sz]e\b|\bdesign\b|\bstrategy\b|\bimplications?\b",
+        ),
         # Relations between things that have to be kept apart.
-        (0.20, r"\b(?:brothers?|sisters?|older|younger|taller|shorter|faster|slower|twice|than|respectively|also)\b"),
+        (
+            0.20,
+            r"\b(?:brothers?|sisters?|older|younger|taller|shorter|faster|slower|twice|than|respectively|also)\b",
+        ),
         (0.10, r"\bif\b[\s\S]+\b(?:then|what|how|would|will)\b"),
         # Code to read or to write.
-        (0.30, r"```|\bdef \w+\(|\bclass \w+[:({]|(?-i:\bSELECT\b.+\bFROM\b)|\b(?:implement|debug|refactor)\b|\bstack trace\b"),
+        (
+            0.30,
+            r"```|\bdef \w+\(|\bclass \w+[:({]|(?-i:\bSELECT\b.+\bFROM\b)|\b(?:implement|debug|refactor)\b",
+        ),
         # Asking for little.
         (-0.20, r"\bin (?:one|a single|1) (?:line|word|sentence)\b|\bbriefly\b|\byes or no\b|\bin short\b"),
-        (-0.10, r"^\s*(?:hi|hello|hey|thanks|thank you)\b|^\s*(?:what is|who is|define|translate|repeat|say)\b"),
+        (
+            -0.10,
+            r"^\s*(?:hi|hello|hey|thanks|thank you)\b|^\s*(?:what is|who is|define|translate|repeat|say)\b",
+        ),
     )
 )
 
@@ -75,16 +94,15 @@ def predicted_quality(size: float, hard: float) -> float:
     return 1.0 if hard <= size else max(0.0, 1.0 - _SLOPE * (hard - size))
 
 
-def pick(request: Mapping[str, Any], candidates: Sequence[Backend], fallback: Backend, difference: float) -> Backend:
+def pick(hard: float, candidates: Sequence[Backend], fallback: Backend, difference: float) -> Backend:
     """The candidate that answers.
 
     Args:
-        request: The Converse request.
+        hard: The difficulty of the request.
         candidates: The router's targets.
         fallback: The one that the router falls back on.
-        difference: `responseQualityDifference`: percent, or a fraction when below 1 (as default routers report it).
+        difference: `responseQualityDifference`: percent, or a fraction below 1 (as default routers have).
     """
-    hard = difficulty(request)
     tolerance = difference / 100 if difference >= 1 else difference
     anchor = predicted_quality(fallback.model.size, hard)
     for other in candidates:

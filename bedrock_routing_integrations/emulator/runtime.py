@@ -37,8 +37,8 @@ class Outcome:
         model_id: The base model that answered.
         first_token_ms: Simulated milliseconds until the first token.
         latency_ms: Simulated milliseconds until the last.
-        extras: The members that Converse's answer and the stream's `metadata` event share: trace, performanceConfig,
-            serviceTier, where the service gives them.
+        extras: The members that Converse's answer and the stream's `metadata` event share: trace,
+            performanceConfig, serviceTier, where the service gives them.
         difficulty: The router's estimate; None without a router.
     """
 
@@ -145,17 +145,16 @@ class Runtime:
         if arn is None or arn.kind not in {"default-prompt-router", "prompt-router"}:
             return self._directory.backend(target, place), {}, None
         router = self._directory.router(target, place)
-        backend = self._route(router, request, place)
-        trace = {"trace": {"promptRouter": {"invokedModelId": backend.arn}}}
-        return backend, trace, difficulty(request)
+        hard = difficulty(request)
+        backend = self._route(router, request, hard, place)
+        return backend, {"trace": {"promptRouter": {"invokedModelId": backend.arn}}}, hard
 
-    def _route(self, router: PromptRouter, request: Mapping[str, Any], place: Place) -> Backend:
+    def _route(self, router: PromptRouter, request: Mapping[str, Any], hard: float, place: Place) -> Backend:
         candidates = [self._directory.backend(model, place) for model in router.models]
         dictated = self._choices.take(router.arn, candidates, prompt_text(request))
         if dictated is not None:
             return dictated
-        fallback = candidates[router.models.index(router.fallback)]
-        return pick(request, candidates, fallback, router.difference)
+        return pick(hard, candidates, candidates[router.models.index(router.fallback)], router.difference)
 
     def _serve_latency(self, request: Mapping[str, Any], backend: Backend, place: Place) -> str:
         """The latency that is served for the one that is asked."""
@@ -185,7 +184,7 @@ def _latency(reply: Reply, backend: Backend, *, optimized: bool, routed: bool) -
 
 
 def _check_pointers(request: Mapping[str, Any]) -> None:
-    """Refuse what is no JSON pointer, as the service documents; the programs have no further fields to return."""
+    """Refuse what is no JSON pointer, as the service documents; the programs have no more fields to give."""
     for pointer in request.get("additionalModelResponseFieldPaths", ()):
         if not pointer.startswith("/") or re.search(r"~(?![01])", pointer):
             raise validation(f"The JSON Pointer {pointer!r} of additionalModelResponseFieldPaths is malformed.")
@@ -199,9 +198,7 @@ def _render(version: PromptVersion, request: Mapping[str, Any]) -> dict[str, Any
     """
     refused = [name for name in _REFUSED_WITH_PROMPT if name in request]
     if refused:
-        raise validation(
-            f"You can't specify {', '.join(refused)} when the modelId is a prompt resource: remove from the request."
-        )
+        raise validation(f"You can't specify {', '.join(refused)} when the modelId is a prompt resource: leave it out.")
     values = {name: value.get("text", "") for name, value in request.get("promptVariables", {}).items()}
     missing = sorted({name for name in _VARIABLE.findall(version.text) if name not in values})
     if missing:

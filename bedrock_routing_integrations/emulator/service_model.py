@@ -1,7 +1,8 @@
 """The operations of Bedrock as botocore's service models describe them: matching, parsing, serializing.
 
-Nothing about paths, members or status codes is written down in this package: a request is matched by method and
-`requestUri`, its members are read from where the model says they travel, and answers take the model's status code.
+Nothing about paths, members or status codes is written down in this package: a request is matched by method
+and `requestUri`, its members are read from where the model says they travel, and answers take the model's
+status code.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Operation:
     def _path_pattern(self) -> re.Pattern[str]:
         # Ids are taken percent-encoded and raw, so a label may contain "/" and ":".
         pieces = _LABEL.split(self.path)
-        parts = (f"(?P<{piece}>.+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+        parts = (f"(?P<{piece}>.+?)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
         return re.compile("".join(parts) + "/?")
 
     def match(self, method: str, raw_path: str) -> dict[str, str] | None:
@@ -158,7 +159,9 @@ class Operation:
         """The body of a successful answer."""
         if self._answer is None:
             return b"{}"
-        return json.dumps(self._answer(answer or {}), ensure_ascii=False, separators=(",", ":")).encode()
+        document = self._answer(answer or {})
+        # A lone surrogate, which JSON can say and UTF-8 cannot, becomes a question mark.
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def serialize_event(self, name: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON form of one event of the operation's stream."""

@@ -1,8 +1,8 @@
 """Checks and conversions compiled from botocore's shapes.
 
-`parser(shape)` turns the JSON value of a request into what an operation works with (blobs as bytes) and collects
-every violation in Amazon's wording. `serializer(shape)` turns an answer into JSON values (timestamps ISO 8601, blobs
-base64). Both walk a shape once and return closures, because hundreds of requests share one core.
+`parser(shape)` turns the JSON value of a request into what an operation works with (blobs as bytes) and
+collects every violation in Amazon's wording. `serializer(shape)` turns an answer into JSON values (timestamps
+ISO 8601, blobs base64). Both walk a shape once and return closures, because many requests share a core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ __all__ = ["ShapeCompiler", "ShapeError", "path_text"]
 _WIDER_PATTERNS = {
     ":default-prompt-router/": ":(default-)?prompt-router/",
     "bedrock:[a-z0-9-]{1,20}:": "bedrock:[a-z0-9-]{0,20}:",
-    "[a-z0-9-]{1,20}::foundation-model": "[a-z0-9-]{0,20}::foundation-model",
 }
 
 
@@ -71,7 +70,7 @@ class ShapeCompiler:
         known = self._parsers.get(shape.name)
         if known is None:
             # Shapes may contain themselves: an indirection stands in until the real closure is there.
-            self._parsers[shape.name] = lambda value, path, errors: self._parsers[shape.name](value, path, errors)
+            self._parsers[shape.name] = self._later(self._parsers, shape.name)
             known = self._parsers[shape.name] = self._make_parser(shape)
         return known
 
@@ -82,9 +81,18 @@ class ShapeCompiler:
         """
         known = self._serializers.get(shape.name)
         if known is None:
-            self._serializers[shape.name] = lambda value: self._serializers[shape.name](value)
+            self._serializers[shape.name] = self._later(self._serializers, shape.name)
             known = self._serializers[shape.name] = self._make_serializer(shape)
         return known
+
+    @staticmethod
+    def _later(table: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+        """A function that looks the real one up when it is called."""
+
+        def call(*arguments: Any) -> Any:
+            return table[name](*arguments)
+
+        return call
 
     def _make_parser(self, shape: Shape) -> Parser:
         if getattr(shape, "is_document_type", False):

@@ -1,6 +1,6 @@
 """What exists in the emulated account: routers, profiles, models, prompts.
 
-Resources are found by kind and id, whatever the Region and account of the ARN: one emulator answers for all of them.
+Resources are found by kind and id, whatever the Region and account of the ARN: one emulator answers for all.
 Ids are derived from names, so that a test sees the same ARNs in every run.
 """
 
@@ -75,7 +75,7 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRouter(Resource):
-    """A prompt router; `difference` as the service reports it: a fraction for default routers, else percent."""
+    """A prompt router; `difference` as the service reports it: percent, a fraction for default routers."""
 
     models: tuple[str, ...]
     fallback: str

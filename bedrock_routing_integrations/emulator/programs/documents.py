@@ -1,8 +1,9 @@
 """The text of documents, as far as the standard library can read it.
 
-txt, md and csv are text already; HTML is stripped of its tags; PDF text is taken from its content streams (plain or
-Flate-compressed, literal and hexadecimal strings, ToUnicode maps where they are simple); docx and xlsx are zipped XML.
-The old binary formats doc and xls yield the printable runs in them. What cannot be read is empty text, never an error.
+txt, md and csv are text already; HTML is stripped of its tags; PDF text is taken from its content streams
+(plain or Flate-compressed, literal and hexadecimal strings, ToUnicode maps where they are simple); docx and
+xlsx are zipped XML. The old binary formats doc and xls yield the printable runs in them. What cannot be
+read is empty text, never an error.
 """
 
 from __future__ import annotations

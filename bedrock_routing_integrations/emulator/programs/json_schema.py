@@ -20,20 +20,19 @@ _MOST_REFERENCES = 20  # a chain longer than this is a circle
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Schema:
     """`schema` with its `$ref` followed and its `allOf` merged; `true` and what is no schema become `{}`."""
-    if not isinstance(schema, dict):
-        return {}
+    found: Schema = schema if isinstance(schema, dict) else {}
     for _ in range(_MOST_REFERENCES):
-        reference = schema.get("$ref")
+        reference = found.get("$ref")
         if not isinstance(reference, str):
             break
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**_pointed_at(reference, root), **beside}
-    if "allOf" in schema:
-        merged = {key: value for key, value in schema.items() if key != "allOf"}
-        for part in schema["allOf"]:
+        beside = {key: value for key, value in found.items() if key != "$ref"}
+        found = {**_pointed_at(reference, root), **beside}
+    if "allOf" in found:
+        merged = {key: value for key, value in found.items() if key != "allOf"}
+        for part in found["allOf"]:
             merged = _merged(merged, resolve(part, root))
         return merged
-    return schema
+    return found
 
 
 def _pointed_at(reference: str, root: Mapping[str, Any]) -> Schema:
@@ -103,26 +102,39 @@ def fits(value: Any, schema: Any, root: Mapping[str, Any]) -> bool:
     if schema is False:
         return False
     schema = resolve(schema, root)
-    for key, enough in (("anyOf", any), ("oneOf", any)):
-        if key in schema and not enough(fits(value, option, root) for option in schema[key]):
+    return _alternative_fits(value, schema, root) and _own_rules_fit(value, schema, root)
+
+
+def _alternative_fits(value: Any, schema: Schema, root: Mapping[str, Any]) -> bool:
+    """The rules that hold for every type: alternatives, constants, enums, the type itself."""
+    for key in ("anyOf", "oneOf"):
+        if key in schema and not any(fits(value, option, root) for option in schema[key]):
             return False
     if "const" in schema and not _same(value, schema["const"]):
         return False
     if "enum" in schema and not any(_same(value, option) for option in schema["enum"]):
         return False
     kinds = schema.get("type", _type_names(value))
-    if not set([kinds] if isinstance(kinds, str) else kinds) & set(_type_names(value)):
-        return False
+    return not set(_type_names(value)).isdisjoint([kinds] if isinstance(kinds, str) else kinds)
+
+
+def _own_rules_fit(value: Any, schema: Schema, root: Mapping[str, Any]) -> bool:
+    """The rules for the type that the value has."""
     if isinstance(value, str):
         return _string_fits(value, schema)
     if isinstance(value, list):
         return _array_fits(value, schema, root)
     if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        return all(name in value for name in schema.get("required", ())) and all(
-            fits(value[name], properties[name], root) for name in value if name in properties
-        )
+        return _object_fits(value, schema, root)
     return isinstance(value, bool) or value is None or _number_fits(value, schema)
+
+
+def _object_fits(value: dict[str, Any], schema: Schema, root: Mapping[str, Any]) -> bool:
+    """Required properties, and each by its own schema."""
+    properties = schema.get("properties", {})
+    return all(name in value for name in schema.get("required", ())) and all(
+        fits(value[name], part, root) for name, part in properties.items() if name in value
+    )
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -181,6 +193,4 @@ def _array_fits(value: list[Any], schema: Schema, root: Mapping[str, Any]) -> bo
         return False
     first = schema.get("prefixItems", [])
     rest = schema.get("items", True)
-    return all(
-        fits(item, first[index] if index < len(first) else rest, root) for index, item in enumerate(value)
-    )
+    return all(fits(item, first[index] if index < len(first) else rest, root) for index, item in enumerate(value))

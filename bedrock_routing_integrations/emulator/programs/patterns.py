@@ -1,7 +1,7 @@
 r"""A short text that matches a regular expression, for string schemas with a `pattern`.
 
-Reads the everyday part of the syntax (literals, `.`, `\d \w \s`, classes, groups, alternatives, quantifiers, anchors);
-for anything else it gives up, and the caller does without.
+Reads the everyday part of the syntax (literals, `.`, `\d \w \s`, classes, groups, alternatives,
+quantifiers, anchors); for anything else it gives up, and the caller does without.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _media(messages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _medium(block: Mapping[str, Any]) -> str | None:
-    """ "an image (png, 3,014 bytes)"; None for a block of another kind."""
+    """An image, video or sound in words: "an image (png, 3,014 bytes)"; None for a block of another kind."""
     kind = next(iter(block))
     if kind == "guardContent":
         kind, value = "image", block[kind].get("image")

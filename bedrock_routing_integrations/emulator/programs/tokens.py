@@ -1,10 +1,10 @@
 """How many tokens something is, by a stated rule.
 
-A text is one token for every four bytes of its UTF-8, rounded up; a message adds three; an image is 1,600 tokens,
-video and audio are one token for every 1,000 bytes, at least 200; a document counts as the text that can be read in
-it, tools and structured data as their compact JSON. "Alice has N brothers and she also has M sisters. How many
-sisters does Alice's brothers have?" is thereby 27 tokens, as it was at the routers' launch. Real tokenizers differ
-from model to model: never bill by this.
+A text is one token for every four bytes of its UTF-8, rounded up; a message adds three; an image is 1,600
+tokens, video and audio are one token for every 1,000 bytes, at least 200; a document counts as the text
+that can be read in it, tools and structured data as their compact JSON. "Alice has N brothers and she also
+has M sisters. How many sisters does Alice's brothers have?" is thereby 27 tokens, as it was at the routers'
+launch. Real tokenizers differ from model to model: never bill by this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .documents import document_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["block_tokens", "document_block_text", "input_tokens", "text_tokens"]
 
@@ -48,33 +48,31 @@ def document_block_text(document: Mapping[str, Any]) -> str:
 
 
 def block_tokens(block: Mapping[str, Any]) -> int:
-    """Tokens of one content block of a message, of the system prompt or of a tool result."""
+    """Tokens of one content block of a message, of the system prompt or of a tool result; 0 for a cache point."""
     kind = next(iter(block))
-    value = block[kind]
-    if kind == "text":
-        return text_tokens(value)
-    if kind == "image":
-        return _IMAGE_TOKENS
-    if kind in ("video", "audio"):
-        size = len(value["source"].get("bytes", b""))
-        return max(_CLIP_LEAST_TOKENS, size // _CLIP_BYTES_PER_TOKEN)
-    if kind == "document":
-        return text_tokens(value["name"]) + text_tokens(document_block_text(value))
-    if kind == "searchResult":
-        return text_tokens(value["title"]) + sum(text_tokens(part["text"]) for part in value["content"])
-    if kind == "toolUse":
-        return text_tokens(value["name"]) + json_tokens(value["input"])
-    if kind == "toolResult":
-        return sum(map(block_tokens, value["content"]))
-    if kind == "json":
-        return json_tokens(value)
-    if kind == "guardContent":
-        return text_tokens(value["text"]["text"]) if "text" in value else _IMAGE_TOKENS
-    if kind == "reasoningContent":
-        return text_tokens(value.get("reasoningText", {}).get("text", ""))
-    if kind == "citationsContent":
-        return sum(map(block_tokens, value.get("content", ())))
-    return 0  # cache points and what is not content
+    count = _COUNTERS.get(kind)
+    return 0 if count is None else count(block[kind])
+
+
+def _clip_tokens(clip: Mapping[str, Any]) -> int:
+    """Tokens of a video or a sound."""
+    return max(_CLIP_LEAST_TOKENS, len(clip["source"].get("bytes", b"")) // _CLIP_BYTES_PER_TOKEN)
+
+
+_COUNTERS: dict[str, Callable[[Any], int]] = {
+    "text": text_tokens,
+    "json": json_tokens,
+    "image": lambda _image: _IMAGE_TOKENS,
+    "video": _clip_tokens,
+    "audio": _clip_tokens,
+    "document": lambda document: text_tokens(document["name"]) + text_tokens(document_block_text(document)),
+    "searchResult": lambda found: text_tokens(found["title"]) + sum(map(block_tokens, found["content"])),
+    "toolUse": lambda use: text_tokens(use["name"]) + json_tokens(use["input"]),
+    "toolResult": lambda result: sum(map(block_tokens, result["content"])),
+    "guardContent": lambda guarded: text_tokens(guarded["text"]["text"]) if "text" in guarded else _IMAGE_TOKENS,
+    "reasoningContent": lambda reasoning: text_tokens(reasoning.get("reasoningText", {}).get("text", "")),
+    "citationsContent": lambda cited: sum(map(block_tokens, cited.get("content", ()))),
+}
 
 
 def input_tokens(request: Mapping[str, Any]) -> int:

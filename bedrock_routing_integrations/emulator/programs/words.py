@@ -1,7 +1,7 @@
 """Small pieces of language that the programs share: words, sentences, numbers, names, quotations.
 
-Everything is a regular expression over plain text and deterministic. English is understood a little, other languages
-only as far as quotations, digits and capital letters go.
+Everything is a regular expression over plain text and deterministic. English is understood a little, other
+languages only as far as quotations, digits and capital letters go.
 """
 
 from __future__ import annotations
@@ -24,48 +24,51 @@ __all__ = [
     "written_numbers_to_digits",
 ]
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))|\n")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”\u2019)]*\s+|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))|\n")
 _NUMBER = re.compile(r"(?<![\w.])(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T[\d:.]+Z?)?\b|\b\d{1,2}:\d{2}\b")
-_QUOTATION = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|«\s*([^»\n]+?)\s*»|`([^`\n]+)`|(?<!\w)[\'‘]([^\'’\n]+)[\'’](?!\w)')
-_CAPITALISED = re.compile(r"(?<![^\W_])(?=[^\W\d_])[^a-z\W][\w'’.&-]*")
+_QUOTATION = re.compile(
+    r'"([^"\n]+)"|“([^”\n]+)”|«\s*([^»\n]+?)\s*»|`([^`\n]+)`|(?<!\w)[\'\u2018]([^\'\u2019\n]+)[\'\u2019](?!\w)'
+)
+_CAPITALISED = re.compile(r"(?<![^\W_])(?=[^\W\d_])[^a-z\W][\w'\u2019.&-]*")
 _JOINS = re.compile(r" |-| (?:of|de|del|la|du|van|von|der|&) ")
 
-STOP_WORDS = frozenset(
-    """a about after all also am an and any are as at be been before being but by can could did do does doing done
-    each for from get give had has have having he her here hers him his how i if in into is it its just let like me
-    more most my no not of off on once one only or other our out over please s same she should so some such t tell
-    than thank thanks that the their them then there these they this those through to too under up us use used user
-    using value very was we were what when where which while who whom whose why will with would you your yours
-    result results return returns returned tool tools function functions call calls""".split()
-)
+_STOP_TEXT = """
+a about after all also am an and any are as at be been before being but by can could did do does doing done each for
+from get give had has have having he her here hers him his how i if in into is it its just let like me more most my
+no not of off on once one only or other our out over please s same she should so some such t tell than thank thanks
+that the their them then there these they this those through to too under up us use used user using value very was
+we were what when where which while who whom whose why will with would you your yours result results return returns
+returned tool tools function functions call calls
+"""
+STOP_WORDS = frozenset(_STOP_TEXT.split())
 
 # Words that often open an English sentence and are then no names, capital letter or not.
-_OPENERS = frozenset(
-    """add answer any apply are ask based book calculate call can check choose classify compare compute context convert
-    could count create delete describe did divide do does draft explain extract fetch find for from generate get give
-    hello hey hi how i i'd i'll i'm if in is it it's its let list look make may multiply my name no now of ok okay on
-    open pick plan please play provide query question read record remind remove return run save say search send set show
-    should start stop subtract sum summarise summarize take tell thank thanks that the their then there these they this
-    today tomorrow translate turn two update use user using was we were what what's when where where's which who who's
-    why will with would write yes you you're your""".split()
-)
+_OPENING_TEXT = """
+add answer any apply are ask based book calculate call can check choose classify compare compute context convert
+could count create delete describe did divide do does draft explain extract fetch find for from generate get give
+hello hey hi how i i'd i'll i'm if in is it it's its let list look make may multiply my name no now of ok okay on
+open pick plan please play provide query question read record remind remove return run save say search send set show
+should start stop subtract sum summarise summarize take tell thank thanks that the their then there these they this
+today tomorrow translate turn two update use user using was we were what what's when where where's which who who's
+why will with would write yes you you're your
+"""
+_OPENERS = frozenset(_OPENING_TEXT.split())
 
-_NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_TO_TWENTY = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_NUMBER_WORDS = {word: value for value, word in enumerate(_TO_TWENTY)} | _TENS
 _WRITTEN = re.compile(rf"\b({'|'.join(word for word in _NUMBER_WORDS if word != 'one')})\b", re.IGNORECASE)
 
 
 def stem(word: str) -> str:
     """A word without its plural or verbal ending, in lower case: enough for words to meet."""
     word = word.lower()
-    for ending in ("'s", "’s", "ies", "ing", "es", "ed", "er", "s", "e"):
+    for ending in ("'s", "\u2019s", "ies", "ing", "es", "ed", "er", "s", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)] + ("y" if ending == "ies" else "")
     return word
@@ -75,7 +78,7 @@ def key_words(text: str) -> list[str]:
     """The words of `text` that carry meaning, in order, each once, as they are written."""
     found: dict[str, str] = {}
     for word in _WORD.findall(text):
-        lower = word.lower().removesuffix("'s").removesuffix("’s")
+        lower = word.lower().removesuffix("'s").removesuffix("\u2019s")
         if lower not in STOP_WORDS and (len(word) > 1 or not word.isascii()):
             found.setdefault(lower, word)
     return list(found.values())
@@ -140,7 +143,7 @@ def entities(text: str) -> list[str]:
     found: list[str] = []
     end = -1  # where the name before ended; -1 when nothing can be joined to it
     for match in _CAPITALISED.finditer(text):
-        word = match[0].rstrip(".-'’").removesuffix("'s").removesuffix("’s")
+        word = match[0].rstrip(".-'\u2019").removesuffix("'s").removesuffix("\u2019s")
         if not word[0].isupper() or _only_opens_a_sentence(word, text[: match.start()]):
             end = -1
             continue
@@ -157,5 +160,5 @@ def _only_opens_a_sentence(word: str, before: str) -> bool:
     """Whether a capitalised word is no name: a usual opening, or an -ing form where a sentence begins."""
     if word.lower() in _OPENERS:
         return True
-    opening = not before.strip(" \"'“‘(") or before.rstrip(" \"'“‘(").endswith((".", "!", "?", ":", "\n"))
+    opening = not before.strip(" \"'“\u2018(") or before.rstrip(" \"'“\u2018(").endswith((".", "!", "?", ":", "\n"))
     return opening and word.endswith("ing")

@@ -1,0 +1,128 @@
+"""What can be typed: the subcommands with their arguments. What they do is in a module of the same name."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .problems import clear_errors
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="bedrock-routing",
+    help="Amazon Bedrock's prompt routers and inference profiles: see which model answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    # What is expected to go wrong is said in a line (problems.py); what is not is a bug, and wants a plain traceback.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Region = Annotated[
+    str | None,
+    typer.Option("--region", metavar="REGION", help="AWS Region; default: the target's, else AWS_REGION."),
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", metavar="URL", help="Another endpoint than AWS's: an emulator, a proxy."),
+]
+TargetText = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET", help="Id or ARN of a router, an inference profile, a model, …", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bedrock-routing {version('bedrock-routing-integrations')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    on_aws: Annotated[
+        bool, typer.Option("--aws", help="Use the AWS account that boto3 finds (a few short prompts; makes nothing).")
+    ] = False,
+    region: Region = None,
+) -> None:
+    """Send prompts through routers and profiles; show who answered. Needs no AWS account: runs on the emulator."""
+    with clear_errors():
+        from .demo import run_demo
+
+        code = run_demo(on_aws=on_aws, region=region)
+    raise typer.Exit(code)
+
+
+@app.command()
+def resolve(
+    target: TargetText, region: Region = None, endpoint_url: EndpointUrl = None, as_json: AsJson = False
+) -> None:
+    """Show which models can answer for a target, and what all of them allow."""
+    with clear_errors():
+        from .resolve import print_target
+
+        print_target(target, region=region, endpoint_url=endpoint_url, as_json=as_json)
+
+
+@app.command()
+def ask(
+    target: TargetText,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help='What to ask; "-" reads it from standard input.')],
+    *,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream", help="Print the answer as it comes; default: in a terminal.", show_default=False
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(metavar="LATENCY", help="Ask for this latency: standard or optimized.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="The most tokens to answer with.")] = None,
+    region: Region = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send one prompt; print the answer and, on standard error, which model gave it."""
+    with clear_errors():
+        from .ask import Question, answer
+
+        if prompt == "-":
+            prompt = typer.get_text_stream("stdin").read()
+        if not prompt.strip():
+            raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
+        question = Question(target=target, prompt=prompt, latency=latency, max_tokens=max_tokens)
+        answer(question, region=region, endpoint_url=endpoint_url, stream=stream, as_json=as_json)
+
+
+@app.command()
+def emulate(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")] = 8080,
+    time_scale: Annotated[
+        float, typer.Option(min=0.0, help="Real seconds for each simulated second; 0 never waits.")
+    ] = 0.0,
+    region: Annotated[str, typer.Option(metavar="REGION", help="The Region that is emulated.")] = "us-east-1",
+    account_id: Annotated[str, typer.Option(metavar="ID", help="The account that is emulated.")] = "123456789012",
+) -> None:
+    """Run a local Bedrock until Ctrl-C, and print the environment variables that point AWS SDKs to it."""
+    with clear_errors():
+        from .emulate import run_emulator
+
+        run_emulator(host=host, port=port, time_scale=time_scale, region=region, account_id=account_id)

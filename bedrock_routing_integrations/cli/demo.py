@@ -1,0 +1,163 @@
+"""``bedrock-routing demo``: prompts through routers and profiles, with LangChain, and who answered each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from .demo_places import aws_account, emulator
+from .demo_steps import SECTIONS, Offer, Step, Wanted
+from .demo_tables import plain_table, rich_table
+from .output import short_model
+from .problems import explain, is_hopeless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from langchain_core.messages import BaseMessage
+
+    from .demo_places import Place
+
+__all__ = ["run_demo"]
+
+# Enough for every prompt of the demo; on AWS it bounds the bill.
+_MAX_TOKENS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What came of a step.
+
+    Attributes:
+        step: The step.
+        offer: The target that it ran on.
+        routing: The message's ``"routing"``; None where the call failed.
+        failure: Why it failed.
+    """
+
+    step: Step
+    offer: Offer
+    routing: Mapping[str, Any] | None = None
+    failure: str | None = None
+
+
+def run_demo(*, on_aws: bool, region: str | None) -> int:
+    """Run every section and show what happened.
+
+    Args:
+        on_aws: Use the account that boto3 finds, instead of an emulator.
+        region: The Region to use (on AWS) or to emulate.
+
+    Returns:
+        The exit code: 1 where nothing could run, or where the emulator failed.
+    """
+    console = Console(highlight=False, markup=False)
+    rows: list[Row] = []
+    with aws_account(region) if on_aws else emulator(region) as place:
+        _say(console, place.title)
+        for section in SECTIONS:
+            found = _run(section.steps, place, console)
+            _show(section.title, found, console)
+            rows += found
+    for line in (*_skipped(place), *_closing(rows, on_aws=on_aws)):
+        _say(console, line)
+    worked = [row for row in rows if row.routing]
+    return 0 if worked and (on_aws or len(worked) == len(rows)) else 1
+
+
+def _say(console: Console, line: str) -> None:
+    """A line: wrapped between words in a terminal, left alone in a pipe."""
+    if console.is_terminal:
+        console.print(line)
+    else:
+        typer.echo(line)
+
+
+def _run(steps: Sequence[Step], place: Place, console: Console) -> list[Row]:
+    """Run the steps for which the place has a target."""
+    rows = []
+    possible = [step for step in steps if step.on in place.offers]
+    with console.status("") as status:  # shows itself in a terminal only
+        for number, step in enumerate(possible, 1):
+            status.update(f"{number} of {len(possible)}: {step.prompt[:50]}")
+            rows.append(_run_step(step, place))
+    return rows
+
+
+def _run_step(step: Step, place: Place) -> Row:
+    offer = place.offers[step.on]
+    try:
+        message = _ask(step, offer, place)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None or is_hopeless(error):
+            raise
+        return Row(step=step, offer=offer, failure=failure)
+    return Row(step=step, offer=offer, routing=message.response_metadata["routing"])
+
+
+def _ask(step: Step, offer: Offer, place: Place) -> BaseMessage:
+    performance = {"performance_config": {"latency": step.latency}} if step.latency else {}
+    llm = place.chat(model=offer.model_id, max_tokens=_MAX_TOKENS, **performance)
+    if not step.stream:
+        return llm.invoke(step.prompt)
+    chunks = llm.stream(step.prompt)
+    whole = next(chunks)
+    for chunk in chunks:
+        whole = whole + chunk
+    return whole
+
+
+def _show(title: str, rows: Sequence[Row], console: Console) -> None:
+    if not rows:
+        return
+    if console.is_terminal:
+        console.print(rich_table(title, rows, console.width))
+        return
+    typer.echo()
+    for line in plain_table(rows):
+        typer.echo(line)
+    typer.echo()
+
+
+def _skipped(place: Place) -> Iterable[str]:
+    wanted = dict.fromkeys(step.on for section in SECTIONS for step in section.steps)
+    for kind in wanted:
+        if kind in place.lacking:
+            yield f"Skipped, no {kind.value}: {place.lacking[kind]}"
+
+
+def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
+    """What was seen, and how to go on."""
+    for row in rows:
+        if row.failure:
+            asked = f" with {row.step.latency} latency" if row.step.latency else ""
+            yield f"Refused{asked}, {row.offer.kind} {row.offer.name}: {row.failure}"
+    worked = [row for row in rows if row.routing]
+    if not worked:
+        yield "Nothing could run."
+        return
+    yield from _who_answered(worked)
+    if on_aws:
+        yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, where TARGET is any router, profile or model of yours.'
+    else:
+        yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."
+        yield "Go on: `bedrock-routing demo --aws` on your account; `bedrock-routing emulate` for your own application."
+
+
+def _who_answered(rows: Sequence[Row]) -> Iterable[str]:
+    """The models behind the router that most of the steps ran on."""
+    routed = [row for row in rows if row.step.on is Wanted.DEFAULT_ROUTER]
+    models = Counter(row.routing["invoked_model"] for row in routed if row.routing and row.routing["invoked_model"])
+    if not models:
+        return
+    counts = [f"{short_model(model)} ({_counted(number, 'prompt')})" for model, number in models.items()]
+    yield f"{_counted(len(models), 'model')} answered for the router {routed[0].offer.name}: {' and '.join(counts)}."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

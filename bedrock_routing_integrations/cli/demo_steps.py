@@ -1,0 +1,76 @@
+"""What the demo does, as data: sections of steps, each one prompt on one kind of target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["SECTIONS", "Offer", "Section", "Step", "Wanted"]
+
+
+class Wanted(str, Enum):
+    """The kinds of targets that steps run on; each place (the emulator, an account) offers what it has of them."""
+
+    DEFAULT_ROUTER = "default router"
+    CUSTOM_ROUTER = "custom router"
+    APPLICATION_PROFILE = "application profile"
+    LATENCY_OPTIMIZED = "system profile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A target that exists.
+
+    Attributes:
+        kind: What it is, in words.
+        name: Its short name.
+        model_id: Its id or ARN.
+    """
+
+    kind: str
+    name: str
+    model_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One row of the demo.
+
+    Attributes:
+        on: The kind of target.
+        prompt: What is sent.
+        stream: Whether the answer is streamed.
+        latency: ``performanceConfig.latency`` to ask for.
+    """
+
+    on: Wanted
+    prompt: str
+    stream: bool = False
+    latency: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the demo, with a table of its own."""
+
+    title: str
+    steps: tuple[Step, ...]
+
+
+# The first two are the prompts of the routers' launch: the first went to the large model, the second to the small one.
+_ROUTING = (
+    Step(
+        on=Wanted.DEFAULT_ROUTER,
+        prompt="Alice has N brothers and she also has M sisters. How many sisters does Alice's brothers have?",
+    ),
+    Step(
+        on=Wanted.DEFAULT_ROUTER,
+        prompt="Describe the purpose of a 'hello world' program in one line.",
+    ),
+    Step(on=Wanted.CUSTOM_ROUTER, prompt="Compare a queue and a stack, and explain why one is fairer than the other."),
+    Step(on=Wanted.APPLICATION_PROFILE, prompt="What is an inference profile?"),
+    Step(on=Wanted.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", stream=True),
+    Step(on=Wanted.LATENCY_OPTIMIZED, prompt="Name three uses of a fast answer.", latency="optimized"),
+)
+
+SECTIONS = (Section("Who answers", _ROUTING),)

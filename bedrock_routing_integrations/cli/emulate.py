@@ -1,0 +1,71 @@
+"""``bedrock-routing emulate``: the emulator as a server of its own."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from bedrock_routing_integrations.emulator import BedrockEmulator
+
+from .problems import NotWorkingError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["run_emulator"]
+
+# On Windows a wait without end cannot be interrupted by Ctrl-C.
+_WAIT_SECONDS = 0.5
+
+
+def run_emulator(*, host: str, port: int, time_scale: float, region: str, account_id: str) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Standard output gets the ``export`` lines and nothing else, so that it can be sourced; people are told on standard
+    error.
+
+    Raises:
+        NotWorkingError: The address cannot be listened on.
+    """
+    stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+    try:
+        emulator.start()
+    except OSError as error:
+        raise NotWorkingError(_why_not(error, host, port)) from error
+    try:
+        _tell(emulator)
+        while not stop.wait(_WAIT_SECONDS):
+            pass
+    finally:
+        emulator.stop()
+    print("Stopped.", file=sys.stderr)
+
+
+def _tell(emulator: BedrockEmulator) -> None:
+    print(
+        "The variables that point AWS SDKs here; set them where your application runs:\n", file=sys.stderr, flush=True
+    )
+    for name, value in emulator.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    sys.stdout.flush()
+    router = emulator.default_router()
+    print(f'\nThen, for example: bedrock-routing ask {router} "Hello"', file=sys.stderr)
+    print(f"Ready: Bedrock is emulated at {emulator.endpoint_url}. Ctrl-C ends it.", file=sys.stderr, flush=True)
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use. Take another with --port, or any free one with --port 0."
+    why = (error.strerror or str(error)).partition(" (while")[0]
+    return f"Cannot listen on port {port} of {host}: {why}."

@@ -1,0 +1,159 @@
+"""``bedrock-routing resolve``: what is known of a target."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bedrock_routing_integrations.client import RoutedClient
+from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.targets import parse_target
+
+from .output import aligned, yes
+from .problems import CREDENTIALS_HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bedrock_routing_integrations.catalog import CacheRules, ModelFacts
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+__all__ = ["as_json_object", "print_target"]
+
+
+def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_json: bool) -> None:
+    """Print what is known of a target, asking the control plane where its id does not say it.
+
+    Raises:
+        InvalidTargetError: `text` is no target.
+    """
+    client = RoutedClient(Connection(region_name=region, endpoint_url=endpoint_url))
+    parse_target(text)
+    called_in = client.region(text)
+    logger.setLevel(logging.ERROR)  # a look-up that failed is explained below, with what is known besides
+    resolved = client.resolve(text)
+    if as_json:
+        typer.echo(json.dumps(as_json_object(resolved, called_in), indent=2))
+        return
+    for line in _describe(resolved, called_in, _region_source(resolved, region)):
+        typer.echo(line)
+
+
+def as_json_object(resolved: ResolvedTarget, region: str | None) -> dict[str, Any]:
+    """What ``--json`` prints. ``refused`` says why, where ``complete`` is false."""
+    target = resolved.target
+    facts = dataclasses.asdict(resolved.facts)
+    if facts["cache"]:
+        facts["cache"]["fields"] = sorted(facts["cache"]["fields"])
+        facts["cache"]["write_multipliers"] = dict(facts["cache"]["write_multipliers"])
+    return {
+        "target": target.model_id,
+        "kind": target.kind.value,
+        "region": region,
+        "account": target.account,
+        "candidates": [dataclasses.asdict(candidate) for candidate in resolved.candidates],
+        "fallback": resolved.fallback,
+        "complete": resolved.complete,
+        "refused": resolved.refused,
+        "facts": facts,
+    }
+
+
+def _region_source(resolved: ResolvedTarget, given: str | None) -> str:
+    if given:
+        return "from --region"
+    if resolved.target.region:
+        return "from the ARN"
+    named = next((name for name in ("AWS_REGION", "AWS_DEFAULT_REGION") if os.environ.get(name)), None)
+    return f"from {named}" if named else "from the AWS configuration file"
+
+
+def _describe(resolved: ResolvedTarget, region: str | None, region_source: str) -> Iterable[str]:
+    target = resolved.target
+    yield target.model_id
+    yield ""
+    yield from aligned(
+        [
+            ("kind", target.kind.value.replace("_", " ")),
+            ("region", f"{region} ({region_source})" if region else "not known: pass --region or set AWS_REGION"),
+            ("account", target.account or "not in the id"),
+        ]
+    )
+    yield ""
+    yield from _candidates(resolved)
+    if not resolved.complete:
+        yield ""
+        yield from _incomplete(resolved)
+    yield ""
+    yield from _facts(resolved.facts, len(resolved.base_models))
+
+
+def _candidates(resolved: ResolvedTarget) -> Iterable[str]:
+    if not resolved.candidates:
+        yield "No base model is known that answers for it."
+        return
+    rows = [("CAN ANSWER", "", "LEARNED FROM", "LISTED AS")]
+    for candidate in resolved.candidates:
+        fallback = "fallback" if candidate.base_model and candidate.base_model == resolved.fallback else ""
+        source = "its id" if candidate.source == "id" else candidate.source
+        rows.append((candidate.base_model or "not known", fallback, source, candidate.model_id))
+    yield from aligned(rows)
+
+
+def _incomplete(resolved: ResolvedTarget) -> Iterable[str]:
+    """Why a look-up failed, and what to do. `refused` reads ``GetPromptRouter: AccessDeniedException``."""
+    yield f"Not all is known. {resolved.refused or 'The control plane names no model that could be followed'}."
+    api, _, why = (resolved.refused or "").partition(": ")
+    if "NotFound" in why:
+        yield "There is no such target in this account and Region, or it was deleted."
+    elif "AccessDenied" in why or "Unauthorized" in why:
+        yield (
+            f"Allow the IAM action bedrock:{api}, or name the models with base_models=[…] in your code. Calls work "
+            "without it: the models are learned from the answers."
+        )
+    elif "Credentials" in why or "Token" in why or "Signature" in why or "Profile" in why:
+        yield CREDENTIALS_HELP
+    elif "Endpoint" in why or "Connect" in why:
+        yield "Nobody answered there: check the network, the Region and the endpoint."
+
+
+def _facts(facts: ModelFacts, models: int) -> Iterable[str]:
+    yield "What both allow:" if models == 2 else "What all of them allow:" if models > 2 else "What it allows:"
+    if not facts.known:
+        yield "  (not in the catalog: these are defaults that forbid nothing)"
+    latency = "standard, optimized (in some Regions)" if facts.latency_optimized else "standard"
+    rows = [
+        ("context window", _tokens(facts.context_window)),
+        ("longest answer", _tokens(facts.max_output_tokens)),
+        ("streaming", yes(facts.streaming) + (", not with tools" if _streams_no_tools(facts) else "")),
+        ("tools", f"yes; tool choice: {', '.join(facts.tool_choice)}" if facts.tools else "no"),
+        ("images", yes(facts.image_input)),
+        ("latency", latency),
+        ("prompt caching", _caching(facts.cache)),
+    ]
+    yield from (f"  {line}" for line in aligned(rows))
+    yield f"  Source: {facts.source}" + (f" ({facts.checked})" if facts.checked else "")
+
+
+def _streams_no_tools(facts: ModelFacts) -> bool:
+    return facts.streaming and facts.tools and not facts.streaming_with_tools
+
+
+def _tokens(count: int | None) -> str:
+    return "not known" if count is None else f"{count:,} tokens"
+
+
+def _caching(rules: CacheRules | None) -> str:
+    if rules is None:
+        return "no"
+    most = f", at most {rules.max_tokens:,} cached" if rules.max_tokens else ""
+    return (
+        f"from {rules.min_tokens:,} tokens{most}; ttl {', '.join(rules.ttls)}; in {', '.join(sorted(rules.fields))}; "
+        f"up to {rules.max_points} points"
+    )

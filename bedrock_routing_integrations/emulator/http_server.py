@@ -1,0 +1,299 @@
+"""The HTTP side: reads requests, finds their operation, writes answers and streams, lets faults happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import struct
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiohttp import web
+
+from . import eventstream
+from .backends import Place
+from .errors import ServiceError
+from .journal import Entry
+from .service_model import service_models
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from .faults import Fault, Faults, Plan
+    from .journal import Journal
+    from .runtime import Outcome, Runtime
+    from .service_model import Operation
+
+    Handler = Callable[[Mapping[str, Any], Place], dict[str, Any]]
+
+__all__ = ["HttpServer"]
+
+_log = logging.getLogger(__name__)
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+# Frames that need not wait for one another are written together up to this many bytes.
+_WRITE_BYTES = 8 * 1024
+_CREDENTIAL = re.compile(r"Credential=[^/\s,]+/\d+/([a-z0-9-]+)/")
+_RUNTIME = frozenset({"Converse", "ConverseStream"})
+# SO_LINGER on, zero seconds: closing sends RST instead of FIN.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class _Call(NamedTuple):
+    """One request on its way through the server."""
+
+    request: web.BaseRequest
+    entry: Entry
+    operation: Operation
+    members: dict[str, Any]
+    labels: list[str]
+    place: Place
+    padding: eventstream.Padding
+
+
+class HttpServer:
+    """An aiohttp request handler that plays Bedrock.
+
+    Args:
+        handlers: Control-plane operation name → what answers it.
+        runtime: Answers Converse and ConverseStream.
+        faults: What goes wrong.
+        journal: Where requests are noted.
+        place: The emulator's own Region and account.
+        time_scale: Real seconds for each simulated second.
+    """
+
+    def __init__(
+        self,
+        *,
+        handlers: Mapping[str, Handler],
+        runtime: Runtime,
+        faults: Faults,
+        journal: Journal,
+        place: Place,
+        time_scale: float,
+    ) -> None:
+        self._handlers = handlers
+        self._runtime = runtime
+        self._faults = faults
+        self._journal = journal
+        self._place = place
+        self._time_scale = time_scale
+        self._models = service_models()
+        self._stopping = False
+
+    def aiohttp_server(self, loop: asyncio.AbstractEventLoop) -> web.Server:
+        """The protocol factory for `loop.create_server`."""
+
+        def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY_BYTES)
+
+        return web.Server(
+            self.handle,
+            request_factory=make_request,
+            handler_cancellation=True,
+            loop=loop,
+            access_log=None,
+            # ARNs as path labels and header values fit easily; a Converse path may hold a 2,048-character id.
+            max_line_size=16_384,
+        )
+
+    def stopping(self) -> None:
+        """What is cancelled from now on is cancelled by us, not by a client that hung up."""
+        self._stopping = True
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        entry = _new_entry(request, self._place.region)
+        self._journal.begin(entry)
+        try:
+            return await self._answer(request, entry)
+        except ServiceError as error:
+            entry.error = error.name
+            return _json_response(error.status, json.dumps({"message": error.message}).encode(), entry, error.name)
+        except (ConnectionError, asyncio.CancelledError):
+            entry.client_closed = not self._stopping and entry.error != "reset"
+            raise
+        except Exception as error:  # noqa: BLE001 - a mistake of the emulator: say so instead of hanging up
+            _log.exception("The emulator failed on %s %s", entry.method, entry.path)
+            entry.error = repr(error)
+            body = json.dumps({"message": f"The emulator failed: {error!r}"}).encode()
+            return _json_response(500, body, entry, "InternalServerException")
+        finally:
+            self._journal.end(entry)
+
+    async def _answer(self, request: web.BaseRequest, entry: Entry) -> web.StreamResponse:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise ServiceError("RequestEntityTooLargeException", "The request body is too large", 413) from error
+        entry.started = time.monotonic()
+        call = self._understand(request, entry, body)
+        plan = self._faults.plan(call.operation.name, call.labels)
+        if plan.delay:
+            await asyncio.sleep(plan.delay)
+        if plan.fault is not None:
+            await self._strike(call, plan.fault)
+        if call.operation.name in _RUNTIME:
+            return await self._converse(call, plan)
+        handler = self._handlers.get(call.operation.name)
+        if handler is None:
+            raise ServiceError("NotImplementedException", f"The emulator does not implement {call.operation.name}", 501)
+        answer = call.operation.serialize(handler(call.members, call.place))
+        return _json_response(call.operation.status, answer, entry)
+
+    def _understand(self, request: web.BaseRequest, entry: Entry, body: bytes) -> _Call:
+        """Find the operation, check the signature, read the members.
+
+        Raises:
+            ServiceError: For what is no valid request.
+        """
+        path, _, query = request.raw_path.partition("?")
+        found = self._models.find(request.method, path)
+        if found is not None:
+            entry.service, entry.operation = found[0].service, found[0].name
+        _check_authorization(entry)
+        if found is None:
+            raise ServiceError("UnknownOperationException", f"There is no operation {request.method} {path}")
+        operation, labels = found
+        entry.request = members = operation.parse(labels, query, body)
+        place = Place(entry.region, self._place.account)
+        padding = eventstream.Padding(zlib.crc32(body))
+        return _Call(request, entry, operation, members, list(labels.values()), place, padding)
+
+    async def _strike(self, call: _Call, fault: Fault) -> None:
+        """Let a fault happen that takes the place of the answer; those that break streams come later."""
+        error = fault.error(call.operation.name, call.place.account, call.place.region, call.labels)
+        if error is not None:
+            raise error
+        if fault.kind not in {"hang", "reset"}:
+            return
+        call.entry.error = fault.kind
+        transport = call.request.transport
+        if fault.kind == "reset" and transport is not None:
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        # Until the client hangs up (the reset does it at once) or the emulator stops: both cancel this task.
+        await asyncio.Event().wait()
+
+    # --- Converse and ConverseStream
+
+    async def _converse(self, call: _Call, plan: Plan) -> web.StreamResponse:
+        streaming = call.operation.name == "ConverseStream"
+        outcome = self._runtime.converse(call.members, call.place, streaming=streaming)
+        call.entry.difficulty = outcome.difficulty
+        call.entry.invoked = outcome.model_id
+        if streaming:
+            return await self._stream(call, plan, outcome)
+        await self._simulate(outcome.latency_ms)
+        return _json_response(call.operation.status, call.operation.serialize(outcome.answer()), call.entry)
+
+    async def _simulate(self, milliseconds: float) -> None:
+        if self._time_scale > 0:
+            await asyncio.sleep(milliseconds / 1000 * self._time_scale)
+
+    async def _stream(self, call: _Call, plan: Plan, outcome: Outcome) -> web.StreamResponse:
+        frames = _break(list(_frames(call, outcome)), plan.fault)
+        if plan.fault is not None:
+            call.entry.error = plan.fault.kind
+        await self._simulate(outcome.first_token_ms)
+        response = web.StreamResponse(status=call.operation.status, headers=_headers(call.entry))
+        response.content_type = eventstream.CONTENT_TYPE
+        call.entry.status = call.operation.status
+        await response.prepare(call.request)
+        between = self._time_scale * (outcome.latency_ms - outcome.first_token_ms) / 1000 / max(1, len(frames))
+        async for data in _paced(frames, plan.pause + between):
+            await response.write(data)
+            call.entry.streamed_bytes += len(data)
+        if plan.fault is not None and plan.fault.details.get("abrupt") and call.request.transport is not None:
+            await asyncio.sleep(0.01)  # let what was written leave first
+            call.request.transport.abort()
+            return response
+        await response.write_eof()
+        return response
+
+
+def _new_entry(request: web.BaseRequest, region: str) -> Entry:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    authorization = headers.pop("authorization", "")
+    credential = _CREDENTIAL.search(authorization)
+    entry = Entry(request.method, request.raw_path, headers)
+    entry.region = credential[1] if credential else region
+    if authorization.startswith("Bearer ") and authorization[7:].strip():
+        entry.authorization = "bearer"
+    elif authorization:
+        entry.authorization = "sigv4" if authorization.startswith("AWS4-") and credential else "other"
+    return entry
+
+
+def _check_authorization(entry: Entry) -> None:
+    """Any signature and any bearer token will do, but there must be one."""
+    if not entry.authorization:
+        raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
+    if entry.authorization == "other":
+        raise ServiceError(
+            "IncompleteSignatureException",
+            "The Authorization header is neither a signature nor a bearer token",
+        )
+
+
+def _headers(entry: Entry) -> dict[str, str]:
+    return {"x-amzn-requestid": entry.request_id}
+
+
+def _json_response(status: int, body: bytes, entry: Entry, error: str | None = None) -> web.Response:
+    entry.status = status
+    headers = _headers(entry)
+    if error is not None:
+        headers["x-amzn-errortype"] = error
+    return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+
+
+def _frames(call: _Call, outcome: Outcome) -> Iterator[bytes]:
+    """The frames of a whole stream."""
+    for name, event in outcome.events():
+        if name == "contentBlockDelta" and "text" in event["delta"]:
+            yield eventstream.text_delta(event["contentBlockIndex"], event["delta"]["text"], call.padding)
+        else:
+            yield eventstream.event(name, call.operation.serialize_event(name, event), call.padding)
+
+
+def _break(frames: list[bytes], fault: Fault | None) -> list[bytes]:
+    """The frames as a fault leaves them."""
+    if fault is None:
+        return frames
+    at = int(fault.details.get("frame", len(frames) // 2))
+    if fault.kind == "cut" and "byte" in fault.details:
+        return [b"".join(frames)[: int(fault.details["byte"])]]
+    if fault.kind == "cut":
+        return frames[:at]
+    if fault.kind == "bad_checksum":
+        return [eventstream.corrupt(frame) if index == at else frame for index, frame in enumerate(frames)]
+    name = fault.details.get("name", "throttlingException")
+    message = fault.details.get("message", "Too many requests, please wait before trying again.")
+    return [*frames[:at], eventstream.exception(name, {"message": message})]
+
+
+async def _paced(frames: list[bytes], pause: float) -> AsyncIterator[bytes]:
+    """The data to write: frame by frame with pauses between them, or without pauses in larger pieces."""
+    if pause > 0:
+        for index, frame in enumerate(frames):
+            if index:
+                await asyncio.sleep(pause)
+            yield frame
+        return
+    pending: list[bytes] = []
+    size = 0
+    for frame in frames:
+        pending.append(frame)
+        size += len(frame)
+        if size >= _WRITE_BYTES:
+            yield b"".join(pending)
+            await asyncio.sleep(0)  # other requests share the core
+            pending, size = [], 0
+    if pending:
+        yield b"".join(pending)

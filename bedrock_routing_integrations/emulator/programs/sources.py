@@ -1,0 +1,134 @@
+"""Answers out of what the request holds: documents, passages in the prompt, earlier turns, pictures."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .words import best_sentences, sentences, stems
+
+if TYPE_CHECKING:
+    from .reading import Reading
+
+__all__ = ["from_media", "from_memory", "from_sources", "summary"]
+
+_MINE = re.compile(
+    r"\b(?:what(?:'s| is| was)|tell me|remember|do you know|who is)\b.{0,30}?\bmy ([\w -]+?)(?=[?.,!]|$)",
+    re.IGNORECASE,
+)
+_WHO_AM_I = re.compile(r"\bwho am i\b|\bwhat am i called\b", re.IGNORECASE)
+_CALLED = re.compile(
+    r"\b(?i:my name is|i am called|call me|i'm|i am|this is)\s+([A-Z][\w'-]*(?: [A-Z][\w'-]+)*)"
+    r"|\b(?i:my name is|call me)\s+([\w'-]+)"
+)
+_FIRST_QUESTION = re.compile(
+    r"\bwhat (?:did|was) (?:i|my) (?:first |last |previous |just )*(?:ask|say|said|question|message)",
+    re.IGNORECASE,
+)
+_SUMMARY = re.compile(r"\b(?:summari[sz]e|summary|tl;?dr|key points|main points)\b", re.IGNORECASE)
+_QUESTION_LABEL = re.compile(
+    r"(?:^|\n)\s*(?:question|query|user question)\s*:\s*(.+?)(?=\n\s*(?:answer|helpful answer|context)\b|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_CONTEXT_LABEL = re.compile(
+    r"\b(?:context|documents?|passages?|search results|excerpts?|following text)\b[^\n]{0,80}[:\n]"
+    r"|</?(?:context|document|search_results)>",
+    re.IGNORECASE,
+)
+_LONG_PROMPT = 600  # characters; a longer prompt is taken to bring the text that it asks about
+_SYSTEM_OVERLAP = 2  # words that a sentence of the system prompt must share with a question to answer it
+_MOST_SEARCHED = 400_000  # characters
+
+
+def from_memory(reading: Reading) -> str | None:
+    """What the user said of himself or asked before."""
+    if not reading.said:
+        return None
+    if _FIRST_QUESTION.search(reading.question):
+        which = reading.said[0] if "first" in reading.question.lower() else reading.said[-1]
+        return f'You said: "{which}"'
+    mine = _MINE.search(reading.question)
+    thing = "name" if _WHO_AM_I.search(reading.question) else mine[1].strip() if mine else None
+    if thing is None:
+        return None
+    told = re.compile(
+        rf"\bmy {re.escape(thing)} (?:is|was|are|=)\s+(.+?)(?=[.,!?;\n]|$| and (?:my|i)\b)", re.IGNORECASE
+    )
+    for text in reversed(reading.said):
+        found = (_CALLED.search(text) if thing.lower() == "name" else None) or told.search(text)
+        if found is not None:
+            return f"Your {thing} is {next(filter(None, found.groups())).strip()}."
+    return f"You have not told me your {thing}."
+
+
+def from_media(reading: Reading) -> str | None:
+    """That there is something to be seen or heard, and how large it is."""
+    if not reading.media:
+        return None
+    seen = reading.media[0] if len(reading.media) == 1 else f"{', '.join(reading.media[:-1])} and {reading.media[-1]}"
+    return f"I have been given {seen}. An emulated model reads its format and its size, not its content."
+
+
+def summary(reading: Reading) -> str | None:
+    """The opening of each document, or of the text that the prompt brings."""
+    if not _SUMMARY.search(reading.question):
+        return None
+    if reading.documents:
+        parts = [(name, sentences(text[:_MOST_SEARCHED])[:2]) for name, text in reading.documents]
+        said = [
+            f"{name}: {' '.join(opening)}" if opening else f"{name} has no text that I can read."
+            for name, opening in parts
+        ]
+        return "In short: " + "\n".join(said)
+    text = reading.question.partition(":")[2].strip() or "\n".join(reading.question.splitlines()[1:]).strip()
+    if not text and reading.answered:
+        text = " ".join((*reading.said, *reading.answered))
+    found = sentences(text)
+    if not found:
+        return None
+    core = best_sentences(found[1:], " ".join(found[:1]), most=1) if len(found) > 3 else []
+    return "In short: " + " ".join([found[0], *core])
+
+
+def from_sources(reading: Reading, *, thorough: bool) -> str | None:
+    """The sentences that share most words with the question, from whatever the request brings to read.
+
+    Args:
+        reading: The request.
+        thorough: Whether to quote a second sentence (larger models do).
+    """
+    question, passages = _question_and_passages(reading)
+    most = 2 if thorough else 1
+    texts = [text[:_MOST_SEARCHED] for _, text in reading.documents]
+    found = best_sentences([*texts, *passages], question, most=most)
+    if found:
+        return " ".join(found)
+    if reading.documents:
+        names = ", ".join(name for name, _ in reading.documents)
+        opening = next((s[0] for s in map(sentences, texts) if s), None)
+        if opening is None:
+            return f"There is no text that I can read in {names}."
+        return f"I find nothing about that in {names}. It begins: {opening}"
+    earlier = [*reading.answered, *reading.said, reading.system]
+    wanted = stems(question)
+    near = best_sentences(earlier, question, most=1)
+    return near[0] if near and len(stems(near[0]) & wanted) >= _SYSTEM_OVERLAP and "?" in question else None
+
+
+def _question_and_passages(reading: Reading) -> tuple[str, list[str]]:
+    """The question itself, and the text to answer it from, where the prompt or the system prompt brings one."""
+    text = reading.question
+    passages = [reading.system] if _CONTEXT_LABEL.search(reading.system) else []
+    labelled = _QUESTION_LABEL.search(text)
+    if labelled is not None:
+        return labelled[1].strip(), [*passages, _unlabelled(text[: labelled.start()] + text[labelled.end() :])]
+    if len(text) < _LONG_PROMPT and not _CONTEXT_LABEL.search(text):
+        return text, passages
+    asked = [sentence for sentence in sentences(text) if sentence.endswith("?")]
+    question = asked[-1] if asked else sentences(text)[-1]
+    return question, [*passages, _unlabelled(text.replace(question, "\n"))]
+
+
+def _unlabelled(passage: str) -> str:
+    """A passage without the labels before its parts."""
+    return _CONTEXT_LABEL.sub("\n", passage)

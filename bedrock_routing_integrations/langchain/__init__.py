@@ -1,0 +1,37 @@
+"""LangChain's door: chat models and LLMs that take any Bedrock target and say which model answered.
+
+Needs the extra: ``pip install "bedrock-routing-integrations[langchain]"``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .chat_models import ChatBedrockRouter
+    from .llms import BedrockRouterLLM
+
+__all__ = ["BedrockRouterLLM", "ChatBedrockRouter"]
+
+_HOMES = {"BedrockRouterLLM": "llms", "ChatBedrockRouter": "chat_models"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f".{_HOMES[name]}", __name__)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("langchain_aws", "langchain_core"):
+            raise
+        raise ImportError(
+            f'{name} needs langchain-aws: pip install "bedrock-routing-integrations[langchain]"'
+        ) from error
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

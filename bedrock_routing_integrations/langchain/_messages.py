@@ -1,0 +1,46 @@
+"""Small things done to LangChain's messages and results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from bedrock_routing_integrations.invocation import ROUTING
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatResult
+
+
+def name_the_model(message: BaseMessage) -> None:
+    """Put the model that answered, where it is known, in ``model_name``: usage and cost are counted by it."""
+    routing = message.response_metadata.get(ROUTING)
+    if routing:
+        message.response_metadata["model_name"] = routing["invoked_model"] or routing["requested_model_id"]
+
+
+def as_chunk(result: ChatResult) -> ChatGenerationChunk:
+    """A whole answer as the only chunk of a stream."""
+    message: Any = result.generations[0].message
+    return ChatGenerationChunk(
+        message=AIMessageChunk(
+            content=message.content,
+            additional_kwargs=message.additional_kwargs,
+            response_metadata=message.response_metadata,
+            tool_calls=message.tool_calls,
+            invalid_tool_calls=message.invalid_tool_calls,
+            usage_metadata=message.usage_metadata,
+            id=message.id,
+            chunk_position="last",
+        )
+    )
+
+
+def copied_containers(raw_blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The user's raw messages with lists of their own: upstream appends cache points to them."""
+    return [
+        {**message, "content": list(message["content"])} if isinstance(message.get("content"), list) else dict(message)
+        for message in raw_blocks
+    ]

@@ -1,0 +1,85 @@
+"""What langchain-aws derives from the name of a model, reduced to what all models of a target allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_aws import ChatBedrockConverse
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+# Stands for a model of which nothing is known: no rule of langchain-aws is made for it.
+_NEUTRAL_MODEL = "unknown.unknown"
+
+
+def probe_update(asked: dict[str, Any], base_model: str | None, reasoning_effort: Any) -> dict[str, Any]:
+    """What to change on a copy so that upstream's validator derives settings for `base_model` only."""
+    model = base_model or _NEUTRAL_MODEL
+    return {
+        **asked,
+        "model_id": model,
+        "base_model_id": None,
+        "provider": asked["provider"] or model.partition(".")[0],
+        # Upstream makes clients where there are none, and registers the headers on them.
+        "client": _NO_CLIENT,
+        "bedrock_client": _NO_CLIENT,
+        "default_headers": None,
+        # Upstream warns, and drops it, for models that it does not know; such a target may be known later.
+        "reasoning_effort": reasoning_effort if base_model else None,
+    }
+
+
+def combine_settings(
+    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+) -> dict[str, Any]:
+    """The settings of a target whose models gave `probes`."""
+    models = resolved.base_models
+    return {
+        # For names that upstream matches by their text, one model of the family stands for all.
+        "base_model_id": models[0] if models else None,
+        "provider": asked["provider"] or resolved.facts.provider or (models[0].partition(".")[0] if models else ""),
+        "profile": asked["profile"] or _common_profile([probe.profile or {} for probe in probes]),
+        "supports_tool_choice_values": _tool_choices(asked, resolved, probes),
+        "additional_model_request_fields": probes[0].additional_model_request_fields,
+    }
+
+
+def _tool_choices(
+    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+) -> tuple[str, ...]:
+    if asked["supports_tool_choice_values"] is not None:
+        return tuple(asked["supports_tool_choice_values"])
+    allowed = resolved.facts.tool_choice
+    for probe in probes:
+        # The catalog knows families; upstream also knows what thinking rules out. An empty answer of upstream's
+        # means that it does not know the model.
+        if probe.supports_tool_choice_values:
+            allowed = tuple(choice for choice in allowed if choice in probe.supports_tool_choice_values)
+    return allowed
+
+
+def _common_profile(profiles: Sequence[Any]) -> dict[str, Any]:
+    """What every profile says: the smallest limits, the flags that all have, and what is equal in all."""
+    common: dict[str, Any] = {}
+    for name in profiles[0]:
+        values = [profile.get(name) for profile in profiles]
+        if all(isinstance(value, bool) for value in values):
+            common[name] = all(values)
+        elif all(isinstance(value, int) for value in values):
+            common[name] = min(values)
+        elif all(value == values[0] for value in values):
+            common[name] = values[0]
+    return common
+
+
+class _NoClient:
+    """Fills upstream's client fields while it derives settings; using it is a mistake, and says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no client is used while settings are derived, but {name!r} was asked for")
+
+
+_NO_CLIENT = _NoClient()

@@ -1,0 +1,373 @@
+"""`ChatBedrockRouter`: langchain-aws's chat model, for any Bedrock target, saying which model answered.
+
+It is ``ChatBedrockConverse`` handed a `RoutedClient`. What langchain-aws decides by a model's name (how messages are
+written, which tool choices exist, whether reasoning can be asked for) is decided here per call, for the models that the
+target can use: for each call a copy of the chat model is made *as served* by those models, and does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_aws import ChatBedrockConverse
+from langchain_core.runnables.config import ensure_config
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
+
+from bedrock_routing_integrations.client import RoutedClient
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from ._messages import as_chunk, copied_containers, name_the_model
+from ._served import combine_settings, probe_update
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.tools import BaseTool
+    from typing_extensions import Self
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "bedrock_api_key")
+# Says, between `bind_tools` and the call, that a forced tool choice was our idea and may be given up.
+_PREFERRED = "tool_choice_preferred"
+
+
+class ChatBedrockRouter(ChatBedrockConverse):
+    """A chat model on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
+
+    All arguments of ``ChatBedrockConverse`` are taken; `provider` is never needed. Nothing is sent, and no boto3 client
+    is made, when it is constructed: the target is looked up at the first call, and connections are shared.
+
+    Each message says what happened in ``response_metadata["routing"]``, and ``response_metadata["model_name"]`` is the
+    model that answered.
+
+    Differences from ``ChatBedrockConverse``:
+
+    - Credentials in the environment are read when a call is made, not when the object is.
+    - Without `region_name` the Region of a target's ARN is used.
+    - `model` may also be given to a call: ``llm.invoke("…", model=other_target)``.
+    - ``batch`` runs up to `max_concurrency` calls at once unless its config says otherwise.
+    - A stream that breaks off raises `StreamInterruptedError`.
+
+    Args:
+        model: What to call; see `parse_target` for the forms.
+        base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
+        max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
+
+    Raises:
+        InvalidTargetError: `model` is no target.
+
+    Example:
+        ```python
+        llm = ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        llm.invoke("Describe the purpose of a 'hello world' program in one line.").response_metadata["model_name"]
+        ```
+    """
+
+    base_models: list[str] | None = None
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
+    aws_access_key_id: SecretStr | None = Field(default=None)
+    aws_secret_access_key: SecretStr | None = Field(default=None)
+    aws_session_token: SecretStr | None = Field(default=None)
+    bedrock_api_key: SecretStr | None = Field(default=None, alias="api_key")
+    # Redeclared: headers carry tokens, and upstream shows them in repr, dumps and callbacks.
+    default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
+
+    # What was asked for, before anything was derived for a model; and what was derived when constructing.
+    _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _derived: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _settings: dict[tuple[str, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def set_disable_streaming(cls, values: Any) -> Any:
+        """Check the target. Whether it streams is decided when it is called, for the models that it then has."""
+        given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
+        if given is None:
+            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+        values = {name: value for name, value in values.items() if name not in ("model", "model_id")}
+        return {**values, "model": parse_target(given).model_id}
+
+    @model_validator(mode="after")
+    def validate_environment(self) -> Self:
+        """Prepare what is known without asking anybody; upstream would look up, and make clients."""
+        if self.base_models is None and self.base_model_id is not None:
+            self.base_models = [self.base_model_id]
+        if not isinstance(self.client, RoutedClient):
+            self.client = RoutedClient(
+                self.client if self.client is not None else self._connection(),
+                bedrock_client=self.bedrock_client,
+                base_models={self.model_id: self.base_models} if self.base_models else None,
+                default_headers=self.default_headers,
+            )
+        self._asked = {
+            "provider": self.provider,
+            # langchain-core has filled in a missing profile by the model's name already.
+            "profile": None if self.profile == self._resolve_model_profile() else self.profile,
+            "supports_tool_choice_values": self.supports_tool_choice_values,
+            "additional_model_request_fields": self.additional_model_request_fields,
+        }
+        known = self.client.peek(self.model_id)
+        settings = self._settings_for(known)
+        # What a look-up told is not written down: `dumps`, and LangChain's cache keys made of it, must not depend on
+        # what this process happens to have looked up.
+        if known.base_models and known.is_stated:
+            for name in self._asked:
+                setattr(self, name, settings[name])
+        self._derived = {name: getattr(self, name) for name in self._asked}
+        self._add_version("bedrock-routing-integrations", _version())
+        return self
+
+    def _connection(self) -> Connection:
+        secrets = {name: value.get_secret_value() for name in _SECRETS if (value := getattr(self, name))}
+        return Connection(
+            region_name=self.region_name,
+            profile_name=self.credentials_profile_name,
+            access_key_id=secrets.get("aws_access_key_id"),
+            secret_access_key=secrets.get("aws_secret_access_key"),
+            session_token=secrets.get("aws_session_token"),
+            api_key=secrets.get("bedrock_api_key"),
+            endpoint_url=self.endpoint_url,
+            config=self.config,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            max_concurrency=self.max_concurrency,
+        )
+
+    # --- the copy that does the work ---
+
+    def _settings_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
+        """What langchain-aws derives from a model's name, for all the models that the target can use."""
+        key = (resolved.facts.provider, *resolved.base_models)
+        found = self._settings.get(key)
+        if found is None:
+            probes = [self._probe(model) for model in resolved.base_models or (None,)]
+            found = self._settings[key] = combine_settings(self._asked, resolved, probes)
+        return found
+
+    def _probe(self, base_model: str | None) -> Self:
+        """A copy on which upstream's own validator has derived its settings for one base model."""
+        probe = self.model_copy(update=probe_update(self._asked, base_model, self.reasoning_effort))
+        super(ChatBedrockRouter, probe).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
+        return probe
+
+    def _as_served(self, resolved: ResolvedTarget) -> Self:
+        settings = self._settings_for(resolved)
+        # What the user set on the object after constructing it stays.
+        update = {
+            name: value
+            for name, value in settings.items()
+            if name == "base_model_id" or getattr(self, name) is self._derived.get(name)
+        }
+        if self.raw_blocks is not None:
+            update["raw_blocks"] = copied_containers(self.raw_blocks)
+        served = self.model_copy(update={**update, "model_id": resolved.target.model_id})
+        served._derived = {name: getattr(served, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
+        return served
+
+    def _prepare(self, call: dict[str, Any]) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
+        """The copy for this call, and the call's arguments with what is ours taken out."""
+        model_id, call = self._called_model(call)
+        resolved = self.client.resolve(model_id)
+        served = self._as_served(resolved)
+        preferred = call.pop(_PREFERRED, False)
+        choice = _choice_type(call.get("tool_choice"))
+        supported = served.supports_tool_choice_values or ()
+        if choice and choice not in supported and call.get("tools"):
+            if not preferred:
+                raise InvalidRequestError(
+                    f"tool_choice={call['tool_choice']!r} is not supported by all models of {resolved.target} "
+                    f"({', '.join(resolved.base_models) or 'models unknown'}); supported: "
+                    f"{', '.join(supported) or 'none'}."
+                )
+            call["tool_choice"] = {"any": {}} if "any" in supported else None
+        if call.get("toolConfig"):
+            call["toolConfig"] = {**call["toolConfig"], "tools": list(call["toolConfig"].get("tools") or ())}
+        return served, resolved, call
+
+    def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        names = [call[name] for name in ("model", "model_id", "modelId") if call.get(name)]
+        rest = {name: value for name, value in call.items() if name not in ("model", "model_id", "modelId")}
+        return (names[0] if names else self.model_id), rest
+
+    # --- LangChain's extension points ---
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        served, _, call = self._prepare(kwargs)
+        result = super(ChatBedrockRouter, served)._generate(messages, stop, run_manager, **call)
+        message = result.generations[0].message
+        name_the_model(message)
+        metadata = message.response_metadata
+        result.llm_output = {"model_name": metadata.get("model_name"), ROUTING: metadata.get(ROUTING)}
+        return result
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        served, resolved, call = self._prepare(kwargs)
+        facts = resolved.facts
+        tools = call.get("tools") or call.get("toolConfig")
+        streams = facts.streaming and not call.get("disable_streaming") and (facts.streaming_with_tools or not tools)
+        if streams or "disable_streaming" in self.model_fields_set:
+            # Upstream reports each token before its model name is put right, so it gets no run manager.
+            chunks = super(ChatBedrockRouter, served)._stream(messages, stop, None, **call)
+        else:
+            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
+            chunks = iter([as_chunk(self._generate(messages, stop, None, **kwargs))])
+        for chunk in chunks:
+            if ROUTING in chunk.message.response_metadata:
+                name_the_model(chunk.message)
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        sync_manager = run_manager.get_sync() if run_manager else None
+        return await run_in_thread(self.max_concurrency, self._generate, messages, stop, sync_manager, **kwargs)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        sync_manager = run_manager.get_sync() if run_manager else None
+        chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream(messages, stop, sync_manager, **kwargs))
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        outputs = [output for output in llm_outputs if output]
+        if len(outputs) <= 1:
+            return outputs[0] if outputs else {}
+        names = {output["model_name"] for output in outputs}
+        return {"model_name": names.pop() if len(names) == 1 else None, ROUTING: [o[ROUTING] for o in outputs]}
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
+        config = self._with_concurrency(config)
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
+        config = self._with_concurrency(config)
+        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
+
+    def _with_concurrency(self, config: Any) -> Any:
+        """The config with our bound where nobody set one; LangChain's own is ``cpu_count + 4`` threads."""
+        if config is not None and not isinstance(config, dict):
+            return [self._with_concurrency(each) for each in config]
+        if ensure_config(cast("RunnableConfig | None", config)).get("max_concurrency") is not None:
+            return config
+        return {**(config or {}), "max_concurrency": self.max_concurrency}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | str],
+        *,
+        tool_choice: dict[str, Any] | str | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """LangChain's ``bind_tools``. Which tool choices the target takes is checked now if known, else at the call."""
+        model_id, _ = self._called_model(kwargs)
+        resolved = self.client.peek(model_id)
+        if not resolved.base_models and "ls_structured_output_format" in kwargs:
+            kwargs[_PREFERRED] = True
+        served = self._as_served(resolved)
+        bound = super(ChatBedrockRouter, served).bind_tools(tools, tool_choice=tool_choice, strict=strict, **kwargs)
+        return bound.model_copy(update={"bound": self})  # type: ignore[attr-defined, no-any-return]
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count by the first model that the target can use; Bedrock counts for base models only."""
+        served = self._as_served(self.client.resolve(self.model_id))
+        return super(ChatBedrockRouter, served).get_num_tokens_from_messages(messages, tools)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        model_id, rest = self._called_model(kwargs)
+        # With a Region upstream does not ask the client for it, which would build one in an event loop.
+        try:
+            region = self.client.region(model_id)
+        except InvalidTargetError:  # the call will say so
+            region = None
+        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
+        params = super(ChatBedrockRouter, named)._get_ls_params(stop=stop, **rest)
+        if region is None:
+            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
+        return params
+
+    @property
+    def _llm_type(self) -> str:
+        return "amazon_bedrock_router_chat"
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where ``langchain_core.load.load`` finds this class."""
+        return ["bedrock_routing_integrations", "langchain"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
+        state = super().__getstate__()
+        hidden = dict.fromkeys((*_SECRETS, "default_headers"))
+        return {**state, "__dict__": {**state["__dict__"], **hidden}}
+
+
+def _choice_type(tool_choice: Any) -> str | None:
+    if isinstance(tool_choice, dict):
+        return next(iter(tool_choice), None)
+    if not tool_choice:
+        return None
+    return tool_choice if tool_choice in ("auto", "any") else "tool"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("bedrock-routing-integrations")

@@ -1,0 +1,165 @@
+"""`BedrockRouterLLM`: LangChain's text-completion interface over the same engine, for chains that want strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models.llms import LLM
+from langchain_core.messages import HumanMessage
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+from pydantic import model_validator
+
+from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from .chat_models import ChatBedrockRouter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import BaseMessage
+
+
+class BedrockRouterLLM(LLM):
+    """A text model on any Bedrock target: a string in, a string out.
+
+    Takes all the arguments of `ChatBedrockRouter`, which does the work: each prompt is sent as one user message. What
+    happened is in the generation's ``generation_info["routing"]``.
+
+    Args:
+        chat_model: The chat model that does the work; made from the other arguments where it is not given.
+
+    Raises:
+        InvalidTargetError: `model` is no target.
+
+    Example:
+        ```python
+        llm = BedrockRouterLLM(model="us.amazon.nova-lite-v1:0")
+        llm.invoke("Say hello.")  # 'Hello! …'
+        ```
+    """
+
+    chat_model: ChatBedrockRouter
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_chat_model(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "chat_model" in values:
+            return values
+        own = {name: value for name, value in values.items() if name in cls.model_fields}
+        engine = {name: value for name, value in values.items() if name not in cls.model_fields}
+        return {**own, "chat_model": ChatBedrockRouter(**engine)}
+
+    @property
+    def model(self) -> str:
+        """The target."""
+        return self.chat_model.model_id
+
+    def _call(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> str:
+        return self._answer(prompt, stop, **kwargs).text
+
+    def _answer(self, prompt: str, stop: list[str] | None, **kwargs: Any) -> Generation:
+        result = self.chat_model._generate([HumanMessage(prompt)], stop, None, **kwargs)  # noqa: SLF001 - our own class
+        message = result.generations[0].message
+        return Generation(text=str(message.text), generation_info=_info(message))
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        if len(prompts) == 1:
+            return _result([self._answer(prompts[0], stop, **kwargs)])
+        # Not the pool of the asynchronous calls: this may be running in one of its threads.
+        with ContextThreadPoolExecutor(min(len(prompts), self.chat_model.max_concurrency)) as threads:
+            return _result(list(threads.map(lambda prompt: self._answer(prompt, stop, **kwargs), prompts)))
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return await run_in_thread(self.chat_model.max_concurrency, self._generate, prompts, stop, None, **kwargs)
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for part in self.chat_model._stream([HumanMessage(prompt)], stop, None, **kwargs):  # noqa: SLF001 - our own class
+            text, info = str(part.text), _info(part.message)
+            if not text and not info:
+                continue
+            chunk = GenerationChunk(text=text, generation_info=info)
+            if run_manager:
+                run_manager.on_llm_new_token(text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        chunks = iterate_in_thread(self.chat_model.max_concurrency, lambda: self._stream(prompt, stop, None, **kwargs))
+        try:
+            async for chunk in chunks:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = self.chat_model._get_ls_params(stop=stop, **kwargs)  # noqa: SLF001 - our own class
+        return {**params, "ls_model_type": "llm"}
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model_name": self.model, **self.chat_model._identifying_params}  # noqa: SLF001 - our own class
+
+    @property
+    def _llm_type(self) -> str:
+        return "amazon_bedrock_router"
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """The chat model inside says what can be written down, and hides its secrets."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where ``langchain_core.load.load`` finds this class."""
+        return ["bedrock_routing_integrations", "langchain"]
+
+
+def _info(message: BaseMessage) -> dict[str, Any] | None:
+    """What is known of the answer, or of this part of it, besides its text."""
+    metadata = message.response_metadata
+    info = {name: metadata[name] for name in (ROUTING, "model_name", "stopReason") if name in metadata}
+    usage = getattr(message, "usage_metadata", None)
+    if usage:
+        info["usage_metadata"] = usage
+    return info or None
+
+
+def _result(generations: list[Generation]) -> LLMResult:
+    routings = [(generation.generation_info or {}).get(ROUTING) for generation in generations]
+    output = {ROUTING: routings[0] if len(routings) == 1 else routings}
+    return LLMResult(generations=[[generation] for generation in generations], llm_output=output)

@@ -1,0 +1,150 @@
+"""A Bedrock that answers at once with bytes made beforehand, in a process of its own.
+
+A server that did any work would hide the client's costs behind its own. It reads no more of a request than HTTP needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+from tests.independent_server import HAIKU, ROUTER, SONNET, frame, profile_arn
+
+STREAM_CHUNKS = 2000
+_SHARED = {
+    "usage": {"inputTokens": 27, "outputTokens": 160, "totalTokens": 187},
+    "metrics": {"latencyMs": 4504},
+    "performanceConfig": {"latency": "standard"},
+}
+_ROUTED = {"trace": {"promptRouter": {"invokedModelId": profile_arn(HAIKU)}}}
+_ANSWER = "It prints a line, which shows that the tools are installed and that a program can be built and run. " * 4
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection; a client that waits for each answer needs no pipelining."""
+
+    def __init__(self, delay):
+        self.delay = delay
+        self.received = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received += data
+        head, separator, body = self.received.partition(b"\r\n\r\n")
+        if not separator or len(body) < _content_length(head):
+            return
+        self.received = b""
+        request_line = head[: head.index(b"\r\n")]
+        method, path, _ = request_line.split(b" ")
+        delay = self.delay if method == b"POST" else 0
+        answer = _answer(method, path)
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self.transport.write, answer)
+        else:
+            self.transport.write(answer)
+
+
+def _content_length(head):
+    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.partition(b"\r\n")[0]) if found else 0
+
+
+@functools.cache
+def _answer(method, raw_path):
+    path = unquote(raw_path.decode())
+    if method == b"GET":
+        return _json_answer(_router() if path == f"/prompt-routers/{ROUTER}" else None)
+    model_id, _, operation = path.removeprefix("/model/").rpartition("/")
+    shared = {**_SHARED, **(_ROUTED if model_id == ROUTER else {})}
+    if operation == "converse-stream":
+        return _stream_answer(shared)
+    message = {"role": "assistant", "content": [{"text": _ANSWER}]}
+    return _json_answer({"output": {"message": message}, "stopReason": "end_turn", **shared})
+
+
+def _router():
+    return {
+        "promptRouterName": "Anthropic Router",
+        "routingCriteria": {"responseQualityDifference": 0.26},
+        "createdAt": "2024-11-20T00:00:00Z",
+        "updatedAt": "2024-11-20T00:00:00Z",
+        "promptRouterArn": ROUTER,
+        "models": [{"modelArn": profile_arn(HAIKU)}, {"modelArn": profile_arn(SONNET)}],
+        "fallbackModel": {"modelArn": profile_arn(SONNET)},
+        "status": "AVAILABLE",
+        "type": "default",
+    }
+
+
+def _head(status, *headers):
+    lines = (f"HTTP/1.1 {status}", "x-amzn-RequestId: 11111111-2222-3333-4444-555555555555", *headers, "", "")
+    return "\r\n".join(lines).encode()
+
+
+def _json_answer(document):
+    if document is None:
+        return _head("404 Not Found", "x-amzn-errortype: ResourceNotFoundException", "Content-Length: 0")
+    body = json.dumps(document).encode()
+    return _head("200 OK", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
+
+
+def _stream_answer(shared):
+    """An event per HTTP chunk, as the service sends them; all at once, so that nobody waits for a chunk."""
+    frames = [
+        frame("messageStart", {"role": "assistant", "p": "abc"}),
+        *(
+            frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": f"word{n} "}, "p": "abcdefghijkl"})
+            for n in range(STREAM_CHUNKS)
+        ),
+        frame("contentBlockStop", {"contentBlockIndex": 0, "p": "abcd"}),
+        frame("messageStop", {"stopReason": "end_turn", "p": "abcdef"}),
+        frame("metadata", {**shared, "p": "abcd"}),
+    ]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in frames)
+    head = _head("200 OK", "Content-Type: application/vnd.amazon.eventstream", "Transfer-Encoding: chunked")
+    return head + chunks + b"0\r\n\r\n"
+
+
+@contextlib.contextmanager
+def fixed_server(delay=0.0):
+    """Start the server as a process of its own.
+
+    Args:
+        delay: Seconds until a model answers.
+
+    Yields:
+        Its URL.
+    """
+    command = [sys.executable, "-m", "tests.benchmarks.fixed_server", "--delay", str(delay)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = process.stdout.readline().strip()
+            if not port:
+                raise RuntimeError("the fixed server did not start")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+async def _serve(delay):
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(delay), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args().delay))

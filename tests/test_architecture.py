@@ -1,0 +1,224 @@
+"""The rooms of the package and the directions between them, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import bedrock_routing_integrations as package
+
+NAME = package.__name__
+ROOT = Path(package.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# Each room may import those above it. What shares a line may not import each other.
+CORE = [
+    ["errors", "logs"],
+    ["targets"],
+    ["catalog"],
+    ["resolution"],
+    ["caching"],
+    ["invocation"],
+    ["pricing"],
+    ["knowledge_base"],
+    ["connections", "threads"],
+    ["streams"],
+    ["client"],
+]
+CORE_ROOMS = {room for line in CORE for room in line}
+FRAMEWORKS = {"langchain", "llama_index"}
+DOORS = FRAMEWORKS | {"emulator", "cli", "__main__", "__init__"}
+# Top-level modules that belong to one room only.
+FRAMEWORK_MODULES = {
+    "langchain": ("langchain", "langchain_core", "langchain_aws", "langchain_classic", "langgraph", "langsmith"),
+    "llama_index": ("llama_index", "llama_index_instrumentation"),
+    "emulator": ("aiohttp", "pytest"),
+    "cli": ("typer", "rich", "click"),
+}
+
+
+def room_of(path):
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 10))
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def running(node):
+    """The nodes that are there when the program runs: all but what is for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            for other in child.orelse:
+                yield other
+                yield from running(other)
+        else:
+            yield child
+            yield from running(child)
+
+
+def imported(path):
+    """The absolute names of the modules (or names in them) that a file imports, wherever in it."""
+    package_parts = [NAME, *path.relative_to(ROOT).parts[:-1]]
+    for node in running(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package_parts[: len(package_parts) - node.level + 1]] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def our_rooms(path):
+    """The rooms of this package that a file imports from."""
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == NAME:
+            known = parts[1] if len(parts) > 1 else ""
+            yield known if known in CORE_ROOMS | DOORS else "__init__"
+
+
+def ids(path):
+    return str(path.relative_to(ROOT))
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=ids)
+
+
+def test_every_file_has_a_room():
+    unknown = {room_of(path) for path in FILES} - CORE_ROOMS - DOORS
+    assert not unknown, f"{unknown}: give it a line in this test and in the architecture"
+
+
+@each_file
+def test_imports_point_up_the_list_only(path):
+    room, used = room_of(path), set(our_rooms(path)) - {room_of(path)}
+    if room in CORE_ROOMS:
+        line = next(number for number, rooms in enumerate(CORE) if room in rooms)
+        assert used <= {other for rooms in CORE[:line] for other in rooms}
+    elif room in FRAMEWORKS:
+        assert used <= CORE_ROOMS, "a framework's door knows the core and itself"
+    elif room == "emulator":
+        assert used == set(), "the emulator must not share a mistake with what it tests"
+    elif room == "__init__":
+        assert used == set(), "the public names are loaded lazily"
+
+
+@each_file
+def test_a_framework_is_imported_in_its_own_room_only(path):
+    tops = {name.partition(".")[0] for name in imported(path)}
+    for room, modules in FRAMEWORK_MODULES.items():
+        # The demo is a program of its own that shows LangChain at work.
+        if room_of(path) not in (room, "cli", "__main__"):
+            assert not tops & set(modules), f"{tops & set(modules)} belong in {room}/"
+
+
+@each_file
+def test_boto3_is_not_loaded_by_importing_a_module_of_the_core(path):
+    if room_of(path) not in CORE_ROOMS | {"__init__"}:
+        return
+    for node in tree_of(path).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and not is_type_checking(node):
+            text = ast.unparse(node)
+            for heavy in ("boto3", "botocore", "urllib3", "aiobotocore", "genai_prices"):
+                assert heavy not in text
+
+
+@each_file
+def test_nothing_of_langchain_aws_that_is_underscored_is_imported(path):
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top.startswith(("langchain", "llama_index", "botocore", "boto3")):
+            private = [part for part in rest if part.startswith("_") and not part.startswith("__")]
+            assert not private, f"{name} is not ours to use"
+
+
+@each_file
+def test_boto3s_global_session_is_left_alone(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("boto3.client", "boto3.resource", "boto3.setup_default_session")
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.Delete)):
+            assert "os.environ" not in ast.unparse(node).partition("=")[0], "the environment belongs to the user"
+
+
+@each_file
+def test_a_file_is_read_in_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+@each_file
+def test_a_function_is_read_at_one_glance(path):
+    for function in functions(tree_of(path)):
+        documented = ast.get_docstring(function) is not None
+        start = function.body[1].lineno if documented and len(function.body) > 1 else function.body[0].lineno
+        assert function.end_lineno - start < 50, f"{function.name} is {function.end_lineno - start + 1} lines long"
+
+
+@each_file
+def test_every_public_name_has_a_docstring(path):
+    tree = tree_of(path)
+    assert ast.get_docstring(tree) or not tree.body, "the module"
+    if path.name.startswith("_") and path.name != "__init__.py":
+        return
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    public = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    for node in classes:
+        public += [inner for inner in node.body if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    for node in [*classes, *public]:
+        overload = any("overload" in ast.unparse(mark) for mark in getattr(node, "decorator_list", ()))
+        if not node.name.startswith("_") and not overload:
+            assert ast.get_docstring(node), node.name
+
+
+# Since Python 3.11, and so not for us.
+TOO_NEW = {
+    "asyncio.timeout", "asyncio.TaskGroup", "asyncio.Runner", "enum.StrEnum", "typing.Self", "typing.Never",
+    "typing.assert_never", "typing.NotRequired", "typing.Required", "typing.override", "datetime.UTC", "tomllib",
+    "itertools.batched", "hashlib.file_digest", "contextlib.chdir",
+}  # fmt: skip
+
+
+@each_file
+def test_nothing_newer_than_python_3_10_is_used(path):
+    used = set(imported(path))
+    used |= {ast.unparse(node) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+    assert not used & TOO_NEW
+    assert not {name.partition(".")[0] for name in used} & TOO_NEW
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain"])
+def test_the_public_names_are_the_lazy_ones_and_those_that_type_checkers_see(name):
+    module = importlib.import_module(name)
+    assert set(module.__all__) == set(module._HOMES)
+    assert list(module.__all__) == sorted(module.__all__)
+    seen_by_type_checkers = {
+        alias.asname or alias.name
+        for node in tree_of(Path(module.__file__)).body
+        if is_type_checking(node)
+        for statement in node.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    assert seen_by_type_checkers == set(module.__all__)
+    for public, home in module._HOMES.items():
+        assert getattr(importlib.import_module(f"{name}.{home}"), public) is getattr(module, public)
+
+
+def test_no_secret_setting_is_written_into_the_environment():
+    for path in FILES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in ("os.putenv", "os.environ.update", "os.environ.setdefault"), path
