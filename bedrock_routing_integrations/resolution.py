@@ -110,9 +110,13 @@ def base_model_of_id(model_id: str) -> str | None:
 def _base_model_named(target: Target) -> str | None:
     if target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE):
         return base_model_id(target.resource_id)
-    if target.kind is TargetKind.CUSTOM_MODEL and "/" in target.resource_id:
-        return base_model_id(target.resource_id.rpartition("/")[0])
     return None
+
+
+def _hinted(target: Target) -> tuple[Candidate, ...]:
+    """What a custom model's ARN says of its base: custom-model/BASE/ID, often without the base's version."""
+    base = base_model_id(target.resource_id.rpartition("/")[0]) if target.kind is TargetKind.CUSTOM_MODEL else None
+    return (Candidate(target.model_id, base, "id"),) if base else ()
 
 
 class ControlPlane(Protocol):
@@ -159,7 +163,7 @@ class Resolver:
             kept = self._kept.get((control_plane.identity(target), target.model_id))
             if kept is not None and kept.resolved.done() and kept.expires > self._clock():
                 return self._with_learned(kept.resolved.result())
-        return self._with_learned(ResolvedTarget(target, complete=False))
+        return self._with_learned(ResolvedTarget(target, _hinted(target), complete=False))
 
     def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
         """What is known of the target, after asking the control plane where its id does not say it.
@@ -264,7 +268,7 @@ class _LookUp:
             return named
         answer = self._ask(target) if depth < _DEEPEST else None
         if answer is None:
-            return ResolvedTarget(target, complete=False, refused=self._refused)
+            return ResolvedTarget(target, _hinted(target), complete=False, refused=self._refused)
         operation = _LOOK_UPS[target.kind][1]
         api = _api_name(operation)
         below = [self._below(model_id, api, depth) for model_id in _models_named(target, answer)]

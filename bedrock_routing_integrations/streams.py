@@ -77,6 +77,10 @@ class RoutedStream:
             if not (stopped and described):
                 raise self._interrupted(f"{type(error).__name__}: {error}") from error
             logger.debug("The connection broke after the stream was complete: %s", error)
+        finally:
+            if not described:
+                # Given up or broken: nobody will read on, and the connection must not wait for the garbage collector.
+                self.close()
         if not (stopped and described):
             missing = "metadata" if stopped else "messageStop"
             raise self._interrupted(f"it ended without its {missing} event")

@@ -9,12 +9,6 @@ import pytest
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
 
-ALICE = "Alice has 4 brothers and she also has 3 sisters. How many sisters does Alice's brothers have?"
-HELLO = "Describe the purpose of a 'hello world' program in one line."
-HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
-SONNET = "anthropic.claude-3-5-sonnet-20240620-v1:0"
-
-
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch, tmp_path):
     for name in list(os.environ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.resources
 import inspect
 import pickle
 import subprocess

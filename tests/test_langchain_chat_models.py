@@ -12,7 +12,6 @@ import time
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from conftest import ALICE, HAIKU, HELLO, SONNET
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -20,14 +19,11 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
+from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, SONNET
 
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, StreamInterruptedError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-
-LLAMA = "meta.llama3-1-8b-instruct-v1:0"
-LLAMA_70B = "meta.llama3-1-70b-instruct-v1:0"
-NOVA_LITE = "amazon.nova-lite-v1:0"
 
 
 def merged(chunks):
@@ -180,7 +176,7 @@ async def test_async_calls_say_the_same(router):
 
 
 def test_every_kind_of_target_answers(bedrock):
-    custom = bedrock.create_prompt_router(name="mine", models=[LLAMA, LLAMA_70B], fallback=LLAMA_70B)
+    custom = bedrock.create_prompt_router(name="mine", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     profile = bedrock.create_application_profile(name="team", copy_from=HAIKU)
     targets = {
         HAIKU: HAIKU,
@@ -196,7 +192,7 @@ def test_every_kind_of_target_answers(bedrock):
         assert message.text, target
         assert message.response_metadata["model_name"] == model, target
         assert merged(ChatBedrockRouter(model=target).stream("Hello")).response_metadata["model_name"] == model, target
-    assert ChatBedrockRouter(model=custom).invoke("Hello").response_metadata["model_name"] in (LLAMA, LLAMA_70B)
+    assert ChatBedrockRouter(model=custom).invoke("Hello").response_metadata["model_name"] in (LLAMA_8B, LLAMA_70B)
 
 
 def test_the_model_can_be_named_at_the_call(bedrock, router):
@@ -306,14 +302,14 @@ def test_tools_on_a_family_that_does_not_stream_them(bedrock, streamed):
 
 def test_structured_output_on_routers(bedrock, router):
     assert isinstance(ChatBedrockRouter(model=router).with_structured_output(Joke).invoke("Tell me a joke."), Joke)
-    custom = bedrock.create_prompt_router(name="llamas", models=[LLAMA, LLAMA_70B], fallback=LLAMA_70B)
+    custom = bedrock.create_prompt_router(name="llamas", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     # Llama takes no forced tool choice; that is only known when the call is made.
     llm = ChatBedrockRouter(model=custom).with_structured_output(Joke)
     assert isinstance(llm.invoke("Tell me a joke."), Joke)
 
 
 def test_a_forced_tool_that_the_candidates_refuse_is_refused_before_sending(bedrock):
-    custom = bedrock.create_prompt_router(name="llamas", models=[LLAMA, LLAMA_70B], fallback=LLAMA_70B)
+    custom = bedrock.create_prompt_router(name="llamas", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     llm = ChatBedrockRouter(model=custom).bind_tools([add], tool_choice="any")
     with pytest.raises(InvalidRequestError, match=r"tool_choice=.*supported: auto"):
         llm.invoke("What is 1 + 2?")

@@ -143,7 +143,7 @@ def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
         return
     yield from _who_answered(worked)
     if on_aws:
-        yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, where TARGET is any router, profile or model of yours.'
+        yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, TARGET being a router, profile or model of yours.'
     else:
         yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."
         yield "Go on: `bedrock-routing demo --aws` on your account; `bedrock-routing emulate` for your own application."

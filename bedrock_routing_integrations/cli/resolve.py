@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -19,7 +20,7 @@ from .output import aligned, yes
 from .problems import CREDENTIALS_HELP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bedrock_routing_integrations.catalog import CacheRules, ModelFacts
     from bedrock_routing_integrations.resolution import ResolvedTarget
@@ -36,13 +37,23 @@ def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_
     client = RoutedClient(Connection(region_name=region, endpoint_url=endpoint_url))
     parse_target(text)
     called_in = client.region(text)
-    logger.setLevel(logging.ERROR)  # a look-up that failed is explained below, with what is known besides
-    resolved = client.resolve(text)
+    with _no_warnings():  # a look-up that failed is explained below
+        resolved = client.resolve(text)
     if as_json:
         typer.echo(json.dumps(as_json_object(resolved, called_in), indent=2))
         return
     for line in _describe(resolved, called_in, _region_source(resolved, region)):
         typer.echo(line)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def as_json_object(resolved: ResolvedTarget, region: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,15 @@ class Entry:
     invoked: str | None = None
 
 
+# An emulator can run for days; a test that makes more requests than this reads them as it goes.
+_MOST_ENTRIES = 100_000
+
+
 class Journal:
     """The entries in the order of arrival, and how many requests run at once."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self.in_flight = 0
         self.peak_in_flight = 0
 
@@ -81,5 +86,5 @@ class Journal:
 
     def clear(self) -> None:
         """Forget the entries; what runs keeps running."""
-        self._entries = []
+        self._entries.clear()
         self.peak_in_flight = self.in_flight

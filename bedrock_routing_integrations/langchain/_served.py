@@ -41,7 +41,7 @@ def combine_settings(
         # For names that upstream matches by their text, one model of the family stands for all.
         "base_model_id": models[0] if models else None,
         "provider": asked["provider"] or resolved.facts.provider or (models[0].partition(".")[0] if models else ""),
-        "profile": asked["profile"] or _common_profile([probe.profile or {} for probe in probes]),
+        "profile": asked["profile"] or _profile(resolved, probes),
         "supports_tool_choice_values": _tool_choices(asked, resolved, probes),
         "additional_model_request_fields": probes[0].additional_model_request_fields,
     }
@@ -59,6 +59,19 @@ def _tool_choices(
         if probe.supports_tool_choice_values:
             allowed = tuple(choice for choice in allowed if choice in probe.supports_tool_choice_values)
     return allowed
+
+
+def _profile(resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]) -> dict[str, Any]:
+    """Upstream's profile cards, and what the catalog knows where they are silent (they leave out older models)."""
+    profile = _common_profile([probe.profile or {} for probe in probes])
+    facts = resolved.facts
+    known = {
+        "max_input_tokens": facts.context_window,
+        "max_output_tokens": facts.max_output_tokens,
+        "tool_calling": facts.tools if facts.known else None,
+        "image_inputs": facts.image_input,
+    }
+    return {**{name: value for name, value in known.items() if value is not None}, **profile}
 
 
 def _common_profile(profiles: Sequence[Any]) -> dict[str, Any]:

@@ -17,12 +17,14 @@ NAMES = ("invoke", "stream", "concurrency", "second_object")
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Ratios against peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
-    parser.add_argument("--rounds", type=int, help="rounds of each benchmark")
+    parser.add_argument("--rounds", type=int, help="rounds of each benchmark, at least 2")
     parser.add_argument("--full", action="store_true", help=f"{PEER} makes 256 concurrent calls too (a minute more)")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if options.rounds is not None and options.rounds < 2:
+        parser.error("a median needs --rounds of at least 2")
     isolate()
     packages = ", ".join(f"{name} {version(name)}" for name in ("boto3", "langchain-core", "langchain-aws"))
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {packages}")

@@ -32,7 +32,7 @@ def run(rounds=ROUNDS, *, full=False):
             f"{PEER}.batch": (theirs, lambda: _batch(their_model, theirs)),
         }
         times = {what: [] for what in passes}
-        for _ in range(max(2, rounds)):
+        for _ in range(rounds):
             for what, (_, run_pass) in passes.items():
                 times[what].append(run_pass())
     return [row for what, (calls, _) in passes.items() for row in _rows(what, calls, times, full=full)]

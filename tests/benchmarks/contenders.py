@@ -9,7 +9,7 @@ from langchain_aws import ChatBedrockConverse
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from tests.independent_server import HAIKU, ROUTER
 
-__all__ = ["HAIKU", "ROUTER", "MESSAGES", "PROMPT", "ours", "peer", "raw"]
+__all__ = ["HAIKU", "MESSAGES", "PROMPT", "ROUTER", "ours", "peer", "raw"]
 
 PROMPT = "Describe the purpose of a 'hello world' program in one line."
 MESSAGES = [{"role": "user", "content": [{"text": PROMPT}]}]
@@ -20,9 +20,7 @@ _REGION = "us-east-1"
 def raw(url, *, connections=10):
     """A boto3 client."""
     config = Config(max_pool_connections=connections)
-    return boto3.Session(**_CREDENTIALS, region_name=_REGION).client(
-        "bedrock-runtime", endpoint_url=url, config=config
-    )
+    return boto3.Session(**_CREDENTIALS, region_name=_REGION).client("bedrock-runtime", endpoint_url=url, config=config)
 
 
 def peer(url, target=HAIKU, *, connections=10):

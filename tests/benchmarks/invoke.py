@@ -7,7 +7,7 @@ from .fixed_server import fixed_server
 from .measuring import PEER, RAW, compared, interleaved
 
 TITLE = "invoke: sequential calls on one connection, to a server that answers at once"
-ROUNDS = 200
+ROUNDS = 300
 _CALLS = 5
 _AT_MOST = 1.10
 

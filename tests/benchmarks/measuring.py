@@ -118,7 +118,7 @@ def compared(what, samples, *, peer, raw, calls=1, at_most=None):
     """
     itself = samples is peer
     middle = ratio(samples.wall, peer.wall)
-    lower, _, upper = statistics.quantiles([*_ratios(samples.wall, peer.wall), middle], n=4)
+    lower, _, upper = statistics.quantiles(_ratios(samples.wall, peer.wall), n=4)
     return Row(
         what=what,
         value=statistics.median(samples.wall) / calls * 1000,
@@ -127,14 +127,14 @@ def compared(what, samples, *, peer, raw, calls=1, at_most=None):
         to_raw=ratio(samples.wall, raw.wall),
         quartiles=None if itself else (lower, upper),
         cpu_to_peer=ratio(samples.cpu, peer.cpu),
-        target=f"≤ {at_most:.2f} × {PEER}" if at_most else "",
+        target=f"≤ {at_most:.2f} x {PEER}" if at_most else "",
         met=middle <= at_most if at_most else None,
     )
 
 
 def show(title, rows):
     """The table as text; what does not depend on the machine comes first. Columns that nobody fills are left out."""
-    lines = [["", f"× {PEER}", "quartiles", "in CPU time", f"× {RAW}", "median", "target", ""]]
+    lines = [["", f"x {PEER}", "quartiles", "in CPU time", f"x {RAW}", "median", "target", ""]]
     lines += [_cells(row) for row in rows]
     columns = [column for column in zip(*lines, strict=True) if column[0] == "" or any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
@@ -149,7 +149,7 @@ def show(title, rows):
 
 
 def _cells(row):
-    spread = f"{row.quartiles[0]:.2f}–{row.quartiles[1]:.2f}" if row.quartiles else ""
+    spread = f"{row.quartiles[0]:.3f}-{row.quartiles[1]:.3f}" if row.quartiles else ""
     met = {True: "met", False: "MISSED", None: ""}[row.met]
     value = f"{row.value:,.{0 if row.value >= 1000 else 2}f} {row.unit}"
     return [

@@ -9,7 +9,7 @@ from .fixed_server import STREAM_CHUNKS, fixed_server
 from .measuring import PEER, RAW, compared, interleaved
 
 TITLE = f"stream: {STREAM_CHUNKS:,} chunks, sent all at once"
-ROUNDS = 30
+ROUNDS = 40
 _AT_MOST = 1.05
 _WAYS = ("stream on a model", "stream on a router", "astream on a model")
 

@@ -31,7 +31,7 @@ __all__ = ["CLEVER", "answer_text"]
 CLEVER = 0.55
 """The size from which a model gets hard questions right."""
 
-_COUNT = r"(\d+|[A-Z]|one|two|three|four|five|six|seven|eight|nine|ten)"
+_COUNT = r"(\d{1,9}|[A-Z]|one|two|three|four|five|six|seven|eight|nine|ten)"
 _ALICE = re.compile(
     rf"\b(\w+) has {_COUNT} brothers?\b.{{0,40}}?\b{_COUNT} sisters?\b.{{0,40}}how many sisters",
     re.IGNORECASE | re.DOTALL,
@@ -40,7 +40,7 @@ _GREETING = re.compile(r"^\W*(?:hello|hi|hey|hiya|good (?:morning|afternoon|even
 _GREETING_WORDS = 4
 _WELL_BEING = re.compile(r"\bhow are (?:you|things)\b|\bhow do you do\b", re.IGNORECASE)
 _THANKS = re.compile(r"^\W*(?:thanks|thank you|thx|well, thanks)\b", re.IGNORECASE)
-_COUNTING = re.compile(r"\bcount(?:ing)? (?:up )?(?:from (\d+) )?(down )?(?:from (\d+) )?to (\d+)", re.IGNORECASE)
+_COUNTING = re.compile(r"\bcount(?:ing)? (?:up )?(?:from (\d{1,9}) )?(down )?(?:from (\d{1,9}) )?to (\d{1,9})", re.IGNORECASE)
 _MOST_COUNTED = 5_000
 _CAPITAL = re.compile(
     r"\bcapital(?: city)? of ([\w' -]+?)(?=[?.,!]|$| and\b| in\b)|\b([\w-]+)'s capital\b", re.IGNORECASE

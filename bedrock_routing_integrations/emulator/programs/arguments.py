@@ -9,6 +9,7 @@ can be found.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .clues import Clues, name_words
@@ -300,4 +301,4 @@ def _segments(clues: Clues) -> list[str]:
         if not before or before.endswith((".", "!", "?", ":", ",", ";", " and", "\n")):
             places.append(at)
     places.sort()
-    return [clues.text[start:end].strip(" ,;") for start, end in zip(places, [*places[1:], None], strict=True)]
+    return [clues.text[start:end].strip(" ,;") for start, end in pairwise((*places, len(clues.text)))]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Clues", "name_words"]
 
-_NUM = r"(?<![\w.])(-?\d+(?:,\d{3})*(?:\.\d+)?)"
+_NUM = r"(?<![\w.])(-?\d{1,15}(?!\d)(?:,\d{3}){0,4}(?:\.\d{1,15})?(?!\d))"
+_LONGEST = 20_000  # characters; of a longer text both ends are looked at
 _VALUE = r"(\"[^\"]+\"|'[^']+'|“[^”]+”|`[^`]+`|[^\s,;.!?'\"]+(?:\.[^\s,;.!?'\"]+)*)"
 _FORMATS = {
     "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
@@ -99,6 +100,8 @@ class Clues:
         answer: Callable[[], str] | None = None,
         result: str | None = None,
     ) -> None:
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}"
         self.text = text
         self.plain = written_numbers_to_digits(text)
         self.numbers = numbers(text)

@@ -27,6 +27,7 @@ __all__ = [
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”\u2019)]*\s+|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))|\n")
 _NUMBER = re.compile(r"(?<![\w.])(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
+_MOST_DIGITS = 20  # what is longer is an identifier
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T[\d:.]+Z?)?\b|\b\d{1,2}:\d{2}\b")
 _QUOTATION = re.compile(
     r'"([^"\n]+)"|“([^”\n]+)”|«\s*([^»\n]+?)\s*»|`([^`\n]+)`|(?<!\w)[\'\u2018]([^\'\u2019\n]+)[\'\u2019](?!\w)'
@@ -127,7 +128,7 @@ def numbers(text: str) -> list[int | float]:
     """The numbers of `text` in order, written ones too; "1,000" is a thousand; dates do not count."""
     plain = _DATE.sub(" ", written_numbers_to_digits(text))
     digits = (match.replace(",", "") for match in _NUMBER.findall(plain))
-    return [float(each) if "." in each else int(each) for each in digits]
+    return [float(each) if "." in each else int(each) for each in digits if len(each) <= _MOST_DIGITS]
 
 
 def quotations(text: str) -> list[str]:

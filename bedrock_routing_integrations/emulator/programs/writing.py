@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["code", "joke", "listing", "poem", "story"]
 
 _JOKE = re.compile(r"\b(?:joke|make me laugh|funny)\b", re.IGNORECASE)
-_POEM = re.compile(r"\b(\d+ )?(haikus?|poems?|limericks?|verses?|sonnets?)\b", re.IGNORECASE)
+_POEM = re.compile(r"\b(\d{1,9} )?(haikus?|poems?|limericks?|verses?|sonnets?)\b", re.IGNORECASE)
 _STORY = re.compile(r"\b(?:story|tale|essay|article|blog post|letter|paragraphs?)\b", re.IGNORECASE)
 _LENGTH = re.compile(r"\b(\d{1,5}|one)[ -](words?|sentences?|paragraphs?)\b", re.IGNORECASE)
 _CODE = re.compile(

@@ -1,0 +1,14 @@
+"""Prompts and models that many tests use."""
+
+from __future__ import annotations
+
+# The two prompts of the launch, which are known to go to different models of the router.
+ALICE = "Alice has 4 brothers and she also has 3 sisters. How many sisters does Alice's brothers have?"
+HELLO = "Describe the purpose of a 'hello world' program in one line."
+
+HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
+SONNET = "anthropic.claude-3-5-sonnet-20240620-v1:0"
+LLAMA_8B = "meta.llama3-1-8b-instruct-v1:0"
+LLAMA_70B = "meta.llama3-1-70b-instruct-v1:0"
+NOVA_LITE = "amazon.nova-lite-v1:0"
+NOVA_PRO = "amazon.nova-pro-v1:0"

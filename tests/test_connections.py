@@ -1,0 +1,790 @@
+"""Who shares a client with whom, and what never crosses from one object to another."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import logging
+import os
+import pickle
+import re
+import signal
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from bedrock_routing_integrations import RoutedClient, parse_target
+from bedrock_routing_integrations.connections import Connection, control_plane_endpoint
+from bedrock_routing_integrations.errors import MissingRegionError
+
+MODEL = "us.anthropic.claude-3-haiku-20240307-v1:0"
+ROUTER = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
+MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
+LOGGER = "bedrock_routing_integrations"
+RUNTIME = "bedrock-runtime"
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Answers every Converse with the prompt, and keeps the headers, of which the emulator hides some."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = request["messages"][0]["content"][0]["text"]
+        self.server.seen.append((text, {name.lower(): value for name, value in self.headers.items()}))
+        body = json.dumps({
+            "output": {"message": {"role": "assistant", "content": [{"text": text}]}}, "stopReason": "end_turn",
+            "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}, "metrics": {"latencyMs": 1},
+        }).encode()  # fmt: skip
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def recorder():
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Recorder)
+    server.seen = []
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _clients_are_closed():
+    """Shared clients live as long as the process; here a test's must not outlive it, or its sockets warn."""
+    from bedrock_routing_integrations import connections
+
+    yield
+    for client in connections._clients._kept.values():
+        client.close()
+    connections._clients._kept.clear()
+    boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+def ask(client, text="hello", **more):
+    messages = [{"role": "user", "content": [{"text": text}]}]
+    return client.converse(modelId=MODEL, messages=messages, **more)
+
+
+def key_used(recorder, index=-1):
+    """The access key id, or the bearer token, of a request."""
+    authorization = recorder.seen[index][1]["authorization"]
+    signed = re.search(r"Credential=([^/]+)/", authorization)
+    return signed[1] if signed else authorization
+
+
+# Sharing
+
+
+def settings(**changes):
+    return {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:9", **changes}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"timeout": 7, "max_retries": 2, "max_concurrency": 5},
+        {"access_key_id": "A", "secret_access_key": "B", "session_token": "C"},
+        {"api_key": "K"},
+    ],
+)
+@pytest.mark.usefixtures("credentials")
+def test_equal_settings_share_one_client(given):
+    one, two = Connection(**settings(**given)), Connection(**settings(**given))
+    assert one.client(RUNTIME) is two.client(RUNTIME)
+    assert one.client("bedrock") is two.client("bedrock")
+    assert one.client("bedrock") is not one.client(RUNTIME)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"region_name": "us-west-2"},
+        {"endpoint_url": "http://127.0.0.1:10"},
+        {"timeout": 3},
+        {"max_retries": 3},
+        {"max_concurrency": 3},
+        {"api_key": "key"},
+        {"access_key_id": "A", "secret_access_key": "B"},
+        {"access_key_id": "A", "secret_access_key": "C"},
+        {"access_key_id": "A", "secret_access_key": "B", "session_token": "C"},
+        {"config": Config(read_timeout=3)},
+        {"config": Config(retries={"mode": "adaptive"})},
+        {"config": Config(user_agent_extra="team")},
+        {"config": Config(proxies={"http": "http://127.0.0.1:11"})},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("credentials")
+def test_any_difference_makes_another_client(change):
+    assert Connection(**settings(**change)).client(RUNTIME) is not Connection(**settings()).client(RUNTIME)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_two_api_keys_never_share_a_client():
+    one, two = (Connection(**settings(api_key=key)).client(RUNTIME) for key in ("one", "two"))
+    assert one is not two
+
+
+@pytest.mark.usefixtures("credentials")
+def test_configurations_of_equal_value_share_a_client():
+    one, two = (Connection(**settings(config=Config(read_timeout=3, retries={"mode": "standard"}))) for _ in range(2))
+    assert one.config is not two.config
+    assert one.client(RUNTIME) is two.client(RUNTIME)
+
+
+@pytest.mark.parametrize("option", [{"max_pool_connections": 10}, {"connect_timeout": 60, "read_timeout": 60}])
+@pytest.mark.usefixtures("credentials")
+def test_a_default_that_is_stated_is_not_lost_to_one_that_is_not(option):
+    for service in (RUNTIME, "bedrock"):
+        Connection(**settings(config=Config())).client(service)
+        stated = Connection(**settings(config=Config(**option))).client(service)
+        for name, value in option.items():
+            assert getattr(stated.meta.config, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_MAX_ATTEMPTS", "7"), ("AWS_RETRY_MODE", "adaptive"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")],
+)
+@pytest.mark.usefixtures("credentials")
+def test_a_botocore_setting_of_the_environment_is_part_of_what_is_shared(monkeypatch, name, value):
+    connection = Connection(region_name="us-east-1")
+    before = connection.client(RUNTIME)
+    monkeypatch.setenv(name, value)
+    assert connection.client(RUNTIME) is not before
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_profile_has_a_client_of_its_own(tmp_path):
+    (tmp_path / "credentials").write_text("[team]\naws_access_key_id=AKIATEAM\naws_secret_access_key=s\n")
+    team = Connection(**settings(profile_name="team")).client(RUNTIME)
+    assert team is not Connection(**settings()).client(RUNTIME)
+    assert team is Connection(**settings(profile_name="team")).client(RUNTIME)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_the_pool_is_as_large_as_the_concurrency_unless_the_user_says_otherwise():
+    def pool(**given):
+        return Connection(**settings(**given)).client(RUNTIME).meta.config.max_pool_connections
+
+    assert pool() == 256
+    assert pool(max_concurrency=7) == 7
+    assert pool(config=Config(max_pool_connections=3)) == 3
+
+
+@pytest.mark.usefixtures("credentials")
+def test_constructing_makes_no_client_and_a_second_object_is_free():
+    RoutedClient(Connection(**settings())).peek(ROUTER)
+    Connection(**settings()).client(RUNTIME)
+    gc.collect()
+    started = time.perf_counter()
+    for _ in range(100):
+        Connection(**settings()).client(RUNTIME)
+    assert (time.perf_counter() - started) / 100 < 0.005
+
+
+@pytest.mark.usefixtures("credentials")
+def test_fifty_threads_that_need_a_client_at_once_make_one():
+    session = boto3.Session()
+    made = []
+    session.events.register("creating-client-class.bedrock-runtime", lambda **_: made.append(1))
+    boto3.DEFAULT_SESSION = session
+    barrier = threading.Barrier(50)
+
+    def get(_):
+        barrier.wait()
+        return Connection(**settings()).client(RUNTIME)
+
+    with ThreadPoolExecutor(50) as threads:
+        clients = set(map(id, threads.map(get, range(50))))
+    assert len(clients) == 1
+    assert len(made) == 1
+
+
+# Credentials
+
+
+def test_a_key_that_is_rotated_in_the_environment_is_used_by_the_next_call(recorder, monkeypatch):
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
+    for key in ("AKIAONE", "AKIATWO", "AKIAONE"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        ask(client)
+        assert key_used(recorder) == key
+
+
+def test_a_session_token_that_is_rotated_is_used_by_the_next_call(recorder, monkeypatch, credentials):
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
+    for token in ("token-1", "token-2"):
+        monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+        ask(client)
+        assert recorder.seen[-1][1]["x-amz-security-token"] == token
+
+
+@pytest.mark.parametrize("file", ["credentials", "config"])
+@pytest.mark.parametrize("profile", [None, "team"])
+def test_a_key_that_is_rotated_in_a_file_is_used_by_the_next_call(recorder, tmp_path, profile, file):
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url, profile_name=profile))
+    section = profile or "default"
+    if file == "config" and profile:
+        section = f"profile {profile}"
+    for number, key in enumerate(("AKIAONE", "AKIATWO")):
+        path = tmp_path / file
+        path.write_text(f"[{section}]\naws_access_key_id={key}\naws_secret_access_key=s\n")
+        os.utime(path, (number + 1, number + 1))
+        ask(client)
+        assert key_used(recorder) == key
+
+
+def test_credentials_that_appear_later_are_found(recorder, monkeypatch):
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
+    with pytest.raises(Exception, match="credentials"):
+        ask(client)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIALATE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    ask(client)
+    assert key_used(recorder) == "AKIALATE"
+
+
+def test_explicit_credentials_win_over_the_environments(recorder, credentials):
+    connection = Connection(
+        region_name="us-east-1", endpoint_url=recorder.url, access_key_id="AKIAEXPLICIT", secret_access_key="s"
+    )
+    ask(RoutedClient(connection))
+    assert key_used(recorder) == "AKIAEXPLICIT"
+
+
+def test_explicit_credentials_win_over_an_api_key_in_the_environment(recorder, monkeypatch):
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "environment-key")
+    connection = Connection(
+        region_name="us-east-1", endpoint_url=recorder.url, access_key_id="AKIAEXPLICIT", secret_access_key="s"
+    )
+    ask(RoutedClient(connection))
+    assert key_used(recorder) == "AKIAEXPLICIT"
+
+
+def test_an_explicit_profile_wins_over_keys_in_the_environment(recorder, tmp_path, credentials):
+    (tmp_path / "credentials").write_text("[team]\naws_access_key_id=AKIATEAM\naws_secret_access_key=s\n")
+    ask(RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url, profile_name="team")))
+    assert key_used(recorder) == "AKIATEAM"
+
+
+def test_an_api_key_is_sent_as_a_bearer_token_and_touches_nobody_else(recorder, credentials):
+    def connection(**given):
+        return Connection(region_name="us-east-1", endpoint_url=recorder.url, **given)
+
+    keyed, other = RoutedClient(connection(api_key="key-1")), RoutedClient(connection(api_key="key-2"))
+    plain = RoutedClient(connection())
+    for client, expected in [(keyed, "Bearer key-1"), (plain, "AKIAENVIRONMENT"), (other, "Bearer key-2")] * 2:
+        ask(client)
+        assert key_used(recorder) == expected
+    assert "AWS_BEARER_TOKEN_BEDROCK" not in os.environ
+
+
+def test_an_explicit_api_key_wins_over_the_environments(recorder, monkeypatch):
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "environment-key")
+    ask(RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url, api_key="mine")))
+    assert key_used(recorder) == "Bearer mine"
+
+
+def test_an_api_key_in_the_environment_is_read_when_a_call_is_made(recorder, monkeypatch):
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
+    for key in ("env-1", "env-2"):
+        monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", key)
+        ask(client)
+        assert key_used(recorder) == f"Bearer {key}"
+
+
+def test_the_session_that_the_user_has_set_up_gives_the_credentials(recorder):
+    boto3.setup_default_session(aws_access_key_id="AKIASESSION", aws_secret_access_key="s", region_name="eu-north-1")
+    ask(RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url)))
+    assert key_used(recorder) == "AKIASESSION"
+
+
+@pytest.mark.usefixtures("credentials")
+def test_unsigned_requests_through_a_gateway_share_a_client_too(monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    connection = Connection(**settings(config=Config(signature_version=UNSIGNED)))
+    assert connection.client(RUNTIME) is connection.client(RUNTIME)
+
+
+# Retries and timeouts
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_max_retries_is_how_often_a_call_is_sent_again(bedrock, retries):
+    bedrock.fail("throttling", times=20)
+    with pytest.raises(ClientError):
+        ask(RoutedClient(Connection(max_retries=retries)))
+    assert len(bedrock.requests("Converse")) == retries + 1
+
+
+def test_a_timeout_ends_a_call_that_hangs(bedrock):
+    bedrock.fail("hang")
+    started = time.monotonic()
+    with pytest.raises(Exception, match="timeout"):
+        ask(RoutedClient(Connection(timeout=0.3, max_retries=0)))
+    assert time.monotonic() - started < 2
+
+
+def test_a_second_objects_timeout_is_its_own(bedrock):
+    bedrock.fail("slow_first_byte", seconds=0.6, times=2)
+    patient, hasty = RoutedClient(Connection()), RoutedClient(Connection(timeout=0.2, max_retries=0))
+    with pytest.raises(Exception, match="timeout"):
+        ask(hasty)
+    assert ask(patient)["stopReason"]
+
+
+@pytest.mark.usefixtures("credentials")
+def test_max_retries_keeps_the_retry_mode_of_the_config():
+    config = Config(retries={"mode": "adaptive"})
+    client = Connection(**settings(config=config, max_retries=5)).client(RUNTIME)
+    assert client.meta.config.retries["mode"] == "adaptive"
+    assert client.meta.config.retries["total_max_attempts"] == 6
+
+
+def test_the_users_config_is_not_changed(bedrock):
+    config = Config(read_timeout=33, retries={"max_attempts": 1})
+    before = {name: copy.deepcopy(value) for name, value in vars(config).items()}
+    ask(RoutedClient(Connection(config=config, timeout=5, max_retries=2, api_key="k")))
+    assert vars(config) == before
+
+
+# The Region
+
+
+def region(target=None, **given):
+    return Connection(**given).region_for(target and parse_target(target))
+
+
+def test_the_region_is_looked_for_in_this_order(monkeypatch, tmp_path):
+    with pytest.raises(MissingRegionError):
+        region(MODEL)
+    (tmp_path / "config").write_text("[default]\nregion = from-file\n[profile team]\nregion = from-profile\n")
+    assert region(MODEL) == "from-file"
+    assert region(MODEL, profile_name="team") == "from-profile"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "from-default")
+    assert region(MODEL) == "from-default"
+    monkeypatch.setenv("AWS_REGION", "from-environment")
+    assert region(MODEL) == "from-environment"
+    assert region(ROUTER) == "eu-west-1"
+    assert region(ROUTER, region_name="us-west-2") == "us-west-2"
+    assert region(MODEL, region_name="us-west-2") == "us-west-2"
+    assert region() == "from-environment"
+
+
+def test_a_region_that_is_written_into_the_file_later_is_seen(tmp_path):
+    with pytest.raises(MissingRegionError):
+        region(MODEL)
+    (tmp_path / "config").write_text("[default]\nregion = eu-north-1\n")
+    assert region(MODEL) == "eu-north-1"
+
+
+def test_the_region_of_the_users_botocore_config_counts():
+    assert region(MODEL, config=Config(region_name="eu-central-1")) == "eu-central-1"
+
+
+def test_the_region_of_the_session_that_the_user_has_set_up_counts():
+    boto3.setup_default_session(region_name="eu-central-1")
+    assert region(MODEL) == "eu-central-1"
+
+
+def test_a_region_less_model_arn_gets_the_region_of_the_environment(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert region("arn:aws:bedrock:::foundation-model/amazon.nova-lite-v1:0") == "eu-west-3"
+
+
+def test_a_call_goes_to_the_region_of_the_arn(bedrock):
+    client = RoutedClient(Connection(endpoint_url=bedrock.endpoint_url))
+    arn = f"arn:aws:bedrock:us-west-2:{bedrock.account_id}:inference-profile/{MODEL}"
+    client.converse(modelId=arn, messages=MESSAGES)
+    assert bedrock.requests("Converse")[-1].region == "us-west-2"
+
+
+def test_without_a_region_the_error_says_so_and_nothing_is_sent(recorder, credentials):
+    client = RoutedClient(Connection(endpoint_url=recorder.url))
+    with pytest.raises(MissingRegionError, match="AWS_REGION"):
+        ask(client)
+    assert not recorder.seen
+
+
+def conflicts(caplog):
+    return [r.getMessage() for r in caplog.records if r.name == LOGGER and r.levelno == logging.WARNING]
+
+
+def test_a_conflict_between_region_and_arn_is_warned_about_once(caplog, recorder, credentials):
+    for _ in range(3):
+        client = RoutedClient(
+            Connection(region_name="us-east-1", endpoint_url=recorder.url), base_models={ROUTER: [MODEL]}
+        )
+        client.converse(modelId=ROUTER, messages=MESSAGES)
+    (warning,) = conflicts(caplog)
+    assert "us-east-1" in warning
+    assert "eu-west-1" in warning
+
+
+def test_a_conflict_with_a_client_that_was_passed_in_is_warned_about_once(caplog, recorder, credentials):
+    given = boto3.Session().client(RUNTIME, region_name="us-east-1", endpoint_url=recorder.url)
+    client = RoutedClient(given, base_models={ROUTER: [MODEL]})
+    for _ in range(3):
+        client.converse(modelId=ROUTER, messages=MESSAGES)
+    (warning,) = conflicts(caplog)
+    assert "us-east-1" in warning
+    given.close()
+
+
+def test_no_conflict_no_warning(caplog, recorder, credentials):
+    for name in ("eu-west-1", None):
+        client = RoutedClient(Connection(region_name=name, endpoint_url=recorder.url), base_models={ROUTER: [MODEL]})
+        client.converse(modelId=ROUTER, messages=MESSAGES)
+    assert conflicts(caplog) == []
+
+
+# Secrets
+
+SECRETS = {
+    "access_key_id": "AKIAHIDDEN",
+    "secret_access_key": "hidden-secret",
+    "session_token": "hidden-token",
+    "api_key": "hidden-api-key",
+}
+
+
+def hidden():
+    config = Config(proxies={"https": "http://user:hidden-password@proxy"})
+    return Connection(
+        **SECRETS, region_name="us-east-1", endpoint_url="http://user:hidden-url-password@127.0.0.1:9", config=config
+    )
+
+
+def test_secrets_are_not_in_a_repr():
+    client = RoutedClient(hidden(), default_headers={"X-Token": "hidden-header"})
+    for text in (repr(hidden()), str(hidden()), f"{client}", repr([client]), repr(vars(client))):
+        assert "hidden" not in text.lower()
+    assert "us-east-1" in repr(client)
+
+
+def test_secrets_are_not_in_a_pickle_but_the_rest_is():
+    client = RoutedClient(hidden(), default_headers={"X-Token": "hidden-header"}, base_models={ROUTER: [MODEL]})
+    for thing in (hidden(), client):
+        pickled = pickle.dumps(thing)
+        for secret in (*SECRETS.values(), "hidden-header"):
+            assert secret.encode() not in pickled
+    copied = pickle.loads(pickle.dumps(client))
+    assert copied.region(MODEL) == "us-east-1"
+    assert copied.resolve(ROUTER).base_models == (MODEL.removeprefix("us."),)
+
+
+def test_a_copy_in_the_same_process_keeps_its_credentials(recorder):
+    client = RoutedClient(
+        Connection(region_name="us-east-1", endpoint_url=recorder.url, api_key="mine"),
+        default_headers={"x-team": "blue"},
+    )
+    for copied in (copy.copy(client), copy.deepcopy(client)):
+        ask(copied)
+        assert key_used(recorder) == "Bearer mine"
+        assert recorder.seen[-1][1].get("x-team") == "blue"
+
+
+def test_a_pickled_client_works_in_another_process_with_what_it_finds_there(recorder, credentials):
+    client = RoutedClient(Connection(**SECRETS, region_name="us-east-1", endpoint_url=recorder.url))
+    ask(pickle.loads(pickle.dumps(client)))
+    assert key_used(recorder) == "AKIAENVIRONMENT"
+
+
+def test_a_given_client_says_why_it_cannot_be_pickled(credentials):
+    given = boto3.Session().client(RUNTIME, region_name="us-east-1")
+    with pytest.raises(TypeError, match="client="):
+        pickle.dumps(RoutedClient(given))
+
+
+def test_no_secret_is_in_our_log(recorder, caplog):
+    caplog.set_level(logging.DEBUG, logger=LOGGER)
+    connection = Connection(**{**SECRETS, "region_name": "us-east-1", "endpoint_url": recorder.url})
+    client = RoutedClient(connection, default_headers={"X-Token": "hidden-header"})
+    ask(client)
+    with pytest.raises(ClientError):
+        client.converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "x"}]}], toolConfig={"tools": []})
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(LOGGER)]
+    assert ours
+    assert not [message for message in ours if "hidden" in message.lower()]
+
+
+# Headers
+
+
+def test_headers_of_one_object_never_reach_another_that_shares_its_client(recorder, credentials):
+    connection = Connection(region_name="us-east-1", endpoint_url=recorder.url)
+    teams = {f"team-{n}": RoutedClient(connection, default_headers={"x-team": f"team-{n}"}) for n in range(4)}
+    teams[""] = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
+
+    def call(number):
+        team = list(teams)[number % len(teams)]
+        ask(teams[team], text=team or "none")
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(call, range(200)))
+    assert len(recorder.seen) == 200
+    for text, headers in recorder.seen:
+        assert headers.get("x-team", "none") == text
+
+
+def test_headers_are_sent_again_with_a_retry(bedrock):
+    bedrock.fail("throttling")
+    client = RoutedClient(Connection(), default_headers={"x-team": "blue"})
+    assert ask(client)["routing"]["attempts"] == 2
+    assert [entry.headers["x-team"] for entry in bedrock.requests("Converse")] == ["blue", "blue"]
+
+
+def test_headers_go_with_streams(bedrock):
+    client = RoutedClient(Connection(), default_headers={"x-team": "blue"})
+    list(client.converse_stream(modelId=MODEL, messages=MESSAGES)["stream"])
+    assert bedrock.requests("ConverseStream")[-1].headers["x-team"] == "blue"
+
+
+def test_headers_do_not_stay_on_a_client_that_was_passed_in(recorder, credentials):
+    given = boto3.Session().client(RUNTIME, region_name="us-east-1", endpoint_url=recorder.url)
+    ask(RoutedClient(given, default_headers={"x-team": "blue"}))
+    ask(given)
+    ask(RoutedClient(given))
+    assert [headers.get("x-team") for _, headers in recorder.seen] == ["blue", None, None]
+    given.close()
+
+
+def test_headers_that_the_caller_changes_later_are_as_they_were(recorder, credentials):
+    headers = {"x-team": "blue"}
+    client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url), default_headers=headers)
+    headers["x-team"] = "red"
+    ask(client)
+    assert recorder.seen[-1][1]["x-team"] == "blue"
+
+
+def test_headers_are_not_sent_to_the_control_plane(bedrock, router):
+    client = RoutedClient(Connection(), default_headers={"x-team": "blue"})
+    client.converse(modelId=router, messages=MESSAGES)
+    assert "x-team" in bedrock.requests("Converse")[-1].headers
+    assert not [entry for entry in bedrock.requests("GetPromptRouter") if "x-team" in entry.headers]
+
+
+# A client that is passed in
+
+
+def test_a_given_client_is_used_as_it_is(bedrock, router):
+    given = bedrock.client(config=Config(user_agent_extra="my-application", retries={"total_max_attempts": 1}))
+    seen = []
+    given.meta.events.register("before-call.bedrock-runtime.Converse", lambda **_: seen.append(1))
+    client = RoutedClient(given)
+    assert client.converse(modelId=router, messages=MESSAGES)["routing"]["invoked_model"]
+    assert seen == [1]
+    assert "my-application" in bedrock.requests("Converse")[-1].headers["user-agent"]
+    assert client.meta is given.meta
+    assert client.exceptions is given.exceptions
+    with pytest.raises(AttributeError, match="nonsense"):
+        client.nonsense  # noqa: B018
+
+
+def test_boto3s_exceptions_are_caught_through_the_routed_client(bedrock, router):
+    client = RoutedClient(bedrock.client(config=Config(retries={"total_max_attempts": 1})))
+    bedrock.fail("throttling")
+    with pytest.raises(client.exceptions.ThrottlingException):
+        client.converse(modelId=router, messages=MESSAGES)
+
+
+@pytest.mark.parametrize("call", ["converse", "converse_stream"])
+def test_a_missing_model_id_is_reported_as_boto3_does(bedrock, call):
+    with pytest.raises(Exception, match="modelId") as ours:
+        getattr(RoutedClient(bedrock.client()), call)(messages=MESSAGES)
+    with pytest.raises(Exception, match="modelId") as theirs:
+        getattr(bedrock.client(), call)(messages=MESSAGES)
+    assert type(ours.value) is type(theirs.value)
+
+
+def test_look_ups_for_a_given_client_use_its_credentials_and_endpoint(bedrock, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("AWS_ENDPOINT") or name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.delenv(name)
+    profile = bedrock.create_application_profile(name="team", copy_from="anthropic.claude-3-haiku-20240307-v1:0")
+    given = bedrock.client()
+    assert RoutedClient(given).resolve(profile).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)
+    assert bedrock.requests("GetInferenceProfile")[-1].authorization == "sigv4"
+
+
+def test_look_ups_for_a_given_client_with_an_api_key_use_that_key(bedrock, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    profile = bedrock.create_application_profile(name="keyed", copy_from="anthropic.claude-3-haiku-20240307-v1:0")
+    given = Connection(api_key="the-key").client(RUNTIME)
+    assert RoutedClient(given).resolve(profile).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)
+    assert bedrock.requests("GetInferenceProfile")[-1].authorization == "bearer"
+
+
+def test_a_given_control_plane_client_is_asked(bedrock, monkeypatch):
+    profile = bedrock.create_application_profile(name="given", copy_from="anthropic.claude-3-haiku-20240307-v1:0")
+    runtime, control = bedrock.client(), bedrock.client("bedrock", config=Config(user_agent_extra="my-control"))
+    assert RoutedClient(runtime, bedrock_client=control).resolve(profile).complete
+    assert "my-control" in bedrock.requests("GetInferenceProfile")[-1].headers["user-agent"]
+
+
+# Where the control plane is
+
+
+@pytest.mark.parametrize(
+    ("runtime", "environment", "expected"),
+    [
+        (None, {}, None),
+        ("https://bedrock-runtime.us-east-1.amazonaws.com", {}, None),
+        ("https://BEDROCK-RUNTIME.us-east-1.AMAZONAWS.COM", {}, None),
+        ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", {}, None),
+        ("https://bedrock-runtime.us-east-1.api.aws", {}, None),
+        ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", {}, None),
+        ("https://vpce-0a1b-2c3d.bedrock-runtime.us-east-1.vpce.amazonaws.com", {}, None),
+        ("http://127.0.0.1:8080", {}, "http://127.0.0.1:8080"),
+        ("http://localhost:4566/prefix", {}, "http://localhost:4566/prefix"),
+        ("https://gateway.example.com", {}, "https://gateway.example.com"),
+        ("https://amazonaws.com.example.com", {}, "https://amazonaws.com.example.com"),
+        ("https://notamazonaws.com", {}, "https://notamazonaws.com"),
+        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL_BEDROCK": "http://127.0.0.1:1"}, None),
+        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, None),
+        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:1"}, "http://127.0.0.1:8080"),
+    ],
+)
+def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, environment, expected, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert control_plane_endpoint("bedrock", runtime) == expected
+
+
+def test_an_endpoint_for_the_runtime_serves_look_ups_too(bedrock, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("AWS_ENDPOINT"):
+            monkeypatch.delenv(name)
+    profile = bedrock.create_application_profile(name="endpoint", copy_from="amazon.nova-lite-v1:0")
+    client = RoutedClient(Connection(endpoint_url=bedrock.endpoint_url))
+    assert client.resolve(profile).base_models == ("amazon.nova-lite-v1:0",)
+
+
+def test_a_runtime_endpoint_in_the_environment_alone_serves_look_ups_too(bedrock, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("AWS_ENDPOINT") and not name.endswith("_RUNTIME"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME", raising=False)
+    assert "AWS_ENDPOINT_URL_BEDROCK_RUNTIME" in os.environ
+    profile = bedrock.create_application_profile(name="environment", copy_from="amazon.nova-lite-v1:0")
+    assert RoutedClient(Connection()).resolve(profile).base_models == ("amazon.nova-lite-v1:0",)
+
+
+# A process that forks
+
+
+def in_child(work, seconds=15):
+    """Run work in a forked child; what it returned, or None where it did not come back in time."""
+    receive, send = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; that is what is tested
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(seconds)
+            os.write(send, json.dumps(work()).encode())
+            code = 0
+        except BaseException as error:
+            os.write(send, json.dumps(repr(error)).encode())
+        finally:
+            os._exit(code)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(said) if said else None
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@needs_fork
+def test_a_forked_worker_makes_its_own_connection(bedrock, router):
+    client = RoutedClient(Connection())
+    mine = client.converse(modelId=router, messages=MESSAGES)["routing"]["invoked_model"]
+    before = client._runtime(None)
+
+    def work():
+        answer = client.converse(modelId=router, messages=MESSAGES)["routing"]["invoked_model"]
+        return [answer, client._runtime(None) is before]
+
+    assert in_child(work) == [mine, False]
+    assert client.converse(modelId=router, messages=MESSAGES)["routing"]["invoked_model"] == mine
+
+
+@needs_fork
+def test_a_process_that_forks_while_it_makes_a_client_does_not_hang_its_child(bedrock, router):
+    session = boto3.Session()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(**_):
+        inside.set()
+        go_on.wait(20)
+
+    session.events.register("creating-client-class.bedrock-runtime", slow)
+    boto3.DEFAULT_SESSION = session
+    maker = threading.Thread(target=lambda: Connection().client(RUNTIME))
+    maker.start()
+    inside.wait(10)
+
+    def work():
+        boto3.DEFAULT_SESSION = None
+        return ask(RoutedClient(Connection()))["stopReason"]
+
+    try:
+        assert in_child(work) == "end_turn"
+    finally:
+        go_on.set()
+        maker.join()
+
+
+@needs_fork
+def test_a_process_that_forks_during_a_look_up_does_not_hang_its_child(bedrock):
+    profile = bedrock.create_application_profile(name="forked", copy_from="amazon.nova-lite-v1:0")
+    bedrock.fail("slow_first_byte", operation="GetInferenceProfile", seconds=1.5)
+    client = RoutedClient(Connection())
+    asker = threading.Thread(target=lambda: client.resolve(profile))
+    asker.start()
+    deadline = time.monotonic() + 10
+    while not bedrock.requests("GetInferenceProfile") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        assert in_child(lambda: client.resolve(profile).base_models) == ["amazon.nova-lite-v1:0"]
+    finally:
+        asker.join()

@@ -1,0 +1,89 @@
+"""What a LangChain user gets from `BedrockRouterLLM`."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.load import dumpd
+from langchain_core.prompts import PromptTemplate
+from samples import ALICE, HAIKU, HELLO, SONNET
+
+from bedrock_routing_integrations.errors import InvalidTargetError, StreamInterruptedError
+from bedrock_routing_integrations.langchain import BedrockRouterLLM
+
+
+class Recorder(BaseCallbackHandler):
+    def __init__(self):
+        self.tokens, self.results = [], []
+
+    def on_llm_new_token(self, token, **kwargs):
+        self.tokens.append(token)
+
+    def on_llm_end(self, response, **kwargs):
+        self.results.append(response)
+
+
+def invoked(generation):
+    return generation.generation_info["routing"]["invoked_model"]
+
+
+def test_strings_in_strings_out(router):
+    llm = BedrockRouterLLM(model=router)
+    assert "hello world" in llm.invoke(HELLO)
+    assert "hello world" in (PromptTemplate.from_template("{q}") | llm).invoke({"q": HELLO})
+
+
+def test_the_generation_says_which_model_answered(router):
+    result = BedrockRouterLLM(model=router, temperature=0).generate([ALICE, HELLO])
+    assert [invoked(generations[0]) for generations in result.generations] == [SONNET, HAIKU]
+    assert result.generations[0][0].generation_info["usage_metadata"]["output_tokens"] > 0
+    assert [routing["invoked_model"] for routing in result.llm_output["routing"]] == [SONNET, HAIKU]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_stream_says_it_too(router, asynchronous):
+    seen = Recorder()
+    llm = BedrockRouterLLM(model=router, callbacks=[seen])
+    if asynchronous:
+        parts = [part async for part in llm.astream(HELLO)]
+    else:
+        parts = list(llm.stream(HELLO))
+    assert "".join(parts) == BedrockRouterLLM(model=router).invoke(HELLO)
+    assert "".join(seen.tokens) == "".join(parts)
+    assert invoked(seen.results[0].generations[0][0]) == HAIKU
+
+
+async def test_async_and_batches(bedrock, router):
+    llm = BedrockRouterLLM(model=router)
+    assert await llm.ainvoke(HELLO) == llm.invoke(HELLO)
+    bedrock.fail("slow_first_byte", seconds=0.2, rate=1.0, operation="Converse")
+    assert len(llm.batch(["Hello"] * 40)) == 40
+    assert len(await llm.abatch(["Hello"] * 40)) == 40
+    assert bedrock.peak_in_flight > 20
+
+
+def test_a_stop_sequence_and_a_model_at_the_call(router):
+    llm = BedrockRouterLLM(model=router)
+    assert " " not in llm.invoke(HELLO, stop=[" "])
+    assert "hello world" in llm.invoke(HELLO, model=HAIKU)
+
+
+def test_a_cut_stream_never_looks_complete(bedrock, router):
+    bedrock.fail("cut", frame=3)
+    with pytest.raises(StreamInterruptedError):
+        list(BedrockRouterLLM(model=router).stream(HELLO))
+
+
+def test_arguments_are_the_chat_models_and_wrong_ones_are_refused():
+    llm = BedrockRouterLLM(
+        model=HAIKU, temperature=0.5, max_tokens=7, aws_access_key_id="AKIA", aws_secret_access_key="shh"
+    )
+    assert llm.chat_model.temperature == 0.5
+    assert llm.model == HAIKU
+    assert "shh" not in repr(llm) + str(dumpd(llm)) + str(llm.asdict()) + str(pickle.dumps(llm))
+    with pytest.raises(InvalidTargetError):
+        BedrockRouterLLM(model="nonsense")
+    with pytest.warns(UserWarning, match="no_such_argument"):  # langchain-aws hands what it does not know to the model
+        BedrockRouterLLM(model=HAIKU, no_such_argument=1)
