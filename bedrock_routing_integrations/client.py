@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection, GivenClient, GivenControlPlane, extra_headers
+from .connections import Connection
+from .given_clients import GivenClient, GivenControlPlane, extra_headers
 from .invocation import ROUTING, invoked_model_id, read_invocation
 from .logs import logger
 from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
@@ -34,8 +35,14 @@ class RoutedClient:
 
     Example:
         ```python
+        import boto3
+        from bedrock_routing_integrations import RoutedClient
+
         client = RoutedClient(boto3.client("bedrock-runtime"))
-        response = client.converse(modelId=router_arn, messages=messages)
+        response = client.converse(
+            modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            messages=[{"role": "user", "content": [{"text": "Say good morning."}]}],
+        )
         response["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
         ```
     """

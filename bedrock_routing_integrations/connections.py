@@ -7,8 +7,6 @@ reads credentials and endpoints belongs to that key: a rotated key is picked up 
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
 import os
 import threading
@@ -16,13 +14,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity
 from .errors import InvalidRequestError, MissingRegionError
 from .logs import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable
 
     from .targets import Target
 
@@ -30,10 +28,6 @@ DEFAULT_MAX_CONCURRENCY = 256
 
 # More clients than any one application needs at a time; a bound, because rotating credentials make a new one each.
 _MOST_CLIENTS = 32
-# Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
-# must give up long before botocore's minute, and the request goes on without them.
-_CONTROL_PLANE_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
-_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _ENDPOINT_VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
@@ -152,7 +146,7 @@ class Connection:
 
         ours: dict[str, Any] = {"max_pool_connections": self.max_concurrency}
         if service != "bedrock-runtime":
-            ours = dict(_CONTROL_PLANE_TIMEOUTS)
+            ours = dict(CONTROL_PLANE_OPTIONS)
         config = Config(**ours)
         if self.config is not None:
             config = config.merge(self.config)
@@ -167,7 +161,7 @@ class Connection:
 
     def identity(self, target: Target) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""
-        return _control_plane_host(self.endpoint_url)
+        return control_plane_identity(self.endpoint_url)
 
     def endpoint_for(self, service: str) -> str | None:
         """The endpoint of a service; None lets boto3 find it."""
@@ -187,92 +181,6 @@ class Connection:
         return self
 
 
-class GivenClient:
-    """A boto3 ``bedrock-runtime`` client that the user made: used as it is, wherever the target may be.
-
-    Args:
-        client: The client.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._control_planes: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def client(self, service: str, target: Target | None = None) -> Any:
-        """The client itself, or one for the control plane with its Region, endpoint and credentials."""
-        if service != "bedrock-runtime":
-            with self._lock:
-                if service not in self._control_planes:
-                    self._control_planes[service] = self._make(service)
-                return self._control_planes[service]
-        region = getattr(getattr(self._client, "meta", None), "region_name", None)
-        if target and target.region and region and target.region != region:
-            warn_region_conflict(target, f"the client that was passed in is for {region!r}")
-        return self._client
-
-    def known_region(self, target: Target | None = None) -> str | None:
-        """The client's Region."""
-        region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
-        return region
-
-    def identity(self, target: Target) -> Hashable:
-        """Which control plane answers."""
-        return _control_plane_host(_endpoint_of(self._client))
-
-    def _make(self, service: str) -> Any:
-        import boto3
-        from botocore.config import Config
-        from botocore.credentials import CredentialProvider, CredentialResolver
-        from botocore.session import Session
-
-        # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
-        # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
-        credentials = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
-
-        class _SameCredentials(CredentialProvider):  # type: ignore[misc]  # botocore has no types
-            METHOD = "bedrock-routing-given-client"
-
-            def load(self) -> Any:
-                return credentials
-
-        session = Session()
-        if credentials is not None:
-            session.register_component("credential_provider", CredentialResolver([_SameCredentials()]))
-        return boto3.Session(botocore_session=session).client(
-            service,
-            region_name=self.known_region(),
-            endpoint_url=control_plane_endpoint(service, _endpoint_of(self._client)),
-            config=Config(**_CONTROL_PLANE_TIMEOUTS),
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "A boto3 client cannot be pickled. Leave client= out, so that each process makes its own from "
-            "region_name, endpoint_url and the credentials that it finds."
-        )
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GivenClient:
-        return self
-
-
-@dataclass(frozen=True)
-class GivenControlPlane:
-    """A boto3 ``bedrock`` client that the user made, for look-ups; what else is asked goes to the other source."""
-
-    bedrock_client: Any
-    source: Connection | GivenClient
-
-    def client(self, service: str, target: Target | None = None) -> Any:
-        """The user's client for ``"bedrock"``."""
-        return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
-
-    def identity(self, target: Target) -> Hashable:
-        """Which control plane answers."""
-        endpoint = _endpoint_of(self.bedrock_client)
-        return None if endpoint is None or _is_aws(endpoint) else endpoint
-
-
 def warn_region_conflict(target: Target, what: str) -> None:
     """Warn, once, that a target's ARN is in another Region than the one that will be called."""
     warn_once(
@@ -282,60 +190,8 @@ def warn_region_conflict(target: Target, what: str) -> None:
     )
 
 
-_headers: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("headers", default=None)
-
-
-@contextlib.contextmanager
-def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[None]:
-    """Send `headers` with the calls made inside, and with no others, through a client that others share."""
-    if not headers:
-        yield
-        return
-    # Idempotent by its id. The handler adds nothing to calls that are made outside.
-    client.meta.events.register("before-call.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
-    token = _headers.set(headers)
-    try:
-        yield
-    finally:
-        _headers.reset(token)
-
-
-def _add_headers(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].update(_headers.get() or {})
-
-
 def _rebuild(fields: dict[str, Any]) -> Connection:
     return Connection(**fields)
-
-
-def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:
-    """Where the control plane is, for a runtime at `runtime_endpoint`; None lets boto3 find it.
-
-    On AWS the two planes are different hosts, so a runtime endpoint says nothing about the other. Anything else (a
-    proxy, a gateway, an emulator) is taken to serve both, unless the environment says otherwise.
-    """
-    if runtime_endpoint is None or _endpoint_in_environment(service) or _is_aws(runtime_endpoint):
-        return None
-    return runtime_endpoint
-
-
-def _endpoint_in_environment(service: str) -> str | None:
-    name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
-    return os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
-
-
-def _control_plane_host(runtime_endpoint: str | None) -> str | None:
-    """The control plane's endpoint wherever it is stated; None for AWS's own."""
-    return control_plane_endpoint("bedrock", runtime_endpoint) or _endpoint_in_environment("bedrock")
-
-
-def _endpoint_of(client: Any) -> str | None:
-    endpoint = getattr(getattr(client, "meta", None), "endpoint_url", None)
-    return endpoint if isinstance(endpoint, str) else None
-
-
-def _is_aws(endpoint: str) -> bool:
-    return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)
 
 
 class _Clients:

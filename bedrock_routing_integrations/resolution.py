@@ -251,8 +251,12 @@ _IDENTIFIERS = {
     "get_custom_model": "modelIdentifier",
     "get_prompt": "promptIdentifier",
 }
-_REFUSALS = frozenset(["AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "UnrecognizedClientException",
-                       "ExpiredTokenException", "InvalidSignatureException"])  # fmt: skip
+_REFUSALS = frozenset(["AccessDeniedException", "AccessDenied", "UnauthorizedOperation"])
+
+# The call to the target will fail for the same reason, with an error of its own.
+_CALL_SAYS_IT_TOO = frozenset(["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "MissingRegionError",
+                               "ResourceNotFoundException", "ValidationException", "UnrecognizedClientException",
+                               "ExpiredTokenException", "InvalidSignatureException"])  # fmt: skip
 
 
 class _LookUp:
@@ -318,14 +322,15 @@ class _LookUp:
         api = _api_name(operation)
         self._refused = f"{api}: {code}"
         logger.debug("%s for %s failed: %s", api, target, error)
-        what_to_do = (
-            f"Allow the IAM action bedrock:{api}, or say which models it can use with base_models=[…], which skips the "
-            "look-up. Until then its candidates are learned from the answers."
+        if code in _CALL_SAYS_IT_TOO:
+            return
+        what = "was refused" if code in _REFUSALS else "failed"
+        first = f"Allow the IAM action bedrock:{api}, or say" if code in _REFUSALS else "Say"
+        warn_once(
+            (what, target.model_id),
+            f"{api} {what} for {target} ({code}). {first} which models it can use with base_models=[…], which skips the "
+            "look-up. Until then its candidates are learned from the answers.",
         )
-        if code in _REFUSALS:
-            warn_once(("refused", target.model_id), f"{api} was refused for {target} ({code}). {what_to_do}")
-        else:
-            warn_once(("failed", target.model_id), f"{api} failed for {target} ({code}). {what_to_do}")
 
 
 def _unparsed(model_id: str) -> Target:

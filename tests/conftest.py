@@ -9,6 +9,7 @@ import pytest
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
 
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch, tmp_path):
     for name in list(os.environ):

@@ -173,10 +173,7 @@ def test_the_package_says_that_it_is_typed():
 
 # Imports
 
-FOREIGN = (
-    "boto3 botocore langchain langchain_core langchain_aws langchain_classic llama_index aiobotocore aiohttp typer rich "
-    "pydantic genai_prices opentelemetry numpy"
-).split()
+FOREIGN = ["boto3", "botocore", "langchain", "langchain_core", "langchain_aws", "langchain_classic", "llama_index", "aiobotocore", "aiohttp", "typer", "rich", "pydantic", "genai_prices", "opentelemetry", "numpy"]
 
 
 def python(code, *arguments):

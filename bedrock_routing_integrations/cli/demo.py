@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from .demo_places import aws_account, emulator
 from .demo_steps import SECTIONS, Offer, Step, Wanted
@@ -83,7 +84,7 @@ def _run(steps: Sequence[Step], place: Place, console: Console) -> list[Row]:
     possible = [step for step in steps if step.on in place.offers]
     with console.status("") as status:  # shows itself in a terminal only
         for number, step in enumerate(possible, 1):
-            status.update(f"{number} of {len(possible)}: {step.prompt[:50]}")
+            status.update(Text(f"{number} of {len(possible)}: {step.prompt[:50]}"))
             rows.append(_run_step(step, place))
     return rows
 

@@ -44,9 +44,14 @@ class BedrockEmulator(Account):
     manager, or call `start` and `stop`. It serves from a thread of its own, so any program can use it, and its
     methods may be called from any thread.
 
-        with BedrockEmulator() as bedrock:
-            client = bedrock.client("bedrock-runtime")
-            client.converse(modelId=bedrock.default_router("anthropic.claude:1"), messages=[...])
+    ```python
+    from bedrock_routing_integrations.emulator import BedrockEmulator
+
+    with BedrockEmulator() as bedrock:
+        client = bedrock.client("bedrock-runtime")
+        messages = [{"role": "user", "content": [{"text": "Hello"}]}]
+        client.converse(modelId=bedrock.default_router("anthropic.claude:1"), messages=messages)
+    ```
 
     Args:
         host: The address to listen on.
@@ -150,12 +155,17 @@ class BedrockEmulator(Account):
             service: "bedrock-runtime", "bedrock" or "bedrock-agent".
             **kwargs: Passed to boto3, over what is set here.
         """
+        from botocore.config import Config
+
+        # Neither the user's API key nor a proxy has any business with a server on this machine.
+        config = Config(auth_scheme_preference="sigv4", proxies={})
         settings = {
             "endpoint_url": self.endpoint_url,
             "region_name": self.region,
             "aws_access_key_id": "emulated",
             "aws_secret_access_key": "emulated",
             **kwargs,
+            "config": config.merge(kwargs["config"]) if kwargs.get("config") else config,
         }
         with self._session_lock:  # sessions are not thread-safe while they make clients
             self._session = self._session or _new_session()

@@ -37,8 +37,10 @@ class BedrockRouterLLM(LLM):
 
     Example:
         ```python
+        from bedrock_routing_integrations.langchain import BedrockRouterLLM
+
         llm = BedrockRouterLLM(model="us.amazon.nova-lite-v1:0")
-        llm.invoke("Say hello.")  # 'Hello! …'
+        llm.invoke("Say good morning.")
         ```
     """
 

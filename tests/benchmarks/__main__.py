@@ -18,7 +18,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Ratios against peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
     parser.add_argument("--rounds", type=int, help="rounds of each benchmark, at least 2")
-    parser.add_argument("--full", action="store_true", help=f"{PEER} makes 256 concurrent calls too (a minute more)")
+    parser.add_argument("--full", action="store_true", help=f"{PEER} makes 256 concurrent calls too (two minutes more)")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:

@@ -20,7 +20,10 @@ _AT_MOST = 1.5
 
 
 def run(rounds=ROUNDS, *, full=False):
-    """Whether a pool is new matters (threads and connections are opened), so the first round is shown by itself."""
+    """The first round opens threads and connections, so it is shown by itself; our `batch` shares those of `ainvoke`.
+
+    ChatBedrockConverse makes few calls, which take it seconds already, unless the run is a `full` one.
+    """
     theirs = CALLS if full else _FEW
     with fixed_server(DELAY) as url:
         client, their_model = raw(url, connections=CALLS), peer(url, connections=CALLS)

@@ -1,0 +1,125 @@
+"""Clients that the user made: used as they are. And headers for the calls of one object through a shared client."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .connections import Connection, warn_region_conflict
+from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from .targets import Target
+
+
+class GivenClient:
+    """A boto3 ``bedrock-runtime`` client that the user made: used as it is, wherever the target may be.
+
+    Args:
+        client: The client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._control_planes: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """The client itself, or one for the control plane with its Region, endpoint and credentials."""
+        if service != "bedrock-runtime":
+            with self._lock:
+                if service not in self._control_planes:
+                    self._control_planes[service] = self._make(service)
+                return self._control_planes[service]
+        region = getattr(getattr(self._client, "meta", None), "region_name", None)
+        if target and target.region and region and target.region != region:
+            warn_region_conflict(target, f"the client that was passed in is for {region!r}")
+        return self._client
+
+    def known_region(self, target: Target | None = None) -> str | None:
+        """The client's Region."""
+        region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
+        return region
+
+    def identity(self, target: Target) -> Hashable:
+        """Which control plane answers."""
+        return control_plane_identity(endpoint_of(self._client))
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.credentials import CredentialProvider, CredentialResolver
+        from botocore.session import Session
+
+        # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
+        # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
+        credentials = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
+
+        class _SameCredentials(CredentialProvider):  # type: ignore[misc]  # botocore has no types
+            METHOD = "bedrock-routing-given-client"
+
+            def load(self) -> Any:
+                return credentials
+
+        session = Session()
+        if credentials is not None:
+            session.register_component("credential_provider", CredentialResolver([_SameCredentials()]))
+        return boto3.Session(botocore_session=session).client(
+            service,
+            region_name=self.known_region(),
+            endpoint_url=control_plane_endpoint(service, endpoint_of(self._client)),
+            config=Config(**CONTROL_PLANE_OPTIONS),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "A boto3 client cannot be pickled. Leave client= out, so that each process makes its own from "
+            "region_name, endpoint_url and the credentials that it finds."
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GivenClient:
+        return self
+
+
+@dataclass(frozen=True)
+class GivenControlPlane:
+    """A boto3 ``bedrock`` client that the user made, for look-ups; what else is asked goes to the other source."""
+
+    bedrock_client: Any
+    source: Connection | GivenClient
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """The user's client for ``"bedrock"``."""
+        return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
+
+    def identity(self, target: Target) -> Hashable:
+        """Which control plane answers."""
+        endpoint = endpoint_of(self.bedrock_client)
+        return None if endpoint is None or is_aws(endpoint) else endpoint
+
+
+_headers: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("headers", default=None)
+
+
+@contextlib.contextmanager
+def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[None]:
+    """Send `headers` with the calls made inside, and with no others, through a client that others share."""
+    if not headers:
+        yield
+        return
+    # Idempotent by its id. The handler adds nothing to calls that are made outside.
+    client.meta.events.register("before-call.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
+    token = _headers.set(headers)
+    try:
+        yield
+    finally:
+        _headers.reset(token)
+
+
+def _add_headers(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].update(_headers.get() or {})
