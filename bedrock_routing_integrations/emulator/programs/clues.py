@@ -70,7 +70,7 @@ _ERRAND = re.compile(
     re.IGNORECASE,
 )
 _TOOL_TALK = re.compile(
-    r"[^.!?\n]*\b(?:using|use|with|call) (?:the |a |your )?(?:\w+ )?tools?\b[,.!]?\s*", re.IGNORECASE
+    r"(?:\A|(?<=[.!?\n]))[^.!?\n]*?\b(?:using|use|with|call) (?:the |a |your )?(?:\w+ )?tools?\b[,.!]?\s*", re.IGNORECASE
 )
 _SAID = re.compile(
     r"(?:saying|that says|with the (?:text|message|body|content))[:,]?\s+(.+)", re.IGNORECASE | re.DOTALL

@@ -27,7 +27,7 @@ _FIRST_QUESTION = re.compile(
 )
 _SUMMARY = re.compile(r"\b(?:summari[sz]e|summary|tl;?dr|key points|main points)\b", re.IGNORECASE)
 _QUESTION_LABEL = re.compile(
-    r"(?:^|\n)\s*(?:question|query|user question)\s*:\s*(.+?)(?=\n\s*(?:answer|helpful answer|context)\b|\Z)",
+    r"(?:^|\n)[ \t]*(?:question|query|user question)\s*:\s*(.+?)(?=\n[ \t]*(?:answer|helpful answer|context)\b|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _CONTEXT_LABEL = re.compile(

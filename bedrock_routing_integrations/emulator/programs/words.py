@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”\u2019)]*\s+|\n\s*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))|\n")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+")
 _NUMBER = re.compile(r"(?<![\w.])(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?")
 _MOST_DIGITS = 20  # what is longer is an identifier
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:T[\d:.]+Z?)?\b|\b\d{1,2}:\d{2}\b")
@@ -92,8 +92,14 @@ def stems(text: str) -> frozenset[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences and lines of `text`, stripped, without empty ones."""
-    return [piece for piece in map(str.strip, _SENTENCE_END.split(text)) if piece]
+    """The sentences of `text`; a line ends one too, unless the next line goes on in lower case."""
+    lines: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if lines and line[0].islower() and not lines[-1].endswith((".", "!", "?", ":", ";")):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return [piece for line in lines for piece in _SENTENCE_END.split(line) if piece]
 
 
 def best_sentences(texts: Iterable[str], question: str, *, most: int = 2) -> list[str]:
