@@ -8,6 +8,7 @@ reads credentials and endpoints belongs to that key: a rotated key is picked up 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
 from collections import OrderedDict
@@ -29,10 +30,10 @@ DEFAULT_MAX_CONCURRENCY = 256
 # More clients than any one application needs at a time; a bound, because rotating credentials make a new one each.
 _MOST_CLIENTS = 32
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
-_ENDPOINT_VARIABLES = (
+_CLIENT_VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
-    "AWS_ENDPOINT_URL_BEDROCK_AGENT", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE",
-    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_ENDPOINT_URL_BEDROCK_AGENT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_DEFAULTS_MODE",
 )  # fmt: skip
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
@@ -104,7 +105,7 @@ class Connection:
 
     def _configured_region(self) -> str | None:
         profile = self.profile_name or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
-        path = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+        path = _path("AWS_CONFIG_FILE", "~/.aws/config")
         return _region_in_file(profile, path, _changed(path))
 
     def client(self, service: str, target: Target | None = None) -> Any:
@@ -120,28 +121,35 @@ class Connection:
         return _clients.get(self, service, self.region_for(target))
 
     @functools.cached_property
-    def fixed_key(self) -> tuple[object, ...]:
-        """What tells this connection's clients apart, without the environment."""
-        options = () if self.config is None else _options(self.config)
-        return (
+    def fixed_key(self) -> int:
+        """What tells this connection's clients apart, the environment left aside; equal for those that share them."""
+        # The merged configuration: an option that is stated and one that is left at the same default differ in it.
+        options = [_options(self.botocore_config(service)) for service in ("bedrock-runtime", "bedrock")]
+        settings = (
             self.profile_name, self.access_key_id, self.secret_access_key, self.session_token, self.api_key,
-            self.endpoint_url, self.timeout, self.max_retries, self.max_concurrency, options,
+            self.endpoint_url, *options,
         )  # fmt: skip
+        return _number_of(settings)
 
     def key(self) -> tuple[object, ...]:
         """`fixed_key` and what boto3 would read from the environment now."""
-        environ = os.environ.get
-        endpoints = tuple([environ(name) for name in _ENDPOINT_VARIABLES])
+        settings = _read_environment(_CLIENT_VARIABLES)
         if self.access_key_id or self.api_key:
-            return (*self.fixed_key, *endpoints)
-        credentials = tuple([environ(name) for name in _CREDENTIAL_VARIABLES])
-        changed = None
+            return (self.fixed_key, *settings)
+        credentials = _read_environment(_CREDENTIAL_VARIABLES)
+        files: tuple[int | None, ...] = ()
         if not credentials[0] or self.profile_name:
-            changed = _changed(Path(environ("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser())
-        return (*self.fixed_key, *endpoints, *credentials, changed, _default_session())
+            files = (
+                _changed(_path("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")),
+                _changed(_path("AWS_CONFIG_FILE", "~/.aws/config")),
+            )
+        return (self.fixed_key, *settings, *credentials, *files, _default_session())
 
     def botocore_config(self, service: str) -> Any:
-        """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`."""
+        """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`.
+
+        The latter two are for generations; look-ups keep their own, short ones.
+        """
         from botocore.config import Config
 
         ours: dict[str, Any] = {"max_pool_connections": self.max_concurrency}
@@ -151,12 +159,15 @@ class Connection:
         if self.config is not None:
             config = config.merge(self.config)
         explicit: dict[str, Any] = {}
-        if self.timeout is not None:
+        if self.timeout is not None and service == "bedrock-runtime":
             explicit = {"connect_timeout": self.timeout, "read_timeout": self.timeout}
-        if self.max_retries is not None:
+        if self.max_retries is not None and service == "bedrock-runtime":
             explicit["retries"] = {"max_attempts": self.max_retries}
         if self.api_key:
             explicit["auth_scheme_preference"] = "httpBearerAuth"
+        elif self.access_key_id or self.profile_name:
+            # botocore prefers an API key of the environment even to credentials that were passed.
+            explicit["auth_scheme_preference"] = "sigv4"
         return config.merge(Config(**explicit)) if explicit else config
 
     def identity(self, target: Target) -> Hashable:
@@ -268,6 +279,28 @@ def _options(config: Any) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, repr(value)) for name, value in vars(config).items() if not name.startswith("_")))
 
 
+def _read_environment(names: tuple[str, ...]) -> list[object]:
+    """The values of the variables, as they are stored; None for those that are not set.
+
+    This is on the path of every call. ``os.environ`` raises and catches an exception for each name that is not set,
+    half a microsecond each; the dictionary behind it does not. Where there is none, we take the slow way.
+    """
+    stored = getattr(os.environ, "_data", None)
+    if stored is None:
+        return [os.environ.get(name) for name in names]
+    return [stored.get(key) for key in _stored_keys(names)]
+
+
+@functools.lru_cache(maxsize=8)
+def _stored_keys(names: tuple[str, ...]) -> list[object]:
+    encode = getattr(os.environ, "encodekey", str)
+    return [encode(name) for name in names]
+
+
+def _path(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser()
+
+
 def _changed(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
@@ -288,6 +321,19 @@ def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str
 
 
 _clients = _Clients()
+_numbers_lock = threading.Lock()
+_next_number = itertools.count()
+
+
+@functools.lru_cache(maxsize=4096)
+def _cached_number_of(settings: tuple[object, ...]) -> int:  # noqa: ARG001 - the cache's key
+    return next(_next_number)
+
+
+def _number_of(settings: tuple[object, ...]) -> int:
+    """A number that stands for the settings in a key: hashing a hundred options in each call would cost too much."""
+    with _numbers_lock:
+        return _cached_number_of(settings)
 
 
 def _start_afresh() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ def endpoint_of(client: Any) -> str | None:
     return endpoint if isinstance(endpoint, str) else None
 
 
+@functools.lru_cache(maxsize=64)
 def is_aws(endpoint: str) -> bool:
     """Whether an endpoint is AWS's own, where each service has a host for itself."""
     return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)

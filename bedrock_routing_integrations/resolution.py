@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .catalog import base_model_id, common_facts
@@ -65,7 +66,7 @@ class ResolvedTarget:
     complete: bool = True
     refused: str | None = None
 
-    @property
+    @cached_property
     def base_models(self) -> tuple[str, ...]:
         """The distinct base models that can answer."""
         return tuple(dict.fromkeys(c.base_model for c in self.candidates if c.base_model))
@@ -81,7 +82,7 @@ class ResolvedTarget:
         """Whether the id itself or the caller says which models can answer, so that nobody was asked."""
         return self.complete and all(candidate.source in ("id", "base_models") for candidate in self.candidates)
 
-    @property
+    @cached_property
     def facts(self) -> ModelFacts:
         """What every candidate allows; where none is known, what the provider that the id names allows."""
         models = self.base_models
@@ -132,7 +133,8 @@ class ControlPlane(Protocol):
 @dataclass
 class _Kept:
     resolved: Future[ResolvedTarget]
-    expires: float
+    expires: float = 0.0
+    complete: bool = False
 
 
 class Resolver:
@@ -174,11 +176,14 @@ class Resolver:
         if named is not None:
             return named
         key = (control_plane.identity(target), target.model_id)
+        kept = self._kept.get(key)
+        if kept is not None and kept.complete and kept.expires > self._clock():
+            return kept.resolved.result()
         with self._lock:
             kept = self._kept.get(key)
             mine = kept is None or (kept.resolved.done() and kept.expires <= self._clock())
             if mine or kept is None:
-                kept = self._kept[key] = _Kept(Future(), expires=0.0)
+                kept = self._kept[key] = _Kept(Future())
                 while len(self._kept) > _MOST_KEPT:
                     self._kept.popitem(last=False)
         if mine:
@@ -195,6 +200,7 @@ class Resolver:
         lasts = KEEP_SECONDS if resolved.complete else KEEP_REFUSED_SECONDS
         kept.expires = self._clock() + lasts
         kept.resolved.set_result(resolved)
+        kept.complete = resolved.complete
 
     def learn(self, resolved: ResolvedTarget, invoked_model_id: str) -> None:
         """Remember a model that a trace has shown, where the control plane did not tell."""
@@ -215,6 +221,7 @@ class Resolver:
         return replace(resolved, candidates=(*resolved.candidates, *more)) if more else resolved
 
 
+@lru_cache(maxsize=4096)
 def _resolve_by_id(target: Target) -> ResolvedTarget | None:
     """The answer where the id gives it, or where there is nobody to ask."""
     base = _base_model_named(target)
@@ -328,8 +335,8 @@ class _LookUp:
         first = f"Allow the IAM action bedrock:{api}, or say" if code in _REFUSALS else "Say"
         warn_once(
             (what, target.model_id),
-            f"{api} {what} for {target} ({code}). {first} which models it can use with base_models=[…], which skips the "
-            "look-up. Until then its candidates are learned from the answers.",
+            f"{api} {what} for {target} ({code}). {first} which models it can use with base_models=[…], which skips "
+            "the look-up. Until then its candidates are learned from the answers.",
         )
 
 

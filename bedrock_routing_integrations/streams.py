@@ -33,7 +33,7 @@ class RoutedStream:
         self._stream = stream
         self._describe = describe
         self._started = started
-        self._received: list[dict[str, Any]] = []
+        self._received = Received()
         self._events = self._iterate()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -63,9 +63,10 @@ class RoutedStream:
         stopped = described = False
         try:
             for event in self._stream:
-                received.append(event)
-                if first_token_ms is None and "contentBlockDelta" in event:
-                    first_token_ms = round((time.monotonic() - self._started) * 1000)
+                received.add(event)
+                if "contentBlockDelta" in event:
+                    if first_token_ms is None:
+                        first_token_ms = round((time.monotonic() - self._started) * 1000)
                 elif "messageStop" in event:
                     stopped = True
                 elif "metadata" in event:
@@ -86,10 +87,8 @@ class RoutedStream:
             raise self._interrupted(f"it ended without its {missing} event")
 
     def _interrupted(self, why: str) -> StreamInterruptedError:
-        partial = assemble(self._received)
-        count = len(self._received)
-        message = f"The response stream broke off after {count} events ({why}). What had arrived is in .partial."
-        return StreamInterruptedError(message, partial=partial)
+        message = f"The response stream broke off ({why}). What had arrived is in .partial."
+        return StreamInterruptedError(message, partial=self._received.response())
 
 
 def _broken_connection() -> tuple[type[Exception], ...]:
@@ -101,43 +100,55 @@ def _broken_connection() -> tuple[type[Exception], ...]:
     return (HTTPError, HTTPClientError, ResponseStreamingError, ParserError, OSError)
 
 
-def assemble(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the events of a stream, as far as they go, together into the shape of a Converse response."""
-    response: dict[str, Any] = {}
-    blocks: dict[int, dict[str, Any]] = {}
-    role = "assistant"
-    for event in events:
-        if "messageStart" in event:
-            role = event["messageStart"]["role"]
+class Received:
+    """What has arrived of a stream. Adding an event costs next to nothing; putting it together is for errors only."""
+
+    def __init__(self) -> None:
+        self._role = "assistant"
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._rest: dict[str, Any] = {}
+        self._texts: list[str] = []
+        self._text_index: int | None = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Remember an event. The text of deltas is kept and not the events, of which there can be thousands."""
+        if "contentBlockDelta" in event:
+            body = event["contentBlockDelta"]
+            index, delta = body["contentBlockIndex"], body["delta"]
+            if "text" not in delta:
+                _add_delta(self._blocks.setdefault(index, {}), delta)
+                return
+            if index != self._text_index:
+                self._texts = self._blocks.setdefault(index, {}).setdefault("text", [])
+                self._text_index = index
+            self._texts.append(delta["text"])
         elif "contentBlockStart" in event:
-            started = event["contentBlockStart"]
-            for member, value in started["start"].items():
-                blocks.setdefault(started["contentBlockIndex"], {})[member] = {**value}
-        elif "contentBlockDelta" in event:
-            delta = event["contentBlockDelta"]
-            _add_delta(blocks.setdefault(delta["contentBlockIndex"], {}), delta["delta"])
-        elif "messageStop" in event:
-            response.update(event["messageStop"])
-        elif "metadata" in event:
-            response.update(event["metadata"])
-    content = [_join(blocks[index]) for index in sorted(blocks)]
-    return {"output": {"message": {"role": role, "content": content}}, **response}
+            body = event["contentBlockStart"]
+            for member, value in body["start"].items():
+                self._blocks.setdefault(body["contentBlockIndex"], {})[member] = dict(value)
+        elif "messageStart" in event:
+            self._role = event["messageStart"]["role"]
+        else:
+            self._rest.update(event.get("messageStop") or event.get("metadata") or {})
+
+    def response(self) -> dict[str, Any]:
+        """All of it in the shape of a Converse response."""
+        content = [_join(self._blocks[index]) for index in sorted(self._blocks)]
+        return {"output": {"message": {"role": self._role, "content": content}}, **self._rest}
 
 
 def _add_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
     for member, value in delta.items():
-        if isinstance(value, str):
-            block.setdefault(member, []).append(value)
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             inner = block.setdefault(member, {})
             for name, part in value.items():
                 inner.setdefault(name, []).append(part)
         else:
-            block.setdefault(member, []).extend(value)
+            block.setdefault(member, []).extend(value if isinstance(value, list) else [value])
 
 
 def _join(value: Any) -> Any:
-    """Join what `_add_delta` collected piece by piece."""
+    """Join what was collected piece by piece."""
     if isinstance(value, dict):
         return {name: _join(part) for name, part in value.items()}
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):

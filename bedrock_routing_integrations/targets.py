@@ -61,7 +61,7 @@ class Target:
     resource_id: str
     text: str
 
-    @property
+    @functools.cached_property
     def model_id(self) -> str:
         """What is sent as ``modelId``: the text without surrounding white space and percent-encoding."""
         return _normalise(self.text)

@@ -23,7 +23,9 @@ CORE = [
     ["invocation"],
     ["pricing"],
     ["knowledge_base"],
-    ["connections", "threads"],
+    ["endpoints", "threads"],
+    ["connections"],
+    ["given_clients"],
     ["streams"],
     ["client"],
 ]

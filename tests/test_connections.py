@@ -322,6 +322,22 @@ def test_an_api_key_in_the_environment_is_read_when_a_call_is_made(recorder, mon
         assert key_used(recorder) == f"Bearer {key}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("AWS_ACCESS_KEY_ID", "{}"), ("AWS_BEARER_TOKEN_BEDROCK", "Bearer {}")]
+)
+def test_what_is_rotated_in_the_environment_reaches_a_chat_model_too(
+    recorder, monkeypatch, credentials, variable, expected
+):
+    from bedrock_routing_integrations.langchain import ChatBedrockRouter
+
+    monkeypatch.setenv(variable, "before")
+    llm = ChatBedrockRouter(model=MODEL, region_name="us-east-1", endpoint_url=recorder.url)
+    for key in ("ONE", "TWO"):
+        monkeypatch.setenv(variable, key)
+        llm.invoke("hello")
+        assert key_used(recorder) == expected.format(key)
+
+
 def test_the_session_that_the_user_has_set_up_gives_the_credentials(recorder):
     boto3.setup_default_session(aws_access_key_id="AKIASESSION", aws_secret_access_key="s", region_name="eu-north-1")
     ask(RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url)))
@@ -680,9 +696,23 @@ def test_a_given_control_plane_client_is_asked(bedrock, monkeypatch):
         ("https://gateway.example.com", {}, "https://gateway.example.com"),
         ("https://amazonaws.com.example.com", {}, "https://amazonaws.com.example.com"),
         ("https://notamazonaws.com", {}, "https://notamazonaws.com"),
-        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL_BEDROCK": "http://127.0.0.1:1"}, None),
-        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, None),
+        # An explicit endpoint wins over the environment; where the environment gave it, it gives the other one too.
+        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL_BEDROCK": "http://127.0.0.1:1"}, "http://127.0.0.1:8080"),
         ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:1"}, "http://127.0.0.1:8080"),
+        (
+            "http://127.0.0.1:8080",
+            {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:8080"},
+            "http://127.0.0.1:8080",
+        ),
+        ("http://127.0.0.1:8080", {"AWS_ENDPOINT_URL": "http://127.0.0.1:8080"}, None),
+        (
+            "http://127.0.0.1:8080",
+            {
+                "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:8080/",
+                "AWS_ENDPOINT_URL_BEDROCK": "http://127.0.0.1:1",
+            },
+            None,
+        ),
     ],
 )
 def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, environment, expected, monkeypatch):

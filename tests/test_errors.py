@@ -41,9 +41,7 @@ PARTIAL = {
 
 
 def all_errors():
-    return [
-        value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, BaseException)
-    ]
+    return [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, BaseException)]
 
 
 def test_everything_that_we_raise_is_caught_by_one_name():
@@ -173,7 +171,23 @@ def test_the_package_says_that_it_is_typed():
 
 # Imports
 
-FOREIGN = ["boto3", "botocore", "langchain", "langchain_core", "langchain_aws", "langchain_classic", "llama_index", "aiobotocore", "aiohttp", "typer", "rich", "pydantic", "genai_prices", "opentelemetry", "numpy"]
+FOREIGN = [
+    "boto3",
+    "botocore",
+    "langchain",
+    "langchain_core",
+    "langchain_aws",
+    "langchain_classic",
+    "llama_index",
+    "aiobotocore",
+    "aiohttp",
+    "typer",
+    "rich",
+    "pydantic",
+    "genai_prices",
+    "opentelemetry",
+    "numpy",
+]
 
 
 def python(code, *arguments):

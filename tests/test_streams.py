@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import gc
 import json
+import pickle
+import struct
 import threading
 import time
 import warnings
+import zlib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import boto3
 import botocore.session
 import pytest
 from botocore.config import Config
@@ -19,7 +25,6 @@ from botocore.validate import ParamValidator
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.errors import StreamInterruptedError
-from bedrock_routing_integrations.streams import assemble
 
 PROMPT = [{"role": "user", "content": [{"text": "Describe the purpose of a 'hello world' program in one line."}]}]
 TOOLS = {
@@ -93,7 +98,9 @@ def plain(events):
 
 
 def text_of(events):
-    return "".join(event["contentBlockDelta"]["delta"].get("text", "") for event in events if "contentBlockDelta" in event)
+    return "".join(
+        event["contentBlockDelta"]["delta"].get("text", "") for event in events if "contentBlockDelta" in event
+    )
 
 
 def arguments_of(events):
@@ -146,7 +153,9 @@ def test_a_whole_stream_is_boto3s_with_one_key_more(server, ask, kind):
     json.dumps(last["metadata"]["routing"])
 
     def comparable(events):
-        return json.loads(json.dumps(plain(events)), object_hook=lambda d: {**d, "toolUseId": "x"} if "toolUseId" in d else d)
+        return json.loads(
+            json.dumps(plain(events)), object_hook=lambda d: {**d, "toolUseId": "x"} if "toolUseId" in d else d
+        )
 
     assert comparable(ours) == comparable(raw)
 
@@ -205,7 +214,7 @@ def test_the_events_are_boto3s_own_and_new_where_we_add_to_them(ask):
 
 def test_two_streams_of_one_client_do_not_mix(server, ask):
     one, two = ask("text"), ask("tool")
-    pairs = list(zip(one, two))
+    pairs = list(zip(one, two, strict=False))
     rest_one, rest_two = list(one), list(two)
     assert text_of([a for a, _ in pairs] + rest_one)
     assert arguments_of([b for _, b in pairs] + rest_two)
@@ -231,7 +240,6 @@ def test_a_stream_that_is_cut_after_any_frame_never_looks_complete(server, ask, 
         assert len(events) <= frame
         if not abrupt:  # a connection that is dropped may take down what was still in the socket
             assert len(events) == frame
-            assert f"after {frame} event" in str(error)
         assert not any("metadata" in event for event in events)
         assert_partial(error.partial, events)
         assert error.text == text_of(events)
@@ -445,7 +453,9 @@ def test_close_from_another_thread_ends_the_reading_with_one_of_our_errors(serve
 def test_closing_many_streams_early_leaks_no_connection(server):
     client = RoutedClient(server.client(config=Config(max_pool_connections=2, retries={"total_max_attempts": 1})))
     for _ in range(20):
-        with contextlib.closing(client.converse_stream(modelId=server.default_router(), messages=PROMPT)["stream"]) as s:
+        with contextlib.closing(
+            client.converse_stream(modelId=server.default_router(), messages=PROMPT)["stream"]
+        ) as s:
             next(iter(s))
     assert client.converse(modelId=server.default_router(), messages=PROMPT)["routing"]["attempts"] == 1
 
@@ -457,21 +467,69 @@ def delta(index, **value):
     return {"contentBlockDelta": {"contentBlockIndex": index, "delta": value}}
 
 
-def content(*events):
-    response = assemble([{"messageStart": {"role": "assistant"}}, *events])
-    assert_shape(response["output"]["message"])
-    return response["output"]["message"]["content"]
+def frame(event):
+    """One event as a message of application/vnd.amazon.eventstream."""
+    ((name, payload),) = event.items()
+    headers = b""
+    for key, value in ((":event-type", name), (":content-type", "application/json"), (":message-type", "event")):
+        headers += bytes([len(key)]) + key.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
+    body = json.dumps(payload, default=lambda blob: base64.b64encode(blob).decode()).encode()
+    prelude = struct.pack("!II", 16 + len(headers) + len(body), len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + body
+    return message + struct.pack("!I", zlib.crc32(message))
 
 
-def test_nothing_at_all_is_an_empty_message():
-    assert assemble([]) == {"output": {"message": {"role": "assistant", "content": []}}}
+class Cut(BaseHTTPRequestHandler):
+    """Sends the events that it was told to send, and no more."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.amazon.eventstream")
+        self.end_headers()
+        self.wfile.write(b"".join(map(frame, self.server.events)))
 
 
-def test_blocks_keep_their_order_and_their_texts():
+@pytest.fixture
+def content():
+    """Events → the content of the message in `partial`, after the connection has ended behind them."""
+    web = HTTPServer(("127.0.0.1", 0), Cut)
+    thread = threading.Thread(target=web.serve_forever, args=(0.01,))
+    thread.start()
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    url = f"http://127.0.0.1:{web.server_address[1]}"
+    client = boto3.Session(**keys).client("bedrock-runtime", region_name="us-east-1", endpoint_url=url)
+
+    def content(*events):
+        web.events = [{"messageStart": {"role": "assistant"}}, *events]
+        model = "us.anthropic.claude-3-haiku-20240307-v1:0"
+        stream = RoutedClient(client).converse_stream(modelId=model, messages=PROMPT)["stream"]
+        with stream, pytest.raises(StreamInterruptedError) as interrupted:
+            list(stream)
+        message = interrupted.value.partial["output"]["message"]
+        assert_shape(message)
+        pickle.dumps(interrupted.value)
+        return message["content"]
+
+    yield content
+    client.close()
+    web.shutdown()
+    thread.join()
+    web.server_close()
+
+
+def test_nothing_at_all_is_an_empty_message(content):
+    assert content() == []
+
+
+def test_blocks_keep_their_order_and_their_texts(content):
     assert content(delta(0, text="a"), delta(1, text="c"), delta(0, text="b")) == [{"text": "ab"}, {"text": "c"}]
 
 
-def test_reasoning_has_the_shape_of_a_converse_response():
+def test_reasoning_has_the_shape_of_a_converse_response(content):
     events = [delta(0, reasoningContent={"text": "I th"}), delta(0, reasoningContent={"text": "ink"})]
     events.append(delta(0, reasoningContent={"signature": "sig"}))
     assert content(*events, delta(1, text="So")) == [
@@ -480,8 +538,11 @@ def test_reasoning_has_the_shape_of_a_converse_response():
     ]
 
 
-def test_redacted_reasoning_has_the_shape_of_a_converse_response():
-    events = [delta(0, reasoningContent={"redactedContent": b"ab"}), delta(0, reasoningContent={"redactedContent": b"cd"})]
+def test_redacted_reasoning_has_the_shape_of_a_converse_response(content):
+    events = [
+        delta(0, reasoningContent={"redactedContent": b"ab"}),
+        delta(0, reasoningContent={"redactedContent": b"cd"}),
+    ]
     assert content(*events) == [{"reasoningContent": {"redactedContent": b"abcd"}}]
 
 
@@ -491,13 +552,13 @@ def tool_call(*parts, stopped=True):
     return [*events, {"contentBlockStop": {"contentBlockIndex": 0}}] if stopped else events
 
 
-def test_a_tool_call_that_was_cut_keeps_its_arguments_as_text():
+def test_a_tool_call_that_was_cut_keeps_its_arguments_as_text(content):
     assert content(*tool_call('{"a": ', "[1, ", stopped=False)) == [
         {"toolUse": {"toolUseId": "t", "name": "f", "input": '{"a": [1, '}}
     ]
 
 
-def test_a_tool_call_that_was_not_cut_has_the_arguments_of_a_converse_response():
+def test_a_tool_call_that_was_not_cut_has_the_arguments_of_a_converse_response(content):
     assert content(*tool_call('{"a": ', "[1, 2]}"), delta(1, text="and")) == [
         {"toolUse": {"toolUseId": "t", "name": "f", "input": {"a": [1, 2]}}},
         {"text": "and"},
@@ -505,19 +566,22 @@ def test_a_tool_call_that_was_not_cut_has_the_arguments_of_a_converse_response()
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_a_tool_call_without_arguments_can_still_be_read(stopped):
+def test_a_tool_call_without_arguments_can_still_be_read(content, stopped):
     (block,) = content(*tool_call(stopped=stopped))
     assert block["toolUse"]["input"] in ({}, "")
 
 
-def test_citations_have_the_shape_of_a_converse_response():
+def test_citations_have_the_shape_of_a_converse_response(content):
     source = {"title": "Report", "location": {"documentPage": {"documentIndex": 0, "start": 1, "end": 2}}}
     (block,) = content(delta(0, text="Seven."), delta(0, citation=source))
     assert block["citationsContent"]["content"] == [{"text": "Seven."}]
     assert block["citationsContent"]["citations"] == [source]
 
 
-def test_an_event_that_nobody_knows_yet_does_not_hide_the_rest():
-    assert content({"SDK_UNKNOWN_MEMBER": {"name": "somethingNew"}}, delta(0, text="a")) == [{"text": "a"}]
-    (block,) = assemble([delta(0, somethingNew={"number": 1}), delta(0, text="a")])["output"]["message"]["content"]
-    assert block["text"] == "a"
+def test_an_event_that_nobody_knows_yet_does_not_hide_the_rest(content):
+    unknown = {"somethingNew": {"contentBlockIndex": 0, "value": [1, 2]}}
+    assert content(unknown, delta(0, text="a"), unknown, delta(0, text="b")) == [{"text": "ab"}]
+
+
+def test_a_delta_that_nobody_knows_yet_does_not_hide_the_rest(content):
+    assert content(delta(0, text="a"), delta(0, somethingNew={"number": 1}), delta(0, text="b")) == [{"text": "ab"}]

@@ -286,7 +286,9 @@ NEAR = st.text(st.sampled_from("arn:aws-bedrock/%3A2F.us.prompt-router0 \n\u2028
 PARTS = st.builds(
     ":".join,
     st.lists(
-        st.sampled_from(["arn", "aws", "aws-cn", "bedrock", "sagemaker", "us-east-1", "", ACCOUNT, "prompt/x", "prompt"])
+        st.sampled_from(
+            ["arn", "aws", "aws-cn", "bedrock", "sagemaker", "us-east-1", "", ACCOUNT, "prompt/x", "prompt"]
+        )
         | st.text(max_size=5),
         max_size=9,
     ),
@@ -305,7 +307,9 @@ def test_no_text_raises_anything_but_invalid_target(text):
         assert target.resource_id in target.model_id
 
 
-@pytest.mark.parametrize("text", ["a." * 50_000, "a-" * 50_000 + "!", arn("prompt-router/" + "a:" * 50_000), "%41" * 50_000])
+@pytest.mark.parametrize(
+    "text", ["a." * 50_000, "a-" * 50_000 + "!", arn("prompt-router/" + "a:" * 50_000), "%41" * 50_000]
+)
 def test_a_long_text_is_judged_in_no_time(text):
     started = time.monotonic()
     outcome(text)

@@ -1,9 +1,9 @@
 """What Bedrock refuses about a conversation, beyond what its service model says about shapes.
 
-`check` is called with a request that already has the right shape. The messages that begin with "A
-conversation", "The text field", "The content field", "The toolConfig field", "Expected toolResult", "The
-number of toolResult", "This model doesn't support" and "The maximum tokens" are the service's own, as users
-quote them in public; the others follow their manner (the rule is documented, its wording is not).
+`check` is called with a request that already has the right shape. The messages that begin
+with "A conversation", "The text field", "The content field", "The toolConfig field", "Expected toolResult", "The
+number of toolResult", "This model doesn't support" and "The maximum tokens" follow what the service is known to say;
+the wording of the others is ours. None was checked against a live account: match on the rule, not on the sentence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The foundation models that the emulator knows, as plain data.
 
-Ids, context windows, modalities, tool support, geographies and on-demand prices are those published by AWS;
-tool choice is what langchain-aws 1.9 relies on (read 2026-11). Which models are latency-optimised follows the
-service's documentation. Claude 3 Sonnet stands for the models that have reached their end of life.
+Ids, modalities, geographies and which models are latency-optimised follow AWS's documentation; context windows and
+prices follow genai-prices 0.2.3 where it lists the model, and are from memory for the few retired ones that it does
+not; tool choice is what langchain-aws 1.9 relies on (all read 2026-11). Which models are `direct` differs by Region in
+reality; here it does not. Claude 3 Sonnet stands for the models that have reached their end of life.
 
 Three columns are the emulator's own: `size` (an ordering of ability that its programs and its router go by),
 `first_token_ms` and `tokens_per_second` (of the right order, so that simulated latencies differ as they do in

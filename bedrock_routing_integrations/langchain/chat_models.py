@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_aws import ChatBedrockConverse
 from langchain_core.runnables.config import ensure_config
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 
 from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
@@ -167,18 +167,14 @@ class ChatBedrockRouter(ChatBedrockConverse):
         return probe
 
     def _as_served(self, resolved: ResolvedTarget) -> Self:
-        settings = self._settings_for(resolved)
+        settings, now, derived = self._settings_for(resolved), self.__dict__, self._derived
         # What the user set on the object after constructing it stays.
         update = {
-            name: value
-            for name, value in settings.items()
-            if name == "base_model_id" or getattr(self, name) is self._derived.get(name)
+            name: value for name, value in settings.items() if name == "base_model_id" or now[name] is derived.get(name)
         }
         if self.raw_blocks is not None:
             update["raw_blocks"] = copied_containers(self.raw_blocks)
-        served = self.model_copy(update={**update, "model_id": resolved.target.model_id})
-        served._derived = {name: getattr(served, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
-        return served
+        return self.model_copy(update={**update, "model_id": resolved.target.model_id})
 
     def _prepare(self, call: dict[str, Any]) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
         """The copy for this call, and the call's arguments with what is ours taken out."""
@@ -327,6 +323,17 @@ class ChatBedrockRouter(ChatBedrockConverse):
         bound = super(ChatBedrockRouter, served).bind_tools(tools, tool_choice=tool_choice, strict=strict, **kwargs)
         return bound.model_copy(update={"bound": self})  # type: ignore[attr-defined, no-any-return]
 
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """LangChain's ``with_structured_output``. The tool is forced where the target allows it."""
+        planned = self._as_served(self.client.peek(self.model_id))
+        # It goes on to serve calls: what it holds now is derived, and is derived again for each call.
+        planned._derived = {name: getattr(planned, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
+        chain = super(ChatBedrockRouter, planned).with_structured_output(schema, include_raw=include_raw, **kwargs)
+        planned.base_model_id = self.base_model_id
+        return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)
+
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Count by the first model that the target can use; Bedrock counts for base models only."""
         served = self._as_served(self.client.resolve(self.model_id))
@@ -335,6 +342,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         model_id, rest = self._called_model(kwargs)
         # With a Region upstream does not ask the client for it, which would build one in an event loop.
+        if self.region_name and len(rest) == len(kwargs):
+            return super()._get_ls_params(stop=stop, **kwargs)
         try:
             region = self.client.region(model_id)
         except InvalidTargetError:  # the call will say so

@@ -40,7 +40,9 @@ _GREETING = re.compile(r"^\W*(?:hello|hi|hey|hiya|good (?:morning|afternoon|even
 _GREETING_WORDS = 4
 _WELL_BEING = re.compile(r"\bhow are (?:you|things)\b|\bhow do you do\b", re.IGNORECASE)
 _THANKS = re.compile(r"^\W*(?:thanks|thank you|thx|well, thanks)\b", re.IGNORECASE)
-_COUNTING = re.compile(r"\bcount(?:ing)? (?:up )?(?:from (\d{1,9}) )?(down )?(?:from (\d{1,9}) )?to (\d{1,9})", re.IGNORECASE)
+_COUNTING = re.compile(
+    r"\bcount(?:ing)? (?:up )?(?:from (\d{1,9}) )?(down )?(?:from (\d{1,9}) )?to (\d{1,9})", re.IGNORECASE
+)
 _MOST_COUNTED = 5_000
 _CAPITAL = re.compile(
     r"\bcapital(?: city)? of ([\w' -]+?)(?=[?.,!]|$| and\b| in\b)|\b([\w-]+)'s capital\b", re.IGNORECASE

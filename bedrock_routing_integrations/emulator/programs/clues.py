@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .arithmetic import expression_in
-from .words import entities, key_words, numbers, quotations, stem, stems, written_numbers_to_digits
+from .words import STOP_WORDS, entities, key_words, numbers, quotations, stem, stems, written_numbers_to_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Clues", "name_words"]
 
 _NUM = r"(?<![\w.])(-?\d{1,15}(?!\d)(?:,\d{3}){0,4}(?:\.\d{1,15})?(?!\d))"
+_MOST_TRIED = 50  # names and quotations that are looked for behind a preposition
 _LONGEST = 20_000  # characters; of a longer text both ends are looked at
 _VALUE = r"(\"[^\"]+\"|'[^']+'|“[^”]+”|`[^`]+`|[^\s,;.!?'\"]+(?:\.[^\s,;.!?'\"]+)*)"
 _FORMATS = {
@@ -70,7 +71,8 @@ _ERRAND = re.compile(
     re.IGNORECASE,
 )
 _TOOL_TALK = re.compile(
-    r"(?:\A|(?<=[.!?\n]))[^.!?\n]*?\b(?:using|use|with|call) (?:the |a |your )?(?:\w+ )?tools?\b[,.!]?\s*", re.IGNORECASE
+    r"(?:\A|(?<=[.!?\n]))[^.!?\n]*?\b(?:using|use|with|call) (?:the |a |your )?(?:\w+ )?tools?\b[,.!]?\s*",
+    re.IGNORECASE,
 )
 _SAID = re.compile(
     r"(?:saying|that says|with the (?:text|message|body|content))[:,]?\s+(.+)", re.IGNORECASE | re.DOTALL
@@ -198,11 +200,23 @@ class Clues:
                 candidate = self._after(_AFTER[word])
                 if candidate is not None:
                     return self._used(candidate)
+        return self._described(words)
+
+    def _described(self, words: list[str]) -> str | None:
+        """The "blond" of "blond hair" for hair_color, the "1.83" of "1.83 meters" for height_in_meters."""
+        if len(words) > 1 and words[-1] in ("color", "colour", "type", "style", "size"):
+            found = re.search(rf"\b(\w+) {re.escape(words[0])}\b", self.text, re.IGNORECASE)
+            return found[1] if found is not None and found[1].lower() not in STOP_WORDS else None
+        for word in words:
+            found = re.search(rf"{_NUM} {re.escape(word)}\b", self.plain, re.IGNORECASE) if len(word) > 3 else None
+            if found is not None:
+                self._taken(found[1])
+                return found[1]
         return None
 
     def _after(self, preposition: str) -> str | None:
         """The quotation or name that stands after a preposition."""
-        for value in (*self.quoted, *self.names):
+        for value in (*self.quoted[:_MOST_TRIED], *self.names[:_MOST_TRIED]):
             if re.search(rf"\b{preposition}\s+(?:the\s+|a\s+)?[\"'“`]?{re.escape(value)}", self.text, re.IGNORECASE):
                 return value
         return None

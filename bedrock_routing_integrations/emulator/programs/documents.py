@@ -32,9 +32,9 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"", b"f": b"", b"\n": b"", b"\r": b"", b"\r\n": b""}
-_HIDDEN_HTML = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-_BLOCK_HTML = re.compile(r"<(?:br|/p|/div|/h\d|/li|/tr|/title|/table|/section)\b[^>]*>", re.IGNORECASE)
-_TAG = re.compile(r"<[^>]*>")
+_HIDDEN_HTML = re.compile(r"<(?:(script|style)\b|!--)", re.IGNORECASE)
+_BLOCK_HTML = re.compile(r"<(?:br|/p|/div|/h\d|/li|/tr|/title|/table|/section)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 _BLANKS = re.compile(r"[ \t\r\f\v]+")
 _WIDE_GAP = -200  # thousandths of an em in a TJ array: writers that draw no spaces leave gaps of this size
 
@@ -62,9 +62,23 @@ def document_text(data: bytes, kind: str) -> str:
 
 def _html_text(text: str) -> str:
     """HTML without tags, scripts and styles, its blocks on lines of their own."""
-    plain = html.unescape(_TAG.sub("", _BLOCK_HTML.sub("\n", _HIDDEN_HTML.sub(" ", text))))
+    plain = html.unescape(_TAG.sub("", _BLOCK_HTML.sub("\n", " ".join(_visible(text)))))
     lines = (_BLANKS.sub(" ", line).strip() for line in plain.splitlines())
     return "\n".join(line for line in lines if line)
+
+
+def _visible(text: str) -> Iterator[str]:
+    """The parts of an HTML text between its scripts, styles and comments."""
+    lower = text.lower()
+    position = 0
+    while match := _HIDDEN_HTML.search(text, position):
+        yield text[position : match.start()]
+        end = f"</{match[1].lower()}" if match[1] else "-->"
+        position = lower.find(end, match.end())
+        if position < 0:
+            return
+        position = text.find(">", position) + 1 or len(text)
+    yield text[position:]
 
 
 def _office_text(data: bytes) -> str:

@@ -31,7 +31,7 @@ _QUESTION_LABEL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CONTEXT_LABEL = re.compile(
-    r"\b(?:context|documents?|passages?|search results|excerpts?|following text)\b[^\n]{0,80}[:\n]"
+    r"\b(?:context|documents?|passages?|search results|excerpts?|following text)\b[^\n:]{0,80}[:\n]"
     r"|</?(?:context|document|search_results)>",
     re.IGNORECASE,
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "STOP_WORDS",
     "best_sentences",
     "entities",
     "key_words",
@@ -93,13 +94,13 @@ def stems(text: str) -> frozenset[str]:
 
 def sentences(text: str) -> list[str]:
     """The sentences of `text`; a line ends one too, unless the next line goes on in lower case."""
-    lines: list[str] = []
+    paragraphs: list[list[str]] = []
     for line in filter(None, map(str.strip, text.splitlines())):
-        if lines and line[0].islower() and not lines[-1].endswith((".", "!", "?", ":", ";")):
-            lines[-1] += f" {line}"
+        if paragraphs and line[0].islower() and not paragraphs[-1][-1].endswith((".", "!", "?", ":", ";")):
+            paragraphs[-1].append(line)
         else:
-            lines.append(line)
-    return [piece for line in lines for piece in _SENTENCE_END.split(line) if piece]
+            paragraphs.append([line])
+    return [piece for lines in paragraphs for piece in _SENTENCE_END.split(" ".join(lines)) if piece]
 
 
 def best_sentences(texts: Iterable[str], question: str, *, most: int = 2) -> list[str]:
