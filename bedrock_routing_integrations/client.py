@@ -151,6 +151,12 @@ class RoutedClient:
         source = self._source if isinstance(self._source, Connection) else "the boto3 client passed in"
         return f"<RoutedClient of {source}>"
 
+    def __copy__(self) -> RoutedClient:
+        return self  # nothing in it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoutedClient:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         headers: dict[str, str] = {}  # may hold secrets
         return _rebuild, (self._source, self._base_models, headers)

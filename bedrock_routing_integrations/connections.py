@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity
+from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_in_environment
 from .errors import InvalidRequestError, MissingRegionError
 from .logs import warn_once
 
@@ -29,6 +29,7 @@ DEFAULT_MAX_CONCURRENCY = 256
 
 # More clients than any one application needs at a time; a bound, because rotating credentials make a new one each.
 _MOST_CLIENTS = 32
+_MOST_NUMBERS = 4096
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _CLIENT_VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
@@ -101,9 +102,13 @@ class Connection:
         if target and self.region_name and asked and asked != self.region_name:
             warn_region_conflict(target, f"region_name={self.region_name!r} was given and is used")
         environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return self.region_name or asked or environment or self._configured_region()
+        stated = self.region_name or getattr(self.config, "region_name", None)
+        return stated or asked or environment or self._configured_region()
 
     def _configured_region(self) -> str | None:
+        session = None if self.profile_name else _default_session()
+        if session is not None and session.region_name:
+            return str(session.region_name)
         profile = self.profile_name or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
         path = _path("AWS_CONFIG_FILE", "~/.aws/config")
         return _region_in_file(profile, path, _changed(path))
@@ -148,21 +153,20 @@ class Connection:
     def botocore_config(self, service: str) -> Any:
         """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`.
 
-        The latter two are for generations; look-ups keep their own, short ones.
+        Timeouts and retries are for generations; look-ups keep their own, short ones. Who wants others passes a
+        ``bedrock_client``.
         """
         from botocore.config import Config
 
-        ours: dict[str, Any] = {"max_pool_connections": self.max_concurrency}
-        if service != "bedrock-runtime":
-            ours = dict(CONTROL_PLANE_OPTIONS)
-        config = Config(**ours)
+        config = Config(max_pool_connections=self.max_concurrency)
         if self.config is not None:
             config = config.merge(self.config)
-        explicit: dict[str, Any] = {}
+        explicit: dict[str, Any] = {} if service == "bedrock-runtime" else dict(CONTROL_PLANE_OPTIONS)
         if self.timeout is not None and service == "bedrock-runtime":
             explicit = {"connect_timeout": self.timeout, "read_timeout": self.timeout}
         if self.max_retries is not None and service == "bedrock-runtime":
-            explicit["retries"] = {"max_attempts": self.max_retries}
+            mode = {name: value for name, value in (config.retries or {}).items() if name == "mode"}
+            explicit["retries"] = {**mode, "max_attempts": self.max_retries}
         if self.api_key:
             explicit["auth_scheme_preference"] = "httpBearerAuth"
         elif self.access_key_id or self.profile_name:
@@ -172,13 +176,16 @@ class Connection:
 
     def identity(self, target: Target) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""
-        return control_plane_identity(self.endpoint_url)
+        return control_plane_identity(self._runtime_endpoint())
 
     def endpoint_for(self, service: str) -> str | None:
         """The endpoint of a service; None lets boto3 find it."""
         if service == "bedrock-runtime":
             return self.endpoint_url
-        return control_plane_endpoint(service, self.endpoint_url)
+        return control_plane_endpoint(service, self._runtime_endpoint())
+
+    def _runtime_endpoint(self) -> str | None:
+        return self.endpoint_url or endpoint_in_environment("bedrock-runtime")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
@@ -221,6 +228,8 @@ class _Clients:
         return client
 
     def _make(self, connection: Connection, service: str, region: str, key: tuple[object, ...]) -> Any:
+        from botocore import UNSIGNED
+
         session = _session(connection)
         client = session.client(
             service,
@@ -230,7 +239,9 @@ class _Clients:
         )
         # boto3 fixes a client's credentials when it is built. One that found none is not kept, so that credentials
         # which appear later (a login, an instance role) are found by the next call.
-        if connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or session.get_credentials():
+        anonymous = getattr(connection.config, "signature_version", None) is UNSIGNED
+        bearer = connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+        if bearer or anonymous or session.get_credentials():
             self._kept[key] = client
             while len(self._kept) > _MOST_CLIENTS:
                 self._kept.popitem(last=False)
@@ -257,15 +268,22 @@ def _bearer_session(api_key: str) -> Any:
     from botocore.session import Session
     from botocore.tokens import FrozenAuthToken, TokenProviderChain
 
-    class _GivenKey:
-        METHOD = "bedrock-api-key"
-
-        def load_token(self, **_: Any) -> Any:
-            return FrozenAuthToken(api_key)
-
     session = Session()
-    session.register_component("token_provider", TokenProviderChain([_GivenKey()]))
+    session.register_component("token_provider", TokenProviderChain([GivenToken(FrozenAuthToken(api_key))]))
     return session
+
+
+class GivenToken:
+    """A botocore token provider that has its token already."""
+
+    METHOD = "bedrock-routing-given-token"
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+
+    def load_token(self, **_: Any) -> Any:
+        """The token, whatever service it is for."""
+        return self._token
 
 
 def _default_session() -> Any:
@@ -321,19 +339,15 @@ def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str
 
 
 _clients = _Clients()
-_numbers_lock = threading.Lock()
 _next_number = itertools.count()
-
-
-@functools.lru_cache(maxsize=4096)
-def _cached_number_of(settings: tuple[object, ...]) -> int:  # noqa: ARG001 - the cache's key
-    return next(_next_number)
+_numbers: dict[tuple[object, ...], int] = {}
 
 
 def _number_of(settings: tuple[object, ...]) -> int:
     """A number that stands for the settings in a key: hashing a hundred options in each call would cost too much."""
-    with _numbers_lock:
-        return _cached_number_of(settings)
+    if len(_numbers) > _MOST_NUMBERS:
+        _numbers.clear()  # equal settings get another number then, and another client: dear, and not wrong
+    return _numbers.setdefault(settings, next(_next_number))
 
 
 def _start_afresh() -> None:

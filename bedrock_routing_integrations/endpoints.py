@@ -23,18 +23,19 @@ def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | 
     """
     if runtime_endpoint is None or is_aws(runtime_endpoint):
         return None
-    from_environment = runtime_endpoint.rstrip("/") == (_in_environment("bedrock-runtime") or "").rstrip("/")
-    return None if from_environment and _in_environment(service) else runtime_endpoint
+    from_environment = runtime_endpoint.rstrip("/") == (endpoint_in_environment("bedrock-runtime") or "").rstrip("/")
+    return None if from_environment and endpoint_in_environment(service) else runtime_endpoint
 
 
-def _in_environment(service: str) -> str | None:
+def endpoint_in_environment(service: str) -> str | None:
+    """The endpoint that boto3's environment variables name for a service."""
     name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
     return os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def control_plane_identity(runtime_endpoint: str | None) -> str | None:
     """The control plane's endpoint wherever it is stated; None for AWS's own."""
-    return control_plane_endpoint("bedrock", runtime_endpoint) or _in_environment("bedrock")
+    return control_plane_endpoint("bedrock", runtime_endpoint) or endpoint_in_environment("bedrock")
 
 
 def endpoint_of(client: Any) -> str | None:

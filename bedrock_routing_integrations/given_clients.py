@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection, warn_region_conflict
+from .connections import Connection, GivenToken, warn_region_conflict
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
 
 if TYPE_CHECKING:
@@ -53,27 +53,25 @@ class GivenClient:
     def _make(self, service: str) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.credentials import CredentialProvider, CredentialResolver
+        from botocore.credentials import CredentialResolver
         from botocore.session import Session
+        from botocore.tokens import TokenProviderChain
 
         # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
         # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
-        credentials = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
-
-        class _SameCredentials(CredentialProvider):  # type: ignore[misc]  # botocore has no types
-            METHOD = "bedrock-routing-given-client"
-
-            def load(self) -> Any:
-                return credentials
-
-        session = Session()
+        signer = getattr(self._client, "_request_signer", None)
+        credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
+        session, config = Session(), Config(**CONTROL_PLANE_OPTIONS)
         if credentials is not None:
-            session.register_component("credential_provider", CredentialResolver([_SameCredentials()]))
+            session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
+        if token is not None:
+            session.register_component("token_provider", TokenProviderChain([GivenToken(token)]))
+            config = config.merge(Config(auth_scheme_preference="httpBearerAuth"))
         return boto3.Session(botocore_session=session).client(
             service,
             region_name=self.known_region(),
             endpoint_url=control_plane_endpoint(service, endpoint_of(self._client)),
-            config=Config(**CONTROL_PLANE_OPTIONS),
+            config=config,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,8 +80,17 @@ class GivenClient:
             "region_name, endpoint_url and the credentials that it finds."
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> GivenClient:
-        return self
+
+def _same_credentials(credentials: Any) -> Any:
+    from botocore.credentials import CredentialProvider
+
+    class SameCredentials(CredentialProvider):  # type: ignore[misc]  # botocore has no types
+        METHOD = "bedrock-routing-given-client"
+
+        def load(self) -> Any:
+            return credentials
+
+    return SameCredentials()
 
 
 @dataclass(frozen=True)

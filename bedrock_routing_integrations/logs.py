@@ -6,8 +6,6 @@ Nothing of a prompt, an answer or a secret is logged above DEBUG, and secrets ar
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bedrock_routing_integrations")
 
 _MOST_REMEMBERED = 10_000
-_given: OrderedDict[Hashable, None] = OrderedDict()
-_lock = threading.Lock()
+_given: dict[Hashable, object] = {}
 
 
 def warn_once(subject: Hashable, message: str) -> None:
@@ -27,16 +24,13 @@ def warn_once(subject: Hashable, message: str) -> None:
         subject: What the warning is about, such as ``("denied", target)``.
         message: What is wrong and what to do about it.
     """
-    with _lock:
-        if subject in _given:
-            return
-        _given[subject] = None
-        while len(_given) > _MOST_REMEMBERED:
-            _given.popitem(last=False)
-    logger.warning("%s", message)
+    if len(_given) > _MOST_REMEMBERED:
+        _given.clear()
+    mine = object()
+    if _given.setdefault(subject, mine) is mine:  # one step, so that of many threads one warns
+        logger.warning("%s", message)
 
 
 def forget_warnings() -> None:
     """Give every warning again; for tests."""
-    with _lock:
-        _given.clear()
+    _given.clear()

@@ -7,6 +7,7 @@ still works with what is known, and the first trace seen teaches the rest.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -155,6 +156,11 @@ class Resolver:
         with self._lock:
             self._kept.clear()
             self._learned.clear()
+
+    def start_afresh(self) -> None:
+        """Forget everything in a process that was just forked: the thread that was looking something up is not here."""
+        self._lock = threading.Lock()
+        self.forget()
 
     def peek(self, target: Target, control_plane: ControlPlane | None = None) -> ResolvedTarget:
         """What is known now, without asking anybody."""
@@ -373,3 +379,6 @@ def _fallback_id(answer: dict[str, Any]) -> str | None:
 
 shared_resolver = Resolver()
 """The resolver of this process: what one object has looked up, the others know."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_resolver.start_afresh)

@@ -119,7 +119,7 @@ _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+)"
     r":(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}|):(?P<resource>.+)"
 )
-_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9])?")
+_ID = re.compile(r"[A-Za-z0-9_.:/-]+")
 _BARE_ID = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9_-]+)+(?::[A-Za-z0-9_.-]+)*")
 # A model ARN names a model that no account owns; everything else belongs to one. (A system profile's ARN carries the
 # caller's account, but is the same profile for all: some consoles print it without.)
@@ -133,7 +133,9 @@ def _normalise(text: str) -> str:
 
 
 def _refuse(text: object, why: str) -> InvalidTargetError:
-    return InvalidTargetError(f"{text!r} is not a Bedrock model target: {why}. Accepted are:\n{ACCEPTED}")
+    shown = repr(text)
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # somebody passed a prompt
+    return InvalidTargetError(f"{shown} is not a Bedrock model target: {why}. Accepted are:\n{ACCEPTED}")
 
 
 def parse_target(text: str) -> Target:

@@ -36,8 +36,15 @@ def pool(max_concurrency: int) -> ThreadPoolExecutor:
 async def run_in_thread(max_concurrency: int, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Await ``call(*args, **kwargs)`` in a thread of the pool, in the caller's context variables."""
     context = contextvars.copy_context()
-    work = functools.partial(context.run, call, *args, **kwargs)
+    work = functools.partial(context.run, _without_stop_iteration, call, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(pool(max_concurrency), work)
+
+
+def _without_stop_iteration(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    try:
+        return call(*args, **kwargs)
+    except StopIteration as error:  # asyncio cannot carry it, and would wait for ever
+        raise RuntimeError("the call raised StopIteration") from error
 
 
 async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
@@ -79,19 +86,19 @@ class _Relay(Generic[T]):
     def fill(self, make: Callable[[], Iterator[T]]) -> None:
         """Run the iterator to its end; in the thread."""
         error: BaseException | None = None
-        iterator: Iterator[T] | None = None
         try:
             iterator = make()
-            for item in iterator:
-                if self._abandoned:
-                    break
-                self._put(item)
+            try:
+                for item in iterator:
+                    if self._abandoned:
+                        break
+                    self._put(item)
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer's task
             error = caught
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
         with self._lock:
             self.error = error
             self._done = True

@@ -23,7 +23,7 @@ CORE = [
     ["invocation"],
     ["pricing"],
     ["knowledge_base"],
-    ["endpoints", "threads"],
+    ["endpoints", "threads", "partial"],
     ["connections"],
     ["given_clients"],
     ["streams"],

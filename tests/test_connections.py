@@ -162,11 +162,16 @@ def test_configurations_of_equal_value_share_a_client():
 @pytest.mark.parametrize("option", [{"max_pool_connections": 10}, {"connect_timeout": 60, "read_timeout": 60}])
 @pytest.mark.usefixtures("credentials")
 def test_a_default_that_is_stated_is_not_lost_to_one_that_is_not(option):
-    for service in (RUNTIME, "bedrock"):
-        Connection(**settings(config=Config())).client(service)
-        stated = Connection(**settings(config=Config(**option))).client(service)
-        for name, value in option.items():
-            assert getattr(stated.meta.config, name) == value
+    Connection(**settings(config=Config())).client(RUNTIME)
+    stated = Connection(**settings(config=Config(**option))).client(RUNTIME)
+    for name, value in option.items():
+        assert getattr(stated.meta.config, name) == value
+
+
+@pytest.mark.usefixtures("credentials")
+def test_look_ups_keep_their_own_short_timeouts():
+    patient = Connection(**settings(config=Config(connect_timeout=60, read_timeout=900), timeout=900)).client("bedrock")
+    assert patient.meta.config.connect_timeout + patient.meta.config.read_timeout < 20
 
 
 @pytest.mark.parametrize(

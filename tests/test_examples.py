@@ -93,5 +93,7 @@ def test_a_command_of_the_readme(bedrock_emulator_env, line):
 def test_the_readme_has_the_two_commands():
     script = ROOT / ".ci" / "readme_command.py"
     for name, end in (("demo", "demo"), ("test", "pytest")):
-        done = subprocess.run([sys.executable, str(script), name], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            [sys.executable, str(script), name], capture_output=True, text=True, timeout=60, check=True
+        )
         assert done.stdout.strip().endswith(end)

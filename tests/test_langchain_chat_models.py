@@ -320,8 +320,12 @@ def test_an_agent_with_two_tools_completes_on_a_router(router):
     from langchain.agents import create_agent
 
     agent = create_agent(ChatBedrockRouter(model=router), tools=[get_weather, add])
-    result = agent.invoke({"messages": [{"role": "user", "content": "What is the weather in Paris, and what is 2 + 3?"}]})
-    called = {call["name"] for message in result["messages"] if isinstance(message, AIMessage) for call in message.tool_calls}
+    result = agent.invoke(
+        {"messages": [{"role": "user", "content": "What is the weather in Paris, and what is 2 + 3?"}]}
+    )
+    called = {
+        call["name"] for message in result["messages"] if isinstance(message, AIMessage) for call in message.tool_calls
+    }
     assert called == {"get_weather", "add"}
     assert "25 degrees" in result["messages"][-1].text
     assert all(routing_of(m)["invoked_model"] for m in result["messages"] if isinstance(m, AIMessage))
@@ -411,7 +415,9 @@ def test_secrets_are_shown_nowhere(caplog):
         "default_headers": {"authorization": "header-secret"},
     }  # fmt: skip
     caplog.set_level(logging.DEBUG)
-    llm = ChatBedrockRouter(model=HAIKU, region_name="us-east-1", endpoint_url="http://127.0.0.1:9", max_retries=0, **secrets)
+    llm = ChatBedrockRouter(
+        model=HAIKU, region_name="us-east-1", endpoint_url="http://127.0.0.1:9", max_retries=0, **secrets
+    )
     seen = Recorder()
     with pytest.raises(Exception, match="connect"):
         llm.invoke("Hello", config={"callbacks": [seen]})

@@ -18,7 +18,9 @@ from bedrock_routing_integrations.langchain import ChatBedrockRouter
 NAMED_ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
 
 
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 PDF = b"%PDF-1.4\n1 0 obj<</Length 44>>stream\nBT /F1 12 Tf (A dummy PDF file.) Tj ET\nendstream endobj\n%%EOF"
 
 
@@ -49,7 +51,9 @@ class TestUnitSuite(ChatModelUnitTests):
         # Credentials are looked up by boto3 when a call is made; the object holds none of the environment's.
         return {}, {"model": NAMED_ROUTER}, {}
 
-    @pytest.mark.xfail(reason="`load` refuses every class outside langchain-core's own list unless it is named; see below")
+    @pytest.mark.xfail(
+        reason="`load` refuses every class outside langchain-core's own list unless it is named; see below"
+    )
     def test_serdes(self, model, snapshot):
         super().test_serdes(model, snapshot)
 

@@ -1,7 +1,5 @@
 """A local Bedrock that speaks the real wire protocol, for tests, demonstrations and benchmarks.
 
-    from bedrock_routing_integrations.emulator import BedrockEmulator
-
 It emulates the service, not intelligence: its "models" are deterministic programs. Nothing is loaded before
 `BedrockEmulator` is asked for; it needs the extra `emulator` (aiohttp).
 """
@@ -22,3 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return BedrockEmulator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ target can use: for each call a copy of the chat model is made *as served* by th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -106,6 +107,9 @@ class ChatBedrockRouter(ChatBedrockConverse):
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
         """Prepare what is known without asking anybody; upstream would look up, and make clients."""
+        key = self.bedrock_api_key
+        if key and key.get_secret_value() == os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+            self.bedrock_api_key = None  # upstream copied it; boto3 reads it at the call, when it may be another one
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
         if not isinstance(self.client, RoutedClient):
