@@ -187,7 +187,7 @@ def test_the_first_traces_teach_the_rest(bedrock, client, router):
 
 
 def test_a_target_that_does_not_exist_is_reported_by_the_call(bedrock, client):
-    with pytest.raises(Exception, match="ValidationException|ResourceNotFoundException"):
+    with pytest.raises(Exception, match=r"ValidationException|ResourceNotFoundException"):
         say(client, PROFILE)
 
 
