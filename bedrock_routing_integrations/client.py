@@ -137,7 +137,7 @@ class RoutedClient:
     ) -> dict[str, Any]:
         traced = invoked_model_id(response)
         if traced is not None:
-            self._resolver.learn(resolved, traced)
+            self._resolver.learn(resolved, traced, self._control_plane)
         invocation = read_invocation(request, response, resolved, **measured)
         logger.debug("%s answered for %s", invocation.invoked_model_id or invocation.invoked_model, resolved.target)
         return invocation.as_dict()

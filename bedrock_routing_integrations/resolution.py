@@ -149,7 +149,7 @@ class Resolver:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-        self._learned: OrderedDict[str, tuple[Candidate, ...]] = OrderedDict()
+        self._learned: OrderedDict[Hashable, tuple[Candidate, ...]] = OrderedDict()
 
     def forget(self) -> None:
         """Forget what was looked up and learned, so that the next call asks again (after an IAM policy was mended)."""
@@ -162,16 +162,16 @@ class Resolver:
         self._lock = threading.Lock()
         self.forget()
 
-    def peek(self, target: Target, control_plane: ControlPlane | None = None) -> ResolvedTarget:
+    def peek(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
         """What is known now, without asking anybody."""
         named = _resolve_by_id(target)
         if named is not None:
             return named
-        if control_plane is not None:
-            kept = self._kept.get((control_plane.identity(target), target.model_id))
-            if kept is not None and kept.resolved.done() and kept.expires > self._clock():
-                return self._with_learned(kept.resolved.result())
-        return self._with_learned(ResolvedTarget(target, _hinted(target), complete=False))
+        key = (control_plane.identity(target), target.model_id)
+        kept = self._kept.get(key)
+        if kept is not None and kept.resolved.done() and kept.expires > self._clock():
+            return self._with_learned(kept.resolved.result(), key)
+        return self._with_learned(ResolvedTarget(target, _hinted(target), complete=False), key)
 
     def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
         """What is known of the target, after asking the control plane where its id does not say it.
@@ -194,7 +194,7 @@ class Resolver:
                     self._kept.popitem(last=False)
         if mine:
             self._fill(kept, target, control_plane)
-        return self._with_learned(kept.resolved.result())
+        return self._with_learned(kept.resolved.result(), key)
 
     def _fill(self, kept: _Kept, target: Target, control_plane: ControlPlane) -> None:
         try:
@@ -208,20 +208,21 @@ class Resolver:
         kept.resolved.set_result(resolved)
         kept.complete = resolved.complete
 
-    def learn(self, resolved: ResolvedTarget, invoked_model_id: str) -> None:
+    def learn(self, resolved: ResolvedTarget, invoked_model_id: str, control_plane: ControlPlane) -> None:
         """Remember a model that a trace has shown, where the control plane did not tell."""
         if resolved.complete or any(c.model_id == invoked_model_id for c in resolved.candidates):
             return
         seen = Candidate(invoked_model_id, base_model_of_id(invoked_model_id), "trace")
+        key = (control_plane.identity(resolved.target), resolved.target.model_id)
         with self._lock:
-            before = self._learned.get(resolved.target.model_id, ())
+            before = self._learned.get(key, ())
             if seen not in before:
-                self._learned[resolved.target.model_id] = (*before, seen)
+                self._learned[key] = (*before, seen)
                 while len(self._learned) > _MOST_KEPT:
                     self._learned.popitem(last=False)
 
-    def _with_learned(self, resolved: ResolvedTarget) -> ResolvedTarget:
-        learned = () if resolved.complete else self._learned.get(resolved.target.model_id, ())
+    def _with_learned(self, resolved: ResolvedTarget, key: Hashable) -> ResolvedTarget:
+        learned = () if resolved.complete else self._learned.get(key, ())
         known = {c.model_id for c in resolved.candidates}
         more = tuple(c for c in learned if c.model_id not in known)
         return replace(resolved, candidates=(*resolved.candidates, *more)) if more else resolved

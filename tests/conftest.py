@@ -8,6 +8,7 @@ import pytest
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
+from bedrock_routing_integrations.resolution import shared_resolver
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,7 @@ def _own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     forget_warnings()
+    shared_resolver.forget()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import signal
+import ssl
 import threading
 import time
 import warnings
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
+import trustme
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
@@ -32,6 +34,7 @@ ROUTER = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
 LOGGER = "bedrock_routing_integrations"
 RUNTIME = "bedrock-runtime"
+PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
 
 
 class Recorder(BaseHTTPRequestHandler):
@@ -42,14 +45,25 @@ class Recorder(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def do_GET(self):
+        models = [{"modelArn": f"arn:aws:bedrock:us-east-1::foundation-model/{MODEL.removeprefix('us.')}"}]
+        self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.answer({
+            "inferenceProfileName": "team", "inferenceProfileArn": PROFILE, "inferenceProfileId": "abcdefghijkl",
+            "models": models, "status": "ACTIVE", "type": "APPLICATION",
+        })  # fmt: skip
+
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = request["messages"][0]["content"][0]["text"]
         self.server.seen.append((text, {name.lower(): value for name, value in self.headers.items()}))
-        body = json.dumps({
+        self.answer({
             "output": {"message": {"role": "assistant", "content": [{"text": text}]}}, "stopReason": "end_turn",
             "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}, "metrics": {"latencyMs": 1},
-        }).encode()  # fmt: skip
+        })  # fmt: skip
+
+    def answer(self, payload):
+        body = json.dumps(payload).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -57,15 +71,27 @@ class Recorder(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
 @pytest.fixture
-def recorder():
+def recorder(authority, monkeypatch, tmp_path):
+    """Over HTTPS: botocore 1.44 sends no bearer token without it."""
+
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
 
     server = Server(("127.0.0.1", 0), Recorder)
     server.seen = []
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server.url = f"https://127.0.0.1:{server.server_address[1]}"
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -391,10 +417,11 @@ def test_max_retries_keeps_the_retry_mode_of_the_config():
     assert client.meta.config.retries["total_max_attempts"] == 6
 
 
-def test_the_users_config_is_not_changed(bedrock):
+def test_the_users_config_is_not_changed(recorder):
     config = Config(read_timeout=33, retries={"max_attempts": 1})
     before = {name: copy.deepcopy(value) for name, value in vars(config).items()}
-    ask(RoutedClient(Connection(config=config, timeout=5, max_retries=2, api_key="k")))
+    where = {"region_name": "us-east-1", "endpoint_url": recorder.url}
+    ask(RoutedClient(Connection(**where, config=config, timeout=5, max_retries=2, api_key="k")))
     assert vars(config) == before
 
 
@@ -667,13 +694,10 @@ def test_look_ups_for_a_given_client_use_its_credentials_and_endpoint(bedrock, m
     assert bedrock.requests("GetInferenceProfile")[-1].authorization == "sigv4"
 
 
-def test_look_ups_for_a_given_client_with_an_api_key_use_that_key(bedrock, monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    profile = bedrock.create_application_profile(name="keyed", copy_from="anthropic.claude-3-haiku-20240307-v1:0")
-    given = Connection(api_key="the-key").client(RUNTIME)
-    assert RoutedClient(given).resolve(profile).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)
-    assert bedrock.requests("GetInferenceProfile")[-1].authorization == "bearer"
+def test_look_ups_for_a_given_client_with_an_api_key_use_that_key(recorder):
+    given = Connection(api_key="the-key", region_name="us-east-1", endpoint_url=recorder.url).client(RUNTIME)
+    assert RoutedClient(given).resolve(PROFILE).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)
+    assert key_used(recorder) == "Bearer the-key"
 
 
 def test_a_given_control_plane_client_is_asked(bedrock, monkeypatch):
