@@ -62,6 +62,7 @@ class RoutedClient:
         if bedrock_client is not None:
             self._control_plane = GivenControlPlane(bedrock_client, self._source)
         self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
+        self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
         self._default_headers = dict(default_headers or {})
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
 
@@ -72,16 +73,24 @@ class RoutedClient:
             InvalidTargetError: `model_id` is no target.
         """
         target = parse_target(model_id)
-        return self._stated(target) or self._resolver.resolve(target, self._control_plane)
+        return self._stated.get(target.model_id) or self._resolver.resolve(target, self._control_plane)
 
     def peek(self, model_id: str) -> ResolvedTarget:
         """What is known of a target now, without asking anybody."""
         target = parse_target(model_id)
-        return self._stated(target) or self._resolver.peek(target, self._control_plane)
+        return self._stated.get(target.model_id) or self._resolver.peek(target, self._control_plane)
 
     def region(self, model_id: str) -> str | None:
         """The Region in which a target would be called; None where none is known yet."""
         return self._source.known_region(parse_target(model_id))
+
+    def runtime_client(self, model_id: str) -> Any:
+        """The boto3 client that a target is called through: the one passed in, or the shared one of its Region.
+
+        Raises:
+            MissingRegionError: No Region is known.
+        """
+        return self._runtime(parse_target(model_id))
 
     def converse(self, **request: Any) -> dict[str, Any]:
         """boto3's ``converse``, with ``"routing"`` in the response.
@@ -119,10 +128,6 @@ class RoutedClient:
             return self._report(sent, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
 
         return {**response, "stream": RoutedStream(response["stream"], describe, started)}
-
-    def _stated(self, target: Target) -> ResolvedTarget | None:
-        models = self._base_models.get(target.model_id)
-        return None if models is None else from_base_models(target, models)
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_in_environment
 from .errors import InvalidRequestError, MissingRegionError
 from .logs import warn_once
+from .shared_clients import default_session, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_CONCURRENCY = 256
 
-# More clients than any one application needs at a time; a bound, because rotating credentials make a new one each.
-_MOST_CLIENTS = 32
 _MOST_NUMBERS = 4096
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _CLIENT_VARIABLES = (
@@ -106,7 +103,7 @@ class Connection:
         return stated or asked or environment or self._configured_region()
 
     def _configured_region(self) -> str | None:
-        session = None if self.profile_name else _default_session()
+        session = None if self.profile_name else default_session()
         if session is not None and session.region_name:
             return str(session.region_name)
         profile = self.profile_name or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
@@ -123,7 +120,7 @@ class Connection:
         Raises:
             MissingRegionError: No Region is known.
         """
-        return _clients.get(self, service, self.region_for(target))
+        return shared_client(self, service, self.region_for(target))
 
     @functools.cached_property
     def fixed_key(self) -> int:
@@ -148,7 +145,7 @@ class Connection:
                 _changed(_path("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")),
                 _changed(_path("AWS_CONFIG_FILE", "~/.aws/config")),
             )
-        return (self.fixed_key, *settings, *credentials, *files, _default_session())
+        return (self.fixed_key, *settings, *credentials, *files, default_session())
 
     def botocore_config(self, service: str) -> Any:
         """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`.
@@ -212,87 +209,6 @@ def _rebuild(fields: dict[str, Any]) -> Connection:
     return Connection(**fields)
 
 
-class _Clients:
-    """The clients of this process, oldest first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
-
-    def get(self, connection: Connection, service: str, region: str) -> Any:
-        key = (service, region, *connection.key())
-        client = self._kept.get(key)
-        if client is None:
-            with self._lock:
-                client = self._kept.get(key) or self._make(connection, service, region, key)
-        return client
-
-    def _make(self, connection: Connection, service: str, region: str, key: tuple[object, ...]) -> Any:
-        from botocore import UNSIGNED
-
-        session = _session(connection)
-        client = session.client(
-            service,
-            region_name=region,
-            endpoint_url=connection.endpoint_for(service),
-            config=connection.botocore_config(service),
-        )
-        # boto3 fixes a client's credentials when it is built. One that found none is not kept, so that credentials
-        # which appear later (a login, an instance role) are found by the next call.
-        anonymous = getattr(connection.config, "signature_version", None) is UNSIGNED
-        bearer = connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
-        if bearer or anonymous or session.get_credentials():
-            self._kept[key] = client
-            while len(self._kept) > _MOST_CLIENTS:
-                self._kept.popitem(last=False)
-        return client
-
-
-def _session(connection: Connection) -> Any:
-    import boto3
-
-    if connection.api_key:
-        return boto3.Session(botocore_session=_bearer_session(connection.api_key))
-    if connection.access_key_id:
-        return boto3.Session(
-            aws_access_key_id=connection.access_key_id,
-            aws_secret_access_key=connection.secret_access_key,
-            aws_session_token=connection.session_token,
-        )
-    if connection.profile_name:
-        return boto3.Session(profile_name=connection.profile_name)
-    return _default_session() or boto3.Session()
-
-
-def _bearer_session(api_key: str) -> Any:
-    from botocore.session import Session
-    from botocore.tokens import FrozenAuthToken, TokenProviderChain
-
-    session = Session()
-    session.register_component("token_provider", TokenProviderChain([GivenToken(FrozenAuthToken(api_key))]))
-    return session
-
-
-class GivenToken:
-    """A botocore token provider that has its token already."""
-
-    METHOD = "bedrock-routing-given-token"
-
-    def __init__(self, token: Any) -> None:
-        self._token = token
-
-    def load_token(self, **_: Any) -> Any:
-        """The token, whatever service it is for."""
-        return self._token
-
-
-def _default_session() -> Any:
-    """The session of ``boto3.setup_default_session``, which stands for whatever credentials the user put in it."""
-    import boto3
-
-    return boto3.DEFAULT_SESSION
-
-
 def _options(config: Any) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, repr(value)) for name, value in vars(config).items() if not name.startswith("_")))
 
@@ -338,7 +254,6 @@ def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str
     return region
 
 
-_clients = _Clients()
 _next_number = itertools.count()
 _numbers: dict[tuple[object, ...], int] = {}
 
@@ -348,13 +263,3 @@ def _number_of(settings: tuple[object, ...]) -> int:
     if len(_numbers) > _MOST_NUMBERS:
         _numbers.clear()  # equal settings get another number then, and another client: dear, and not wrong
     return _numbers.setdefault(settings, next(_next_number))
-
-
-def _start_afresh() -> None:
-    """Forget the clients: a child process must not use the sockets of its parent."""
-    global _clients  # noqa: PLW0603 - the registry of this process
-    _clients = _Clients()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)

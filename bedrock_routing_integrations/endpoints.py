@@ -11,7 +11,7 @@ _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonw
 
 # Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
 # must give up long before botocore's minute, and the request goes on without them.
-CONTROL_PLANE_OPTIONS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
+CONTROL_PLANE_OPTIONS = {"connect_timeout": 2, "read_timeout": 3, "retries": {"total_max_attempts": 2}}
 
 
 def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:

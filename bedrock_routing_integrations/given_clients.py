@@ -8,8 +8,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection, GivenToken, warn_region_conflict
+from .connections import Connection, warn_region_conflict
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
+from .shared_clients import GivenToken
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -119,8 +120,9 @@ def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[No
     if not headers:
         yield
         return
-    # Idempotent by its id. The handler adds nothing to calls that are made outside.
-    client.meta.events.register("before-call.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
+    # Idempotent by its id. The handler adds nothing to calls that are made outside. The event comes after signing, so
+    # that a gateway's own Authorization header can take the place of the signature.
+    client.meta.events.register("before-send.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
     token = _headers.set(headers)
     try:
         yield
@@ -128,5 +130,6 @@ def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[No
         _headers.reset(token)
 
 
-def _add_headers(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].update(_headers.get() or {})
+def _add_headers(request: Any, **_: Any) -> None:
+    for name, value in (_headers.get() or {}).items():
+        request.headers[name] = value

@@ -35,7 +35,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
 from pydantic import Field, SecretStr
 
-from bedrock_routing_integrations import resolution
+from bedrock_routing_integrations import look_up
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
@@ -44,7 +44,7 @@ CHAT = "bedrock_routing_integrations/langchain/chat_models.py"
 SERVED = "bedrock_routing_integrations/langchain/_served.py"
 CONNECTIONS = "bedrock_routing_integrations/connections.py"
 STREAMS = "bedrock_routing_integrations/streams.py"
-RESOLUTION = "bedrock_routing_integrations/resolution.py"
+RESOLUTION = "bedrock_routing_integrations/look_up.py"
 INVOCATION = "bedrock_routing_integrations/invocation.py"
 
 
@@ -684,11 +684,11 @@ def test_the_service_model_has_this_member(service, operation, member):
 
 
 def test_every_look_up_is_an_operation_with_this_one_required_member():
-    for kind, (service, operation) in resolution._LOOK_UPS.items():
+    for kind, (service, operation) in look_up._LOOK_UPS.items():
         model = botocore.session.Session().get_service_model(service)
-        found = model.operation_model(resolution._api_name(operation)).input_shape
+        found = model.operation_model(look_up._api_name(operation)).input_shape
         relies(
-            found.required_members == [resolution._IDENTIFIERS[operation]], f"{operation} for {kind}", RESOLUTION,
+            found.required_members == [look_up._IDENTIFIERS[operation]], f"{operation} for {kind}", RESOLUTION,
             f"It requires {found.required_members} now.",
         )  # fmt: skip
 

@@ -206,9 +206,13 @@ class HttpServer:
         call.entry.status = call.operation.status
         await response.prepare(call.request)
         between = self._time_scale * (outcome.latency_ms - outcome.first_token_ms) / 1000 / max(1, len(frames))
-        async for data in _paced(frames, plan.pause + between):
-            await response.write(data)
-            call.entry.streamed_bytes += len(data)
+        try:
+            async for data in _paced(frames, plan.pause + between):
+                await response.write(data)
+                call.entry.streamed_bytes += len(data)
+        except ConnectionError:  # the client has hung up, which is its good right
+            call.entry.client_closed = True
+            return response
         if plan.fault is not None and plan.fault.details.get("abrupt") and call.request.transport is not None:
             await asyncio.sleep(0.01)  # let what was written leave first
             call.request.transport.abort()

@@ -1,0 +1,164 @@
+"""One walk from a target down to foundation models, through the control plane's Get calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .candidates import Candidate, ResolvedTarget, hinted, resolve_by_id
+from .errors import InvalidTargetError, MissingRegionError
+from .logs import logger, warn_once
+from .targets import Target, TargetKind, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+# A router of routers does not exist; a prompt that names a router whose targets are application profiles is four deep.
+_DEEPEST = 6
+
+
+class ControlPlane(Protocol):
+    """What a resolver asks: boto3's clients, made when they are needed."""
+
+    def client(self, service: str, target: Target | None = None) -> Any:
+        """A boto3 client for ``"bedrock"`` or ``"bedrock-agent"``."""
+
+    def identity(self, target: Target) -> Hashable:
+        """Which control plane answers; results are shared between those that are equal."""
+
+
+# Kind → (service, operation). Shapes: botocore's service models, 1.43.
+_LOOK_UPS = {
+    TargetKind.DEFAULT_PROMPT_ROUTER: ("bedrock", "get_prompt_router"),
+    TargetKind.CUSTOM_PROMPT_ROUTER: ("bedrock", "get_prompt_router"),
+    TargetKind.SYSTEM_INFERENCE_PROFILE: ("bedrock", "get_inference_profile"),
+    TargetKind.APPLICATION_INFERENCE_PROFILE: ("bedrock", "get_inference_profile"),
+    TargetKind.PROVISIONED_THROUGHPUT: ("bedrock", "get_provisioned_model_throughput"),
+    TargetKind.CUSTOM_MODEL_DEPLOYMENT: ("bedrock", "get_custom_model_deployment"),
+    TargetKind.CUSTOM_MODEL: ("bedrock", "get_custom_model"),
+    TargetKind.PROMPT: ("bedrock-agent", "get_prompt"),
+}
+_IDENTIFIERS = {
+    "get_prompt_router": "promptRouterArn",
+    "get_inference_profile": "inferenceProfileIdentifier",
+    "get_provisioned_model_throughput": "provisionedModelId",
+    "get_custom_model_deployment": "customModelDeploymentIdentifier",
+    "get_custom_model": "modelIdentifier",
+    "get_prompt": "promptIdentifier",
+}
+_REFUSALS = frozenset(["AccessDeniedException", "AccessDenied", "UnauthorizedOperation"])
+
+_PASSING = frozenset(["ThrottlingException", "TooManyRequestsException", "InternalServerException",
+                      "ServiceUnavailableException"])  # fmt: skip
+# The call to the target will fail for the same reason, with an error of its own.
+_CALL_SAYS_IT_TOO = frozenset(["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "MissingRegionError",
+                               "ResourceNotFoundException", "ValidationException", "UnrecognizedClientException",
+                               "ExpiredTokenException", "InvalidSignatureException"])  # fmt: skip
+
+
+class LookUp:
+    """One walk from a target down to foundation models."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._control_plane = control_plane
+        self._refused: str | None = None
+        self.passing = False
+        """Whether what failed may well succeed in a moment."""
+
+    def resolve(self, target: Target, depth: int = 0) -> ResolvedTarget:
+        named = resolve_by_id(target)
+        if named is not None:
+            return named
+        answer = self._ask(target) if depth < _DEEPEST else None
+        if answer is None:
+            return ResolvedTarget(target, hinted(target), complete=False, refused=self._refused)
+        operation = _LOOK_UPS[target.kind][1]
+        api = _api_name(operation)
+        below = [self._below(model_id, api, depth) for model_id in _models_named(target, answer)]
+        found = ResolvedTarget(
+            target,
+            candidates=tuple(candidate for resolved in below for candidate in resolved.candidates),
+            fallback=below[0].fallback if len(below) == 1 else None,
+            complete=bool(below) and all(resolved.complete for resolved in below),
+            refused=self._refused,
+        )
+        fallback = _fallback_id(answer)
+        return replace(found, fallback=found.base_model_of(fallback)) if fallback else found
+
+    def _below(self, model_id: str, api: str, depth: int) -> ResolvedTarget:
+        try:
+            target = parse_target(model_id)
+        except InvalidTargetError:
+            return ResolvedTarget(_unparsed(model_id), (Candidate(model_id, None, api),), complete=False)
+        resolved = self.resolve(target, depth + 1)
+        if target.kind.is_router or len(resolved.base_models) > 1:
+            return resolved
+        # A profile keeps its own name, because that is what a trace gives; several Regions of one model are one.
+        base_model = resolved.base_models[0] if resolved.base_models else None
+        return replace(resolved, candidates=(Candidate(model_id, base_model, api),))
+
+    def _ask(self, target: Target) -> dict[str, Any] | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        service, operation = _LOOK_UPS[target.kind]
+        arguments = {_IDENTIFIERS[operation]: target.model_id}
+        if target.kind is TargetKind.PROMPT:
+            arguments = {"promptIdentifier": target.model_id.removesuffix(f":{target.version}")}
+            if target.version:
+                arguments["promptVersion"] = target.version
+        try:
+            client = self._control_plane.client(service, target)
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        except ClientError as error:
+            self._explain(target, operation, error.response.get("Error", {}).get("Code", ""), error)
+        except (BotoCoreError, MissingRegionError) as error:
+            self._explain(target, operation, type(error).__name__, error)
+        else:
+            return answer
+        return None
+
+    def _explain(self, target: Target, operation: str, code: str, error: Exception) -> None:
+        api = _api_name(operation)
+        self._refused = f"{api}: {code}"
+        self.passing = code in _PASSING
+        logger.debug("%s for %s failed: %s", api, target, error)
+        if code in _CALL_SAYS_IT_TOO:
+            return
+        what = "was refused" if code in _REFUSALS else "failed"
+        first = f"Allow the IAM action bedrock:{api}, or say" if code in _REFUSALS else "Say"
+        warn_once(
+            (what, target.model_id),
+            f"{api} {what} for {target} ({code}). {first} which models it can use with base_models=[…], which skips "
+            "the look-up. Until then its candidates are learned from the answers.",
+        )
+
+
+def _unparsed(model_id: str) -> Target:
+    """Stands for an id of a form that is not known yet: the service may name what our parser does not take."""
+    return Target(TargetKind.FOUNDATION_MODEL, None, None, None, model_id, model_id)
+
+
+def _api_name(operation: str) -> str:
+    return "".join(part.capitalize() for part in operation.split("_"))
+
+
+def _models_named(target: Target, answer: dict[str, Any]) -> list[str]:
+    """The ids or ARNs that a Get call's answer points on to."""
+    if "models" in answer:  # GetPromptRouter, GetInferenceProfile
+        return [model["modelArn"] for model in answer["models"] if model.get("modelArn")]
+    if target.kind is TargetKind.PROMPT:
+        variants = answer.get("variants") or []
+        chosen = [v for v in variants if v.get("name") == answer.get("defaultVariant")] or variants
+        return [v["modelId"] for v in chosen[:1] if v.get("modelId")]
+    # GetProvisionedModelThroughput; GetCustomModelDeployment; GetCustomModel. `foundationModelArn` comes first: a
+    # provisioned custom model's own ARN is opaque.
+    for member in ("foundationModelArn", "baseModelArn", "modelArn"):
+        if answer.get(member) and answer[member] != target.model_id:
+            return [answer[member]]
+    return []
+
+
+def _fallback_id(answer: dict[str, Any]) -> str | None:
+    fallback = answer.get("fallbackModel") or {}
+    model_id: str | None = fallback.get("modelArn")
+    return model_id

@@ -1,0 +1,135 @@
+"""The boto3 clients of this process, made when they are first needed and shared by equal connections."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .connections import Connection
+
+# Places (a connection, a service, a Region) that are remembered. A server for many tenants has one for each.
+_MOST_PLACES = 1024
+# Clients of one place. More than one, so that a call which still uses the old credentials of a rotation finds it.
+_MOST_CLIENTS = 2
+# Credentials that boto3 reads once, from where somebody may change them.
+_READ_ONCE = frozenset(["env", "shared-credentials-file", "config-file"])
+
+
+class _Place:
+    """The clients for one connection, service and Region, by what the environment was when they were made."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.clients: OrderedDict[Hashable, Any] = OrderedDict()
+
+
+_places: dict[Hashable, _Place] = {}
+_default_session_lock = threading.Lock()
+
+
+def shared_client(connection: Connection, service: str, region: str) -> Any:
+    """The client for a connection, as the environment is now; the same one for all who ask for an equal one."""
+    place = _places.get((service, region, connection.fixed_key))
+    if place is None:
+        place = _places.setdefault((service, region, connection.fixed_key), _Place())
+        while len(_places) > _MOST_PLACES:
+            _places.pop(next(iter(_places)), None)
+    key = connection.key()
+    client = place.clients.get(key)
+    if client is None:
+        with place.lock:
+            client = place.clients.get(key) or _make(connection, service, region, place, key)
+    return client
+
+
+def _make(connection: Connection, service: str, region: str, place: _Place, key: Hashable) -> Any:
+    from botocore import UNSIGNED
+
+    with _default_session_lock:  # a boto3 session is not safe under threads, and this one is everybody's
+        session = _session(connection)
+        client = session.client(
+            service,
+            region_name=region,
+            endpoint_url=connection.endpoint_for(service),
+            config=connection.botocore_config(service),
+        )
+    # boto3 fixes a client's credentials when it is built. One that found none is not kept, so that credentials
+    # which appear later (a login, an instance role) are found by the next call.
+    anonymous = getattr(connection.config, "signature_version", None) is UNSIGNED
+    bearer = connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+    if bearer or anonymous or session.get_credentials():
+        place.clients[key] = client
+        while len(place.clients) > _MOST_CLIENTS:
+            place.clients.popitem(last=False)
+    return client
+
+
+def _session(connection: Connection) -> Any:
+    import boto3
+
+    if connection.api_key:
+        return boto3.Session(botocore_session=_bearer_session(connection.api_key))
+    if connection.access_key_id:
+        return boto3.Session(
+            aws_access_key_id=connection.access_key_id,
+            aws_secret_access_key=connection.secret_access_key,
+            aws_session_token=connection.session_token,
+        )
+    if connection.profile_name:
+        return boto3.Session(profile_name=connection.profile_name)
+    given = default_session()
+    if given is None:
+        return boto3.Session()
+    held = given.get_credentials()
+    if held is not None and held.method not in _READ_ONCE:
+        return given
+    # It holds what it read once, maybe long ago. Where something else stands there now, that is wanted.
+    fresh = boto3.Session(profile_name=given.profile_name if given.profile_name != "default" else None)
+    found = fresh.get_credentials()
+    same = held and found and held.get_frozen_credentials() == found.get_frozen_credentials()
+    return given if same else fresh
+
+
+def _bearer_session(api_key: str) -> Any:
+    from botocore.session import Session
+    from botocore.tokens import FrozenAuthToken, TokenProviderChain
+
+    session = Session()
+    session.register_component("token_provider", TokenProviderChain([GivenToken(FrozenAuthToken(api_key))]))
+    return session
+
+
+class GivenToken:
+    """A botocore token provider that has its token already."""
+
+    METHOD = "bedrock-routing-given-token"
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+
+    def load_token(self, **_: Any) -> Any:
+        """The token, whatever service it is for."""
+        return self._token
+
+
+def default_session() -> Any:
+    """The session of ``boto3.setup_default_session``, or the one that ``boto3.client`` has made; None before that."""
+    import boto3
+
+    return boto3.DEFAULT_SESSION
+
+
+def _start_afresh() -> None:
+    """Forget the clients: a child process must not use the sockets of its parent."""
+    global _default_session_lock  # noqa: PLW0603 - may have been held by another thread when the process forked
+    _default_session_lock = threading.Lock()
+    _places.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
