@@ -66,6 +66,7 @@ class LookUp:
         """Whether what failed may well succeed in a moment."""
 
     def resolve(self, target: Target, depth: int = 0) -> ResolvedTarget:
+        """Ask, and follow what the answers point to; what cannot be asked is left out."""
         named = resolve_by_id(target)
         if named is not None:
             return named

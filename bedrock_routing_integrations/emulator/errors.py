@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STATUS", "ServiceError", "conflict", "not_found", "validation"]
+__all__ = ["STATUS", "ServiceError", "conflict", "not_found", "too_deep", "validation"]
 
 # The statuses in botocore's service models of bedrock and bedrock-runtime. The last three are not modelled:
 # any AWS endpoint may answer them before the operation is looked at.
@@ -62,6 +62,11 @@ def validation(message: str) -> ServiceError:
 def not_found(message: str) -> ServiceError:
     """Something that the request names does not exist (404)."""
     return ServiceError("ResourceNotFoundException", message)
+
+
+def too_deep() -> ServiceError:
+    """The request's JSON is nested deeper than it can be read (400)."""
+    return ServiceError("SerializationException", "The request body is nested too deeply")
 
 
 def conflict(message: str) -> ServiceError:

@@ -54,6 +54,19 @@ class _Call(NamedTuple):
     padding: eventstream.Padding
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A log filter: what aiohttp says of a request that is no HTTP takes one line, as nothing here is at fault."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        record.msg, record.args = f"{record.getMessage()}: {' '.join(str(error).split())}", None
+        record.exc_info = record.exc_text = None
+    return True
+
+
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.addFilter(_without_traceback)
+
+
 class HttpServer:
     """An aiohttp request handler that plays Bedrock.
 
@@ -97,6 +110,7 @@ class HttpServer:
             handler_cancellation=True,
             loop=loop,
             access_log=None,
+            logger=_http_log,
             # ARNs as path labels and header values fit easily; a Converse path may hold a 2,048-character id.
             max_line_size=16_384,
         )
@@ -130,6 +144,9 @@ class HttpServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise ServiceError("RequestEntityTooLargeException", "The request body is too large", 413) from error
+        except web.RequestPayloadError as error:  # e.g. declared as gzip, and none
+            why = " ".join(str(error).split()).removeprefix("400, message: ")
+            raise ServiceError("SerializationException", f"The request body cannot be read: {why}") from error
         entry.started = time.monotonic()
         call = self._understand(request, entry, body)
         plan = self._faults.plan(call.operation.name, call.labels)

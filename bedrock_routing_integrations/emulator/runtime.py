@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import programs
 from .arns import read_arn
-from .errors import validation
+from .errors import too_deep, validation
 from .routing import Choices, difficulty, pick, prompt_text
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class Runtime:
             reply = programs.reply(request, backend.model)
         except programs.ProgramRefusal as refusal:
             raise validation(str(refusal)) from refusal
+        except RecursionError as error:  # what could just be read may be too deep to be written
+            raise too_deep() from error
         first, total = _latency(reply, backend, optimized=served == "optimized", routed=hard is not None)
         if "latency" in request.get("performanceConfig", {}):
             extras["performanceConfig"] = {"latency": served}

@@ -23,7 +23,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
         raise ImportError(
             'The emulator needs aiohttp: pip install "bedrock-routing-integrations[emulator]"',
             name=error.name,
-        ) from error
+        ) from None
     raise
 
 if TYPE_CHECKING:

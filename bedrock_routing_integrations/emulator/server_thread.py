@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ __all__ = ["ServerThread"]
 
 _BACKLOG = 1024
 _STOP_SECONDS = 5.0
+_JOIN_SECONDS = 15.0  # closing takes milliseconds, after a handler that is at work; a daemon thread may be left behind
+
+_log = logging.getLogger(__name__)
 
 
 class ServerThread:
@@ -51,6 +56,9 @@ class ServerThread:
         self._ready.set()
         await self._stop.wait()
         self._http.stopping()
+        # A forked child holds the socket too: while only this process closes it, it would go on accepting.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         listener.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
@@ -62,7 +70,9 @@ class ServerThread:
             await asyncio.sleep(0)
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended."""
+        """End the thread; returns when it has ended, or when that takes unreasonably long."""
         if self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self._thread.join(_JOIN_SECONDS)
+        if self._thread.is_alive():
+            _log.warning("The emulator's thread did not end within %g s: a request keeps it busy", _JOIN_SECONDS)

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
-from .errors import ServiceError, validation
+from .errors import ServiceError, too_deep, validation
 from .shapes import ShapeCompiler, path_text
 
 if TYPE_CHECKING:
@@ -113,8 +113,15 @@ class Operation:
         """The members of a request.
 
         Raises:
-            ServiceError: ValidationException with every violation, worded as Amazon's services do.
+            ServiceError: ValidationException with every violation, worded as Amazon's services do;
+                SerializationException for a body that is no JSON object, or nested too deeply.
         """
+        try:
+            return self._parse(labels, query, body)
+        except RecursionError as error:
+            raise too_deep() from error
+
+    def _parse(self, labels: Mapping[str, str], query: str, body: bytes) -> dict[str, Any]:
         errors: list[str] = []
         raw: dict[str, Any] = {**labels, **self._read_query(query), **self._read_body(body, errors)}
         parsed: dict[str, Any] = {}

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.targets import TargetKind, parse_target
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_aws import ChatBedrockConverse
 
-    from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.candidates import Candidate, ResolvedTarget
 
 # Stands for a model of which nothing is known: no rule of langchain-aws is made for it.
 _NEUTRAL_MODEL = "unknown.unknown"
 
 
-def probe_update(asked: dict[str, Any], base_model: str | None, reasoning_effort: Any) -> dict[str, Any]:
-    """What to change on a copy so that upstream's validator derives settings for `base_model` only."""
-    model = base_model or _NEUTRAL_MODEL
+def probe_update(asked: dict[str, Any], candidate: Candidate | None, reasoning_effort: Any) -> dict[str, Any]:
+    """What to change on a copy so that upstream's validator derives settings for a model, and does nothing else."""
+    base = candidate.base_model if candidate else None
+    model = base or _NEUTRAL_MODEL
     return {
         **asked,
-        "model_id": model,
-        "base_model_id": None,
+        # Upstream's profile cards go by the id of the profile first: some geographies have limits of their own.
+        "model_id": (_bare_id(candidate) if candidate and base else None) or model,
+        "base_model_id": base,
         "provider": asked["provider"] or model.partition(".")[0],
         # Upstream makes clients where there are none, and registers the headers on them.
         "client": _NO_CLIENT,
         "bedrock_client": _NO_CLIENT,
         "default_headers": None,
         # Upstream warns, and drops it, for models that it does not know; such a target may be known later.
-        "reasoning_effort": reasoning_effort if base_model else None,
+        "reasoning_effort": reasoning_effort if base else None,
     }
+
+
+def _bare_id(candidate: Candidate) -> str | None:
+    target = parse_target(candidate.model_id)
+    named = target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
+    return target.resource_id if named else None
 
 
 def combine_settings(
@@ -43,8 +54,24 @@ def combine_settings(
         "provider": asked["provider"] or resolved.facts.provider or (models[0].partition(".")[0] if models else ""),
         "profile": asked["profile"] or _profile(resolved, probes),
         "supports_tool_choice_values": _tool_choices(asked, resolved, probes),
-        "additional_model_request_fields": probes[0].additional_model_request_fields,
+        "additional_model_request_fields": _common_fields(asked, resolved, probes),
     }
+
+
+def _common_fields(
+    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+) -> dict[str, Any] | None:
+    """What `reasoning_effort` becomes. It is written differently for each model, and a router chooses after us."""
+    fields = [probe.additional_model_request_fields for probe in probes]
+    if all(field == fields[0] for field in fields):
+        return fields[0]
+    warn_once(
+        ("reasoning_effort", resolved.target.model_id),
+        f"reasoning_effort is left out for {resolved.target}: its models ({', '.join(resolved.base_models)}) take it "
+        "in different ways.",
+    )
+    fields_asked: dict[str, Any] | None = asked["additional_model_request_fields"]
+    return fields_asked
 
 
 def _tool_choices(
@@ -77,11 +104,11 @@ def _profile(resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]) ->
 def _common_profile(profiles: Sequence[Any]) -> dict[str, Any]:
     """What every profile says: the smallest limits, the flags that all have, and what is equal in all."""
     common: dict[str, Any] = {}
-    for name in profiles[0]:
+    for name in dict.fromkeys(name for profile in profiles for name in profile):
         values = [profile.get(name) for profile in profiles]
-        if all(isinstance(value, bool) for value in values):
-            common[name] = all(values)
-        elif all(isinstance(value, int) for value in values):
+        if any(value is False for value in values):  # what one model refuses is refused
+            common[name] = False
+        elif all(isinstance(value, int) and value is not True for value in values):
             common[name] = min(values)
         elif all(value == values[0] for value in values):
             common[name] = values[0]

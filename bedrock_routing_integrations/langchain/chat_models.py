@@ -7,23 +7,26 @@ target can use: for each call a copy of the chat model is made *as served* by th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_aws import ChatBedrockConverse
-from langchain_core.runnables.config import ensure_config
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 
 from bedrock_routing_integrations.client import RoutedClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.logs import logger
-from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.targets import TargetKind, parse_target
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
+from ._calls import PREFERRED, check_kind, settle_tool_choice, split_model, with_concurrency, with_own_lists
 from ._messages import as_chunk, copied_containers, name_the_model
+from ._own_client import SECRETS, OwnClient, connection_of
 from ._served import combine_settings, probe_update
 
 if TYPE_CHECKING:
@@ -38,11 +41,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.resolution import ResolvedTarget
-
-_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "bedrock_api_key")
-# Says, between `bind_tools` and the call, that a forced tool choice was our idea and may be given up.
-_PREFERRED = "tool_choice_preferred"
+    from bedrock_routing_integrations.candidates import Candidate, ResolvedTarget
 
 
 class ChatBedrockRouter(ChatBedrockConverse):
@@ -101,6 +100,12 @@ class ChatBedrockRouter(ChatBedrockConverse):
         given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
         if given is None:
             raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+        own = values.get("client")
+        if isinstance(own, OwnClient):
+            # Somebody makes a new object from the fields of another, as LangChain's configurable fields do: what was
+            # derived for the other's model, and its client, must not be taken for what was asked.
+            values = {name: v for name, v in values.items() if name not in own.derived or v is not own.derived[name]}
+            del values["client"]
         values = {name: value for name, value in values.items() if name not in ("model", "model_id")}
         return {**values, "model": parse_target(given).model_id}
 
@@ -113,8 +118,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
         if not isinstance(self.client, RoutedClient):
-            self.client = RoutedClient(
-                self.client if self.client is not None else self._connection(),
+            self.client = OwnClient(
+                self.client if self.client is not None else connection_of(self),
                 bedrock_client=self.bedrock_client,
                 base_models={self.model_id: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
@@ -133,40 +138,44 @@ class ChatBedrockRouter(ChatBedrockConverse):
         if known.base_models and known.is_stated:
             for name in self._asked:
                 setattr(self, name, settings[name])
+            if known.target.kind not in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE):
+                self.base_model_id = self.base_model_id or known.only_model
         self._derived = {name: getattr(self, name) for name in self._asked}
+        if isinstance(self.client, OwnClient):
+            self.client.derived.update(self._derived)
         self._add_version("bedrock-routing-integrations", _version())
         return self
 
-    def _connection(self) -> Connection:
-        secrets = {name: value.get_secret_value() for name in _SECRETS if (value := getattr(self, name))}
-        return Connection(
-            region_name=self.region_name,
-            profile_name=self.credentials_profile_name,
-            access_key_id=secrets.get("aws_access_key_id"),
-            secret_access_key=secrets.get("aws_secret_access_key"),
-            session_token=secrets.get("aws_session_token"),
-            api_key=secrets.get("bedrock_api_key"),
-            endpoint_url=self.endpoint_url,
-            config=self.config,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            max_concurrency=self.max_concurrency,
+    def resolved(self) -> Self:
+        """Ask now which models the target can use, and write down what all of them allow.
+
+        For those who read it off the object, such as LangChain's summarization middleware (``profile``): of a router or
+        an application profile nothing is known before the first call.
+
+        Returns:
+            A copy with `profile`, `supports_tool_choice_values` and, where only one model can answer, `base_model_id`.
+        """
+        known = self.client.resolve(self.model_id)
+        copy = self.model_copy(
+            update={**self._settings_for(known), "base_model_id": self.base_model_id or known.only_model}
         )
+        copy._derived = {name: getattr(copy, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
+        return copy
 
     # --- the copy that does the work ---
 
     def _settings_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
         """What langchain-aws derives from a model's name, for all the models that the target can use."""
-        key = (resolved.facts.provider, *resolved.base_models)
+        key = (resolved.facts.provider, *(candidate.model_id for candidate in resolved.candidates))
         found = self._settings.get(key)
         if found is None:
-            probes = [self._probe(model) for model in resolved.base_models or (None,)]
+            probes = [self._probe(candidate) for candidate in resolved.candidates or (None,)]
             found = self._settings[key] = combine_settings(self._asked, resolved, probes)
         return found
 
-    def _probe(self, base_model: str | None) -> Self:
-        """A copy on which upstream's own validator has derived its settings for one base model."""
-        probe = self.model_copy(update=probe_update(self._asked, base_model, self.reasoning_effort))
+    def _probe(self, candidate: Candidate | None) -> Self:
+        """A copy on which upstream's own validator has derived its settings for one model."""
+        probe = self.model_copy(update=probe_update(self._asked, candidate, self.reasoning_effort))
         super(ChatBedrockRouter, probe).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
         return probe
 
@@ -184,26 +193,18 @@ class ChatBedrockRouter(ChatBedrockConverse):
         """The copy for this call, and the call's arguments with what is ours taken out."""
         model_id, call = self._called_model(call)
         resolved = self.client.resolve(model_id)
+        check_kind(resolved)
         served = self._as_served(resolved)
-        preferred = call.pop(_PREFERRED, False)
-        choice = _choice_type(call.get("tool_choice"))
-        supported = served.supports_tool_choice_values or ()
-        if choice and choice not in supported and call.get("tools"):
-            if not preferred:
-                raise InvalidRequestError(
-                    f"tool_choice={call['tool_choice']!r} is not supported by all models of {resolved.target} "
-                    f"({', '.join(resolved.base_models) or 'models unknown'}); supported: "
-                    f"{', '.join(supported) or 'none'}."
-                )
-            call["tool_choice"] = {"any": {}} if "any" in supported else None
-        if call.get("toolConfig"):
-            call["toolConfig"] = {**call["toolConfig"], "tools": list(call["toolConfig"].get("tools") or ())}
-        return served, resolved, call
+        fields = {
+            **(served.additional_model_request_fields or {}),
+            **(call.get("additional_model_request_fields") or {}),
+        }
+        call = settle_tool_choice(call, served.supports_tool_choice_values or (), fields, resolved)
+        return served, resolved, with_own_lists(call)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        names = [call[name] for name in ("model", "model_id", "modelId") if call.get(name)]
-        rest = {name: value for name, value in call.items() if name not in ("model", "model_id", "modelId")}
-        return (names[0] if names else self.model_id), rest
+        named, rest = split_model(call)
+        return named or self.model_id, rest
 
     # --- LangChain's extension points ---
 
@@ -287,7 +288,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
-        config = self._with_concurrency(config)
+        config = with_concurrency(config, self.max_concurrency)
         return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
@@ -299,16 +300,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
         **kwargs: Any,
     ) -> Iterator[tuple[int, AIMessage | Exception]]:
         """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
-        config = self._with_concurrency(config)
+        config = with_concurrency(config, self.max_concurrency)
         yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
-
-    def _with_concurrency(self, config: Any) -> Any:
-        """The config with our bound where nobody set one; LangChain's own is ``cpu_count + 4`` threads."""
-        if config is not None and not isinstance(config, dict):
-            return [self._with_concurrency(each) for each in config]
-        if ensure_config(cast("RunnableConfig | None", config)).get("max_concurrency") is not None:
-            return config
-        return {**(config or {}), "max_concurrency": self.max_concurrency}
 
     def bind_tools(
         self,
@@ -321,8 +314,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
         """LangChain's ``bind_tools``. Which tool choices the target takes is checked now if known, else at the call."""
         model_id, _ = self._called_model(kwargs)
         resolved = self.client.peek(model_id)
-        if not resolved.base_models and "ls_structured_output_format" in kwargs:
-            kwargs[_PREFERRED] = True
+        if "ls_structured_output_format" in kwargs:
+            kwargs[PREFERRED] = True
         served = self._as_served(resolved)
         bound = super(ChatBedrockRouter, served).bind_tools(tools, tool_choice=tool_choice, strict=strict, **kwargs)
         return bound.model_copy(update={"bound": self})  # type: ignore[attr-defined, no-any-return]
@@ -332,15 +325,17 @@ class ChatBedrockRouter(ChatBedrockConverse):
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """LangChain's ``with_structured_output``. The tool is forced where the target allows it."""
         planned = self._as_served(self.client.peek(self.model_id))
-        # It goes on to serve calls: what it holds now is derived, and is derived again for each call.
-        planned._derived = {name: getattr(planned, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
         chain = super(ChatBedrockRouter, planned).with_structured_output(schema, include_raw=include_raw, **kwargs)
-        planned.base_model_id = self.base_model_id
+        # It goes on to serve calls, for which everything is derived anew.
+        for name in ("base_model_id", "raw_blocks", *self._asked):
+            setattr(planned, name, getattr(self, name))
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Count by the first model that the target can use; Bedrock counts for base models only."""
         served = self._as_served(self.client.resolve(self.model_id))
+        if self.client.region(self.model_id) is not None:
+            served.client = self.client.runtime_client(self.model_id)
         return super(ChatBedrockRouter, served).get_num_tokens_from_messages(messages, tools)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -358,6 +353,11 @@ class ChatBedrockRouter(ChatBedrockConverse):
             params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
         return params
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
+        headers = json.dumps(sorted((self.default_headers or {}).items()))
+        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
+
     @property
     def _llm_type(self) -> str:
         return "amazon_bedrock_router_chat"
@@ -369,17 +369,15 @@ class ChatBedrockRouter(ChatBedrockConverse):
 
     def __getstate__(self) -> dict[str, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
+        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
+            warn_once(
+                "pickle",
+                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
+                "credentials that it finds.",
+            )
         state = super().__getstate__()
-        hidden = dict.fromkeys((*_SECRETS, "default_headers"))
+        hidden = dict.fromkeys((*SECRETS, "default_headers"))
         return {**state, "__dict__": {**state["__dict__"], **hidden}}
-
-
-def _choice_type(tool_choice: Any) -> str | None:
-    if isinstance(tool_choice, dict):
-        return next(iter(tool_choice), None)
-    if not tool_choice:
-        return None
-    return tool_choice if tool_choice in ("auto", "any") else "tool"
 
 
 def _version() -> str:

@@ -10,6 +10,7 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import model_validator
 
+from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
@@ -46,14 +47,23 @@ class BedrockRouterLLM(LLM):
 
     chat_model: ChatBedrockRouter
 
+    if TYPE_CHECKING:
+
+        def __init__(self, *, model: str = ..., chat_model: ChatBedrockRouter = ..., **kwargs: Any) -> None:
+            """For type checkers: pydantic shows them the fields only."""
+
     @model_validator(mode="before")
     @classmethod
     def _make_chat_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or "chat_model" in values:
+        if not isinstance(values, dict):
             return values
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         engine = {name: value for name, value in values.items() if name not in cls.model_fields}
-        return {**own, "chat_model": ChatBedrockRouter(**engine)}
+        if "chat_model" not in own:
+            own["chat_model"] = ChatBedrockRouter(**engine)
+        elif engine:
+            raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
+        return own
 
     @property
     def model(self) -> str:
@@ -134,7 +144,8 @@ class BedrockRouterLLM(LLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model, **self.chat_model._identifying_params}  # noqa: SLF001 - our own class
+        # LangChain's caches tell models apart by these.
+        return {"model_name": self.model, "chat_model": self.chat_model._get_llm_string()}  # noqa: SLF001 - our own class
 
     @property
     def _llm_type(self) -> str:
@@ -162,6 +173,15 @@ def _info(message: BaseMessage) -> dict[str, Any] | None:
 
 
 def _result(generations: list[Generation]) -> LLMResult:
-    routings = [(generation.generation_info or {}).get(ROUTING) for generation in generations]
-    output = {ROUTING: routings[0] if len(routings) == 1 else routings}
+    infos = [generation.generation_info or {} for generation in generations]
+    names = {info.get("model_name") for info in infos}
+    usages = [info.get("usage_metadata") or {} for info in infos]
+    output = {
+        ROUTING: infos[0].get(ROUTING) if len(infos) == 1 else [info.get(ROUTING) for info in infos],
+        "model_name": names.pop() if len(names) == 1 else None,
+        "token_usage": {
+            name: sum(usage.get(name, 0) for usage in usages)
+            for name in ("input_tokens", "output_tokens", "total_tokens")
+        },
+    }
     return LLMResult(generations=[[generation] for generation in generations], llm_output=output)

@@ -9,10 +9,11 @@ can be found.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from .clues import Clues, name_words
+from .effort import VALUE, spend
 from .inventions import fitted_number, fitted_text, invented_text, is_answer_like, is_free_text, varied
 from .json_schema import Schema, fits, resolve, types_of, variants
 from .words import quotations, sentences, stem, stems
@@ -25,6 +26,7 @@ __all__ = ["fill"]
 _MISSING: Any = object()
 _SHALLOW = 5  # below this depth the smallest alternative is chosen, so that recursive schemas end
 _DEEPEST = 40
+_COMPARED = 50  # items that are compared with another one in the time of one unit of effort
 _NEGATIONS = r"(?:no|not|without|don't|do not|never|disable|exclude|skip)"
 _OPERATORS = {
     "**": ("power", "exponent", "pow"),
@@ -42,6 +44,9 @@ def fill(schema: Mapping[str, Any], clues: Clues, *, generous: bool = False) -> 
         schema: A JSON schema, its `$ref` pointing into itself.
         clues: Where values are taken from; what was taken is gone from it.
         generous: Fill optional fields too, where the prompt still has something for them.
+
+    Raises:
+        OutOfEffortError: For a schema that asks for more than one answer may hold.
     """
     value = _Filler(schema, clues, generous=generous).required(schema, "", 0)
     if not fits(value, schema, schema):
@@ -59,6 +64,7 @@ class _Filler:
 
     def required(self, schema: Any, name: str, depth: int) -> Any:
         """A value, come what may."""
+        spend(VALUE)
         resolved = self._chosen(resolve(schema, self.root), name, depth)
         if "const" in resolved:
             return resolved["const"]
@@ -112,6 +118,7 @@ class _Filler:
 
     def explicit(self, schema: Schema, name: str, depth: int) -> Any:
         """What the prompt says of this field by name or by kind; `_MISSING` if nothing that fits."""
+        spend(searched=len(self.clues.text))
         for variant in variants(schema, self.root):
             found = self._explicit(variant, name, depth)
             if found is not _MISSING and fits(found, variant, self.root):
@@ -212,7 +219,7 @@ class _Filler:
         """Add fields until there are `minProperties`."""
         least = schema.get("minProperties", 0)
         properties = schema.get("properties") or {}
-        for name in (*properties, *(f"key{number}" for number in range(1, least + 1))):
+        for name in chain(properties, (f"key{number}" for number in range(1, least + 1))):
             if len(values) >= least:
                 return
             if name not in values:
@@ -227,12 +234,11 @@ class _Filler:
         least, most = schema.get("minItems", 0), schema.get("maxItems", 100)
         if depth <= _SHALLOW and schema.get("items") is not False:
             items += [value for value in self._offered(rest, name, depth) if fits(value, rest, self.root)]
-        if schema.get("uniqueItems"):
-            items = [value for index, value in enumerate(items) if value not in items[:index]]
-        items = items[:most]
+        items = _distinct(items, most) if schema.get("uniqueItems") else items[:most]
         wanted = least or (1 if depth <= 1 and not first and most else 0)
         while len(items) < wanted:
             fresh = self.required(rest, name.rstrip("s"), depth + 1)
+            spend(len(items) // _COMPARED)
             if schema.get("uniqueItems") and fresh in items:
                 fresh = varied(fresh, rest, items, lambda value: fits(value, rest, self.root))
             items.append(fresh)
@@ -276,6 +282,16 @@ class _Filler:
             wanted = stems(self.clues.text[:2_000])
             schema = max(real, key=lambda option: len(_spoken_of(option) & wanted))
         return schema
+
+
+def _distinct(items: list[Any], most: int) -> list[Any]:
+    """The first of equal items, at most so many."""
+    found: list[Any] = []
+    for item in items:
+        spend(len(found) // _COMPARED)
+        if item not in found:
+            found.append(item)
+    return found[:most]
 
 
 def _spoken_of(schema: Schema) -> frozenset[str]:

@@ -14,8 +14,10 @@ from bedrock_routing_integrations.emulator.conversation_rules import ProgramRefu
 from .answers import CLEVER, answer_text
 from .arguments import fill
 from .clues import Clues
+from .effort import OutOfEffortError, bounded
 from .limits import limited
 from .reading import read
+from .schema_rules import schema_problem
 from .style import styled
 from .tokens import block_tokens, input_tokens
 from .tools import tool_blocks, tool_result_text
@@ -70,9 +72,10 @@ def reply(request: Mapping[str, Any], model: EmulatedModel) -> Reply:
     if tokens_in > model.context_window:
         raise ProgramRefusal("Input is too long for requested model.")
     thinking = _thinks(request, model)
+    _check_tool_schemas(request)
     reading = read(request)
-    blocks = _content(reading, model)
-    stop_reason = "tool_use" if any("toolUse" in block for block in blocks) else "end_turn"
+    _check_output_schema(reading)
+    blocks, stop_reason = _within_effort(reading, model)
     if thinking and reading.chunks is None:
         blocks.insert(0, _reasoning(reading, model))
     limits = request.get("inferenceConfig") or {}
@@ -80,6 +83,34 @@ def reply(request: Mapping[str, Any], model: EmulatedModel) -> Reply:
     blocks, stop_reason = limited(blocks, stop_reason, stops=limits.get("stopSequences") or (), most_tokens=most)
     tokens_out = max(1, sum(map(block_tokens, blocks)))
     return Reply(content=tuple(blocks), stop_reason=stop_reason, input_tokens=tokens_in, output_tokens=tokens_out)
+
+
+def _check_tool_schemas(request: Mapping[str, Any]) -> None:
+    """Every tool's schema is one, whichever tool will be called."""
+    for tool in (request.get("toolConfig") or {}).get("tools", ()):
+        spec = tool.get("toolSpec")
+        problem = None if spec is None else schema_problem(spec["inputSchema"].get("json"))
+        if problem is not None:
+            raise ProgramRefusal(f"The inputSchema of the tool {spec['name']} is no valid JSON schema: {problem}.")
+
+
+def _check_output_schema(reading: Reading) -> None:
+    """The schema of a structured answer is one."""
+    problem = None if reading.output_schema is None else schema_problem(reading.output_schema)
+    if problem is not None:
+        raise ProgramRefusal(f"The schema of outputConfig.textFormat is no valid JSON schema: {problem}.")
+
+
+def _within_effort(reading: Reading, model: EmulatedModel) -> tuple[list[dict[str, Any]], str]:
+    """The blocks of the answer and why it stops; none where a schema asks for more than an answer may hold."""
+    try:
+        with bounded():
+            blocks = _content(reading, model)
+    except OutOfEffortError:
+        return [], "max_tokens"
+    except RecursionError as error:
+        raise ProgramRefusal("A schema of the request refers to itself, or is nested too deeply.") from error
+    return blocks, "tool_use" if any("toolUse" in block for block in blocks) else "end_turn"
 
 
 def _content(reading: Reading, model: EmulatedModel) -> list[dict[str, Any]]:

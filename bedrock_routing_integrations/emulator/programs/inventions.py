@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from .clues import Clues, name_words
+from .effort import spend
 from .json_schema import Schema, number_bounds
 from .patterns import matching_text
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fitted_number", "fitted_text", "invented_text", "is_answer_like", "is_free_text", "varied"]
 
+_COMPARED = 50  # values that are compared with another one in the time of one unit of effort
 _FREE = frozenset(
     (
         *("query", "question", "prompt", "text", "input", "search", "topic", "q", "content", "message", "body"),
@@ -90,6 +92,7 @@ def fitted_text(text: str, schema: Schema, prompt: str) -> str:
     if schema.get("format") in _FORMATS:
         text = _FORMATS[schema["format"]]
     least, most = schema.get("minLength", 0), schema.get("maxLength")
+    spend(least // 4)  # about its tokens, before the text is there
     pattern = schema.get("pattern")
     if pattern is not None and not _matches(pattern, text):
         words = (word.strip(".,;:!?\"'()") for word in prompt.split())
@@ -109,7 +112,14 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def fitted_number(schema: Schema, kind: str) -> int | float:
-    """The number within the bounds that is nearest to 1, by eye."""
+    """The number within the bounds that is nearest to 1, by eye; 1 where Decimal's context is too small for them."""
+    try:
+        return _number_within(schema, kind)
+    except InvalidOperation:
+        return 1
+
+
+def _number_within(schema: Schema, kind: str) -> int | float:
     low, high, low_out, high_out = number_bounds(schema)
     step = Decimal(str(schema["multipleOf"])) if schema.get("multipleOf") else None
     if step is None and kind == "integer":
@@ -158,11 +168,18 @@ def varied(value: Any, schema: Schema, taken: list[Any], fits: Callable[[Any], b
         candidates += [value + step * n for n in range(1, 200)] + [value - step * n for n in range(1, 200)]
         candidates += [value + step * n / 1_000 for n in range(1, 200)]
     elif isinstance(value, str):
+        spend(len(value))
         candidates += [f"{value} {n}" for n in range(2, 100)] + [value[: -len(str(n))] + str(n) for n in range(100)]
         candidates += [chr(97 + n) * max(1, schema.get("minLength", 1)) for n in range(26)]
     elif isinstance(value, dict):
+        others = [one for one in taken if isinstance(one, dict)]
         candidates = [
-            {**value, name: varied(part, {}, [each.get(name) for each in taken], lambda _: True)}
+            {**value, name: varied(part, {}, [one.get(name) for one in others], lambda _: True)}
             for name, part in value.items()
         ]
-    return next((each for each in candidates if each not in taken and fits(each)), value)
+
+    def is_new(each: Any) -> bool:
+        spend(1 + len(taken) // _COMPARED)
+        return each not in taken and fits(each)
+
+    return next((each for each in candidates if is_new(each)), value)

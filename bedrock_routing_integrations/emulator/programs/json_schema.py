@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from .effort import spend
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Schema", "fits", "number_bounds", "resolve", "types_of", "variants"]
+__all__ = ["Schema", "fits", "number_bounds", "pointed_at", "resolve", "types_of", "variants"]
 
 Schema = dict[str, Any]
 _MOST_REFERENCES = 20  # a chain longer than this is a circle
@@ -20,13 +22,14 @@ _MOST_REFERENCES = 20  # a chain longer than this is a circle
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Schema:
     """`schema` with its `$ref` followed and its `allOf` merged; `true` and what is no schema become `{}`."""
+    spend()
     found: Schema = schema if isinstance(schema, dict) else {}
     for _ in range(_MOST_REFERENCES):
         reference = found.get("$ref")
         if not isinstance(reference, str):
             break
         beside = {key: value for key, value in found.items() if key != "$ref"}
-        found = {**_pointed_at(reference, root), **beside}
+        found = {**pointed_at(reference, root), **beside}
     if "allOf" in found:
         merged = {key: value for key, value in found.items() if key != "allOf"}
         for part in found["allOf"]:
@@ -35,7 +38,7 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> Schema:
     return found
 
 
-def _pointed_at(reference: str, root: Mapping[str, Any]) -> Schema:
+def pointed_at(reference: str, root: Mapping[str, Any]) -> Schema:
     """What a local JSON pointer points at; `{}` where that is nothing."""
     node: Any = root
     for step in reference.lstrip("#").strip("/").split("/"):
@@ -99,6 +102,7 @@ def _bound(schema: Schema, key: str, exclusive: str, tighter: Any) -> tuple[Deci
 
 def fits(value: Any, schema: Any, root: Mapping[str, Any]) -> bool:
     """Whether `value` is allowed by `schema` (types, enums, bounds, lengths, patterns, items, properties, variants)."""
+    spend()
     if schema is False:
         return False
     schema = resolve(schema, root)

@@ -10,6 +10,7 @@ import re
 
 __all__ = ["matching_text"]
 
+_LONGEST = 100_000  # characters that one quantifier may make
 _CLASSES = {"d": "0", "w": "a", "s": " ", "D": "a", "W": "-", "S": "a", "n": "\n", "t": "\t"}
 _CANDIDATES = "aA01bB2-_ .@:/xyzXYZ3456789"
 _QUANTIFIER = re.compile(r"(\*|\+|\?|\{(\d*)(?:,(\d*))?\})\??")
@@ -49,7 +50,10 @@ def _sequence(pattern: str, at: int, repeats: int) -> tuple[str, int]:
         quantifier = _QUANTIFIER.match(pattern, at)
         if quantifier is not None:
             at = quantifier.end()
-            atom *= _times(quantifier, repeats)
+            times = _times(quantifier, repeats)
+            if times * len(atom) > _LONGEST:
+                raise ValueError("a text too long to make")
+            atom *= times
         out.append(atom)
     return "".join(out), at
 

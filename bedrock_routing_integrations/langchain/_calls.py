@@ -1,0 +1,98 @@
+"""What is done to the arguments of a call before langchain-aws sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.config import ensure_config
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.targets import TargetKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+# Says, between `bind_tools` and the call, that a forced tool choice was our idea and may be given up.
+PREFERRED = "tool_choice_preferred"
+_MODEL_NAMES = ("model", "model_id", "modelId")
+
+
+def split_model(call: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The target that a call names, by any of its spellings, and the call without it."""
+    named = [call[name] for name in _MODEL_NAMES if call.get(name)]
+    return (named[0] if named else None), {name: value for name, value in call.items() if name not in _MODEL_NAMES}
+
+
+def check_kind(resolved: ResolvedTarget) -> None:
+    """Refuse what a chat model cannot call.
+
+    Raises:
+        InvalidRequestError: A managed prompt: Converse takes it with ``promptVariables``, and without ``system``,
+            ``inferenceConfig`` and tools, which a chat model always sends.
+    """
+    if resolved.target.kind is TargetKind.PROMPT:
+        raise InvalidRequestError(
+            f"{resolved.target} is a managed prompt, which takes promptVariables and refuses what a chat model sends. "
+            "Call it with RoutedClient(boto3.client('bedrock-runtime')).converse(modelId=…, promptVariables={…})."
+        )
+
+
+def settle_tool_choice(
+    call: dict[str, Any], supported: Sequence[str], fields: Mapping[str, Any] | None, resolved: ResolvedTarget
+) -> dict[str, Any]:
+    """The call with a tool choice that all models of the target take.
+
+    Args:
+        call: The call's arguments; not changed.
+        supported: The kinds of choice that all models take.
+        fields: The model request fields that will be sent.
+        resolved: The target.
+
+    Raises:
+        InvalidRequestError: The caller forces a tool, and not all models can be forced.
+    """
+    preferred = call.get(PREFERRED, False)
+    call = {name: value for name, value in call.items() if name != PREFERRED}
+    choice = _choice_type(call.get("tool_choice"))
+    if not choice or choice in supported or not call.get("tools"):
+        return call
+    if preferred:
+        return {**call, "tool_choice": {"any": {}} if "any" in supported else None}
+    thinking = ((fields or {}).get("thinking") or {}).get("type")
+    if thinking in ("enabled", "adaptive") and "auto" in supported:
+        # As langchain-aws does for models that it knows; agents force tools without knowing of thinking.
+        warn_once(
+            ("thinking", resolved.target.model_id),
+            f"tool_choice={call['tool_choice']!r} is not possible while {resolved.target} is thinking; sending 'auto'.",
+        )
+        return {**call, "tool_choice": {"auto": {}}}
+    raise InvalidRequestError(
+        f"tool_choice={call['tool_choice']!r} is not supported by all models of {resolved.target} "
+        f"({', '.join(resolved.base_models) or 'models unknown'}); supported: {', '.join(supported) or 'none'}."
+    )
+
+
+def _choice_type(tool_choice: Any) -> str | None:
+    if isinstance(tool_choice, dict):
+        return next(iter(tool_choice), None)
+    if not tool_choice:
+        return None
+    return tool_choice if tool_choice in ("auto", "any") else "tool"
+
+
+def with_own_lists(call: dict[str, Any]) -> dict[str, Any]:
+    """The call with a tool list of its own: upstream appends cache points to it."""
+    config = call.get("toolConfig")
+    return {**call, "toolConfig": {**config, "tools": list(config.get("tools") or ())}} if config else call
+
+
+def with_concurrency(config: Any, max_concurrency: int) -> Any:
+    """The config with our bound where nobody set one; LangChain's own is ``cpu_count + 4`` threads."""
+    if config is not None and not isinstance(config, dict):
+        return [with_concurrency(each, max_concurrency) for each in config]
+    if ensure_config(config).get("max_concurrency") is not None:  # type: ignore[arg-type]  # a RunnableConfig is a dict
+        return config
+    return {**(config or {}), "max_concurrency": max_concurrency}
