@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -25,9 +26,28 @@ Region = Annotated[
     str | None,
     typer.Option("--region", metavar="REGION", help="AWS Region; default: the target's, else AWS_REGION."),
 ]
+
+
+def _check_url(url: str | None) -> str | None:
+    """Refuse what botocore would meet with a traceback."""
+    try:
+        parts = urlsplit(url or "http://none")
+        usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # the port is no number
+        usable = False
+    if not usable:
+        raise typer.BadParameter(f"{url!r} is no URL that begins with http:// or https:// and names a host")
+    return url
+
+
 EndpointUrl = Annotated[
     str | None,
-    typer.Option("--endpoint-url", metavar="URL", help="Another endpoint than AWS's: an emulator, a proxy."),
+    typer.Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="Another endpoint than AWS's: an emulator, a proxy.",
+        callback=_check_url,
+    ),
 ]
 TargetText = Annotated[
     str,
@@ -77,7 +97,8 @@ def resolve(
     with clear_errors():
         from .resolve import print_target
 
-        print_target(target, region=region, endpoint_url=endpoint_url, as_json=as_json)
+        code = print_target(target, region=region, endpoint_url=endpoint_url, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -91,9 +112,7 @@ def ask(
             "--stream/--no-stream", help="Print the answer as it comes; default: in a terminal.", show_default=False
         ),
     ] = None,
-    latency: Annotated[
-        str | None, typer.Option(metavar="LATENCY", help="Ask for this latency: standard or optimized.")
-    ] = None,
+    latency: Annotated[Literal["standard", "optimized"] | None, typer.Option(help="Ask for this latency.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="The most tokens to answer with.")] = None,
     region: Region = None,
     endpoint_url: EndpointUrl = None,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_demo"]
 
+# In fewer columns a table is a tower of letters; plain lines, which the terminal wraps, can still be read.
+_NARROWEST_TABLE = 60
 # Enough for every prompt of the demo; on AWS it bounds the bill.
 _MAX_TOKENS = 400
 
@@ -116,7 +118,7 @@ def _ask(step: Step, offer: Offer, place: Place) -> BaseMessage:
 def _show(title: str, rows: Sequence[Row], console: Console) -> None:
     if not rows:
         return
-    if console.is_terminal:
+    if console.is_terminal and console.width >= _NARROWEST_TABLE:
         console.print(rich_table(title, rows, console.width))
         return
     typer.echo()

@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from bedrock_routing_integrations.catalog import model_facts
 from bedrock_routing_integrations.resolution import base_model_of_id
 
@@ -48,11 +50,19 @@ class Place:
 
 @contextlib.contextmanager
 def emulator(region: str | None) -> Iterator[Place]:
-    """An emulator of its own, with a custom router and an application profile. Nothing leaves this machine."""
+    """An emulator of its own, with a custom router and an application profile. Nothing leaves this machine.
+
+    Raises:
+        typer.BadParameter: What is given for the Region is none.
+    """
     from bedrock_routing_integrations.emulator import BedrockEmulator
     from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
-    with BedrockEmulator(region=region or "us-east-1", time_scale=0) as bedrock:
+    try:
+        emulated = BedrockEmulator(region=region or "us-east-1", time_scale=0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--region") from error
+    with emulated as bedrock:
         bedrock.create_prompt_router(
             name="demo-router",
             models=["amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"],

@@ -9,7 +9,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import typer
+
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.emulator.environment import CONFLICTING
 
 from .problems import NotWorkingError
 
@@ -23,22 +26,28 @@ _WAIT_SECONDS = 0.5
 
 
 def run_emulator(*, host: str, port: int, time_scale: float, region: str, account_id: str) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM; a second one ends the process at once, whatever it is doing.
 
-    Standard output gets the ``export`` lines and nothing else, so that it can be sourced; people are told on standard
-    error.
+    Standard output gets the ``unset`` and ``export`` lines and nothing else, so that it can be sourced; people are told
+    on standard error.
 
     Raises:
         NotWorkingError: The address cannot be listened on.
+        typer.BadParameter: An argument that the emulator does not take.
     """
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+    try:
+        emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     try:
         emulator.start()
     except OSError as error:
@@ -56,6 +65,7 @@ def _tell(emulator: BedrockEmulator) -> None:
     print(
         "The variables that point AWS SDKs here; set them where your application runs:\n", file=sys.stderr, flush=True
     )
+    print(f"unset {' '.join(CONFLICTING)}")
     for name, value in emulator.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()

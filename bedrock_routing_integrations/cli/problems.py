@@ -17,12 +17,22 @@ from . import how_to_install
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CREDENTIALS_HELP", "NotWorkingError", "clear_errors", "explain", "is_hopeless"]
+__all__ = [
+    "BAD_CREDENTIALS",
+    "BEARER_HELP",
+    "CREDENTIALS_HELP",
+    "DENIED",
+    "NotWorkingError",
+    "clear_errors",
+    "explain",
+    "is_hopeless",
+    "no_credentials",
+]
 
 # The IAM actions whose names are not the operation's (service authorization reference, Amazon Bedrock).
 _ACTIONS = {"Converse": "InvokeModel", "ConverseStream": "InvokeModelWithResponseStream"}
-_DENIED = frozenset({"accessdeniedexception", "accessdenied", "unauthorizedoperation"})
-_BAD_CREDENTIALS = frozenset(
+DENIED = frozenset({"accessdeniedexception", "accessdenied", "unauthorizedoperation"})
+BAD_CREDENTIALS = frozenset(
     {
         "expiredtoken",
         "expiredtokenexception",
@@ -37,6 +47,12 @@ _BAD_CREDENTIALS = frozenset(
 CREDENTIALS_HELP = (
     "Log in (`aws login`, `aws sso login`) or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. "
     "Without an AWS account: `bedrock-routing demo`, or `bedrock-routing emulate` and the variables that it prints."
+)
+
+
+BEARER_HELP = "A Bedrock API key is only sent over https://: unset AWS_BEARER_TOKEN_BEDROCK for an http:// endpoint."
+_MODEL_HINT = (
+    "Hint: `aws bedrock list-foundation-models` and `aws bedrock list-inference-profiles` list the ids of a Region."
 )
 
 
@@ -60,6 +76,8 @@ def clear_errors() -> Iterator[None]:
         if not is_hopeless(error):
             warnings.show()
         typer.secho(f"Error: {said}", err=True, fg="red")
+        if _is_unknown_model(error):
+            typer.echo(_MODEL_HINT, err=True)
         raise typer.Exit(2 if isinstance(error, InvalidTargetError) else 1) from None
     finally:
         logger.removeHandler(warnings)
@@ -103,12 +121,12 @@ def is_hopeless(error: Exception) -> bool:
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        return _code(error) in _BAD_CREDENTIALS
+        return _code(error) in BAD_CREDENTIALS
     unreachable = (exceptions.NoRegionError, exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
-    return isinstance(error, (MissingRegionError, *unreachable, *_no_credentials()))
+    return isinstance(error, (MissingRegionError, *unreachable, *no_credentials()))
 
 
-def _no_credentials() -> tuple[type[Exception], ...]:
+def no_credentials() -> tuple[type[Exception], ...]:
     """What botocore raises, before anything is sent, where credentials are missing or cannot be read."""
     from botocore import exceptions
 
@@ -123,6 +141,16 @@ def _no_credentials() -> tuple[type[Exception], ...]:
     )
 
 
+def _is_unknown_model(error: Exception) -> bool:
+    """Whether Bedrock knows no model of the id that was called."""
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error, ClientError):
+        return False
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    return _code(error) == "validationexception" and "model identifier is invalid" in message
+
+
 def _code(error: Any) -> str:
     # Inside an event stream the same codes come in lowerCamel.
     return str(error.response.get("Error", {}).get("Code", "")).lower()
@@ -135,9 +163,9 @@ def _action(operation: str) -> str:
 def _explain_refusal(error: Any) -> str:
     details = error.response.get("Error", {})
     what = f"{details.get('Code', 'error')}: {details.get('Message') or 'no message'}"
-    if _code(error) in _DENIED:
+    if _code(error) in DENIED:
         return f"{error.operation_name} was refused ({what}). Allow the IAM action {_action(error.operation_name)}."
-    if _code(error) in _BAD_CREDENTIALS:
+    if _code(error) in BAD_CREDENTIALS:
         return f"AWS does not accept the credentials ({what}). {CREDENTIALS_HELP}"
     return f"{error.operation_name} failed ({what})."
 
@@ -145,9 +173,11 @@ def _explain_refusal(error: Any) -> str:
 def _explain_no_call(error: Exception) -> str:
     from botocore import exceptions
 
+    if "Bearer authorization requires an HTTPS endpoint" in str(error):  # botocore 1.44
+        return BEARER_HELP
     if isinstance(error, exceptions.NoRegionError):
         return explain(MissingRegionError()) or ""
-    if isinstance(error, _no_credentials()):
+    if isinstance(error, no_credentials()):
         return f"No usable AWS credentials: {str(error).rstrip('.')}. {CREDENTIALS_HELP}"
     if isinstance(error, (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)):
         endpoint = urlsplit(error.kwargs.get("endpoint_url", ""))

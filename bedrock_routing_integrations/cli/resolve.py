@@ -17,7 +17,7 @@ from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import parse_target
 
 from .output import aligned, yes
-from .problems import CREDENTIALS_HELP
+from .problems import BAD_CREDENTIALS, BEARER_HELP, CREDENTIALS_HELP, DENIED, no_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,9 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json_object", "print_target"]
 
+# The names of botocore's exceptions for a connection that was not made, or not answered.
+_NOBODY = frozenset(
+    {
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "ConnectionError",
+        "EndpointConnectionError",
+        "ProxyConnectionError",
+        "ReadTimeoutError",
+        "SSLError",
+    }
+)
 
-def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_json: bool) -> None:
+
+def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_json: bool) -> int:
     """Print what is known of a target, asking the control plane where its id does not say it.
+
+    Returns:
+        The exit code: 1 where a look-up failed and no candidate is known.
 
     Raises:
         InvalidTargetError: `text` is no target.
@@ -41,9 +57,10 @@ def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_
         resolved = client.resolve(text)
     if as_json:
         typer.echo(json.dumps(as_json_object(resolved, called_in), indent=2))
-        return
-    for line in _describe(resolved, called_in, _region_source(resolved, region)):
-        typer.echo(line)
+    else:
+        for line in _describe(resolved, called_in, _region_source(resolved, region)):
+            typer.echo(line)
+    return 0 if resolved.complete or resolved.candidates else 1
 
 
 @contextlib.contextmanager
@@ -102,7 +119,10 @@ def _describe(resolved: ResolvedTarget, region: str | None, region_source: str) 
         yield ""
         yield from _incomplete(resolved)
     yield ""
-    yield from _facts(resolved.facts, len(resolved.base_models))
+    if resolved.base_models or resolved.facts.known:
+        yield from _facts(resolved.facts, len(resolved.base_models))
+    else:
+        yield "What it allows: not known."
 
 
 def _candidates(resolved: ResolvedTarget) -> Iterable[str]:
@@ -121,16 +141,18 @@ def _incomplete(resolved: ResolvedTarget) -> Iterable[str]:
     """Why a look-up failed, and what to do. `refused` reads ``GetPromptRouter: AccessDeniedException``."""
     yield f"Not all is known. {resolved.refused or 'The control plane names no model that could be followed'}."
     api, _, why = (resolved.refused or "").partition(": ")
-    if "NotFound" in why:
+    if why == "ResourceNotFoundException":
         yield "There is no such target in this account and Region, or it was deleted."
-    elif "AccessDenied" in why or "Unauthorized" in why:
+    elif why.lower() in DENIED:
         yield (
             f"Allow the IAM action bedrock:{api}, or name the models with base_models=[…] in your code. Calls work "
             "without it: the models are learned from the answers."
         )
-    elif "Credentials" in why or "Token" in why or "Signature" in why or "Profile" in why:
+    elif why.lower() in BAD_CREDENTIALS or why in {kind.__name__ for kind in no_credentials()}:
         yield CREDENTIALS_HELP
-    elif "Endpoint" in why or "Connect" in why:
+    elif why == "InvalidEndpointConfigurationError" and os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+        yield BEARER_HELP
+    elif why in _NOBODY:
         yield "Nobody answered there: check the network, the Region and the endpoint."
 
 

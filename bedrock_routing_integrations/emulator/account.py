@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from .arns import bedrock_arn, partition_of
 from .backends import Directory, Place
+from .checks import check_account_id, check_region
 from .control_plane import ControlPlane
 from .geography import best_prefix, foundation_model_arn, system_profile
 from .model_catalog import ModelCatalog
 from .models import MODELS
 from .service_model import service_models
 from .store import (
+    DEFAULT_ROUTER_IDS,
     CustomModel,
     Deployment,
     ImportedModel,
@@ -35,11 +37,14 @@ class Account:
     Args:
         region: The Region of what is created through this object.
         account_id: The account's number.
+
+    Raises:
+        ValueError: For what is no Region, or no account's number.
     """
 
     def __init__(self, *, region: str, account_id: str) -> None:
-        self.region = region
-        self.account_id = account_id
+        self.region = check_region(region)
+        self.account_id = check_account_id(account_id)
         self._place = Place(region, account_id)
         self._store = Store()
         self._directory = Directory(self._store)
@@ -47,7 +52,13 @@ class Account:
         self._catalog = ModelCatalog(self._store, self._directory)
 
     def default_router(self, router_id: str = "anthropic.claude:1") -> str:
-        """The ARN of a default router: anthropic.claude:1, meta.llama:1 or amazon.nova:1."""
+        """The ARN of a default router: anthropic.claude:1, meta.llama:1 or amazon.nova:1.
+
+        Raises:
+            ValueError: For any other id.
+        """
+        if router_id not in DEFAULT_ROUTER_IDS:
+            raise ValueError(f"There is no default router {router_id!r}; there are: {', '.join(DEFAULT_ROUTER_IDS)}")
         return bedrock_arn(self.region, self.account_id, "default-prompt-router", router_id)
 
     def create_prompt_router(

@@ -113,8 +113,8 @@ class Directory:
             ServiceError: ResourceNotFoundException.
         """
         arn = read_arn(target)
-        prompt_id, _, version = (arn.resource if arn else target).partition(":")
-        prompt = self._store.get(ManagedPrompt, prompt_id)
+        _, _, version = (arn.resource if arn else target).partition(":")
+        prompt = self._store.get(ManagedPrompt, target.removesuffix(f":{version}"))
         found = prompt.versions.get(version or "DRAFT") if prompt is not None else None
         if found is None:
             raise not_found(f"Could not find the prompt {target}.")

@@ -39,6 +39,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 _EVERYWHERE = frozenset({"model_id"})
+_ALWAYS = ("operation", "times", "rate", "after")
 # Each kind and the details that it takes beside model_id.
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -168,7 +169,7 @@ class Faults:
             raise ValueError(f"Unknown fault {kind!r}; there are: {', '.join(KINDS)}")
         unknown = set(details) - KINDS[kind] - _EVERYWHERE
         if unknown:
-            allowed = ", ".join(sorted(KINDS[kind] | _EVERYWHERE))
+            allowed = ", ".join((*sorted(KINDS[kind] | _EVERYWHERE), *_ALWAYS))
             raise ValueError(f"{kind} takes no {', '.join(sorted(unknown))}; it takes: {allowed}")
         if kind in _STREAM_KINDS and operation not in {None, ANY_OPERATION, "ConverseStream"}:
             raise ValueError(f"{kind} breaks streams: it is for ConverseStream, not for {operation}")

@@ -28,8 +28,10 @@ def bedrock_emulator() -> Iterator[BedrockEmulator]:
 
 @pytest.fixture
 def bedrock_emulator_env(bedrock_emulator: BedrockEmulator, monkeypatch: pytest.MonkeyPatch) -> BedrockEmulator:
-    """`bedrock_emulator`, with the environment variables set that point AWS SDKs to it."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
+    """`bedrock_emulator`, with the environment variables set that point AWS SDKs to it, past any proxy."""
+    from .environment import CONFLICTING
+
+    for name in CONFLICTING:
         monkeypatch.delenv(name, raising=False)
     for name, value in bedrock_emulator.environment().items():
         monkeypatch.setenv(name, value)

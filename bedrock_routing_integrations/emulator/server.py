@@ -8,6 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from .account import Account
+from .checks import check_quota, check_time_scale
+from .environment import variables
 from .errors import ServiceError
 from .faults import Fault, Faults
 from .journal import Entry, Journal
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BedrockEmulator"]
 
-_ENDPOINTS = ("BEDROCK", "BEDROCK_RUNTIME", "BEDROCK_AGENT", "BEDROCK_AGENT_RUNTIME")
-
 
 class BedrockEmulator(Account):
     """A local Bedrock that speaks the real wire protocol over HTTP.
@@ -53,6 +53,12 @@ class BedrockEmulator(Account):
         client.converse(modelId=bedrock.default_router("anthropic.claude:1"), messages=messages)
     ```
 
+    It is laxer than Bedrock about Regions and accounts: every Region is served by one emulator, and a resource is
+    found by an ARN with any Region; every geography's system profiles can be called in every Region; default
+    routers, system profiles and foundation models are found in any account. What an account has made (application
+    profiles, custom routers, prompts, custom, imported and provisioned models, deployments, endpoints) is found in
+    the emulated account only. Any signature is taken.
+
     Args:
         host: The address to listen on.
         port: The port; 0 lets the system choose.
@@ -63,6 +69,9 @@ class BedrockEmulator(Account):
             gives the simulated time.
         optimized_quota: How many requests are served with optimized latency before `standard` is served
             instead; None without limit.
+
+    Raises:
+        ValueError: For an argument that cannot be; it says what can.
     """
 
     def __init__(
@@ -77,10 +86,10 @@ class BedrockEmulator(Account):
     ) -> None:
         super().__init__(region=region, account_id=account_id)
         self.host = host
-        self.port = port
-        self._time_scale = time_scale
+        self._wanted_port = port
+        self._time_scale = check_time_scale(time_scale)
         self._choices = Choices()
-        self._runtime = Runtime(self._directory, self._choices, optimized_quota)
+        self._runtime = Runtime(self._directory, self._choices, check_quota(optimized_quota))
         self._faults = Faults()
         self._journal = Journal()
         self._running: ServerThread | None = None
@@ -106,7 +115,7 @@ class BedrockEmulator(Account):
             place=self._place,
             time_scale=self._time_scale,
         )
-        self._running = ServerThread(http, self.host, self.port)
+        self._running = ServerThread(http, self.host, self._wanted_port)
 
     def stop(self) -> None:
         """Close every connection and free the port; requests under way are dropped."""
@@ -127,6 +136,11 @@ class BedrockEmulator(Account):
         self.stop()
 
     @property
+    def port(self) -> int:
+        """The port that is listened on; when the emulator is not running, the one that was asked for."""
+        return self._wanted_port if self._running is None else self._running.port
+
+    @property
     def endpoint_url(self) -> str:
         """The URL for `endpoint_url=` of any SDK.
 
@@ -136,17 +150,15 @@ class BedrockEmulator(Account):
         if self._running is None:
             raise RuntimeError("The emulator is not running: enter its context, or call start()")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._running.port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that point AWS SDKs here, with credentials that mean nothing."""
-        return {
-            **{f"AWS_ENDPOINT_URL_{name}": self.endpoint_url for name in _ENDPOINTS},
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-            "AWS_ACCESS_KEY_ID": "emulated",
-            "AWS_SECRET_ACCESS_KEY": "emulated",
-        }
+        """The environment variables that point AWS SDKs here, with credentials that mean nothing.
+
+        NO_PROXY continues what it is in this process. Set beside them, AWS_PROFILE, AWS_SESSION_TOKEN and
+        AWS_BEARER_TOKEN_BEDROCK would win over these credentials: unset them.
+        """
+        return variables(self.endpoint_url, self.region)
 
     def client(self, service: str = "bedrock-runtime", **kwargs: Any) -> Any:
         """A boto3 client of this emulator; it is closed when the emulator stops.
@@ -191,7 +203,10 @@ class BedrockEmulator(Account):
             try:
                 self._directory.backend(model_id, self._place)
             except ServiceError as error:
-                raise ValueError(f"No router can choose {model_id!r}: {error.message}") from error
+                raise ValueError(
+                    f"No router can choose {model_id!r}: {error.message} Give the id or the ARN of one of its models, "
+                    "such as anthropic.claude-3-haiku-20240307-v1:0."
+                ) from error
         self._choices.dictate(model_id, times, router)
 
     def fail(

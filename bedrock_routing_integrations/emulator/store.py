@@ -1,6 +1,7 @@
 """What exists in the emulated account: routers, profiles, models, prompts.
 
-Resources are found by kind and id, whatever the Region and account of the ARN: one emulator answers for all.
+Resources are found by kind and id, whatever the Region of the ARN: one emulator answers for all. The account must be
+theirs.
 Ids are derived from names, so that a test sees the same ARNs in every run.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "DEFAULT_ROUTER_IDS",
     "ApplicationProfile",
     "CustomModel",
     "Deployment",
@@ -71,6 +73,11 @@ class Resource:
     def region(self) -> str:
         """The Region in the ARN."""
         return self.arn.split(":")[3]
+
+    @property
+    def account(self) -> str:
+        """The account in the ARN."""
+        return self.arn.split(":")[4]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +175,8 @@ _DEFAULT_ROUTERS = MappingProxyType(
     }
 )
 
+DEFAULT_ROUTER_IDS = tuple(_DEFAULT_ROUTERS)
+
 
 def default_router(router_id: str, region: str, account: str) -> PromptRouter | None:
     """One of the service's own routers as seen from a Region; None when there is none of that id."""
@@ -226,9 +235,12 @@ class Store:
         return resource.arn
 
     def get(self, kind: type[_R], identifier: str) -> _R | None:
-        """The resource that an ARN, an id or a name means, or None."""
+        """The resource that an ARN, an id or a name means, or None; an ARN of another account means nothing here."""
+        arn = read_arn(identifier)
         found = self._by_kind.get(kind, {}).get(identifier.rpartition("/")[2])
-        if found is None and read_arn(identifier) is None:
+        if found is not None and arn is not None and arn.account != found.account:
+            return None
+        if found is None and arn is None:
             found = next((entry for entry in self.all(kind) if entry.name == identifier), None)
         return found if isinstance(found, kind) else None
 

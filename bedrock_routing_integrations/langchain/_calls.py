@@ -41,28 +41,26 @@ def check_kind(resolved: ResolvedTarget) -> None:
 
 
 def settle_tool_choice(
-    call: dict[str, Any], supported: Sequence[str], fields: Mapping[str, Any] | None, resolved: ResolvedTarget
+    call: dict[str, Any], supported: Sequence[str], constructed: Mapping[str, Any] | None, resolved: ResolvedTarget
 ) -> dict[str, Any]:
     """The call with a tool choice that all models of the target take.
 
     Args:
         call: The call's arguments; not changed.
         supported: The kinds of choice that all models take.
-        fields: The model request fields that will be sent.
+        constructed: The model request fields that the chat model was constructed with; the call's own come on top.
         resolved: The target.
 
     Raises:
         InvalidRequestError: The caller forces a tool, and not all models can be forced.
     """
-    preferred = call.get(PREFERRED, False)
-    call = {name: value for name, value in call.items() if name != PREFERRED}
     choice = _choice_type(call.get("tool_choice"))
     if not choice or choice in supported or not call.get("tools"):
         return call
-    if preferred:
+    if call.get(PREFERRED):
         return {**call, "tool_choice": {"any": {}} if "any" in supported else None}
-    thinking = ((fields or {}).get("thinking") or {}).get("type")
-    if thinking in ("enabled", "adaptive") and "auto" in supported:
+    fields = {**(constructed or {}), **(call.get("additional_model_request_fields") or {})}
+    if (fields.get("thinking") or {}).get("type") in ("enabled", "adaptive") and "auto" in supported:
         # As langchain-aws does for models that it knows; agents force tools without knowing of thinking.
         warn_once(
             ("thinking", resolved.target.model_id),

@@ -195,11 +195,10 @@ class ChatBedrockRouter(ChatBedrockConverse):
         resolved = self.client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
-        fields = {
-            **(served.additional_model_request_fields or {}),
-            **(call.get("additional_model_request_fields") or {}),
-        }
-        call = settle_tool_choice(call, served.supports_tool_choice_values or (), fields, resolved)
+        if call.get("tool_choice"):
+            supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
+            call = settle_tool_choice(call, supported, constructed, resolved)
+        call.pop(PREFERRED, None)
         return served, resolved, with_own_lists(call)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
