@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection
-from .given_clients import GivenClient, GivenControlPlane, extra_headers
+from .connections import Connection, GivenClient, GivenControlPlane, extra_headers
 from .invocation import ROUTING, invoked_model_id, read_invocation
 from .logs import logger
 from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver

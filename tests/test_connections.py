@@ -25,8 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
 
 from bedrock_routing_integrations import RoutedClient, parse_target
-from bedrock_routing_integrations.connections import Connection
-from bedrock_routing_integrations.endpoints import control_plane_endpoint
+from bedrock_routing_integrations.connections import Connection, control_plane_endpoint
 from bedrock_routing_integrations.errors import MissingRegionError
 
 MODEL = "us.anthropic.claude-3-haiku-20240307-v1:0"

@@ -35,8 +35,8 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
 from pydantic import Field, SecretStr
 
-from bedrock_routing_integrations import look_up
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.resolution import look_up
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
@@ -44,7 +44,7 @@ CHAT = "bedrock_routing_integrations/langchain/chat_models.py"
 SERVED = "bedrock_routing_integrations/langchain/_served.py"
 CONNECTIONS = "bedrock_routing_integrations/connections.py"
 STREAMS = "bedrock_routing_integrations/streams.py"
-RESOLUTION = "bedrock_routing_integrations/look_up.py"
+RESOLUTION = "bedrock_routing_integrations/resolution/look_up.py"
 INVOCATION = "bedrock_routing_integrations/invocation.py"
 
 

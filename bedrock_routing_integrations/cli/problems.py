@@ -18,21 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "BAD_CREDENTIALS",
     "BEARER_HELP",
     "CREDENTIALS_HELP",
-    "DENIED",
     "NotWorkingError",
     "clear_errors",
     "explain",
+    "is_about_credentials",
+    "is_denial",
     "is_hopeless",
-    "no_credentials",
 ]
 
 # The IAM actions whose names are not the operation's (service authorization reference, Amazon Bedrock).
 _ACTIONS = {"Converse": "InvokeModel", "ConverseStream": "InvokeModelWithResponseStream"}
-DENIED = frozenset({"accessdeniedexception", "accessdenied", "unauthorizedoperation"})
-BAD_CREDENTIALS = frozenset(
+_DENIED = frozenset({"accessdeniedexception", "accessdenied", "unauthorizedoperation"})
+_BAD_CREDENTIALS = frozenset(
     {
         "expiredtoken",
         "expiredtokenexception",
@@ -121,12 +120,26 @@ def is_hopeless(error: Exception) -> bool:
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        return _code(error) in BAD_CREDENTIALS
+        return _code(error) in _BAD_CREDENTIALS
     unreachable = (exceptions.NoRegionError, exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
-    return isinstance(error, (MissingRegionError, *unreachable, *no_credentials()))
+    return isinstance(error, (MissingRegionError, *unreachable, *_no_credentials()))
 
 
-def no_credentials() -> tuple[type[Exception], ...]:
+def is_denial(name: str) -> bool:
+    """Whether an error code of AWS's says that an IAM permission is missing."""
+    return name.lower() in _DENIED
+
+
+def is_about_credentials(name: str) -> bool:
+    """Whether an error code of AWS's, or the name of an exception of botocore's, says that credentials are the matter."""
+    from botocore import exceptions
+
+    kind = getattr(exceptions, name, None)
+    is_botocores = isinstance(kind, type) and issubclass(kind, _no_credentials())
+    return is_botocores or name.lower() in _BAD_CREDENTIALS
+
+
+def _no_credentials() -> tuple[type[Exception], ...]:
     """What botocore raises, before anything is sent, where credentials are missing or cannot be read."""
     from botocore import exceptions
 
@@ -163,9 +176,9 @@ def _action(operation: str) -> str:
 def _explain_refusal(error: Any) -> str:
     details = error.response.get("Error", {})
     what = f"{details.get('Code', 'error')}: {details.get('Message') or 'no message'}"
-    if _code(error) in DENIED:
+    if is_denial(_code(error)):
         return f"{error.operation_name} was refused ({what}). Allow the IAM action {_action(error.operation_name)}."
-    if _code(error) in BAD_CREDENTIALS:
+    if _code(error) in _BAD_CREDENTIALS:
         return f"AWS does not accept the credentials ({what}). {CREDENTIALS_HELP}"
     return f"{error.operation_name} failed ({what})."
 
@@ -177,7 +190,7 @@ def _explain_no_call(error: Exception) -> str:
         return BEARER_HELP
     if isinstance(error, exceptions.NoRegionError):
         return explain(MissingRegionError()) or ""
-    if isinstance(error, no_credentials()):
+    if isinstance(error, _no_credentials()):
         return f"No usable AWS credentials: {str(error).rstrip('.')}. {CREDENTIALS_HELP}"
     if isinstance(error, (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)):
         endpoint = urlsplit(error.kwargs.get("endpoint_url", ""))

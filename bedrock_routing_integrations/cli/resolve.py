@@ -17,7 +17,7 @@ from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import parse_target
 
 from .output import aligned, yes
-from .problems import BAD_CREDENTIALS, BEARER_HELP, CREDENTIALS_HELP, DENIED, no_credentials
+from .problems import BEARER_HELP, CREDENTIALS_HELP, is_about_credentials, is_denial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -143,12 +143,12 @@ def _incomplete(resolved: ResolvedTarget) -> Iterable[str]:
     api, _, why = (resolved.refused or "").partition(": ")
     if why == "ResourceNotFoundException":
         yield "There is no such target in this account and Region, or it was deleted."
-    elif why.lower() in DENIED:
+    elif is_denial(why):
         yield (
             f"Allow the IAM action bedrock:{api}, or name the models with base_models=[…] in your code. Calls work "
             "without it: the models are learned from the answers."
         )
-    elif why.lower() in BAD_CREDENTIALS or why in {kind.__name__ for kind in no_credentials()}:
+    elif is_about_credentials(why):
         yield CREDENTIALS_HELP
     elif why == "InvalidEndpointConfigurationError" and os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
         yield BEARER_HELP

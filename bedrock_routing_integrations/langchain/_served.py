@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from langchain_aws import ChatBedrockConverse
 
-    from bedrock_routing_integrations.candidates import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 
 # Stands for a model of which nothing is known: no rule of langchain-aws is made for it.
 _NEUTRAL_MODEL = "unknown.unknown"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.candidates import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 
 
 class ChatBedrockRouter(ChatBedrockConverse):

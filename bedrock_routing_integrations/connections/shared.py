@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .connections import Connection
+    from .connection import Connection
 
 # Places (a connection, a service, a Region) that are remembered. A server for many tenants has one for each.
 _MOST_PLACES = 1024

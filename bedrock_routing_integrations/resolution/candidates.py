@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from .catalog import base_model_id, common_facts
-from .errors import InvalidTargetError
-from .targets import PROVIDERS, Target, TargetKind, parse_target
+from bedrock_routing_integrations.catalog import base_model_id, common_facts
+from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.targets import PROVIDERS, Target, TargetKind, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .catalog import ModelFacts
+    from bedrock_routing_integrations.catalog import ModelFacts
 
 
 @dataclass(frozen=True)

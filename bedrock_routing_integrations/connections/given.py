@@ -8,14 +8,14 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection, warn_region_conflict
+from .connection import Connection, warn_region_conflict
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
-from .shared_clients import GivenToken
+from .shared import GivenToken
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from .targets import Target
+    from bedrock_routing_integrations.targets import Target
 
 
 class GivenClient:

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
+from bedrock_routing_integrations.logs import warn_once
+
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_in_environment
-from .errors import InvalidRequestError, MissingRegionError
-from .logs import warn_once
-from .shared_clients import default_session, shared_client
+from .shared import default_session, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .targets import Target
+    from bedrock_routing_integrations.targets import Target
 
 DEFAULT_MAX_CONCURRENCY = 256
 

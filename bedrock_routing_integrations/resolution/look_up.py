@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bedrock_routing_integrations.errors import InvalidTargetError, MissingRegionError
+from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
+
 from .candidates import Candidate, ResolvedTarget, hinted, resolve_by_id
-from .errors import InvalidTargetError, MissingRegionError
-from .logs import logger, warn_once
-from .targets import Target, TargetKind, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -15,23 +15,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .candidates import Candidate, ResolvedTarget, base_model_of_id, from_base_models, hinted, resolve_by_id
-from .look_up import ControlPlane, LookUp
+from .candidates import Candidate, ResolvedTarget, base_model_of_id, hinted, resolve_by_id
+from .look_up import LookUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from .targets import Target
+    from bedrock_routing_integrations.targets import Target
 
-__all__ = [
-    "Candidate",
-    "ControlPlane",
-    "ResolvedTarget",
-    "Resolver",
-    "base_model_of_id",
-    "from_base_models",
-    "shared_resolver",
-]
+    from .look_up import ControlPlane
 
 KEEP_SECONDS = 3600.0
 KEEP_REFUSED_SECONDS = 300.0

@@ -1,0 +1,23 @@
+"""Which base models can answer for a target: `Target` → `ResolvedTarget`.
+
+`candidates` knows what an id says by itself, `look_up` asks the control plane, `resolver` asks once and remembers.
+"""
+
+from __future__ import annotations
+
+from .candidates import Candidate, ResolvedTarget, base_model_of_id, from_base_models
+from .look_up import ControlPlane
+from .resolver import KEEP_FAILED_SECONDS, KEEP_REFUSED_SECONDS, KEEP_SECONDS, Resolver, shared_resolver
+
+__all__ = [
+    "KEEP_FAILED_SECONDS",
+    "KEEP_REFUSED_SECONDS",
+    "KEEP_SECONDS",
+    "Candidate",
+    "ControlPlane",
+    "ResolvedTarget",
+    "Resolver",
+    "base_model_of_id",
+    "from_base_models",
+    "shared_resolver",
+]
