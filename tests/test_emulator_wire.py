@@ -155,6 +155,38 @@ def test_a_body_that_is_no_json_object_is_refused(call, body):
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 50_000 + b"]" * 50_000,
+        b'{"messages": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"additionalModelRequestFields": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
+    ],
+    ids=["alone", "where something else belongs", "where anything may be"],
+)
+def test_a_body_that_is_nested_too_deeply_is_refused(call, body):
+    answer, said = call("POST", f"/model/{LITE}/converse", body)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
+    assert "too deeply" in json.loads(said)["message"]
+
+
+@pytest.mark.parametrize("levels", range(100, 1_000, 50))
+def test_a_schema_of_any_depth_gets_an_answer_or_a_refusal(call, levels):
+    schema = b'{"type":"object","required":["a"],"properties":{"a":' * levels + b"{}" + b"}}" * levels
+    body = (
+        b'{"messages":[{"role":"user","content":[{"text":"hello"}]}],"toolConfig":{"toolChoice":{"any":{}},'
+        b'"tools":[{"toolSpec":{"name":"t","inputSchema":{"json":' + schema + b"}}}]}}"
+    )
+    answer, _ = call("POST", f"/model/{LITE}/converse", body)
+    assert answer.status in {200, 400}
+
+
+def test_a_body_that_is_not_compressed_as_it_says_is_refused(call):
+    answer, body = call("POST", f"/model/{LITE}/converse", b"no gzip", **{"Content-Encoding": "gzip"})
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
+    assert json.loads(body)["message"] == ("The request body cannot be read: Can not decode content-encoding: gzip")
+
+
 def test_query_parameters_are_checked(call):
     assert call("GET", "/prompt-routers?maxResults=2")[0].status == 200
     for query in ("maxResults=0", "maxResults=many", "type=any"):

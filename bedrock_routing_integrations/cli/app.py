@@ -30,8 +30,10 @@ Region = Annotated[
 
 def _check_url(url: str | None) -> str | None:
     """Refuse what botocore would meet with a traceback."""
+    if url is None:
+        return None
     try:
-        parts = urlsplit(url or "http://none")
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:  # the port is no number
         usable = False

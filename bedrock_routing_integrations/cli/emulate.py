@@ -35,6 +35,10 @@ def run_emulator(*, host: str, port: int, time_scale: float, region: str, accoun
         NotWorkingError: The address cannot be listened on.
         typer.BadParameter: An argument that the emulator does not take.
     """
+    try:
+        emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -44,10 +48,6 @@ def run_emulator(*, host: str, port: int, time_scale: float, region: str, accoun
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    try:
-        emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     try:
         emulator.start()
     except OSError as error:

@@ -131,7 +131,7 @@ def is_denial(name: str) -> bool:
 
 
 def is_about_credentials(name: str) -> bool:
-    """Whether an error code of AWS's, or the name of an exception of botocore's, says that credentials are the matter."""
+    """Whether an error code of AWS's, or the name of an exception of botocore's, is about credentials."""
     from botocore import exceptions
 
     kind = getattr(exceptions, name, None)

@@ -38,7 +38,7 @@ def variables(endpoint_url: str, region: str) -> dict[str, str]:
 
 
 def _with_host(host: str) -> str:
-    """The hosts that are reached without a proxy, and `host`. Where both variables are set, `no_proxy` is the one read."""
+    """The hosts that are reached without a proxy, and `host`. Of the two variables SDKs read `no_proxy` first."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [each.strip() for each in known.split(",") if each.strip()]
     # "*" stands for every host only while it is alone.

@@ -1,0 +1,173 @@
+"""`bedrock-routing demo`: on the emulator and on an account, in a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
+from samples import HAIKU, SONNET
+
+from bedrock_routing_integrations.cli.demo_places import _client_of
+from bedrock_routing_integrations.emulator import BedrockEmulator
+
+DRAWN = re.compile(r"[─-╿…⠀-⣿]")
+
+
+@pytest.fixture(scope="module")
+def piped_demo():
+    hostile = {
+        "AWS_PROFILE": "no-such-profile",
+        "AWS_BEARER_TOKEN_BEDROCK": "the-users-own-key",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    others = ("AWS_", "LANGSMITH_", "LANGCHAIN_")  # set up before the tests' own environment is
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    return command("demo", env={**environment, **hostile})
+
+
+def test_demo_needs_no_account_and_nothing_of_the_environment_disturbs_it(piped_demo):
+    assert piped_demo.returncode == 0, piped_demo.stderr
+    assert piped_demo.stderr == ""
+
+
+def test_demo_in_a_pipe_is_plain_and_complete(piped_demo):
+    lines = piped_demo.stdout.splitlines()
+    assert not ANSI.search(piped_demo.stdout)
+    assert not DRAWN.search(piped_demo.stdout)
+    table = [re.split(r" {2,}", line) for line in lines[lines.index("") + 1 :]]
+    table = table[: table.index([""])]
+    assert table[0][:4] == ["TARGET", "NAME", "ANSWERED BY", "FALLBACK"]
+    assert {len(row) for row in table} == {11}
+    rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+    assert [row["TARGET"] for row in rows] == [
+        "default router", "default router", "custom router", "application profile", "default router", "system profile",
+    ]  # fmt: skip
+    assert [row["PROMPT"] for row in rows[:2]] == [HARD, EASY]
+    assert [row["ANSWERED BY"] for row in rows[:2]] == [SONNET, HAIKU]
+    assert [row["FALLBACK"] for row in rows[:2]] == ["yes", "no"]
+    assert (rows[0]["IN"], rows[0]["OUT"]) == ("27", "160")
+    assert rows[4]["MODE"] == "stream"
+    assert (rows[5]["ASKED"], rows[5]["SERVED"]) == ("optimized", "optimized")
+
+
+def test_demo_ends_with_what_was_seen_and_how_to_go_on(piped_demo):
+    seen, *_, go_on = piped_demo.stdout.splitlines()[-3:]
+    assert seen.startswith("2 models answered for the router anthropic.claude:1: claude-3-5-sonnet (1 prompt) and ")
+    assert "demo --aws" in go_on
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_demo_fits_the_terminal(columns):
+    code, shown = in_terminal(columns, "demo")
+    assert code == 0
+    assert ANSI.search(shown)
+    text = ANSI.sub("", shown.rpartition("\x1b[2K")[2])
+    assert max(len(line) for line in text.splitlines()) <= columns
+    assert "…" not in text
+    for part in (
+        "claude-3-5-sonnet",
+        "claude-3-haiku",
+        "the fallback",
+        "demo-router",
+        "27 / 160",
+        "4589 ms",
+        "streamed",
+    ):
+        assert part in text
+    squeezed = re.sub(r"[^a-z]", "", text.lower())
+    assert "optimized" in squeezed
+
+
+def test_demo_never_sends_a_key_of_the_users(monkeypatch):
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "the-users-own-key")
+    with BedrockEmulator() as bedrock:
+        client = _client_of(bedrock, "bedrock")
+        client.list_prompt_routers()
+        client.close()
+        assert bedrock.journal[-1].authorization == "sigv4"
+
+
+def test_demo_on_an_account_takes_what_is_there_and_makes_nothing(bedrock):
+    made = bedrock.create_prompt_router(
+        name="support", models=["amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"], fallback="amazon.nova-pro-v1:0"
+    )
+    result = run("demo", "--aws")
+    assert result.exit_code == 0, result.output
+    assert "amazon.nova:1" in result.stdout  # the guide lists no Claude router any more
+    assert re.search(r"custom router +support ", result.stdout)
+    assert "Skipped, no application profile: there is none in us-east-1, and the demo makes none." in result.stdout
+    asked = [entry.operation for entry in bedrock.journal]
+    assert not [operation for operation in asked if operation.startswith(("Create", "Delete"))]
+    assert made in [entry.request.get("modelId") for entry in bedrock.journal]
+
+
+def test_demo_on_an_account_names_the_iam_action_that_is_missing_and_goes_on(bedrock):
+    bedrock.fail("access_denied", operation="ListPromptRouters", rate=1.0)
+    result = run("demo", "--aws")
+    assert result.exit_code == 0
+    assert "Skipped, no default router: ListPromptRouters was refused (AccessDeniedException" in result.stdout
+    assert "Allow the IAM action bedrock:ListPromptRouters." in result.stdout
+    assert NOVA_PRO in result.stdout
+
+
+def test_demo_on_an_account_where_nothing_is_allowed_fails(bedrock):
+    bedrock.fail("access_denied", operation="*", rate=1.0)
+    result = run("demo", "--aws")
+    assert result.exit_code == 1
+    assert "Nothing could run." in result.stdout
+    assert "bedrock:ListInferenceProfiles" in result.stdout
+
+
+def test_demo_on_an_account_without_optimized_latency_says_so(bedrock):
+    bedrock.fail(
+        "validation", model_id=NOVA_PRO, rate=1.0, message="Latency performance configuration is not supported"
+    )
+    result = run("demo", "--aws")
+    assert result.exit_code == 0
+    assert (
+        f"Refused with optimized latency, system profile {NOVA_PRO}: Converse failed (ValidationException"
+        in result.stdout
+    )
+
+
+def test_demo_without_credentials_says_so_in_a_line():
+    result = run("demo", "--aws", "--region", "us-east-1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: No usable AWS credentials: Unable to locate credentials.")
+    assert result.stderr.count("\n") == 1
+
+
+def test_demo_without_a_region_says_so_in_a_line():
+    result = run("demo", "--aws")
+    assert result.exit_code == 1
+    assert (
+        result.stderr
+        == "Error: No AWS Region is known. Pass --region, use a target ARN that names one, or set AWS_REGION.\n"
+    )
+
+
+def test_demo_with_credentials_that_are_refused_stops_at_once(bedrock, monkeypatch):
+    bedrock.fail("access_denied", operation="ListPromptRouters", rate=1.0)
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    result = run("demo", "--aws")
+    assert result.exit_code == 1
+    assert "The config profile (gone) could not be found" in result.stderr
+
+
+def test_demo_in_a_very_narrow_terminal_is_plain_lines():
+    code, shown = in_terminal(50, "demo")
+    assert code == 0
+    assert not DRAWN.search(shown.rpartition("\x1b[2K")[2])
+    assert "ANSWERED BY" in shown
+    assert SONNET in shown
+
+
+def test_demo_in_a_region_that_is_none_is_a_mistake_in_the_arguments():
+    result = run("demo", "--region", "Frankfurt")
+    assert result.exit_code == 2
+    assert "us-east-1" in result.stderr

@@ -1,0 +1,134 @@
+"""`bedrock-routing emulate`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from command_line import ROUTER, command
+
+
+@contextlib.contextmanager
+def emulating(*arguments, **environment):
+    """The command in a process of its own, ready; killed where the test does not end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bedrock_routing_integrations", "emulate", "--port", "0", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    with process:
+        try:
+            said = ""
+            while "Ready" not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            yield process
+        finally:
+            process.kill()
+
+
+def printed_by(process, number):
+    """What stands on standard output after a signal has ended the process, and what else it says."""
+    process.send_signal(number)
+    return process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_emulate_runs_until_it_is_told_to_end(end):
+    with emulating() as process:
+        _, more = printed_by(process, end)
+    assert process.returncode == 0
+    assert more == "Stopped.\n"
+
+
+HOSTILE = {
+    "AWS_PROFILE": "no-such-profile",
+    "AWS_SESSION_TOKEN": "of-other-credentials",
+    "AWS_BEARER_TOKEN_BEDROCK": "the-users-own-key",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+}
+
+
+def test_what_emulate_prints_leads_an_application_to_it_out_of_any_shell(tmp_path):
+    settings = tmp_path / "settings"
+    with emulating("--region", "eu-west-1", NO_PROXY="intranet.example") as process:
+        printed = os.read(process.stdout.fileno(), 65_536).decode()  # all of it stands there when it is ready
+        settings.write_text(printed, encoding="utf-8")
+        ask = f'{shlex.quote(sys.executable)} -m bedrock_routing_integrations ask "$0" "What is 3 + 4?" && env'
+        answered = subprocess.run(
+            ["sh", "-euc", f". {shlex.quote(str(settings))} && {ask}", ROUTER.replace("us-east-1", "eu-west-1")],
+            env={**os.environ, **HOSTILE}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        rest, _ = printed_by(process, signal.SIGTERM)
+    assert answered.returncode == 0, answered.stderr
+    assert "7" in answered.stdout.splitlines()[0]
+    assert "NO_PROXY=intranet.example,127.0.0.1" in answered.stdout.splitlines()
+    lines = printed.splitlines()
+    assert lines[0].startswith("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_BEARER_TOKEN_BEDROCK")
+    assert all(line.startswith("export ") for line in lines[1:])
+    assert rest == ""
+
+
+def test_a_second_signal_ends_emulate_whatever_it_is_doing():
+    number = signal.SIGTERM
+    program = (
+        "import os, signal, time\n"
+        "from bedrock_routing_integrations.cli import emulate\n"
+        "def stop(self):\n"
+        "    print('stopping', flush=True)\n"
+        "    time.sleep(60)\n"
+        "emulate.BedrockEmulator.stop = stop\n"
+        "emulate.run_emulator(host='127.0.0.1', port=0, time_scale=0, region='us-east-1', account_id='123456789012')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while "Ready" not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+            while "stopping" not in process.stdout.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(timeout=10) == -number
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--account-id", "12"], "12 digits"),
+        (["--region", "Frankfurt"], "us-east-1"),
+        (["--time-scale", "inf"], "time_scale is 0"),
+    ],
+)
+def test_emulate_refuses_what_cannot_be(arguments, says):
+    result = command("emulate", "--port", "0", *arguments, timeout=30)  # apart: what is not refused would run on
+    assert result.returncode == 2
+    assert says in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_emulate_on_a_port_in_use_says_which():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = command("emulate", "--port", port)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: Port {port} of 127.0.0.1 is in use. Take another with --port, or any free one with --port 0.\n"
+    )
+
+
+def test_emulate_on_a_host_that_is_not_here_says_so():
+    result = command("emulate", "--host", "203.0.113.9", "--port", "0")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: Cannot listen on port 0 of 203.0.113.9: ")
+    assert "Traceback" not in result.stderr
