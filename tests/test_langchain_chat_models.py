@@ -226,7 +226,7 @@ def test_a_managed_prompt_answers_with_its_variables(bedrock):
 
 def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, router, monkeypatch):
     made = []
-    monkeypatch.setattr("boto3.session.Session.client", lambda *a, **k: made.append(a))
+    monkeypatch.setattr("botocore.session.Session.create_client", lambda *a, **k: made.append(a))
     profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
     for target in (router, profile, HAIKU, f"us.{HAIKU}"):
         llm = ChatBedrockRouter(model=target, default_headers={"x-team": "a"})

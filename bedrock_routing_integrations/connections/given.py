@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .connection import Connection, warn_region_conflict
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
-from .shared import GivenToken
+from .shared import GivenToken, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -52,23 +52,21 @@ class GivenClient:
         return control_plane_identity(endpoint_of(self._client))
 
     def _make(self, service: str) -> Any:
-        import boto3
         from botocore.config import Config
         from botocore.credentials import CredentialResolver
-        from botocore.session import Session
         from botocore.tokens import TokenProviderChain
 
         # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
         # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
         signer = getattr(self._client, "_request_signer", None)
         credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
-        session, config = Session(), Config(**CONTROL_PLANE_OPTIONS)
+        session, config = new_session(), Config(**CONTROL_PLANE_OPTIONS)
         if credentials is not None:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
         if token is not None:
             session.register_component("token_provider", TokenProviderChain([GivenToken(token)]))
             config = config.merge(Config(auth_scheme_preference="httpBearerAuth"))
-        return boto3.Session(botocore_session=session).client(
+        return session.create_client(
             service,
             region_name=self.known_region(),
             endpoint_url=control_plane_endpoint(service, endpoint_of(self._client)),
