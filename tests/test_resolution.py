@@ -11,7 +11,13 @@ from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PR
 
 from bedrock_routing_integrations import RoutedClient, parse_target
 from bedrock_routing_integrations.connections import Connection
-from bedrock_routing_integrations.resolution import KEEP_REFUSED_SECONDS, KEEP_SECONDS, Resolver, base_model_of_id
+from bedrock_routing_integrations.resolution import (
+    KEEP_FAILED_SECONDS,
+    KEEP_REFUSED_SECONDS,
+    KEEP_SECONDS,
+    Resolver,
+    base_model_of_id,
+)
 
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
 
@@ -195,6 +201,25 @@ def test_a_target_that_does_not_exist_is_reported_by_the_call(bedrock, client):
 def test_a_broken_control_plane_does_not_stop_the_call(bedrock, client, router, kind):
     bedrock.fail(kind, operation="GetPromptRouter", rate=1.0)
     assert say(client, router, HELLO)["invoked_model"] == HAIKU
+
+
+def test_a_control_plane_that_answers_nonsense_does_not_stop_the_call(bedrock, router):
+    class Nonsense:
+        def get_prompt_router(self, **_):
+            raise ValueError("<html>proxy</html>")
+
+    client = RoutedClient(bedrock.client(), bedrock_client=Nonsense())
+    assert say(client, router, HELLO)["invoked_model"] == HAIKU
+
+
+def test_credentials_that_come_later_are_used_soon_for_look_ups_too(bedrock, router, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    clock = Clock()
+    client = RoutedClient(Connection(), clock=clock)
+    assert not client.resolve(router).complete
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    clock.now += KEEP_FAILED_SECONDS + 1
+    assert client.resolve(router).complete
 
 
 def test_stated_base_models_are_believed(bedrock, router):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bedrock_routing_integrations.errors import InvalidTargetError, MissingRegionError
+from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
@@ -100,7 +100,7 @@ class LookUp:
         return replace(resolved, candidates=(Candidate(model_id, base_model, api),))
 
     def _ask(self, target: Target) -> dict[str, Any] | None:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
         service, operation = _LOOK_UPS[target.kind]
         arguments = {_IDENTIFIERS[operation]: target.model_id}
@@ -113,7 +113,7 @@ class LookUp:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
         except ClientError as error:
             self._explain(target, operation, error.response.get("Error", {}).get("Code", ""), error)
-        except (BotoCoreError, MissingRegionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
             self._explain(target, operation, type(error).__name__, error)
         else:
             return answer
@@ -122,7 +122,7 @@ class LookUp:
     def _explain(self, target: Target, operation: str, code: str, error: Exception) -> None:
         api = _api_name(operation)
         self._refused = f"{api}: {code}"
-        self.passing = code in _PASSING
+        self.passing = code in _PASSING | _CALL_SAYS_IT_TOO
         logger.debug("%s for %s failed: %s", api, target, error)
         if code in _CALL_SAYS_IT_TOO:
             return
