@@ -502,7 +502,7 @@ async def test_256_async_calls_run_at_once(bedrock):
     await llm.ainvoke("warm up")
     bedrock.clear_journal()
     await asyncio.gather(*(llm.ainvoke(f"Hello {number}") for number in range(256)))
-    # asyncio's own pool would run cpu_count + 4 of them at once; how many more we reach in a second is the machine's affair.
+    # asyncio's own pool would run cpu_count + 4 of them at once; how many more we reach is the machine's affair.
     assert bedrock.peak_in_flight > 64
     assert len(bedrock.requests("Converse")) == 256
 
