@@ -53,11 +53,9 @@ def in_a_loop_of_its_own(work):
         return thread.submit(asyncio.run, work).result()
 
 
-async def test_256_calls_at_once_take_as_long_as_one():
-    await asyncio.gather(*(run_in_thread(MANY, int) for _ in range(10)))
-    started = time.perf_counter()
-    await asyncio.gather(*(run_in_thread(MANY, time.sleep, 0.2) for _ in range(MANY)))
-    assert time.perf_counter() - started < 3 * 0.2
+async def test_256_calls_run_at_once():
+    everybody = threading.Barrier(MANY)  # opens only when all of them are waiting at it
+    await asyncio.gather(*(run_in_thread(MANY, everybody.wait, 60) for _ in range(MANY)))
 
 
 async def test_no_more_run_at_once_than_the_pool_has_threads():
@@ -81,9 +79,7 @@ async def test_asyncios_own_pool_stays_free():
     release = threading.Event()
     calls = [asyncio.ensure_future(run_in_thread(40, release.wait, 10)) for _ in range(40)]
     await asyncio.sleep(0.05)
-    started = time.perf_counter()
-    await loop.run_in_executor(None, int)
-    assert time.perf_counter() - started < 0.5
+    await asyncio.wait_for(loop.run_in_executor(None, int), 8)
     release.set()
     assert all(await asyncio.gather(*calls))
 
@@ -140,11 +136,10 @@ async def test_a_cancelled_call_gives_control_back_at_once():
     release = threading.Event()
     call = asyncio.ensure_future(run_in_thread(3, release.wait, 10))
     await asyncio.sleep(0.05)
-    started = time.perf_counter()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await call
-    assert time.perf_counter() - started < 1
+        await asyncio.wait_for(call, 8)
+    assert not release.is_set(), "its thread is still waiting"
     release.set()
 
 
@@ -199,10 +194,8 @@ async def test_many_streams_at_once_each_have_their_own_items():
             time.sleep(0.01)
             yield number, step
 
-    started = time.perf_counter()
     streams = [collect(iterate_in_thread(100, lambda number=n: slow(number))) for n in range(100)]
     assert await asyncio.gather(*streams) == [[(n, step) for step in range(5)] for n in range(100)]
-    assert time.perf_counter() - started < 3
 
 
 class Mine(BaseException):
@@ -418,7 +411,7 @@ def test_a_program_that_is_interrupted_amid_a_stream_ends_quietly():
         from bedrock_routing_integrations.threads import iterate_in_thread
 
         def slow():
-            for number in range(100):
+            for number in range(1000):
                 time.sleep(0.02)
                 yield number
 
@@ -431,6 +424,6 @@ def test_a_program_that_is_interrupted_amid_a_stream_ends_quietly():
         try:
             asyncio.run(main())
         except SystemExit as stop:
-            print(stop, time.monotonic() - started < 1)
+            print(stop, time.monotonic() - started < 10)
     """)
     assert said.split() == ["stopped", "True"]
