@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,6 @@ class RoutedClient:
         default_headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
         self._source = client if isinstance(client, Connection) else GivenClient(client)
         self._control_plane: ControlPlane = self._source
         if bedrock_client is not None:
@@ -162,9 +162,5 @@ class RoutedClient:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        headers: dict[str, str] = {}  # may hold secrets
-        return _rebuild, (self._source, self._base_models, headers)
-
-
-def _rebuild(source: Any, base_models: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> RoutedClient:
-    return RoutedClient(source, base_models=base_models, default_headers=headers)
+        # Without the headers, which may hold secrets.
+        return functools.partial(type(self), base_models=self._base_models), (self._source,)

@@ -763,6 +763,27 @@ def test_a_runtime_endpoint_in_the_environment_alone_serves_look_ups_too(bedrock
     assert RoutedClient(Connection()).resolve(profile).base_models == ("amazon.nova-lite-v1:0",)
 
 
+def test_a_slow_search_for_credentials_holds_up_nobody_else(tmp_path):
+    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+    answer = json.dumps({"Version": 1, "AccessKeyId": "AKIASLOW", "SecretAccessKey": "s"})
+    program = tmp_path / "find.sh"
+    program.write_text(f"#!/bin/sh\ntouch {begun}\nwhile [ ! -e {go_on} ]; do sleep 0.05; done\necho '{answer}'\n")
+    program.chmod(0o755)
+    (tmp_path / "config").write_text(f"[profile slow]\ncredential_process = {program}\n")
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(Connection(profile_name="slow", region_name="us-east-1").client, RUNTIME)
+        other = Connection(region_name="us-east-1", access_key_id="AKIA", secret_access_key="s")
+        try:
+            deadline = time.monotonic() + 20
+            while not begun.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert threads.submit(other.client, RUNTIME).result(timeout=20)
+            assert not slow.done()
+        finally:
+            go_on.touch()
+        assert slow.result(timeout=20)
+
+
 # A process that forks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import boto3
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from pydantic import BaseModel
@@ -17,6 +19,8 @@ from samples import HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONN
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+
+COUNTED = "anthropic.claude-3-5-haiku-20241022-v1:0"  # one that langchain-aws asks Bedrock to count for
 
 
 @tool
@@ -178,11 +182,15 @@ def test_many_tenants_keep_their_clients(bedrock):
     assert len(set(map(id, first))) == 40
 
 
+@pytest.mark.filterwarnings("ignore:Using fallback GPT-2 tokenizer:UserWarning")
 def test_tokens_are_counted_in_the_targets_region(bedrock, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = RoutedClient(ChatBedrockRouter(model=HAIKU).client._source)
     arn = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
-    assert client.runtime_client(arn).meta.region_name == "eu-west-1"
+    # The emulator has no CountTokens; what counts is where it was asked. Upstream then falls back to a tokenizer.
+    with contextlib.suppress(ImportError):
+        ChatBedrockRouter(model=arn, base_models=[COUNTED]).get_num_tokens_from_messages([HumanMessage("Hello")])
+    asked = [entry for entry in bedrock.requests() if entry.path.endswith("/count-tokens")]
+    assert {entry.region for entry in asked} == {"eu-west-1"}
 
 
 # --- the look-up when it fails ---

@@ -1,8 +1,8 @@
-"""Shared boto3 clients: two objects that reach Bedrock in the same way use the same client.
+"""`Connection`: how Bedrock is reached, as a value. Two objects with equal ones use the same boto3 client.
 
-A boto3 client takes 100 ms and 9 MB to build and is safe to share between threads, so it is made at the first call and
-kept per Region, credentials source, endpoint and botocore configuration. The part of the environment from which boto3
-reads credentials and endpoints belongs to that key: a rotated key is picked up by the next call.
+A client belongs to a Region, a credentials source, an endpoint and a botocore configuration. The part of the
+environment from which boto3 reads credentials and endpoints belongs to that key: a rotated key is picked up by the next
+call.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class Connection:
     def known_region(self, target: Target | None = None) -> str | None:
         """`region_for`, with None where there is none."""
         asked = target.region if target else None
-        if target and self.region_name and asked and asked != self.region_name:
-            warn_region_conflict(target, f"region_name={self.region_name!r} was given and is used")
-        environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         stated = self.region_name or getattr(self.config, "region_name", None)
+        if target and stated and asked and asked != stated:
+            warn_region_conflict(target, f"region_name={stated!r} was given and is used")
+        environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         return stated or asked or environment or self._configured_region()
 
     def _configured_region(self) -> str | None:

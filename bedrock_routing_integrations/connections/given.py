@@ -37,7 +37,7 @@ class GivenClient:
                 if service not in self._control_planes:
                     self._control_planes[service] = self._make(service)
                 return self._control_planes[service]
-        region = getattr(getattr(self._client, "meta", None), "region_name", None)
+        region = self.known_region()
         if target and target.region and region and target.region != region:
             warn_region_conflict(target, f"the client that was passed in is for {region!r}")
         return self._client

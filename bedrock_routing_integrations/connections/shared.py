@@ -51,8 +51,10 @@ def shared_client(connection: Connection, service: str, region: str) -> Any:
 def _make(connection: Connection, service: str, region: str, place: _Place, key: Hashable) -> Any:
     from botocore import UNSIGNED
 
-    with _making:  # neither a session nor the loader that they share is safe under threads
-        session = _session(connection)
+    session = _session(connection)
+    # Found before the lock is taken: this can ask a metadata service or run a program, and others need not wait for it.
+    credentials = session.get_credentials()
+    with _making:  # the loader that the sessions share is not safe under threads
         client = session.create_client(
             service,
             region_name=region,
@@ -63,7 +65,7 @@ def _make(connection: Connection, service: str, region: str, place: _Place, key:
     # which appear later (a login, an instance role) are found by the next call.
     anonymous = getattr(connection.config, "signature_version", None) is UNSIGNED
     bearer = connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
-    if bearer or anonymous or session.get_credentials():
+    if bearer or anonymous or credentials:
         place.clients[key] = client
         while len(place.clients) > _MOST_CLIENTS:
             place.clients.popitem(last=False)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     # The place of a value in the request: (outer place, member name or index), or None at the top.
     Path = tuple["Path | None", "str | int"]
     Parser = Callable[[Any, Path | None, list[str]], Any]
-    Check = Callable[[Any, Path, list[str]], None]
     Serializer = Callable[[Any], Any]
 
 __all__ = ["ShapeCompiler", "ShapeError", "path_text"]
