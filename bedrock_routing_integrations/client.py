@@ -79,6 +79,11 @@ class RoutedClient:
         target = parse_target(model_id)
         return self._stated.get(target.model_id) or self._resolver.peek(target, self._control_plane)
 
+    def recall(self, model_id: str) -> ResolvedTarget:
+        """What was last found out of a target; looked up only where this process never did."""
+        target = parse_target(model_id)
+        return self._stated.get(target.model_id) or self._resolver.recall(target, self._control_plane)
+
     def region(self, model_id: str) -> str | None:
         """The Region in which a target would be called; None where none is known yet."""
         return self._source.known_region(parse_target(model_id))

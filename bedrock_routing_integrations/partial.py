@@ -1,29 +1,28 @@
-"""What had arrived of a stream, in the shape of a Converse response."""
+"""What has arrived of a stream, in the shape of a Converse response: all of it, or as it was at some moment."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+Mark = tuple[tuple["_Block", int, int, bool], ...]
+"""A moment of a stream: for each content block how much of it had come, and whether it had ended."""
+
 
 class Received:
-    """Collects a stream's events. Adding one costs next to nothing; putting them together is for errors only."""
+    """Collects a stream's events. Adding one costs next to nothing, however many came before."""
 
     def __init__(self) -> None:
         self._role = "assistant"
         self._rest: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
-        self._last: tuple[int | None, _Block] = (None, _Block())
+        self._last = _Block(-1)
 
     def add(self, event: dict[str, Any]) -> None:
         """Remember an event. The text of deltas is kept and not the events, of which there can be thousands."""
         if "contentBlockDelta" in event:
             body = event["contentBlockDelta"]
-            block, delta = self._block(body["contentBlockIndex"]), body["delta"]
-            if "text" in delta:
-                block.texts.append(delta["text"])
-            else:
-                block.add(delta)
+            self._block(body["contentBlockIndex"]).add(body["delta"])
         elif "contentBlockStart" in event:
             body = event["contentBlockStart"]
             self._block(body["contentBlockIndex"]).start = dict(body["start"])
@@ -35,64 +34,110 @@ class Received:
             self._rest.update(event.get("messageStop") or event.get("metadata") or {})
 
     def _block(self, index: int) -> _Block:
-        if self._last[0] != index:
-            self._last = (index, self._blocks.setdefault(index, _Block()))
-        return self._last[1]
+        if self._last.index != index:
+            self._last = self._blocks.setdefault(index, _Block(index))
+        return self._last
+
+    def mark(self) -> Mark:
+        """This moment, for `content` to go back to. May be used in another thread while events are added."""
+        return tuple([(block, block.text.length, len(block.others), block.stopped) for block in self._blocks.values()])
+
+    def content(self, mark: Mark | None = None) -> list[dict[str, Any]]:
+        """The content blocks that had arrived by then; by default all that has arrived by now."""
+        moments = sorted(mark if mark is not None else self.mark(), key=lambda moment: moment[0].index)
+        blocks = [block.content(length, others, stopped) for block, length, others, stopped in moments]
+        return [block for block in blocks if block is not None]
 
     def response(self) -> dict[str, Any]:
-        """All of it, shaped like a Converse response."""
-        blocks = [self._blocks[index].content() for index in sorted(self._blocks)]
-        content = [block for block in blocks if block is not None]
-        return {"output": {"message": {"role": self._role, "content": content}}, **self._rest}
+        """All that has arrived, shaped like a Converse response."""
+        return {"output": {"message": {"role": self._role, "content": self.content()}}, **self._rest}
+
+
+class _Text:
+    """Text that grows, and can be read as it was at any length without joining it from the start each time.
+
+    One thread may add while others read.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._parts: list[str] = []
+        self._joined = ("", 0)  # the text of the first so many parts, replaced in one step
+
+    def add(self, part: str) -> None:
+        self._parts.append(part)
+        self.length += len(part)
+
+    def up_to(self, length: int) -> str:
+        text, count = self._joined
+        if len(text) < length:
+            more = self._parts[count:]
+            text = text + "".join(more)
+            self._joined = (text, count + len(more))
+        return text[:length]
 
 
 class _Block:
     """One content block. Its kinds are the members of ``ContentBlockDelta`` in botocore's service model (1.43)."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: int) -> None:
+        self.index = index
         self.start: dict[str, Any] = {}
         self.stopped = False
-        self.texts: list[str] = []
-        self._deltas: list[dict[str, Any]] = []
+        # A block is of one kind: its text, its reasoning or the arguments of its tool call, and whatever is no text.
+        self.text = _Text()
+        self.others: list[dict[str, Any]] = []
+        self._kind: str | None = None
 
     def add(self, delta: dict[str, Any]) -> None:
-        self._deltas.append(delta)
+        if "text" in delta:
+            self.text.add(delta["text"])
+            self._kind = self._kind or "text"
+        elif "toolUse" in delta:
+            self.text.add(delta["toolUse"].get("input", ""))
+            self._kind = "toolUse"
+        elif "reasoningContent" in delta:
+            part = delta["reasoningContent"]
+            if "text" in part:
+                self.text.add(part["text"])
+            else:
+                self.others.append(part)
+            self._kind = "reasoningContent"
+        else:
+            self.others.append(delta)
+            self._kind = next(iter(delta), self._kind)
 
-    def content(self) -> dict[str, Any] | None:
+    def content(self, length: int, count: int, stopped: bool) -> dict[str, Any] | None:  # noqa: FBT001 - a mark's parts
         """The block as Converse would give it; None where nothing that we know had come."""
-        kinds = {*self.start, *(kind for delta in self._deltas for kind in delta)}
-        if "toolUse" in kinds:
-            return {"toolUse": {**self.start.get("toolUse", {}), "input": self._tool_input()}}
-        if "toolResult" in kinds:
-            parts = [part for result in self._of("toolResult") for part in result]
+        kind, text, others = next(iter(self.start), self._kind), self.text.up_to(length), self.others[:count]
+        if kind == "toolUse":
+            return {"toolUse": {**self.start.get("toolUse", {}), "input": _tool_input(text, complete=stopped)}}
+        if kind == "toolResult":
+            parts = [part for delta in others for part in delta.get("toolResult", ())]
             return {"toolResult": {**self.start.get("toolResult", {}), "content": parts}}
-        if "reasoningContent" in kinds:
-            return {"reasoningContent": self._reasoning()}
-        if "citation" in kinds:
-            text = [{"text": "".join(self.texts)}]
-            return {"citationsContent": {"content": text, "citations": self._of("citation")}}
-        if "image" in kinds:
-            parts = [self.start.get("image", {}), *self._of("image")]
+        if kind == "reasoningContent":
+            return {"reasoningContent": _reasoning(text, others)}
+        if kind == "citation":
+            citations = [delta["citation"] for delta in others if "citation" in delta]
+            return {"citationsContent": {"content": [{"text": text}], "citations": citations}}
+        if kind == "image":
+            parts = [self.start.get("image", {}), *(delta.get("image", {}) for delta in others)]
             return {"image": {name: value for part in parts for name, value in part.items()}}
-        return {"text": "".join(self.texts)} if self.texts else None
+        return {"text": text} if text else None
 
-    def _of(self, kind: str) -> list[Any]:
-        return [delta[kind] for delta in self._deltas if kind in delta]
 
-    def _tool_input(self) -> Any:
-        text = "".join(part.get("input", "") for part in self._of("toolUse"))
-        if not self.stopped:
-            return text
-        try:
-            return json.loads(text or "{}")
-        except ValueError:  # the model wrote no JSON; what it wrote is what arrived
-            return text
+def _tool_input(text: str, *, complete: bool) -> Any:
+    if not complete:
+        return text
+    try:
+        return json.loads(text or "{}")
+    except ValueError:  # the model wrote no JSON; what it wrote is what arrived
+        return text
 
-    def _reasoning(self) -> dict[str, Any]:
-        parts = self._of("reasoningContent")
-        redacted = [part["redactedContent"] for part in parts if "redactedContent" in part]
-        if redacted:
-            return {"redactedContent": b"".join(redacted)}
-        reasoning = {"text": "".join(part.get("text", "") for part in parts)}
-        signature = "".join(part.get("signature", "") for part in parts)
-        return {"reasoningText": {**reasoning, "signature": signature} if signature else reasoning}
+
+def _reasoning(text: str, others: list[dict[str, Any]]) -> dict[str, Any]:
+    redacted = [part["redactedContent"] for part in others if "redactedContent" in part]
+    if redacted:
+        return {"redactedContent": b"".join(redacted)}
+    signature = "".join(part.get("signature", "") for part in others)
+    return {"reasoningText": {"text": text, "signature": signature} if signature else {"text": text}}

@@ -36,6 +36,11 @@ class RoutedStream:
         self._source = _Source(stream)
         self._events = _read(self._source, describe, started)
 
+    @property
+    def received(self) -> Received:
+        """What has arrived so far, in the shape of a Converse response."""
+        return self._source.received
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # One generator, as in botocore: iterating again goes on where the last one stopped.
         return self._events
@@ -59,10 +64,11 @@ class RoutedStream:
 
 
 class _Source:
-    """boto3's stream, and whether it was closed on purpose."""
+    """boto3's stream, what has arrived of it, and whether it was closed on purpose."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
+        self.received = Received()
         self.closed = False
 
     def close(self) -> None:
@@ -73,7 +79,7 @@ class _Source:
 # A function of its own: a generator that refers to the object that holds it is a cycle, and what it has open would wait
 # for the garbage collector when the stream is forgotten half read.
 def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[str, Any]]:
-    received = Received()
+    received = source.received
     first_token_ms: int | None = None
     stopped = described = False
     try:

@@ -53,6 +53,9 @@ class Connection:
         api_key: A Bedrock API key (bearer token) instead of credentials.
         endpoint_url: Another endpoint than AWS's own: a VPC endpoint, a proxy, an emulator.
         config: A ``botocore.config.Config``; what it sets wins over our defaults.
+        session: A botocore or boto3 session to make clients from, instead of our own.
+        verify: False trusts any TLS certificate; a string is the path of a CA bundle. None is boto3's default.
+        use_ssl: False calls AWS's endpoint without TLS.
         timeout: Seconds to wait for a connection and for each read.
         max_retries: How many times boto3 tries again.
         max_concurrency: Calls that can run at once: the size of the connection pool, and of the thread pool that
@@ -67,6 +70,9 @@ class Connection:
     api_key: str | None = field(default=None, repr=False)
     endpoint_url: str | None = field(default=None, repr=False)  # a proxy's URL can hold a password
     config: Any = field(default=None, repr=False)
+    session: Any = field(default=None, repr=False)
+    verify: bool | str | None = None
+    use_ssl: bool = True
     timeout: float | None = None
     max_retries: int | None = None
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
@@ -77,6 +83,10 @@ class Connection:
         if bool(self.access_key_id) != bool(self.secret_access_key):
             missing = "aws_secret_access_key" if self.access_key_id else "aws_access_key_id"
             raise InvalidRequestError(f"explicit credentials need both parts: {missing} is missing")
+        given = {"profile_name": self.profile_name, "credentials": self.access_key_id, "api_key": self.api_key}
+        if self.session is not None and any(given.values()):
+            named = ", ".join(name for name, value in given.items() if value)
+            raise InvalidRequestError(f"a session has credentials of its own: leave out {named}, or the session")
         if self.session_token and not self.access_key_id:
             raise InvalidRequestError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
 
@@ -101,7 +111,14 @@ class Connection:
         if target and stated and asked and asked != stated:
             warn_region_conflict(target, f"region_name={stated!r} was given and is used")
         environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return stated or asked or environment or self._configured_region()
+        return stated or asked or self._session_region() or environment or self._configured_region()
+
+    def _session_region(self) -> str | None:
+        if self.session is None:
+            return None
+        named = getattr(self.session, "region_name", None)  # boto3's has this, botocore's the other
+        region: str | None = named or self.session.get_config_variable("region")
+        return region
 
     def _configured_region(self) -> str | None:
         session = None if self.profile_name else default_session()
@@ -130,14 +147,14 @@ class Connection:
         options = [_options(self.botocore_config(service)) for service in ("bedrock-runtime", "bedrock")]
         settings = (
             self.profile_name, self.access_key_id, self.secret_access_key, self.session_token, self.api_key,
-            self.endpoint_url, *options,
+            self.endpoint_url, self.session, self.verify, self.use_ssl, *options,
         )  # fmt: skip
         return _number_of(settings)
 
     def key(self) -> tuple[object, ...]:
         """`fixed_key` and what boto3 would read from the environment now."""
         settings = _read_environment(_CLIENT_VARIABLES)
-        if self.access_key_id or self.api_key:
+        if self.access_key_id or self.api_key or self.session:
             return (self.fixed_key, *settings)
         credentials = _read_environment(_CREDENTIAL_VARIABLES)
         files: tuple[int | None, ...] = ()
@@ -187,7 +204,9 @@ class Connection:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
-        public = replace(self, access_key_id=None, secret_access_key=None, session_token=None, api_key=None)
+        public = replace(
+            self, access_key_id=None, secret_access_key=None, session_token=None, api_key=None, session=None
+        )
         return _rebuild, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
 
     def __copy__(self) -> Connection:

@@ -59,6 +59,8 @@ def _make(connection: Connection, service: str, region: str, place: _Place, key:
             service,
             region_name=region,
             endpoint_url=connection.endpoint_for(service),
+            use_ssl=connection.use_ssl,
+            verify=connection.verify,
             config=connection.botocore_config(service),
         )
     # botocore fixes a client's credentials when it is built. One that found none is not kept, so that credentials
@@ -74,6 +76,9 @@ def _make(connection: Connection, service: str, region: str, place: _Place, key:
 
 def _session(connection: Connection) -> Any:
     """A botocore session whose credentials are the connection's."""
+    if connection.session is not None:
+        given = connection.session
+        return given if hasattr(given, "create_client") else _AsBotocore(given)
     if connection.api_key:
         return session_with_token(connection.api_key)
     if connection.access_key_id:

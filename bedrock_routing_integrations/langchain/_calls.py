@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables.config import ensure_config
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.targets import TargetKind
+from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def check_kind(resolved: ResolvedTarget) -> None:
         )
 
 
-def settle_tool_choice(
+def with_settled_choice(
     call: dict[str, Any], supported: Sequence[str], constructed: Mapping[str, Any] | None, resolved: ResolvedTarget
 ) -> dict[str, Any]:
     """The call with a tool choice that all models of the target take.
@@ -54,23 +54,19 @@ def settle_tool_choice(
     Raises:
         InvalidRequestError: The caller forces a tool, and not all models can be forced.
     """
-    choice = _choice_type(call.get("tool_choice"))
-    if not choice or choice in supported or not call.get("tools"):
+    asked = call.get("tool_choice")
+    kind = _choice_type(asked)
+    if not kind or kind in supported or not call.get("tools"):
         return call
-    if call.get(PREFERRED):
-        return {**call, "tool_choice": {"any": {}} if "any" in supported else None}
-    fields = {**(constructed or {}), **(call.get("additional_model_request_fields") or {})}
-    if (fields.get("thinking") or {}).get("type") in ("enabled", "adaptive") and "auto" in supported:
-        # As langchain-aws does for models that it knows; agents force tools without knowing of thinking.
-        warn_once(
-            ("thinking", resolved.target.model_id),
-            f"tool_choice={call['tool_choice']!r} is not possible while {resolved.target} is thinking; sending 'auto'.",
-        )
-        return {**call, "tool_choice": {"auto": {}}}
-    raise InvalidRequestError(
-        f"tool_choice={call['tool_choice']!r} is not supported by all models of {resolved.target} "
-        f"({', '.join(resolved.base_models) or 'models unknown'}); supported: {', '.join(supported) or 'none'}."
+    settled = settle_tool_choice(
+        kind,
+        asked,
+        supported,
+        resolved,
+        preferred=bool(call.get(PREFERRED)),
+        thinking=is_thinking({**(constructed or {}), **(call.get("additional_model_request_fields") or {})}),
     )
+    return {**call, "tool_choice": {settled: {}} if settled else None}
 
 
 def _choice_type(tool_choice: Any) -> str | None:

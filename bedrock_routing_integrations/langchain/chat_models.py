@@ -24,7 +24,7 @@ from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._calls import PREFERRED, check_kind, settle_tool_choice, split_model, with_concurrency, with_own_lists
+from ._calls import PREFERRED, check_kind, split_model, with_concurrency, with_own_lists, with_settled_choice
 from ._messages import as_chunk, copied_containers, name_the_model
 from ._own_client import SECRETS, OwnClient, connection_of
 from ._served import combine_settings, probe_update
@@ -197,7 +197,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         served = self._as_served(resolved)
         if call.get("tool_choice"):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
-            call = settle_tool_choice(call, supported, constructed, resolved)
+            call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
         return served, resolved, with_own_lists(call)
 

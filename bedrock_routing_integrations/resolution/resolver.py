@@ -73,6 +73,17 @@ class Resolver:
             return self._with_learned(kept.resolved.result(), key)
         return self._with_learned(ResolvedTarget(target, hinted(target), complete=False), key)
 
+    def recall(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
+        """What was last found out, however long ago and even if it was nothing; looked up only where nobody ever did.
+
+        For those who want facts and not the latest candidates, and must not wait for a look-up again and again.
+        """
+        key = (control_plane.identity(target), target.model_id)
+        kept = self._kept.get(key)
+        if kept is not None and kept.resolved.done():
+            return self._with_learned(kept.resolved.result(), key)
+        return self.resolve(target, control_plane)
+
     def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
         """What is known of the target, after asking the control plane where its id does not say it.
 

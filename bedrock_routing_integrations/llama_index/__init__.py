@@ -1,0 +1,37 @@
+"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered.
+
+Needs the extra: ``pip install "bedrock-routing-integrations[llama-index]"``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .events import ModelRoutedEvent
+    from .llms import BedrockRouter
+
+__all__ = ["BedrockRouter", "ModelRoutedEvent"]
+
+_HOMES = {"BedrockRouter": "llms", "ModelRoutedEvent": "events"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f".{_HOMES[name]}", __name__)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "llama_index":
+            raise
+        raise ImportError(
+            f'{name} needs llama-index-core: pip install "bedrock-routing-integrations[llama-index]"'
+        ) from error
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

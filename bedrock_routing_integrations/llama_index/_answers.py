@@ -1,0 +1,128 @@
+"""Converse's answers → LlamaIndex's responses."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ImageBlock,
+    MessageRole,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from pydantic_core import from_json
+
+from bedrock_routing_integrations.invocation import ROUTING
+
+from ._blocks import REDACTED, SIGNATURE
+from ._citations import read_cited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def read_response(response: Mapping[str, Any], *, delta: str | None = None) -> ChatResponse:
+    """A whole answer.
+
+    Args:
+        response: A Converse response with its ``"routing"``.
+        delta: The text that is new with it, where it ends a stream.
+
+    Returns:
+        The response. `raw` is the Converse response; its ``usage`` has LlamaIndex's names beside AWS's, because
+        LlamaIndex's token counters look there.
+    """
+    counts = token_counts(response.get("usage"))
+    raw = {**response, "usage": {**response["usage"], **counts}} if counts else dict(response)
+    blocks, said = read_content(response["output"]["message"]["content"])
+    return ChatResponse(
+        message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said),
+        delta=delta,
+        raw=raw,
+        additional_kwargs={**counts, ROUTING: response[ROUTING]},
+    )
+
+
+def token_counts(usage: Mapping[str, Any] | None) -> dict[str, int]:
+    """Tokens by LlamaIndex's names.
+
+    ``prompt_tokens`` is the whole prompt, ``inputTokens + cacheReadInputTokens + cacheWriteInputTokens`` of Bedrock
+    (whose ``inputTokens`` leaves out what the cache served or took); ``total_tokens`` is ``prompt_tokens +
+    completion_tokens``. What was read from and written to the cache is in ``cache_read_input_tokens`` and
+    ``cache_creation_input_tokens``, and is part of ``prompt_tokens``.
+    """
+    if not usage:
+        return {}
+    read, written = usage.get("cacheReadInputTokens") or 0, usage.get("cacheWriteInputTokens") or 0
+    prompt, completion = (usage.get("inputTokens") or 0) + read + written, usage.get("outputTokens") or 0
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": written,
+    }
+
+
+def read_content(content: Sequence[Mapping[str, Any]], *, unfinished: bool = False) -> tuple[list[Any], dict[str, Any]]:
+    """Converse's content → the blocks of a message and its `additional_kwargs`.
+
+    What LlamaIndex has no block for (a tool that Bedrock ran itself, an audio) is in the response's `raw` only.
+
+    Args:
+        content: Converse's content blocks.
+        unfinished: Whether more is to come, so that the arguments of a tool call are read as far as they go. In a whole
+            answer, arguments that are no JSON object stay the text that the model wrote.
+    """
+    blocks: list[Any] = []
+    for is_text, run in itertools.groupby(content, key=lambda block: "text" in block or "citationsContent" in block):
+        parts = list(run)
+        # Citations cut one text into pieces; without any, the pieces are the model's own.
+        together = [parts] if any("citationsContent" in part for part in parts) else [[part] for part in parts]
+        for each in together:
+            blocks += read_cited(each) if is_text else _read(each[0], unfinished=unfinished)
+    calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
+    return blocks, ({"tool_calls": [_older_shape(call) for call in calls]} if calls else {})
+
+
+def _read(block: Mapping[str, Any], *, unfinished: bool) -> list[Any]:
+    if "toolUse" in block:
+        return _tool_call(block["toolUse"], unfinished=unfinished)
+    if "reasoningContent" in block:
+        reasoning = block["reasoningContent"]
+        if "redactedContent" in reasoning:
+            hidden = base64.b64encode(reasoning["redactedContent"]).decode()
+            return [ThinkingBlock(content=None, additional_information={REDACTED: hidden})]
+        text = reasoning.get("reasoningText") or {}
+        signed = {SIGNATURE: text["signature"]} if text.get("signature") else {}
+        return [ThinkingBlock(content=text.get("text"), additional_information=signed)]
+    if "image" in block and "bytes" in (block["image"].get("source") or {}):
+        image = block["image"]
+        return [ImageBlock(image=image["source"]["bytes"], image_mimetype=f"image/{image['format']}")]
+    return []
+
+
+def _tool_call(call: Mapping[str, Any], *, unfinished: bool) -> list[ToolCallBlock]:
+    if call.get("type"):  # Bedrock has run it; nobody here may run it again
+        return []
+    arguments = call["input"]
+    if unfinished and isinstance(arguments, str):
+        arguments = _so_far(arguments)
+    return [ToolCallBlock(tool_call_id=call["toolUseId"], tool_name=call["name"], tool_kwargs=arguments)]
+
+
+def _so_far(text: str) -> dict[str, Any]:
+    try:
+        arguments = from_json(text or "{}", allow_partial="trailing-strings")
+    except ValueError:
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _older_shape(call: ToolCallBlock) -> dict[str, Any]:
+    # LlamaIndex's structured streaming looks here to see whether a tool was called (llama-index-core 0.14).
+    return {"toolUseId": call.tool_call_id, "name": call.tool_name, "input": call.tool_kwargs}

@@ -1,0 +1,123 @@
+"""One content block of LlamaIndex → the Converse blocks that carry it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CachePoint,
+    CitableBlock,
+    DocumentBlock,
+    ImageBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import logger
+
+from ._media import DocumentNames, audio_block, document_block, image_block, video_block
+
+SIGNATURE = "signature"
+REDACTED = "redacted_content"
+_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")  # ToolUseId of botocore's service model (1.43)
+
+
+def content_block(  # noqa: PLR0911 - one return for each kind of block
+    block: Any, role: str, at: str, names: DocumentNames, provider: str
+) -> list[dict[str, Any]]:
+    """The Converse blocks for a block; none for one that says nothing.
+
+    Args:
+        block: The block.
+        role: ``"user"``, ``"assistant"``, or ``"tool"`` for the inside of a tool's result.
+        at: Where it stands, for errors.
+        names: The documents named so far.
+        provider: Whose models get it, where that is known.
+
+    Raises:
+        InvalidRequestError: Converse has no place for it there.
+    """
+    if isinstance(block, TextBlock):
+        return [{"text": block.text}] if block.text.strip() else []
+    if isinstance(block, CachePoint) and role != "tool":
+        return [cache_point(block)]
+    if role == "assistant":
+        if isinstance(block, ThinkingBlock):
+            return _thinking(block, provider)
+        if isinstance(block, ToolCallBlock):
+            return [_tool_call(block, at)]
+    else:
+        if isinstance(block, ImageBlock):
+            return [image_block(block, at)]
+        if isinstance(block, DocumentBlock):
+            return [document_block(block, at, names)]
+        if isinstance(block, VideoBlock):
+            return [video_block(block, at)]
+        if isinstance(block, AudioBlock) and role == "user":
+            return [audio_block(block, at)]
+        if isinstance(block, CitableBlock):
+            return _citable(block, role, at, names)
+    whose = {"user": "a user message", "assistant": "a message of the assistant", "tool": "the result of a tool"}[role]
+    raise InvalidRequestError(f"{at} is in {whose}, where Bedrock does not take it.")
+
+
+def cache_point(block: CachePoint) -> dict[str, Any]:
+    """Converse's ``cachePoint``. Its only type is ``default``; five minutes is what it lasts where nothing is said."""
+    ttl = block.cache_control.ttl
+    return {"cachePoint": {"type": "default", **({"ttl": ttl} if ttl and ttl != "5m" else {})}}
+
+
+def tool_use(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
+    """Converse's ``toolUse``, whose input is always an object."""
+    return {"toolUse": {"toolUseId": call_id, "name": name, "input": _arguments(arguments)}}
+
+
+def _tool_call(block: ToolCallBlock, at: str) -> dict[str, Any]:
+    if not block.tool_call_id or not _TOOL_ID.fullmatch(block.tool_call_id):
+        raise InvalidRequestError(
+            f"{at}: tool_call_id is {block.tool_call_id!r}; Bedrock needs 1 to 64 letters, digits, or any of _ . : -"
+        )
+    return tool_use(block.tool_call_id, block.tool_name, block.tool_kwargs)
+
+
+def _arguments(arguments: Any) -> dict[str, Any]:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            # A call that was cut off. The model sees what it wrote; an error here would wedge the conversation.
+            return {"invalid_json": arguments}
+    return arguments if isinstance(arguments, dict) else {} if arguments is None else {"value": arguments}
+
+
+def _thinking(block: ThinkingBlock, provider: str) -> list[dict[str, Any]]:
+    said = block.additional_information
+    if said.get(REDACTED):
+        return [{"reasoningContent": {"redactedContent": base64.b64decode(said[REDACTED])}}]
+    if not block.content:
+        return []
+    if said.get(SIGNATURE):
+        text = {"text": block.content, "signature": said[SIGNATURE]}
+        return [{"reasoningContent": {"reasoningText": text}}]
+    if provider == "anthropic":
+        logger.debug("Thinking without a signature is left out: Claude refuses it")
+        return []
+    return [{"reasoningContent": {"reasoningText": {"text": block.content}}}]
+
+
+def _citable(block: CitableBlock, role: str, at: str, names: DocumentNames) -> list[dict[str, Any]]:
+    """A search result where it is all text; else its parts, the documents among them citable."""
+    on = {"citations": {"enabled": True}}
+    texts = [{"text": part.text} for part in block.content if isinstance(part, TextBlock) and part.text.strip()]
+    if all(isinstance(part, TextBlock) for part in block.content):
+        result = {"source": block.source, "title": block.title, "content": texts, **on}
+        return [{"searchResult": result}] if texts else []
+    parts = [each for part in block.content for each in content_block(part, role, at, names, "")]
+    return [{"document": {**part["document"], **on}} if "document" in part else part for part in parts]

@@ -1,0 +1,80 @@
+"""Responses whose text is put together when somebody looks at it.
+
+In a stream LlamaIndex gives, with each chunk, all that came before. Copied each time, 20,000 chunks of one word are a
+gigabyte; most readers look at `delta` only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+_READ = "_read_later"
+# Where Python keeps the attributes of a pydantic model. Pydantic's serializer, `copy`, `pickle` and `repr` all ask for
+# ``__dict__``, so that is where the missing fields are filled in; tests/test_upstream.py names this.
+_attributes: Any = BaseModel.__dict__["__dict__"]
+
+
+class _Lazy:
+    """A pydantic model some of whose fields are read when they are first needed; from then on an ordinary one."""
+
+    _ordinary: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def later(cls, known: dict[str, Any], read: Callable[[], dict[str, Any]]) -> Self:
+        """A model with some fields now; the others are what `read` returns when one of them is asked for."""
+        model = cls.__new__(cls)
+        object.__setattr__(model, "__pydantic_fields_set__", set(cls._ordinary.model_fields))
+        object.__setattr__(model, "__pydantic_extra__", None)
+        object.__setattr__(model, "__pydantic_private__", None)
+        _attributes.__set__(model, {**known, _READ: read})
+        return model
+
+    def _settle(self) -> dict[str, Any]:
+        attributes: dict[str, Any] = _attributes.__get__(self)
+        read = attributes.get(_READ)
+        if read is not None:  # of two threads both may read; they find the same
+            attributes.update(read())
+            attributes.pop(_READ, None)
+            object.__setattr__(self, "__class__", self._ordinary)
+        return attributes
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # an attribute of object, to mypy
+        return self._settle()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._ordinary.model_fields:
+            return self._settle()[name]
+        raise AttributeError(f"{self._ordinary.__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._settle()
+        setattr(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        for each in (self, other):
+            if isinstance(each, _Lazy):
+                each._settle()
+        return bool(self == other)
+
+    __hash__ = None  # type: ignore[assignment]  # as pydantic's models
+
+
+class LazyMessage(_Lazy, ChatMessage):
+    """A message of the assistant as it was at some moment of a stream."""
+
+    _ordinary = ChatMessage
+
+
+class LazyCompletion(_Lazy, CompletionResponse):
+    """A completion as it was at some moment of a stream."""
+
+    _ordinary = CompletionResponse

@@ -1,0 +1,193 @@
+"""The arguments of `BedrockRouter` and of one call → a Converse request."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.targets import TargetKind
+from bedrock_routing_integrations.tool_choice import is_thinking
+
+from ._tools import tool_config, with_choice
+from .messages import to_converse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llama_index.core.base.llms.types import ChatMessage
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+# Our argument → where Converse has it. These may be given to the constructor and to a call.
+_INFERENCE = {
+    "max_tokens": "maxTokens",
+    "temperature": "temperature",
+    "top_p": "topP",
+    "stop_sequences": "stopSequences",
+}
+_GUARDRAIL = {
+    "guardrail_identifier": "guardrailIdentifier", "guardrail_version": "guardrailVersion", "trace": "trace",
+}  # fmt: skip
+_STREAMED_GUARDRAIL = {"guardrail_stream_processing_mode": "streamProcessingMode"}
+_WHOLE = {
+    "performance_config": "performanceConfig",
+    "request_metadata": "requestMetadata",
+    "additional_model_response_field_paths": "additionalModelResponseFieldPaths",
+}
+_OTHERS = (
+    "additional_model_request_fields", "prompt_variables", "service_tier", "supports_forced_tool_calls",
+    "system_prompt_caching", "thinking", "tool_caching",
+)  # fmt: skip
+OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_STREAMED_GUARDRAIL, *_WHOLE, *_OTHERS)
+"""What both the constructor and a call take."""
+_PER_CALL = ("stop", "tool_choice", "tool_required", "tools")
+_MEMBERS = (
+    "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
+    "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
+)  # fmt: skip
+"""Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+
+
+def build_request(
+    messages: Sequence[ChatMessage], options: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool
+) -> dict[str, Any]:
+    """The request.
+
+    Args:
+        messages: LlamaIndex's messages.
+        options: The constructor's `OPTIONS`, overridden by the call's (see `check_options`). None means unset.
+        resolved: The target.
+        stream: Whether it is for ConverseStream.
+
+    Raises:
+        InvalidRequestError: Something that Bedrock, or this target, cannot take.
+    """
+    said = {name: value for name, value in options.items() if value is not None}
+    request: dict[str, Any] = {"modelId": resolved.target.model_id}
+    fields = {**({"thinking": dict(said["thinking"])} if said.get("thinking") else {})}
+    fields = {**fields, **said.get("additional_model_request_fields", {})}
+    members: dict[str, Any] = {
+        "inferenceConfig": _renamed(said, {**_INFERENCE, "stop": "stopSequences"}),
+        "guardrailConfig": _guardrail(said, stream=stream),
+        "additionalModelRequestFields": fields,
+        **_renamed(said, _WHOLE),
+        "serviceTier": _service_tier(said.get("service_tier")),
+        "promptVariables": _prompt_variables(said.get("prompt_variables")),
+    }
+    for name in _MEMBERS:
+        value = _merged(members.get(name), said.get(name))
+        if value:
+            request[name] = value
+    config = _tools(said, resolved, request)
+    converse, system = to_converse(messages, provider=resolved.facts.provider, tools=bool(config))
+    system = [*request.pop("system", ()), *system]
+    request.update({name: value for name, value in (("system", system), ("toolConfig", config)) if value})
+    if converse:
+        request["messages"] = converse
+    _add_cache_points(request, said, resolved)
+    _check(request, resolved)
+    return request
+
+
+def check_options(call: Mapping[str, Any]) -> None:
+    """Refuse arguments of a call that mean nothing here.
+
+    Raises:
+        InvalidRequestError: One is unknown; the message names the nearest that is known.
+    """
+    known = (*OPTIONS, *_PER_CALL, *_MEMBERS)
+    refuse_unknown(call, known, "a call takes")
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> None:
+    """Raise for the first name that is not known.
+
+    Raises:
+        InvalidRequestError: As said.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
+            raise InvalidRequestError(f"BedrockRouter knows no argument {name!r}; {meant}")
+
+
+def _renamed(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {theirs: said[ours] for ours, theirs in names.items() if ours in said}
+
+
+def _merged(ours: Any, given: Any) -> Any:
+    """What our arguments say, with what was given by AWS's own name on top."""
+    return {**ours, **given} if isinstance(ours, dict) and isinstance(given, dict) else given or ours
+
+
+def _guardrail(said: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    guardrail = _renamed(said, {**_GUARDRAIL, **(_STREAMED_GUARDRAIL if stream else {})})
+    if bool(said.get("guardrail_identifier")) != bool(said.get("guardrail_version")):
+        raise InvalidRequestError(
+            "A guardrail needs both guardrail_identifier and guardrail_version (a number, or 'DRAFT'); with one of "
+            "them it would not be applied."
+        )
+    return guardrail if said.get("guardrail_identifier") else {}
+
+
+def _service_tier(tier: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"type": tier} if isinstance(tier, str) else dict(tier or {})
+
+
+def _prompt_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: {"text": value} if isinstance(value, str) else value for name, value in (variables or {}).items()}
+
+
+def _tools(said: Mapping[str, Any], resolved: ResolvedTarget, request: dict[str, Any]) -> dict[str, Any] | None:
+    given = said.get("tools")
+    config = request.pop("toolConfig", None) or (dict(given) if isinstance(given, dict) else tool_config(given or ()))
+    if not config or said.get("tool_choice") == "none":
+        return None
+    if not said.get("tool_choice") and not said.get("tool_required"):
+        return dict(config)
+    thinking = is_thinking(request.get("additionalModelRequestFields"))
+    forced = said.get("supports_forced_tool_calls")
+    supported = resolved.facts.tool_choice if forced is None else ("auto", "any", "tool") if forced else ("auto",)
+    if thinking:  # Claude refuses to be forced while it thinks (Anthropic's documentation of extended thinking)
+        supported = tuple(kind for kind in supported if kind == "auto")
+    required = bool(said.get("tool_required"))
+    return with_choice(config, said.get("tool_choice"), supported, resolved, required=required, thinking=thinking)
+
+
+def _add_cache_points(request: dict[str, Any], said: Mapping[str, Any], resolved: ResolvedTarget) -> None:
+    """The points that `system_prompt_caching` and `tool_caching` ask for, behind what is there."""
+    places = {"system": "system_prompt_caching", "tools": "tool_caching"}
+    for field, option in places.items():
+        content = request.get("system") if field == "system" else (request.get("toolConfig") or {}).get("tools")
+        if not said.get(option) or not content or "cachePoint" in content[-1]:
+            continue
+        cache, known = resolved.facts.cache, resolved.facts.known
+        if known and (cache is None or field not in cache.fields):
+            warn_once((option, resolved.target.model_id), f"{option} is left out: {resolved.target} does not take it.")
+            continue
+        marked = [*content, {"cachePoint": {"type": "default"}}]
+        if field == "system":
+            request["system"] = marked
+        else:
+            request["toolConfig"] = {**request["toolConfig"], "tools": marked}
+
+
+# What a managed prompt says itself (API reference, Converse: modelId).
+_REFUSED_BY_PROMPTS = ("additionalModelRequestFields", "inferenceConfig", "system", "toolConfig")
+
+
+def _check(request: Mapping[str, Any], resolved: ResolvedTarget) -> None:
+    is_prompt = resolved.target.kind is TargetKind.PROMPT
+    refused = [name for name in _REFUSED_BY_PROMPTS if name in request] if is_prompt else []
+    if refused:
+        raise InvalidRequestError(
+            f"{resolved.target} is a managed prompt, which sets {', '.join(refused)} itself: leave out the arguments "
+            "(temperature, max_tokens, tools, thinking …) and the system messages, and pass prompt_variables={…}."
+        )
+    if "promptVariables" in request and not is_prompt:
+        raise InvalidRequestError(f"prompt_variables are for managed prompts, and {resolved.target} is none.")
+    if "messages" not in request and not is_prompt:
+        raise InvalidRequestError("There is nothing to send: no message of a user or the assistant with content.")

@@ -1,0 +1,61 @@
+"""A ConverseStream → LlamaIndex's chunks."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatResponse, MessageRole
+
+from bedrock_routing_integrations.invocation import ROUTING
+
+from ._answers import read_content, read_response
+from ._lazy import LazyCompletion, LazyMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bedrock_routing_integrations.partial import Mark, Received
+    from bedrock_routing_integrations.streams import RoutedStream
+
+
+def read_stream(stream: RoutedStream) -> Iterator[ChatResponse]:
+    """The chunks of a stream: one for each thing that is new, and a last one that has everything.
+
+    `message` is all that has arrived by then, `delta` the new text. The last chunk has no new text; it is what `chat`
+    would have returned, with the tokens and ``"routing"``.
+    """
+    received = stream.received
+    for event in stream:
+        if "contentBlockDelta" in event:
+            delta = event["contentBlockDelta"]["delta"]
+            said = {}
+            if "reasoningContent" in delta:
+                said["thinking_delta"] = delta["reasoningContent"].get("text", "")
+            yield _chunk(received, event, delta.get("text", ""), said)
+        elif "contentBlockStart" in event:
+            yield _chunk(received, event, "", {})
+        elif "metadata" in event:
+            yield read_response({**received.response(), ROUTING: event["metadata"][ROUTING]}, delta="")
+
+
+def _chunk(received: Received, event: dict[str, Any], delta: str, said: dict[str, Any]) -> ChatResponse:
+    read = functools.partial(_message_at, received, received.mark())
+    message = LazyMessage.later({"role": MessageRole.ASSISTANT}, read)
+    return ChatResponse(message=message, delta=delta, raw=event, additional_kwargs=said)
+
+
+def _message_at(received: Received, mark: Mark) -> dict[str, Any]:
+    blocks, said = read_content(received.content(mark), unfinished=True)
+    return {"blocks": blocks, "additional_kwargs": said}
+
+
+def as_completion(chunk: ChatResponse) -> LazyCompletion:
+    """A chunk of a chat as one of a completion."""
+    known = {
+        "delta": chunk.delta,
+        "raw": chunk.raw,
+        "additional_kwargs": dict(chunk.additional_kwargs),
+        "logprobs": None,
+    }
+    return LazyCompletion.later(known, lambda: {"text": chunk.message.content or ""})

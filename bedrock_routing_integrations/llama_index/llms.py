@@ -1,0 +1,301 @@
+"""`BedrockRouter`: LlamaIndex's LLM for any Bedrock target, saying which model answered.
+
+It is built on llama-index-core alone. Whoever comes from ``llama_index.llms.bedrock_converse.BedrockConverse`` changes
+the import, and the model if they like; what is different:
+
+- **Any target** is a model: prompt routers, application profiles, provisioned, custom and imported models, managed
+  prompts. `metadata` never raises; for a router the context window is the smallest of its models'.
+- **Nothing is sent that was not asked for.** No temperature of 0.1, no limit of 512 tokens, unless you set them.
+- **What happened** is in ``response.additional_kwargs["routing"]``, on a stream's last chunk, and in an event,
+  `ModelRoutedEvent`.
+- ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total; and
+  LlamaIndex's ``TokenCountingHandler`` counts what Bedrock counted, once per call.
+- **A stream that breaks off raises** `StreamInterruptedError`; BedrockConverse returns it as if it were complete. Its
+  last chunk is what `chat` would have returned. Chunks copy nothing that came before.
+- **A guardrail without its version raises**; BedrockConverse sends the request without the guardrail.
+- **Your lists and blocks stay as they are.** A block that Bedrock cannot take raises, naming it, or is mended; none is
+  dropped for a log line.
+- **Retries are boto3's** and one layer: `max_retries` is passed to it.
+- **Asynchronous calls** need no further package, and up to `max_concurrency` run at once. There is no `async_client`.
+- **Secrets** are in no ``repr``, dictionary, pickle or event. Objects with equal connections share one boto3 client.
+- Structured streaming (``stream_structured_predict``) yields the object as it grows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response, prompt_to_messages
+from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.instrumentation.span import active_span_id
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+
+from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from ._answers import read_response
+from ._arguments import Arguments
+from ._requests import OPTIONS, build_request, check_options
+from ._streams import as_completion, read_stream
+from ._telling import as_it_is, atelling, telling, told
+from ._tools import selections, tool_config, without_parallel_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from llama_index.core.base.llms.types import (
+        ChatMessage,
+        ChatResponse,
+        ChatResponseAsyncGen,
+        ChatResponseGen,
+        CompletionResponse,
+        CompletionResponseAsyncGen,
+        CompletionResponseGen,
+    )
+    from llama_index.core.llms.llm import ToolSelection
+    from llama_index.core.tools.types import BaseTool
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+
+class BedrockRouter(Arguments):
+    """An LLM on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
+
+    Nothing is sent, and no boto3 client is made, when it is constructed. The target is looked up at the first call, or
+    where `metadata` is first asked for and only a look-up can tell.
+
+    What it takes beside the model can also be given to a call, by the same name: ``llm.chat(messages, temperature=0)``;
+    so can members of Converse's request by AWS's names, and ``model``.
+
+    Args:
+        model: What to call; see `parse_target` for the forms.
+        base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
+        context_window: Tokens, where it is not to be what is known of the models. Of what is not known, LlamaIndex's
+            cautious default is used, and a warning says so.
+        temperature: 0 to 1. As with `top_p`, `max_tokens` (tokens of the answer) and `stop_sequences`: where it is not
+            given it is not sent, and the model's own default holds.
+        system_prompt: For LlamaIndex's prompts (``predict``, query engines), as with every LLM; `chat` does not add it.
+        performance_config: ``{"latency": "optimized"}``.
+        service_tier: ``"priority"``, ``"default"``, ``"flex"`` or ``"reserved"``.
+        thinking: As Claude takes it: ``{"type": "enabled", "budget_tokens": 2048}``.
+        additional_model_request_fields: What else the model itself takes.
+        additional_model_response_field_paths: JSON pointers into the model's own response.
+        prompt_variables: Name → value, for a managed prompt.
+        request_metadata: Name → value, for AWS's invocation logs.
+        guardrail_identifier: A guardrail, with its `guardrail_version`.
+        guardrail_stream_processing_mode: ``"sync"`` or ``"async"``, for streams.
+        trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
+        system_prompt_caching: Put a cachePoint behind the system messages, where the models take it.
+        tool_caching: Put a cachePoint behind the tools, where the models take it.
+        supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
+        additional_kwargs: More of the same, for every call: our names or AWS's.
+        region_name: The Region; None for the target ARN's, else the one that boto3 finds.
+        profile_name: A profile of the AWS configuration files.
+        aws_access_key_id: Explicit credentials, with `aws_secret_access_key` and, for temporary ones,
+            `aws_session_token`. Without them boto3 looks for credentials when a call is made.
+        api_key: A Bedrock API key instead of credentials.
+        default_headers: HTTP headers for each call of this object.
+        endpoint_url: Another endpoint than AWS's own.
+        timeout: Seconds to wait for a connection and for each read.
+        max_retries: How many times boto3 tries again.
+        max_concurrency: Asynchronous calls that run at once; also the size of the connection pool.
+        botocore_config: A ``botocore.config.Config``, or its arguments as a dictionary.
+        use_ssl: As boto3's.
+        verify: As boto3's.
+        client: A boto3 ``bedrock-runtime`` client or a `RoutedClient`, instead of all that says how AWS is reached.
+        bedrock_client: A boto3 ``bedrock`` client for look-ups.
+        botocore_session: A botocore or boto3 session to make clients from.
+        application_inference_profile_arn: Taken for `model`, with what `model` says as its base model.
+
+    Raises:
+        InvalidTargetError: `model` is no target.
+        InvalidRequestError: An argument that is unknown, or that contradicts another.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.llama_index import BedrockRouter
+
+        llm = BedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        response = llm.complete("Describe the purpose of a 'hello world' program in one line.")
+        response.additional_kwargs["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
+        ```
+    """
+
+    @classmethod
+    def class_name(cls) -> str:
+        """LlamaIndex's name for this class."""
+        return "BedrockRouter"
+
+    # --- what is known of it ---
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex wants to know of the model. Never raises.
+
+        Of a router, or a profile that hides its model, only a look-up can tell: the first time in a process that
+        somebody asks, it is made (and waited for, some 100 ms). Give `base_models` to do without.
+        """
+        known = self._client.recall(self.model)
+        described = self._describe(known)
+        if self.context_window is None and known.facts.context_window is None:
+            warn_once(
+                ("context window", self.model),
+                f"How much {self.model} can read is not known; LlamaIndex's {described.context_window:,} tokens are "
+                "assumed. Pass context_window= (or base_models=) to say.",
+            )
+        return described
+
+    def to_payload(self) -> dict[str, Any]:
+        """What events say of this object: `metadata`, as far as it is known without asking anybody."""
+        return {"class_name": self.class_name(), **self._describe(self._client.peek(self.model)).model_dump()}
+
+    def resolved(self) -> ResolvedTarget:
+        """Ask now which models the target can use.
+
+        Returns:
+            What is known: `base_models`, `fallback`, the `facts` that all models share. `metadata` knows it then.
+        """
+        return self._client.resolve(self.model)
+
+    def _describe(self, resolved: ResolvedTarget) -> LLMMetadata:
+        facts = resolved.facts
+        window = self.context_window or facts.context_window or DEFAULT_CONTEXT_WINDOW
+        # LlamaIndex keeps this much of the window free for the answer.
+        answer = self.max_tokens or min(facts.max_output_tokens or DEFAULT_NUM_OUTPUTS, window // 2)
+        return LLMMetadata(
+            context_window=window,
+            num_output=answer,
+            is_chat_model=True,
+            is_function_calling_model=facts.tools,
+            model_name=self.model,
+        )
+
+    # --- the two ways to ask, for all that follow; they block ---
+
+    def _prepare(
+        self, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
+    ) -> tuple[dict[str, Any], ResolvedTarget]:
+        model = call.pop("model", None) or self.model
+        check_options(call)
+        resolved = self._client.resolve(model)
+        mine = {name: getattr(self, name) for name in OPTIONS}
+        return build_request(messages, {**mine, **self.additional_kwargs, **call}, resolved, stream=stream), resolved
+
+    def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
+        request, _ = self._prepare(messages, dict(call), stream=False)
+        return read_response(self._client.converse(**request))
+
+    def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
+        """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
+        request, resolved = self._prepare(messages, dict(call), stream=True)
+        facts = resolved.facts
+        if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
+            return read_stream(self._client.converse_stream(**request)["stream"])
+        logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
+        whole = self._ask(messages, call)
+        return iter([whole.model_copy(update={"delta": whole.message.content or ""})])
+
+    # --- LlamaIndex's methods ---
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Ask. See `BedrockRouter` for what a call takes.
+
+        Raises:
+            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
+            botocore.exceptions.ClientError: Bedrock refused.
+        """
+        return told(self._ask(messages, kwargs), active_span_id.get())
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """`chat`, asynchronously."""
+        response = await run_in_thread(self.max_concurrency, self._ask, messages, kwargs)
+        return told(response, active_span_id.get())
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """`chat` in chunks; the last one has the tokens and ``"routing"``.
+
+        Raises:
+            StreamInterruptedError: While reading, where the stream breaks off.
+        """
+        return telling(self._open(messages, kwargs), active_span_id.get(), as_it_is)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """`stream_chat`, asynchronously. Returns when the first chunk is here."""
+        chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(messages, kwargs))
+        return atelling(await anext(chunks), chunks, active_span_id.get(), as_it_is)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        """`chat` for a prompt."""
+        response = self._ask(prompt_to_messages(prompt), kwargs)
+        return chat_response_to_completion_response(told(response, active_span_id.get()))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        """`complete`, asynchronously."""
+        response = await run_in_thread(self.max_concurrency, self._ask, prompt_to_messages(prompt), kwargs)
+        return chat_response_to_completion_response(told(response, active_span_id.get()))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        """`stream_chat` for a prompt."""
+        return telling(self._open(prompt_to_messages(prompt), kwargs), active_span_id.get(), as_completion)
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self,
+        prompt: str,
+        formatted: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        **kwargs: Any,
+    ) -> CompletionResponseAsyncGen:
+        """`stream_complete`, asynchronously."""
+        chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(prompt_to_messages(prompt), kwargs))
+        return atelling(await anext(chunks), chunks, active_span_id.get(), as_completion)
+
+    # --- tools ---
+
+    def _prepare_chat_with_tools(  # noqa: PLR0917 - LlamaIndex's signature
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        allow_parallel_tool_calls: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        tool_required: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        tool_choice: str | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        if isinstance(user_msg, str):
+            user_msg = prompt_to_messages(user_msg)[0]
+        messages = [*(chat_history or ()), *([user_msg] if user_msg is not None else ())]
+        # Which choices the target takes is known when it is called: this runs in event loops, and may not look it up.
+        wanted = {"tools": tool_config(tools), "tool_choice": tool_choice, "tool_required": tool_required}
+        return {"messages": messages, **{name: value for name, value in wanted.items() if value}, **kwargs}
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        **kwargs: Any,
+    ) -> ChatResponse:
+        return response if allow_parallel_tool_calls else without_parallel_calls(response)
+
+    def get_tool_calls_from_response(
+        self,
+        response: ChatResponse,
+        error_on_no_tool_call: bool = True,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        **kwargs: Any,
+    ) -> list[ToolSelection]:
+        """The tool calls in a response, or in a chunk as far as they had come.
+
+        Raises:
+            ToolCallError: There is none, unless `error_on_no_tool_call` is False; or the arguments of one are no JSON
+                object, as when the answer was cut off by `max_tokens`.
+        """
+        return selections(response, error_on_no_tool_call=error_on_no_tool_call)
