@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _READ = "_read_later"
 # Where Python keeps the attributes of a pydantic model. Pydantic's serializer, `copy`, `pickle` and `repr` all ask for
 # ``__dict__``, so that is where the missing fields are filled in; tests/test_upstream.py names this.
 _attributes: Any = BaseModel.__dict__["__dict__"]
+_set = object.__setattr__
 
 
 class _Lazy:
@@ -29,12 +30,16 @@ class _Lazy:
 
     @classmethod
     def later(cls, known: dict[str, Any], read: Callable[[], dict[str, Any]]) -> Self:
-        """A model with some fields now; the others are what `read` returns when one of them is asked for."""
+        """A model with some fields now; the others are what `read` returns when one of them is asked for.
+
+        The fields are not validated: that would read them, and they are ours.
+        """
         model = cls.__new__(cls)
-        object.__setattr__(model, "__pydantic_fields_set__", set(cls._ordinary.model_fields))
-        object.__setattr__(model, "__pydantic_extra__", None)
-        object.__setattr__(model, "__pydantic_private__", None)
-        _attributes.__set__(model, {**known, _READ: read})
+        _set(model, "__pydantic_fields_set__", set(known))
+        _set(model, "__pydantic_extra__", None)
+        _set(model, "__pydantic_private__", None)
+        known[_READ] = read
+        _attributes.__set__(model, known)
         return model
 
     def _settle(self) -> dict[str, Any]:
@@ -43,7 +48,8 @@ class _Lazy:
         if read is not None:  # of two threads both may read; they find the same
             attributes.update(read())
             attributes.pop(_READ, None)
-            object.__setattr__(self, "__class__", self._ordinary)
+            _set(self, "__pydantic_fields_set__", set(attributes))
+            _set(self, "__class__", self._ordinary)
         return attributes
 
     @property
@@ -68,13 +74,13 @@ class _Lazy:
     __hash__ = None  # type: ignore[assignment]  # as pydantic's models
 
 
-class LazyMessage(_Lazy, ChatMessage):
-    """A message of the assistant as it was at some moment of a stream."""
+class LazyChat(_Lazy, ChatResponse):
+    """A chunk of a chat: its `message` is all that had arrived by then."""
 
-    _ordinary = ChatMessage
+    _ordinary = ChatResponse
 
 
 class LazyCompletion(_Lazy, CompletionResponse):
-    """A completion as it was at some moment of a stream."""
+    """A chunk of a completion: its `text` is all that had arrived by then."""
 
     _ordinary = CompletionResponse

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import ChatResponse, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from bedrock_routing_integrations.invocation import ROUTING
 
 from ._answers import read_content, read_response
-from ._lazy import LazyCompletion, LazyMessage
+from ._lazy import LazyChat, LazyCompletion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,14 +40,18 @@ def read_stream(stream: RoutedStream) -> Iterator[ChatResponse]:
 
 
 def _chunk(received: Received, event: dict[str, Any], delta: str, said: dict[str, Any]) -> ChatResponse:
-    read = functools.partial(_message_at, received, received.mark())
-    message = LazyMessage.later({"role": MessageRole.ASSISTANT}, read)
-    return ChatResponse(message=message, delta=delta, raw=event, additional_kwargs=said)
+    known = {"raw": event, "delta": delta, "logprobs": None, "additional_kwargs": said}
+    return LazyChat.later(known, functools.partial(_message_at, received, received.mark()))
 
 
 def _message_at(received: Received, mark: Mark) -> dict[str, Any]:
     blocks, said = read_content(received.content(mark), unfinished=True)
-    return {"blocks": blocks, "additional_kwargs": said}
+    return {"message": ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said)}
+
+
+def as_chat(chunk: ChatResponse) -> ChatResponse:
+    """A chunk of a chat as it is."""
+    return chunk
 
 
 def as_completion(chunk: ChatResponse) -> LazyCompletion:

@@ -23,12 +23,11 @@ the import, and the model if they like; what is different:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response, prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from llama_index.core.instrumentation.span import active_span_id
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from bedrock_routing_integrations.logs import logger, warn_once
@@ -36,13 +35,13 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 
 from ._answers import read_response
 from ._arguments import Arguments
+from ._instrumentation import CHAT, COMPLETION, StreamedCall, told
 from ._requests import OPTIONS, build_request, check_options
-from ._streams import as_completion, read_stream
-from ._telling import as_it_is, atelling, telling, told
+from ._streams import as_chat, as_completion, read_stream
 from ._tools import selections, tool_config, without_parallel_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 
     from llama_index.core.base.llms.types import (
         ChatMessage,
@@ -57,6 +56,8 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
+
+T = TypeVar("T")
 
 
 class BedrockRouter(Arguments):
@@ -206,47 +207,41 @@ class BedrockRouter(Arguments):
             InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        return told(self._ask(messages, kwargs), active_span_id.get())
+        return told(self._ask(messages, kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronously."""
-        response = await run_in_thread(self.max_concurrency, self._ask, messages, kwargs)
-        return told(response, active_span_id.get())
+        return told(await run_in_thread(self.max_concurrency, self._ask, messages, kwargs))
 
-    @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """`chat` in chunks; the last one has the tokens and ``"routing"``.
 
         Raises:
             StreamInterruptedError: While reading, where the stream breaks off.
         """
-        return telling(self._open(messages, kwargs), active_span_id.get(), as_it_is)
+        return self._stream(StreamedCall(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
-    @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronously. Returns when the first chunk is here."""
-        chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(messages, kwargs))
-        return atelling(await anext(chunks), chunks, active_span_id.get(), as_it_is)
+        return await self._astream(StreamedCall(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`chat` for a prompt."""
-        response = self._ask(prompt_to_messages(prompt), kwargs)
-        return chat_response_to_completion_response(told(response, active_span_id.get()))
+        return chat_response_to_completion_response(told(self._ask(prompt_to_messages(prompt), kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`complete`, asynchronously."""
         response = await run_in_thread(self.max_concurrency, self._ask, prompt_to_messages(prompt), kwargs)
-        return chat_response_to_completion_response(told(response, active_span_id.get()))
+        return chat_response_to_completion_response(told(response))
 
-    @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`stream_chat` for a prompt."""
-        return telling(self._open(prompt_to_messages(prompt), kwargs), active_span_id.get(), as_completion)
+        call = StreamedCall(self, COMPLETION, prompt, kwargs)
+        return self._stream(call, prompt_to_messages(prompt), kwargs, as_completion)
 
-    @llm_completion_callback()
     async def astream_complete(
         self,
         prompt: str,
@@ -254,8 +249,35 @@ class BedrockRouter(Arguments):
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronously."""
-        chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(prompt_to_messages(prompt), kwargs))
-        return atelling(await anext(chunks), chunks, active_span_id.get(), as_completion)
+        call = StreamedCall(self, COMPLETION, prompt, kwargs)
+        return await self._astream(call, prompt_to_messages(prompt), kwargs, as_completion)
+
+    def _stream(
+        self,
+        call: StreamedCall,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        convert: Callable[[ChatResponse], T],
+    ) -> Generator[T, None, None]:
+        with call.opening():
+            if self.rate_limiter is not None:
+                self.rate_limiter.acquire()
+            chunks = self._open(messages, kwargs)
+        return call.reading(chunks, convert)
+
+    async def _astream(
+        self,
+        call: StreamedCall,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        convert: Callable[[ChatResponse], T],
+    ) -> AsyncGenerator[T, None]:
+        with call.opening():
+            if self.rate_limiter is not None:
+                await self.rate_limiter.async_acquire()
+            chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(messages, kwargs))
+            first = await anext(chunks)
+        return call.areading(first, chunks, convert)
 
     # --- tools ---
 

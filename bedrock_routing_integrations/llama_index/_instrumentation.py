@@ -1,0 +1,178 @@
+"""What LlamaIndex's callbacks and instrumentation are told of a call: who answered it, and for streams all the rest.
+
+LlamaIndex's own decorators do the rest for calls that are not streamed. For a stream they would make an event for each
+chunk, which takes as long as all that we do, whether or not anybody listens. `StreamedCall` tells the same in the same
+order and leaves out the events that nobody hears (tests/test_llama_index_events.py compares the two).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
+from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
+    LLMChatInProgressEvent,
+    LLMChatStartEvent,
+    LLMCompletionEndEvent,
+    LLMCompletionInProgressEvent,
+    LLMCompletionStartEvent,
+)
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.event_handlers import NullEventHandler
+from llama_index_instrumentation.span import active_span_id
+
+from bedrock_routing_integrations.invocation import ROUTING
+
+from .events import ModelRoutedEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+
+    from llama_index.core.base.llms.types import ChatResponse
+    from llama_index.core.llms import LLM
+
+T = TypeVar("T")
+
+_ours = get_dispatcher(__name__)
+# Where LlamaIndex's decorators tell of the calls of every LLM; whoever listens there hears ours too.
+_theirs = get_dispatcher("llama_index.core.llms.callbacks")
+
+
+def told(response: ChatResponse) -> ChatResponse:
+    """The response, after telling who gave it. One `ModelRoutedEvent` for each answered call."""
+    return _told(response, active_span_id.get())
+
+
+def _told(response: ChatResponse, span_id: str | None) -> ChatResponse:
+    routing = response.additional_kwargs.get(ROUTING)
+    if routing is not None:
+        _ours.event(ModelRoutedEvent(routing=routing, span_id=span_id))
+    return response
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What LlamaIndex calls the parts of a chat, or of a completion."""
+
+    trace: str
+    asked: str
+    asked_payload: EventPayload
+    answered_payload: EventPayload
+    start: type[Any]
+    progress: type[Any]
+    end: type[Any]
+
+
+CHAT = Kind(
+    "chat", "messages", EventPayload.MESSAGES, EventPayload.RESPONSE,
+    LLMChatStartEvent, LLMChatInProgressEvent, LLMChatEndEvent,
+)  # fmt: skip
+COMPLETION = Kind(
+    "completion", "prompt", EventPayload.PROMPT, EventPayload.COMPLETION,
+    LLMCompletionStartEvent, LLMCompletionInProgressEvent, LLMCompletionEndEvent,
+)  # fmt: skip
+
+
+class StreamedCall:
+    """One streamed call, as it is told.
+
+    Args:
+        llm: Whose call it is.
+        kind: `CHAT` or `COMPLETION`.
+        asked: The messages, or the prompt.
+        arguments: The other arguments of the call.
+    """
+
+    def __init__(self, llm: LLM, kind: Kind, asked: Any, arguments: dict[str, Any]) -> None:
+        self._llm, self._kind, self._asked, self._arguments = llm, kind, asked, arguments
+        self._callbacks = llm.callback_manager
+        self._span_id = active_span_id.get()
+        self._event_id = ""
+        self._heard = _is_heard()
+
+    @contextlib.contextmanager
+    def opening(self) -> Generator[None, None, None]:
+        """Around the sending of the request."""
+        with self._callbacks.as_trace(self._kind.trace):
+            described = self._llm.to_payload()
+            asked = {self._kind.asked: self._asked, "additional_kwargs": self._arguments, "model_dict": described}
+            _theirs.event(self._kind.start(**asked, span_id=self._span_id))
+            self._event_id = self._callbacks.on_event_start(
+                CBEventType.LLM,
+                payload={
+                    self._kind.asked_payload: self._asked,
+                    EventPayload.ADDITIONAL_KWARGS: self._arguments,
+                    EventPayload.SERIALIZED: described,
+                },
+            )
+            try:
+                yield
+            except BaseException as error:
+                self._end({EventPayload.EXCEPTION: error})
+                raise
+
+    def reading(self, chunks: Iterator[ChatResponse], convert: Callable[[ChatResponse], T]) -> Generator[T, None, None]:
+        """The chunks, told as they are read."""
+        last = None
+        with self._failing():
+            for chunk in chunks:
+                last = self._progress(chunk, convert)
+                yield last
+        self._finish(last)
+
+    async def areading(
+        self,
+        first: ChatResponse,
+        rest: AsyncGenerator[ChatResponse, None],
+        convert: Callable[[ChatResponse], T],
+    ) -> AsyncGenerator[T, None]:
+        """`reading`, asynchronously; the first chunk is here already."""
+        try:
+            with self._failing():
+                last = self._progress(first, convert)
+                yield last
+                async for chunk in rest:
+                    last = self._progress(chunk, convert)
+                    yield last
+        finally:
+            await rest.aclose()
+        self._finish(last)
+
+    def _progress(self, chunk: ChatResponse, convert: Callable[[ChatResponse], T]) -> T:
+        shown = convert(_told(chunk, self._span_id))
+        if self._heard:
+            asked = {self._kind.asked: self._asked}
+            _theirs.event(self._kind.progress(**asked, response=shown, span_id=self._span_id))
+        return shown
+
+    @contextlib.contextmanager
+    def _failing(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except BaseException as error:
+            self._end({EventPayload.EXCEPTION: error})
+            _theirs.event(ExceptionEvent(exception=error, span_id=self._span_id))
+            raise
+
+    def _finish(self, last: Any) -> None:
+        self._end({self._kind.asked_payload: self._asked, self._kind.answered_payload: last})
+        asked = {self._kind.asked: self._asked}
+        _theirs.event(self._kind.end(**asked, response=last, span_id=self._span_id))
+
+    def _end(self, payload: dict[Any, Any]) -> None:
+        self._callbacks.on_event_end(CBEventType.LLM, payload=payload, event_id=self._event_id)
+
+
+def _is_heard() -> bool:
+    """Whether anybody listens to what LlamaIndex tells of LLMs."""
+    dispatcher = _theirs
+    while True:
+        if any(not isinstance(handler, NullEventHandler) for handler in dispatcher.event_handlers):
+            return True
+        if not dispatcher.propagate:
+            return False
+        dispatcher = dispatcher.parent
