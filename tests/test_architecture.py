@@ -23,7 +23,7 @@ CORE = [
     ["invocation"],
     ["pricing"],
     ["knowledge_base"],
-    ["threads", "partial"],
+    ["threads", "partial", "tool_choice"],
     ["connections", "streams"],
     ["client"],
 ]
@@ -199,7 +199,7 @@ def test_nothing_newer_than_python_3_10_is_used(path):
     assert not {name.partition(".")[0] for name in used} & TOO_NEW
 
 
-@pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain"])
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain", f"{NAME}.llama_index"])
 def test_the_public_names_are_the_lazy_ones_and_those_that_type_checkers_see(name):
     module = importlib.import_module(name)
     assert set(module.__all__) == set(module._HOMES)

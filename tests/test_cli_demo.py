@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
@@ -38,11 +40,7 @@ def test_demo_in_a_pipe_is_plain_and_complete(piped_demo):
     lines = piped_demo.stdout.splitlines()
     assert not ANSI.search(piped_demo.stdout)
     assert not DRAWN.search(piped_demo.stdout)
-    table = [re.split(r" {2,}", line) for line in lines[lines.index("") + 1 :]]
-    table = table[: table.index([""])]
-    assert table[0][:4] == ["TARGET", "NAME", "ANSWERED BY", "FALLBACK"]
-    assert {len(row) for row in table} == {11}
-    rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+    rows = table_under("Who answers, with LangChain", lines)
     assert [row["TARGET"] for row in rows] == [
         "default router", "default router", "custom router", "application profile", "default router", "system profile",
     ]  # fmt: skip
@@ -54,10 +52,46 @@ def test_demo_in_a_pipe_is_plain_and_complete(piped_demo):
     assert (rows[5]["ASKED"], rows[5]["SERVED"]) == ("optimized", "optimized")
 
 
+def test_demo_shows_the_same_through_llama_index(piped_demo):
+    rows = table_under("Who answers, with LlamaIndex", piped_demo.stdout.splitlines())
+    assert [row["MODE"] for row in rows] == ["invoke", "stream", "query"]
+    assert [row["TARGET"] for row in rows] == ["default router", "custom router", "default router"]
+    assert [row["ANSWERED BY"] for row in rows] == [SONNET, "amazon.nova-lite-v1:0", HAIKU]
+
+
+def table_under(title, lines):
+    start = lines.index(title) + 1
+    head, *table = [re.split(r" {2,}", line) for line in lines[start : lines.index("", start)]]
+    assert head[:4] == ["TARGET", "NAME", "ANSWERED BY", "FALLBACK"]
+    assert {len(row) for row in table} == {11}
+    return [dict(zip(head, row, strict=True)) for row in table]
+
+
+@pytest.mark.parametrize(("hidden", "named"), [("langchain_aws", "LangChain"), ("llama_index", "LlamaIndex")])
+def test_demo_without_a_framework_says_how_to_install_it_and_shows_the_other(hidden, named):
+    code = f"""
+import sys
+sys.modules["{hidden}"] = None  # as if it were not installed
+from bedrock_routing_integrations.cli import main
+sys.argv = ["bedrock-routing", "demo"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Who answers, with {named}" not in done.stdout
+    assert done.stdout.count("Who answers, with ") == 1
+    assert re.search(rf'Skipped {named}: .* pip install "bedrock-routing-integrations\[', done.stdout)
+
+
 def test_demo_ends_with_what_was_seen_and_how_to_go_on(piped_demo):
     seen, *_, go_on = piped_demo.stdout.splitlines()[-3:]
-    assert seen.startswith("2 models answered for the router anthropic.claude:1: claude-3-5-sonnet (1 prompt) and ")
+    assert seen.startswith("2 models answered for the router anthropic.claude:1: claude-3-5-sonnet (2 prompts) and ")
     assert "demo --aws" in go_on
+
+
+def without_spinner(shown):
+    """What stays on the screen."""
+    return re.sub(r"[⠀-⣿] \d+ of \d+[^\r\n]*", "", ANSI.sub("", shown))
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -65,7 +99,7 @@ def test_demo_fits_the_terminal(columns):
     code, shown = in_terminal(columns, "demo")
     assert code == 0
     assert ANSI.search(shown)
-    text = ANSI.sub("", shown.rpartition("\x1b[2K")[2])
+    text = without_spinner(shown)
     assert max(len(line) for line in text.splitlines()) <= columns
     assert "…" not in text
     for part in (
@@ -162,7 +196,7 @@ def test_demo_with_credentials_that_are_refused_stops_at_once(bedrock, monkeypat
 def test_demo_in_a_very_narrow_terminal_is_plain_lines():
     code, shown = in_terminal(50, "demo")
     assert code == 0
-    assert not DRAWN.search(shown.rpartition("\x1b[2K")[2])
+    assert not DRAWN.search(without_spinner(shown))
     assert "ANSWERED BY" in shown
     assert SONNET in shown
 

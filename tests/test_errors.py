@@ -135,10 +135,22 @@ def test_a_refusal_while_constructing_a_chat_model_is_ours_and_not_pydantics():
         ChatBedrockRouter()
 
 
+def test_a_refusal_while_constructing_an_llm_of_llama_index_is_ours_and_not_pydantics():
+    from bedrock_routing_integrations.llama_index import BedrockRouter
+
+    with pytest.raises(InvalidTargetError, match="did you mean 'prompt-router'"):
+        BedrockRouter("arn:aws:bedrock:us-east-1:123456789012:promptrouter/x")
+    with pytest.raises(InvalidRequestError, match="model="):
+        BedrockRouter()
+    with pytest.raises(InvalidRequestError, match="did you mean 'temperature'"):
+        BedrockRouter("us.amazon.nova-lite-v1:0", temprature=0.5)
+
+
 # Names
 
 PUBLIC = ["BedrockRoutingError", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target"]
 LANGCHAIN = ["BedrockRouterLLM", "ChatBedrockRouter"]
+LLAMA_INDEX = ["BedrockRouter", "ModelRoutedEvent"]
 EMULATOR = ["BedrockEmulator"]
 
 
@@ -147,6 +159,7 @@ EMULATOR = ["BedrockEmulator"]
     [
         ("bedrock_routing_integrations", PUBLIC),
         ("bedrock_routing_integrations.langchain", LANGCHAIN),
+        ("bedrock_routing_integrations.llama_index", LLAMA_INDEX),
         ("bedrock_routing_integrations.emulator", EMULATOR),
     ],
 )
@@ -179,6 +192,7 @@ FOREIGN = [
     "langchain_aws",
     "langchain_classic",
     "llama_index",
+    "llama_index_instrumentation",
     "aiobotocore",
     "aiohttp",
     "typer",
@@ -205,6 +219,7 @@ def python(code, *arguments):
     [
         "import bedrock_routing_integrations",
         "import bedrock_routing_integrations.langchain",
+        "import bedrock_routing_integrations.llama_index",
         "import bedrock_routing_integrations.emulator",
         "from bedrock_routing_integrations import parse_target; parse_target('us.amazon.nova-lite-v1:0')",
         "from bedrock_routing_integrations import BedrockRoutingError, Invocation, RoutedClient, Target, TargetKind",
@@ -257,6 +272,8 @@ HIDE = """
             "from bedrock_routing_integrations.langchain import BedrockRouterLLM",
             "langchain",
         ),
+        (["llama_index"], "from bedrock_routing_integrations.llama_index import BedrockRouter", "llama-index"),
+        (["llama_index"], "from bedrock_routing_integrations.llama_index import ModelRoutedEvent", "llama-index"),
         (["aiohttp"], "from bedrock_routing_integrations.emulator import BedrockEmulator", "emulator"),
     ],
 )
@@ -265,11 +282,17 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(hidden, stat
     assert f'pip install "bedrock-routing-integrations[{extra}]"' in said
 
 
-def test_a_mistake_inside_a_framework_is_not_taken_for_a_missing_extra():
-    statement = "from bedrock_routing_integrations.langchain import ChatBedrockRouter"
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from bedrock_routing_integrations.langchain import ChatBedrockRouter",
+        "from bedrock_routing_integrations.llama_index import BedrockRouter; BedrockRouter('x.y').complete('z')",
+    ],
+)
+def test_a_mistake_inside_a_framework_is_not_taken_for_a_missing_extra(statement):
     said = python(HIDE.format(hidden=["botocore"], statement=statement))
     assert "botocore" in said
-    assert "[langchain]" not in said
+    assert "pip install" not in said
 
 
 def test_the_core_works_where_no_framework_is_installed():

@@ -1,4 +1,4 @@
-"""``bedrock-routing demo``: prompts through routers and profiles, with LangChain, and who answered each."""
+"""``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from .demo_asking import asker
 from .demo_places import aws_account, emulator
 from .demo_steps import SECTIONS, Offer, Step, Wanted
 from .demo_tables import plain_table, rich_table
@@ -19,16 +20,13 @@ from .problems import explain, is_hopeless
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from langchain_core.messages import BaseMessage
-
+    from .demo_asking import Ask
     from .demo_places import Place
 
 __all__ = ["run_demo"]
 
 # In fewer columns a table is a tower of letters; plain lines, which the terminal wraps, can still be read.
 _NARROWEST_TABLE = 60
-# Enough for every prompt of the demo; on AWS it bounds the bill.
-_MAX_TOKENS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +58,21 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
     """
     console = Console(highlight=False, markup=False)
     rows: list[Row] = []
+    missing: list[str] = []
     with aws_account(region) if on_aws else emulator(region) as place:
         _say(console, place.title)
         for section in SECTIONS:
-            found = _run(section.steps, place, console)
-            _show(section.title, found, console)
+            try:
+                ask = asker(section.framework, place.arguments)
+            except ImportError as error:
+                missing.append(f"Skipped {section.framework.value}: {error}")
+                continue
+            found = _run(section.steps, place, ask, console)
+            _show(f"Who answers, with {section.framework.value}", found, console)
             rows += found
-    for line in (*_skipped(place), *_closing(rows, on_aws=on_aws)):
+    if not console.is_terminal:
+        typer.echo()
+    for line in (*missing, *_skipped(place), *_closing(rows, on_aws=on_aws)):
         _say(console, line)
     worked = [row for row in rows if row.routing]
     return 0 if worked and (on_aws or len(worked) == len(rows)) else 1
@@ -80,39 +86,26 @@ def _say(console: Console, line: str) -> None:
         typer.echo(line)
 
 
-def _run(steps: Sequence[Step], place: Place, console: Console) -> list[Row]:
+def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console) -> list[Row]:
     """Run the steps for which the place has a target."""
     rows = []
     possible = [step for step in steps if step.on in place.offers]
     with console.status("") as status:  # shows itself in a terminal only
         for number, step in enumerate(possible, 1):
             status.update(Text(f"{number} of {len(possible)}: {step.prompt[:50]}"))
-            rows.append(_run_step(step, place))
+            rows.append(_run_step(step, place.offers[step.on], ask))
     return rows
 
 
-def _run_step(step: Step, place: Place) -> Row:
-    offer = place.offers[step.on]
+def _run_step(step: Step, offer: Offer, ask: Ask) -> Row:
     try:
-        message = _ask(step, offer, place)
+        routing = ask(step, offer.model_id)
     except Exception as error:
         failure = explain(error)
         if failure is None or is_hopeless(error):
             raise
         return Row(step=step, offer=offer, failure=failure)
-    return Row(step=step, offer=offer, routing=message.response_metadata["routing"])
-
-
-def _ask(step: Step, offer: Offer, place: Place) -> BaseMessage:
-    performance = {"performance_config": {"latency": step.latency}} if step.latency else {}
-    llm = place.chat(model=offer.model_id, max_tokens=_MAX_TOKENS, **performance)
-    if not step.stream:
-        return llm.invoke(step.prompt)
-    chunks = llm.stream(step.prompt)
-    whole = next(chunks)
-    for chunk in chunks:
-        whole = whole + chunk
-    return whole
+    return Row(step=step, offer=offer, routing=routing)
 
 
 def _show(title: str, rows: Sequence[Row], console: Console) -> None:
@@ -121,10 +114,8 @@ def _show(title: str, rows: Sequence[Row], console: Console) -> None:
     if console.is_terminal and console.width >= _NARROWEST_TABLE:
         console.print(rich_table(title, rows, console.width))
         return
-    typer.echo()
-    for line in plain_table(rows):
+    for line in ("", title, *plain_table(rows)):
         typer.echo(line)
-    typer.echo()
 
 
 def _skipped(place: Place) -> Iterable[str]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bedrock_routing_integrations.emulator import BedrockEmulator
-    from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
     Finder = Callable[[Any], Offer | None]
 
@@ -39,13 +38,13 @@ class Place:
         title: What it is, in words.
         offers: The targets that it has.
         lacking: Why it has no target of a kind.
-        chat: Makes a chat model there; takes the arguments of `ChatBedrockRouter`.
+        arguments: How it is reached: arguments that the classes of both frameworks take.
     """
 
     title: str
     offers: Mapping[Wanted, Offer]
     lacking: Mapping[Wanted, str]
-    chat: Callable[..., ChatBedrockRouter]
+    arguments: Mapping[str, Any]
 
 
 @contextlib.contextmanager
@@ -56,7 +55,6 @@ def emulator(region: str | None) -> Iterator[Place]:
         typer.BadParameter: What is given for the Region is none.
     """
     from bedrock_routing_integrations.emulator import BedrockEmulator
-    from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
     try:
         emulated = BedrockEmulator(region=region or "us-east-1", time_scale=0)
@@ -81,7 +79,7 @@ def emulator(region: str | None) -> Iterator[Place]:
                 title=f"Amazon Bedrock, emulated on this machine ({bedrock.region})",
                 offers=offers,
                 lacking=lacking,
-                chat=lambda **arguments: ChatBedrockRouter(**clients, **arguments),
+                arguments=clients,
             )
         finally:
             for client in clients.values():
@@ -119,7 +117,6 @@ def aws_account(region: str | None) -> Iterator[Place]:
         botocore.exceptions.ClientError: Credentials that AWS does not accept.
     """
     from bedrock_routing_integrations.connections import Connection
-    from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
     connection = Connection(region_name=region)
     found_region = connection.region_for()
@@ -129,7 +126,7 @@ def aws_account(region: str | None) -> Iterator[Place]:
         title=f"Amazon Bedrock in {found_region} ({bedrock.meta.endpoint_url})",
         offers=offers,
         lacking=lacking,
-        chat=lambda **arguments: ChatBedrockRouter(region_name=found_region, **arguments),
+        arguments={"region_name": found_region},
     )
 
 

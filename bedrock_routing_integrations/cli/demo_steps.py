@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["SECTIONS", "Offer", "Section", "Step", "Wanted"]
+__all__ = ["SECTIONS", "Framework", "Mode", "Offer", "Section", "Step", "Wanted"]
 
 
 class Wanted(str, Enum):
@@ -15,6 +15,21 @@ class Wanted(str, Enum):
     CUSTOM_ROUTER = "custom router"
     APPLICATION_PROFILE = "application profile"
     LATENCY_OPTIMIZED = "system profile"
+
+
+class Framework(str, Enum):
+    """The frameworks, by their names."""
+
+    LANGCHAIN = "LangChain"
+    LLAMA_INDEX = "LlamaIndex"
+
+
+class Mode(str, Enum):
+    """How a prompt is sent."""
+
+    INVOKE = "invoke"
+    STREAM = "stream"
+    QUERY = "query"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +54,13 @@ class Step:
     Attributes:
         on: The kind of target.
         prompt: What is sent.
-        stream: Whether the answer is streamed.
+        mode: How it is sent.
         latency: ``performanceConfig.latency`` to ask for.
     """
 
     on: Wanted
     prompt: str
-    stream: bool = False
+    mode: Mode = Mode.INVOKE
     latency: str | None = None
 
 
@@ -53,7 +68,7 @@ class Step:
 class Section:
     """A part of the demo, with a table of its own."""
 
-    title: str
+    framework: Framework
     steps: tuple[Step, ...]
 
 
@@ -69,8 +84,14 @@ _ROUTING = (
     ),
     Step(on=Wanted.CUSTOM_ROUTER, prompt="Compare a queue and a stack, and explain why one is fairer than the other."),
     Step(on=Wanted.APPLICATION_PROFILE, prompt="What is an inference profile?"),
-    Step(on=Wanted.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", stream=True),
+    Step(on=Wanted.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", mode=Mode.STREAM),
     Step(on=Wanted.LATENCY_OPTIMIZED, prompt="Name three uses of a fast answer.", latency="optimized"),
 )
 
-SECTIONS = (Section("Who answers", _ROUTING),)
+_ENGINES = (
+    Step(on=Wanted.DEFAULT_ROUTER, prompt="What is 17 * 23, step by step?"),
+    Step(on=Wanted.CUSTOM_ROUTER, prompt="Say good morning.", mode=Mode.STREAM),
+    Step(on=Wanted.DEFAULT_ROUTER, prompt="What does a prompt router predict?", mode=Mode.QUERY),
+)
+
+SECTIONS = (Section(Framework.LANGCHAIN, _ROUTING), Section(Framework.LLAMA_INDEX, _ENGINES))

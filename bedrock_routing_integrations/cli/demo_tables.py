@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from .demo_steps import Mode
 from .output import aligned, short_model
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = ["plain_table", "rich_table"]
 
 # Narrower than this, target and times get no columns of their own: too little would be left for the prompts.
 _WIDE = 108
+_HOW = {Mode.STREAM: "streamed", Mode.QUERY: "a query engine"}
 
 
 def rich_table(title: str, rows: Sequence[Row], width: int) -> Table:
@@ -65,7 +67,7 @@ def _who(row: Row) -> Text:
     model = row.routing["invoked_model"]
     who = Text(short_model(model), "bold green") if model else Text("not known", "yellow")
     notes = ["the fallback"] if row.routing["is_fallback"] else []
-    notes += ["streamed"] if row.step.stream else []
+    notes += [_HOW[row.step.mode]] if row.step.mode in _HOW else []
     return Text.assemble(who, "\n", (", ".join(notes), "dim")) if notes else who
 
 
@@ -100,6 +102,7 @@ def plain_table(rows: Sequence[Row]) -> list[str]:
         fallback = "-"
         if row.offer.kind.endswith("router") and routing.get("is_fallback") is not None:
             fallback = "yes" if routing["is_fallback"] else "no"
-        mode = "stream" if row.step.stream else "invoke"
-        lines.append((row.offer.kind, row.offer.name, who, fallback, *_numbers(row), mode, row.step.prompt))
+        lines.append(
+            (row.offer.kind, row.offer.name, who, fallback, *_numbers(row), row.step.mode.value, row.step.prompt)
+        )
     return aligned(lines)

@@ -6,7 +6,7 @@ gigabyte; most readers look at `delta` only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from pydantic import BaseModel
@@ -35,7 +35,7 @@ class _Lazy:
         The fields are not validated: that would read them, and they are ours.
         """
         model = cls.__new__(cls)
-        _set(model, "__pydantic_fields_set__", set(known))
+        _set(model, "__pydantic_fields_set__", set(cls._ordinary.model_fields))
         _set(model, "__pydantic_extra__", None)
         _set(model, "__pydantic_private__", None)
         known[_READ] = read
@@ -45,12 +45,14 @@ class _Lazy:
     def _settle(self) -> dict[str, Any]:
         attributes: dict[str, Any] = _attributes.__get__(self)
         read = attributes.get(_READ)
-        if read is not None:  # of two threads both may read; they find the same
-            attributes.update(read())
-            attributes.pop(_READ, None)
-            _set(self, "__pydantic_fields_set__", set(attributes))
-            _set(self, "__class__", self._ordinary)
-        return attributes
+        if read is None:
+            return attributes
+        whole = {**attributes, **read()}  # of two threads both may read; they find the same
+        whole = {name: whole[name] for name in self._ordinary.model_fields}
+        # In this order, and by replacing: another thread must never see an ordinary model that lacks fields.
+        _attributes.__set__(self, whole)
+        _set(self, "__class__", self._ordinary)
+        return whole
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # an attribute of object, to mypy
@@ -64,6 +66,23 @@ class _Lazy:
     def __setattr__(self, name: str, value: Any) -> None:
         self._settle()
         setattr(self, name, value)
+
+    # Copying, pickling and `repr` ask for the class first: it must be the ordinary one by then, which then does it.
+    def __copy__(self) -> Self:
+        self._settle()
+        return self.__copy__()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        self._settle()
+        return self.__deepcopy__(memo)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        self._settle()
+        return self.__reduce_ex__(protocol)
+
+    def __repr__(self) -> str:
+        self._settle()
+        return repr(self)
 
     def __eq__(self, other: object) -> bool:
         for each in (self, other):
