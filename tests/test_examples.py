@@ -15,6 +15,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from llama_index_instrumentation import get_dispatcher
 
 import bedrock_routing_integrations
 
@@ -43,11 +44,22 @@ def docstring_examples():
                 yield pytest.param(match[1], match[2], id=name)
 
 
+@contextlib.contextmanager
+def listeners_restored():
+    """What an example adds to LlamaIndex's instrumentation of this process, other tests do not hear."""
+    dispatcher = get_dispatcher()
+    before = list(dispatcher.event_handlers)
+    try:
+        yield
+    finally:
+        dispatcher.event_handlers = before
+
+
 def run(code, fixtures):
     """Run a block; what it defines as a test is run as pytest would, with the fixtures that it names."""
     names = {}
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), listeners_restored():
         exec(compile(textwrap.dedent(code), "<example>", "exec"), names)
         for name, value in list(names.items()):
             if name.startswith("test_"):
