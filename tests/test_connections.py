@@ -7,14 +7,11 @@ import json
 import logging
 import os
 import pickle
-import re
 import signal
-import ssl
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
@@ -22,51 +19,16 @@ import trustme
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
+from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
 from bedrock_routing_integrations.connections import Connection, control_plane_endpoint
 from bedrock_routing_integrations.errors import MissingRegionError
 
-MODEL = "us.anthropic.claude-3-haiku-20240307-v1:0"
 ROUTER = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
 LOGGER = "bedrock_routing_integrations"
 RUNTIME = "bedrock-runtime"
-PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
-
-
-class Recorder(BaseHTTPRequestHandler):
-    """Answers every Converse with the prompt, and keeps the headers, of which the emulator hides some."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        models = [{"modelArn": f"arn:aws:bedrock:us-east-1::foundation-model/{MODEL.removeprefix('us.')}"}]
-        self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        self.answer({
-            "inferenceProfileName": "team", "inferenceProfileArn": PROFILE, "inferenceProfileId": "abcdefghijkl",
-            "models": models, "status": "ACTIVE", "type": "APPLICATION",
-        })  # fmt: skip
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = request["messages"][0]["content"][0]["text"]
-        self.server.seen.append((text, {name.lower(): value for name, value in self.headers.items()}))
-        self.answer({
-            "output": {"message": {"role": "assistant", "content": [{"text": text}]}}, "stopReason": "end_turn",
-            "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}, "metrics": {"latencyMs": 1},
-        })  # fmt: skip
-
-    def answer(self, payload):
-        body = json.dumps(payload).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
 
 @pytest.fixture(scope="module")
@@ -78,24 +40,10 @@ def authority():
 def recorder(authority, monkeypatch, tmp_path):
     """Over HTTPS: botocore 1.44 sends no bearer token without it."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Recorder)
-    server.seen = []
-    server.url = f"https://127.0.0.1:{server.server_address[1]}"
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    server.socket = tls.wrap_socket(server.socket, server_side=True)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with recording(authority) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -108,18 +56,6 @@ def _no_session_is_left():
 def credentials(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-
-
-def ask(client, text="hello", **more):
-    messages = [{"role": "user", "content": [{"text": text}]}]
-    return client.converse(modelId=MODEL, messages=messages, **more)
-
-
-def key_used(recorder, index=-1):
-    """The access key id, or the bearer token, of a request."""
-    authorization = recorder.seen[index][1]["authorization"]
-    signed = re.search(r"Credential=([^/]+)/", authorization)
-    return signed[1] if signed else authorization
 
 
 # Sharing

@@ -227,3 +227,106 @@ def test_stated_base_models_are_believed(bedrock, router):
     assert learned(client.resolve(router)) == [(HAIKU, "base_models"), (SONNET, "base_models")]
     assert say(client, router, HELLO)["is_fallback"] is None, "which one is the fallback was not said"
     assert bedrock.requests("GetPromptRouter") == []
+
+
+# --- what was last found out ---
+
+
+def test_recalling_looks_up_once_and_never_again(bedrock, router):
+    clock = Clock()
+    client = RoutedClient(Connection(), clock=clock)
+    first = client.recall(router)
+    assert first.base_models == (HAIKU, SONNET)
+    clock.now += 100 * KEEP_SECONDS
+    assert client.recall(router) == first
+    assert len(bedrock.requests("GetPromptRouter")) == 1
+    client.resolve(router)
+    assert len(bedrock.requests("GetPromptRouter")) == 2, "who needs the latest candidates asks again"
+
+
+@pytest.mark.parametrize("kind", ["access_denied", "throttling"])
+def test_recalling_does_not_ask_again_where_nothing_was_found_out(bedrock, router, kind):
+    fault = bedrock.fail(kind, operation="GetPromptRouter", rate=1.0)
+    clock = Clock()
+    client = RoutedClient(Connection(), clock=clock)
+    assert not client.recall(router).complete
+    asked = len(bedrock.requests("GetPromptRouter"))
+    fault.cancel()
+    clock.now += KEEP_REFUSED_SECONDS + KEEP_FAILED_SECONDS
+    assert client.recall(router).base_models == ()
+    assert len(bedrock.requests("GetPromptRouter")) == asked
+    assert client.resolve(router).complete
+    assert client.recall(router).complete, "what a call has found out since is recalled"
+
+
+def test_what_traces_have_taught_is_recalled(bedrock, client, router):
+    bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
+    assert client.recall(router).base_models == ()
+    say(client, router, HELLO)
+    assert learned(client.recall(router)) == [(HAIKU, "trace")]
+
+
+def test_what_one_object_has_looked_up_another_recalls(bedrock, router):
+    RoutedClient(Connection()).resolve(router)
+    assert RoutedClient(Connection()).recall(router).complete
+    assert len(bedrock.requests("GetPromptRouter")) == 1
+
+
+def test_many_threads_that_recall_ask_once(bedrock, client, router):
+    barrier = threading.Barrier(16)
+
+    def recall(_):
+        barrier.wait()
+        return client.recall(router)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert {known.base_models for known in threads.map(recall, range(16))} == {(HAIKU, SONNET)}
+    assert len(bedrock.requests("GetPromptRouter")) == 1
+
+
+def test_recalling_what_needs_no_look_up_asks_nobody(bedrock, router):
+    client = RoutedClient(Connection(), base_models={router: [HAIKU]})
+    assert client.recall(router).base_models == (HAIKU,)
+    assert client.recall(f"us.{NOVA_PRO}").base_models == (NOVA_PRO,)
+    assert client.recall(f"arn:aws:bedrock:us-east-1:123456789012:imported-model/{'a' * 12}").base_models == ()
+    assert bedrock.requests() == []
+
+
+def test_a_prepared_resolver_can_be_asked_without_a_client(bedrock, router):
+    resolver, target = Resolver(), parse_target(router)
+    assert resolver.recall(target, Connection()) == resolver.resolve(target, Connection())
+    resolver.forget()
+    assert resolver.recall(target, Connection()).complete
+    assert len(bedrock.requests("GetPromptRouter")) == 2
+
+
+class Slow:
+    """A control plane that answers its first question at once, and the next when it is let go."""
+
+    def __init__(self, answers):
+        self.answers, self.asked, self.go = answers, threading.Event(), threading.Event()
+        self.first = True
+
+    def get_prompt_router(self, **arguments):
+        if not self.first:
+            self.asked.set()
+            assert self.go.wait(60)
+        self.first = False
+        return self.answers.get_prompt_router(**arguments)
+
+
+@pytest.mark.xfail(strict=True, reason="while somebody looks it up anew, what was known is forgotten")
+def test_recalling_does_not_wait_for_somebody_elses_look_up(bedrock, router):
+    clock, slow = Clock(), Slow(bedrock.client("bedrock"))
+    client = RoutedClient(bedrock.client(), bedrock_client=slow, clock=clock)
+    known = client.resolve(router)
+    clock.now += KEEP_SECONDS + 1
+    with ThreadPoolExecutor(2) as threads:
+        again = threads.submit(client.resolve, router)
+        try:
+            assert slow.asked.wait(60)
+            recalled = threads.submit(client.recall, router)
+            assert recalled.result(timeout=5) == known
+        finally:
+            slow.go.set()
+            again.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
@@ -109,9 +110,13 @@ def _read(block: Mapping[str, Any], *, unfinished: bool) -> list[Any]:
 def _tool_call(call: Mapping[str, Any], *, unfinished: bool) -> list[ToolCallBlock]:
     if call.get("type"):  # Bedrock has run it; nobody here may run it again
         return []
-    arguments = call["input"]
+    arguments = call.get("input")  # null, which botocore leaves out: a tool without parameters
     if unfinished and isinstance(arguments, str):
         arguments = _so_far(arguments)
+    if arguments is None:
+        arguments = {}
+    elif not isinstance(arguments, (dict, str)):  # a list or a number, which a ToolCallBlock cannot hold
+        arguments = json.dumps(arguments)
     return [ToolCallBlock(tool_call_id=call["toolUseId"], tool_name=call["name"], tool_kwargs=arguments)]
 
 

@@ -6,7 +6,14 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr, field_serializer, model_validator
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    model_validator,
+)
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from bedrock_routing_integrations.client import RoutedClient
@@ -26,6 +33,9 @@ _NOT_NONE = ("additional_kwargs", "callback_manager", "max_concurrency", "system
 class Arguments(FunctionCallingLLM):
     """The arguments of `BedrockRouter`, which documents them."""
 
+    # A secret of the wrong type would be in the error's message.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     model: str
     base_models: list[str] | None = None
     context_window: int | None = Field(default=None, gt=0)
@@ -34,7 +44,7 @@ class Arguments(FunctionCallingLLM):
     top_p: float | None = Field(default=None, ge=0, le=1)
     stop_sequences: list[str] | None = None
     performance_config: dict[str, Any] | None = None
-    service_tier: str | None = None
+    service_tier: str | dict[str, Any] | None = None
     thinking: dict[str, Any] | None = None
     additional_model_request_fields: dict[str, Any] | None = None
     additional_model_response_field_paths: list[str] | None = None
@@ -89,7 +99,7 @@ class Arguments(FunctionCallingLLM):
     @model_validator(mode="before")
     @classmethod
     def _check_arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
-        values = dict(values)
+        values = {name: value for name, value in values.items() if name != "class_name"}  # which `model_dump` adds
         profile = values.pop("application_inference_profile_arn", None)
         if values.get("model") is None:
             raise InvalidRequestError("BedrockRouter needs model=, a Bedrock model id or ARN")
@@ -147,7 +157,8 @@ def _connection(llm: Arguments, session: Any) -> Connection:
 
 def _set_options(config: Any) -> dict[str, Any]:
     """What a botocore ``Config`` sets, as far as JSON can say it; proxies, whose URLs can hold passwords, left out."""
-    defaults = type(config).OPTION_DEFAULTS
-    options = {name: getattr(config, name) for name in defaults if getattr(config, name) != defaults[name]}
+    unset = type(config)()
+    values = {name: getattr(config, name) for name in type(config).OPTION_DEFAULTS}
+    options = {name: value for name, value in values.items() if value != getattr(unset, name)}
     plain = (str, int, float, bool, dict, list)
     return {name: value for name, value in options.items() if isinstance(value, plain) and "prox" not in name}

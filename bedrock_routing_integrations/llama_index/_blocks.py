@@ -26,6 +26,9 @@ from ._media import DocumentNames, audio_block, document_block, image_block, vid
 
 SIGNATURE = "signature"
 REDACTED = "redacted_content"
+# Claude; DeepSeek ("User messages cannot contain reasoning content", langchain-aws issue 401).
+_REFUSE_UNSIGNED = ("anthropic", "deepseek")
+_UNTITLED = "input_document"  # what LlamaIndex calls a document without a title
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")  # ToolUseId of botocore's service model (1.43)
 
 
@@ -47,10 +50,10 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
     if isinstance(block, TextBlock):
         return [{"text": block.text}] if block.text.strip() else []
     if isinstance(block, CachePoint) and role != "tool":
-        return [cache_point(block)]
+        return [cache_point(block, at)]
     if role == "assistant":
         if isinstance(block, ThinkingBlock):
-            return _thinking(block, provider)
+            return _thinking(block, provider, at)
         if isinstance(block, ToolCallBlock):
             return [_tool_call(block, at)]
     else:
@@ -68,9 +71,15 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
     raise InvalidRequestError(f"{at} is in {whose}, where Bedrock does not take it.")
 
 
-def cache_point(block: CachePoint) -> dict[str, Any]:
-    """Converse's ``cachePoint``. Its only type is ``default``; five minutes is what it lasts where nothing is said."""
+def cache_point(block: CachePoint, at: str) -> dict[str, Any]:
+    """Converse's ``cachePoint``. Its only type is ``default``; five minutes is what it lasts where nothing is said.
+
+    Raises:
+        InvalidRequestError: It is to last for another time than Bedrock has.
+    """
     ttl = block.cache_control.ttl
+    if ttl not in {"5m", "1h", ""}:
+        raise InvalidRequestError(f"{at}: its ttl is {ttl!r}; Bedrock has '5m' and '1h'.")
     return {"cachePoint": {"type": "default", **({"ttl": ttl} if ttl and ttl != "5m" else {})}}
 
 
@@ -79,12 +88,21 @@ def tool_use(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
     return {"toolUse": {"toolUseId": call_id, "name": name, "input": _arguments(arguments)}}
 
 
+def tool_id(call_id: object, at: str) -> str:
+    """The id of a tool call, checked.
+
+    Raises:
+        InvalidRequestError: Bedrock does not take it.
+    """
+    if isinstance(call_id, str) and _TOOL_ID.fullmatch(call_id):
+        return call_id
+    raise InvalidRequestError(
+        f"{at} is {call_id!r}; Bedrock needs the id of the tool call: 1 to 64 letters, digits, or any of _ . : -"
+    )
+
+
 def _tool_call(block: ToolCallBlock, at: str) -> dict[str, Any]:
-    if not block.tool_call_id or not _TOOL_ID.fullmatch(block.tool_call_id):
-        raise InvalidRequestError(
-            f"{at}: tool_call_id is {block.tool_call_id!r}; Bedrock needs 1 to 64 letters, digits, or any of _ . : -"
-        )
-    return tool_use(block.tool_call_id, block.tool_name, block.tool_kwargs)
+    return tool_use(tool_id(block.tool_call_id, f"{at}.tool_call_id"), block.tool_name, block.tool_kwargs)
 
 
 def _arguments(arguments: Any) -> dict[str, Any]:
@@ -97,17 +115,19 @@ def _arguments(arguments: Any) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {} if arguments is None else {"value": arguments}
 
 
-def _thinking(block: ThinkingBlock, provider: str) -> list[dict[str, Any]]:
+def _thinking(block: ThinkingBlock, provider: str, at: str) -> list[dict[str, Any]]:
     said = block.additional_information
     if said.get(REDACTED):
-        return [{"reasoningContent": {"redactedContent": base64.b64decode(said[REDACTED])}}]
-    if not block.content:
-        return []
+        try:
+            return [{"reasoningContent": {"redactedContent": base64.b64decode(said[REDACTED])}}]
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError(f"{at}: its {REDACTED!r} is not base64, as Bedrock gave it: {error}") from error
     if said.get(SIGNATURE):
-        text = {"text": block.content, "signature": said[SIGNATURE]}
+        # Newer Claudes keep their thinking to themselves: it is empty, and they want the signature back all the same.
+        text = {"text": block.content or "", "signature": said[SIGNATURE]}
         return [{"reasoningContent": {"reasoningText": text}}]
-    if provider == "anthropic":
-        logger.debug("Thinking without a signature is left out: Claude refuses it")
+    if not block.content or provider in _REFUSE_UNSIGNED:
+        logger.debug("Thinking that is empty, or that %s refuses without a signature, is left out", provider)
         return []
     return [{"reasoningContent": {"reasoningText": {"text": block.content}}}]
 
@@ -119,5 +139,11 @@ def _citable(block: CitableBlock, role: str, at: str, names: DocumentNames) -> l
     if all(isinstance(part, TextBlock) for part in block.content):
         result = {"source": block.source, "title": block.title, "content": texts, **on}
         return [{"searchResult": result}] if texts else []
-    parts = [each for part in block.content for each in content_block(part, role, at, names, "")]
+    parts = [each for part in block.content for each in content_block(_titled(part, block), role, at, names, "")]
     return [{"document": {**part["document"], **on}} if "document" in part else part for part in parts]
+
+
+def _titled(part: Any, block: CitableBlock) -> Any:
+    """The part; a document without a title of its own has that of the block."""
+    untitled = isinstance(part, DocumentBlock) and part.title == _UNTITLED
+    return part.model_copy(update={"title": block.title}) if untitled else part

@@ -59,18 +59,18 @@ def cited(content: list[dict[str, Any]], citations: Sequence[CitationBlock]) -> 
     pieces: list[dict[str, Any]] = []
     reached = 0
     for (start, end), blocks in sorted(spans.items(), key=lambda item: item[0]):
-        if start < reached:  # overlaps the one before; Converse's pieces cannot
+        if start < reached or not text[start:end].strip():  # overlaps the one before, which pieces cannot; or is blank
             continue
-        pieces += _plain(text[reached:start])
+        if text[reached:start].strip():
+            pieces.append({"text": text[reached:start]})
+        else:  # no text may be blank: the space between two pieces goes to the second one
+            start = reached  # noqa: PLW2901
         pieces.append(
-            {"citationsContent": {"content": _plain(text[start:end]), "citations": [_written(b) for b in blocks]}}
+            {"citationsContent": {"content": [{"text": text[start:end]}], "citations": [_written(b) for b in blocks]}}
         )
         reached = end
-    return [*content[:-1], *pieces, *_plain(text[reached:])]
-
-
-def _plain(text: str) -> list[dict[str, Any]]:
-    return [{"text": text}] if text.strip() else []
+    rest = [{"text": text[reached:]}] if text[reached:].strip() else []
+    return [*content[:-1], *pieces, *rest]
 
 
 def _read(citation: Mapping[str, Any], start: int, end: int) -> CitationBlock:

@@ -8,6 +8,7 @@ order and leaves out the events that nobody hears (tests/test_llama_index_events
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +31,7 @@ from bedrock_routing_integrations.invocation import ROUTING
 from .events import ModelRoutedEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from llama_index.core.base.llms.types import ChatResponse
     from llama_index.core.llms import LLM
@@ -118,10 +119,15 @@ class StreamedCall:
     def reading(self, chunks: Iterator[ChatResponse], convert: Callable[[ChatResponse], T]) -> Generator[T, None, None]:
         """The chunks, told as they are read."""
         last = None
-        with self._failing():
-            for chunk in chunks:
-                last = self._progress(chunk, convert)
-                yield last
+        try:
+            with self._failing():
+                for chunk in chunks:
+                    last = self._progress(chunk, convert)
+                    yield last
+        finally:
+            # Who keeps the exception that was told keeps this frame, and all that is in it.
+            if isinstance(chunks, Generator):
+                chunks.close()
         self._finish(last)
 
     async def areading(

@@ -26,7 +26,7 @@ _set = object.__setattr__
 class _Lazy:
     """A pydantic model some of whose fields are read when they are first needed; from then on an ordinary one."""
 
-    _ordinary: ClassVar[type[BaseModel]]
+    ordinary: ClassVar[type[BaseModel]]
 
     @classmethod
     def later(cls, known: dict[str, Any], read: Callable[[], dict[str, Any]]) -> Self:
@@ -35,71 +35,76 @@ class _Lazy:
         The fields are not validated: that would read them, and they are ours.
         """
         model = cls.__new__(cls)
-        _set(model, "__pydantic_fields_set__", set(cls._ordinary.model_fields))
+        _set(model, "__pydantic_fields_set__", set(cls.ordinary.model_fields))
         _set(model, "__pydantic_extra__", None)
         _set(model, "__pydantic_private__", None)
         known[_READ] = read
         _attributes.__set__(model, known)
         return model
 
-    def _settle(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = _attributes.__get__(self)
-        read = attributes.get(_READ)
-        if read is None:
-            return attributes
-        whole = {**attributes, **read()}  # of two threads both may read; they find the same
-        whole = {name: whole[name] for name in self._ordinary.model_fields}
-        # In this order, and by replacing: another thread must never see an ordinary model that lacks fields.
-        _attributes.__set__(self, whole)
-        _set(self, "__class__", self._ordinary)
-        return whole
-
     @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # an attribute of object, to mypy
-        return self._settle()
+    def __dict__(self) -> dict[str, Any]:
+        return _settle(self)
+
+    @__dict__.setter
+    def __dict__(self, attributes: dict[str, Any]) -> None:
+        # Pydantic makes a model, or the copy of one: it has all fields, and needs nothing of this class.
+        _attributes.__set__(self, attributes)
+        _set(self, "__class__", self.ordinary)
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._ordinary.model_fields:
-            return self._settle()[name]
-        raise AttributeError(f"{self._ordinary.__name__!r} object has no attribute {name!r}")
+        kind: Any = type(self)
+        if name in kind.model_fields:
+            return _settle(self)[name]
+        raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._settle()
+        _settle(self)
         setattr(self, name, value)
 
-    # Copying, pickling and `repr` ask for the class first: it must be the ordinary one by then, which then does it.
-    def __copy__(self) -> Self:
-        self._settle()
-        return self.__copy__()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        self._settle()
-        return self.__deepcopy__(memo)
-
+    # `pickle` and `repr` ask for the class first: it must be the ordinary one by then.
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        self._settle()
+        _settle(self)
         return self.__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
-        self._settle()
+        _settle(self)
         return repr(self)
 
     def __eq__(self, other: object) -> bool:
         for each in (self, other):
             if isinstance(each, _Lazy):
-                each._settle()
+                _settle(each)
         return bool(self == other)
 
     __hash__ = None  # type: ignore[assignment]  # as pydantic's models
 
 
+def _settle(model: Any) -> dict[str, Any]:
+    """Make it an ordinary model; returns its attributes.
+
+    Two threads may do it at once, and read the same; neither sees an ordinary model that lacks fields. It is no method,
+    because one thread can make the model ordinary, without such methods, while another is on its way here.
+    """
+    attributes: dict[str, Any] = _attributes.__get__(model)
+    kind: Any = type(model)
+    read = attributes.get(_READ)
+    if read is not None:
+        whole = {**attributes, **read()}
+        attributes = {name: whole[name] for name in kind.model_fields}
+        _attributes.__set__(model, attributes)
+    if issubclass(kind, _Lazy):
+        _set(model, "__class__", kind.ordinary)
+    return attributes
+
+
 class LazyChat(_Lazy, ChatResponse):
     """A chunk of a chat: its `message` is all that had arrived by then."""
 
-    _ordinary = ChatResponse
+    ordinary: ClassVar[type[BaseModel]] = ChatResponse
 
 
 class LazyCompletion(_Lazy, CompletionResponse):
     """A chunk of a completion: its `text` is all that had arrived by then."""
 
-    _ordinary = CompletionResponse
+    ordinary: ClassVar[type[BaseModel]] = CompletionResponse

@@ -138,7 +138,7 @@ def _service_tier(tier: str | Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _prompt_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: {"text": value} if isinstance(value, str) else value for name, value in (variables or {}).items()}
+    return {name: v if isinstance(v, dict) else {"text": str(v)} for name, v in (variables or {}).items()}
 
 
 def _tools(said: Mapping[str, Any], resolved: ResolvedTarget, request: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
@@ -13,7 +14,7 @@ from ._answers import read_content, read_response
 from ._lazy import LazyChat, LazyCompletion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from bedrock_routing_integrations.partial import Mark, Received
     from bedrock_routing_integrations.streams import RoutedStream
@@ -25,18 +26,26 @@ def read_stream(stream: RoutedStream) -> Iterator[ChatResponse]:
     `message` is all that has arrived by then, `delta` the new text. The last chunk has no new text; it is what `chat`
     would have returned, with the tokens and ``"routing"``.
     """
+    chunks = _chunks(stream)
+    # A generator that is given up before anybody reads never runs, and so cannot close what it was given.
+    weakref.finalize(chunks, stream.close).atexit = False
+    return chunks
+
+
+def _chunks(stream: RoutedStream) -> Generator[ChatResponse, None, None]:
     received = stream.received
-    for event in stream:
-        if "contentBlockDelta" in event:
-            delta = event["contentBlockDelta"]["delta"]
-            said = {}
-            if "reasoningContent" in delta:
-                said["thinking_delta"] = delta["reasoningContent"].get("text", "")
-            yield _chunk(received, event, delta.get("text", ""), said)
-        elif "contentBlockStart" in event:
-            yield _chunk(received, event, "", {})
-        elif "metadata" in event:
-            yield read_response({**received.response(), ROUTING: event["metadata"][ROUTING]}, delta="")
+    with stream:
+        for event in stream:
+            if "contentBlockDelta" in event:
+                delta = event["contentBlockDelta"]["delta"]
+                said = {}
+                if "reasoningContent" in delta:
+                    said["thinking_delta"] = delta["reasoningContent"].get("text", "")
+                yield _chunk(received, event, delta.get("text", ""), said)
+            elif "contentBlockStart" in event:
+                yield _chunk(received, event, "", {})
+            elif "metadata" in event:
+                yield read_response({**received.response(), ROUTING: event["metadata"][ROUTING]}, delta="")
 
 
 def _chunk(received: Received, event: dict[str, Any], delta: str, said: dict[str, Any]) -> ChatResponse:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
+# Of StopReason in botocore's service model (1.43): the answer ends because there was no room for more.
+_USED_UP = ("max_tokens", "model_context_window_exceeded")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # ToolName of botocore's service model (1.43)
 
 
@@ -104,7 +106,7 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
     """The tool calls in a response.
 
     Raises:
-        ToolCallError: There is none, and there had to be; or the arguments of one are no JSON object.
+        ToolCallError: There is none, and there had to be; or the arguments of one are no JSON object, or were cut off.
     """
     found = [
         ToolSelection(
@@ -126,10 +128,23 @@ def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:
             arguments = json.loads(arguments or "{}")
         except ValueError:
             arguments = None
-    if isinstance(arguments, dict):
+    raw = response.raw if isinstance(response.raw, dict) else {}
+    if isinstance(arguments, dict) and not _is_cut_off(block, raw):
         return arguments
-    stopped = response.raw.get("stopReason") if isinstance(response.raw, dict) else None
+    what = "were cut off" if isinstance(arguments, dict) else "are no JSON object"
     raise ToolCallError(
-        f"The arguments of the model's call of {block.tool_name!r} are no JSON object (stop reason: {stopped}). "
+        f"The arguments of the model's call of {block.tool_name!r} {what} (stop reason: {raw.get('stopReason')}). "
         "If it was cut off, raise max_tokens. What the model wrote is in the ToolCallBlock's tool_kwargs."
     )
+
+
+def _is_cut_off(block: ToolCallBlock, raw: Mapping[str, Any]) -> bool:
+    """Whether the model was writing this call when its tokens were used up.
+
+    The arguments can be an object all the same: none had come yet, or, where the answer is not streamed, Bedrock made
+    one of what had come (which it does not document).
+    """
+    if raw.get("stopReason") not in _USED_UP:
+        return False
+    content = raw["output"]["message"]["content"]
+    return bool(content) and content[-1].get("toolUse", {}).get("toolUseId") == block.tool_call_id

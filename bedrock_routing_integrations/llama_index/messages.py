@@ -1,32 +1,29 @@
 """LlamaIndex's messages → the ``messages`` and ``system`` of a Converse request.
 
-What Bedrock would refuse and has one obvious reading is mended: blank text is left out, consecutive messages of one
-role are merged, documents get names that are allowed, each once. Anything else raises, naming the message and the
-block. Nothing of what the caller passed is changed.
+What Bedrock would refuse and has one obvious reading is mended: blank text is left out, and so are messages that then
+say nothing; consecutive messages of one role are merged, documents get names that are allowed, each once; a CachePoint
+where none may be is left out with a warning. Anything else raises, naming the message and the block. Nothing of what
+the caller passed is changed.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import (
-    CachePoint,
-    CitationBlock,
-    DocumentBlock,
-    MessageRole,
-    TextBlock,
-)
+from llama_index.core.base.llms.types import CachePoint, CitationBlock, DocumentBlock, MessageRole, TextBlock
+from llama_index.core.bridge.pydantic import BaseModel
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.logs import warn_once
 
-from ._blocks import cache_point, content_block, tool_use
+from ._blocks import cache_point, content_block, tool_id, tool_use
 from ._citations import cited
-from ._media import DocumentNames, document_bytes
+from ._media import DocumentNames, document_bytes, s3_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from llama_index.core.base.llms.types import ChatMessage
 
@@ -35,6 +32,7 @@ _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
 _TOOL = (MessageRole.TOOL, MessageRole.FUNCTION)
 # Stands for what a tool returned where it returned nothing: a result must have content.
 _NOTHING = "(nothing)"
+_STATUSES = ("success", "error")  # ToolResultStatus of botocore's service model (1.43)
 
 
 def to_converse(
@@ -44,13 +42,14 @@ def to_converse(
 
     Args:
         messages: LlamaIndex's messages.
-        provider: Of the target's models, where it is known: Claude refuses thinking that it has not signed.
+        provider: Of the target's models, where it is known: Claude refuses thinking that it has not signed, Nova a
+            cachePoint behind the result of a tool.
         tools: Whether the request has tools. Without them Bedrock refuses tool calls and results; they become text.
 
     Raises:
         InvalidRequestError: A block that Converse cannot carry there; the message names it.
     """
-    converse: list[dict[str, Any]] = []
+    turns: list[tuple[str, list[dict[str, Any]]]] = []
     system: list[dict[str, Any]] = []
     names = DocumentNames()
     for number, message in enumerate(messages):
@@ -63,16 +62,36 @@ def to_converse(
             content = _tool_result(message, at, names)
         else:
             content = _content(message, role, at, names, provider)
-        if not tools:
-            content = [_without_tools(block) for block in content]
-        if content and converse and converse[-1]["role"] == role:
-            converse[-1]["content"] += content  # a list of ours
-        elif content:
-            converse.append({"role": role, "content": content})
-    _check(converse)
-    return [{**message, "content": _points_after_something(message["content"])} for message in converse], (
-        _points_after_something(system)
-    )
+        turns.append((role, content if tools else [part for block in content for part in _without_tools(block)]))
+    # What says nothing goes when what belongs together is together; then what is around it may be of one role.
+    turns = _merged(turn for turn in _merged(turns) if _says_something(turn[1]))
+    _check(turns)
+    converse = [{"role": role, "content": _without_refused_points(content, provider)} for role, content in turns]
+    return converse, _without_refused_points(system, provider)
+
+
+def _merged(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    merged: list[tuple[str, list[dict[str, Any]]]] = []
+    for role, content in turns:
+        if merged and merged[-1][0] == role:
+            merged[-1][1].extend(content)  # a list of ours
+        else:
+            merged.append((role, content))
+    return merged
+
+
+def _says_something(content: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is more than thinking and cachePoints, which models refuse alone.
+
+    Thinking alone is what an answer cut off by `max_tokens` leaves (reported 2026-09: Claude Sonnet 5 refuses it).
+    """
+    if any("cachePoint" not in block and "reasoningContent" not in block for block in content):
+        return True
+    if any("cachePoint" in block for block in content):
+        warn_once(
+            ("CachePoint", "alone"), "A CachePoint in a message with nothing else was left out; Bedrock refuses it."
+        )
+    return False
 
 
 def _system(message: ChatMessage, at: str) -> list[dict[str, Any]]:
@@ -82,7 +101,7 @@ def _system(message: ChatMessage, at: str) -> list[dict[str, Any]]:
             if block.text.strip():
                 content.append({"text": block.text})
         elif isinstance(block, CachePoint):
-            content.append(cache_point(block))
+            content.append(cache_point(block, f"{at}.blocks[{number}] (CachePoint)"))
         else:
             raise InvalidRequestError(
                 f"{at}.blocks[{number}] ({type(block).__name__}) is in a system message, which can hold text only; put "
@@ -95,35 +114,35 @@ def _content(message: ChatMessage, role: str, at: str, names: DocumentNames, pro
     content: list[dict[str, Any]] = []
     run: list[CitationBlock] = []
     for number, block in enumerate(message.blocks):
-        if isinstance(block, CitationBlock):
+        if isinstance(block, CitationBlock) and role == "assistant":
             run.append(block)
             continue
         content, run = cited(content, run), []
-        converted = content_block(block, role, f"{at}.blocks[{number}] ({type(block).__name__})", names, provider)
-        content += converted
+        content += content_block(block, role, f"{at}.blocks[{number}] ({type(block).__name__})", names, provider)
     content = cited(content, run)
-    return content + _older_tool_calls(message, content)
+    return content + _older_tool_calls(message, content, at) if role == "assistant" else content
 
 
-def _older_tool_calls(message: ChatMessage, content: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Tool calls in the shape that LlamaIndex kept them in before it had blocks for them."""
+def _older_tool_calls(message: ChatMessage, content: Sequence[Mapping[str, Any]], at: str) -> list[dict[str, Any]]:
+    """Tool calls where LlamaIndex had them before there were blocks for them, in the forms of several APIs."""
     known = {block["toolUse"]["toolUseId"] for block in content if "toolUse" in block}
-    calls = message.additional_kwargs.get("tool_calls")
-    return [
-        tool_use(call["toolUseId"], call["name"], call.get("input"))
-        for call in (calls if isinstance(calls, list) else ())
-        if isinstance(call, dict) and {"toolUseId", "name"} <= call.keys() and call["toolUseId"] not in known
-    ]
+    given = message.additional_kwargs.get("tool_calls")
+    calls = []
+    for number, each in enumerate(given if isinstance(given, list) else ()):
+        call = each.model_dump() if isinstance(each, BaseModel) else each
+        if not isinstance(call, Mapping):
+            continue
+        function = call.get("function") or {}
+        call_id, name = call.get("toolUseId") or call.get("id"), call.get("name") or function.get("name")
+        if call_id and name and call_id not in known:
+            checked = tool_id(call_id, f"{at}.additional_kwargs['tool_calls'][{number}]: the id")
+            calls.append(tool_use(checked, name, call.get("input", function.get("arguments"))))
+    return calls
 
 
 def _tool_result(message: ChatMessage, at: str, names: DocumentNames) -> list[dict[str, Any]]:
     said = message.additional_kwargs
-    call_id = said.get("tool_call_id")
-    if not call_id or not isinstance(call_id, str):
-        raise InvalidRequestError(
-            f"{at} is the result of a tool, and its additional_kwargs['tool_call_id'] is {call_id!r}; Bedrock needs "
-            "the id of the tool call that it answers."
-        )
+    call_id = tool_id(said.get("tool_call_id"), f"{at} is the result of a tool, and additional_kwargs['tool_call_id']")
     content: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     for number, block in enumerate(message.blocks):
@@ -132,17 +151,17 @@ def _tool_result(message: ChatMessage, at: str, names: DocumentNames) -> list[di
         if parsed is not None:
             content.append({"json": parsed})
         elif isinstance(block, CachePoint):
-            points.append(cache_point(block))  # a result has no place for it, the message has: behind the result
+            points.append(cache_point(block, where))  # a result has no place for it, the message has: behind the result
         else:
             content += content_block(block, "tool", where, names, "")
     result = {"toolUseId": call_id, "content": content or [{"text": _NOTHING}]}
     status = "error" if said.get("is_error") else said.get("status")
-    return [{"toolResult": {**result, "status": status} if status else result}, *points]
+    return [{"toolResult": {**result, "status": status} if status in _STATUSES else result}, *points]
 
 
 def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
     """The object in a JSON document: a tool result can carry it as such, and a list it cannot."""
-    if block.document_mimetype != "application/json" or str(block.url or "").startswith("s3://"):
+    if (block.document_mimetype or "").partition(";")[0] != "application/json" or s3_uri(block, block.data):
         return None
     try:
         value = json.loads(document_bytes(block, at))
@@ -151,39 +170,58 @@ def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _without_tools(block: dict[str, Any]) -> dict[str, Any]:
+def _without_tools(block: dict[str, Any]) -> list[dict[str, Any]]:
+    """A tool call or result in words, and the images and documents of the result beside them."""
     if "toolUse" in block:
         call = block["toolUse"]
-        return {"text": f"[tool call: {call['name']} {json.dumps(call['input'], ensure_ascii=False)}]"}
-    if "toolResult" in block:
-        parts = [part.get("text") or json.dumps(part.get("json", "…")) for part in block["toolResult"]["content"]]
-        return {"text": f"[tool result: {' '.join(parts)}]"}
-    return block
+        return [{"text": f"[tool call: {call['name']} {json.dumps(call['input'], ensure_ascii=False)}]"}]
+    if "toolResult" not in block:
+        return [block]
+    result = block["toolResult"]
+    parts = [
+        part["text"] if "text" in part else json.dumps(part["json"], ensure_ascii=False)
+        for part in result["content"]
+        if "text" in part or "json" in part
+    ]
+    others = [part for part in result["content"] if not ("text" in part or "json" in part)]
+    kind = "tool error" if result.get("status") == "error" else "tool result"
+    return [{"text": f"[{kind}: {' '.join(parts) or 'see below'}]"}, *others]
 
 
-def _points_after_something(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The content without cachePoints that have nothing before them, or only one another: Bedrock refuses those."""
+def _without_refused_points(content: list[dict[str, Any]], provider: str) -> list[dict[str, Any]]:
+    """The content without the cachePoints that Bedrock would refuse for what is before them."""
     kept: list[dict[str, Any]] = []
     for block in content:
-        if "cachePoint" in block and (not kept or "cachePoint" in kept[-1]):
-            warn_once("CachePoint", "A CachePoint with nothing to cache before it was left out; Bedrock refuses it.")
+        before = kept[-1] if kept else {}
+        if "cachePoint" in block and _refuses_point_after(before, provider):
+            what = next(iter(before), "nothing")
+            warn_once(("CachePoint", what), f"A CachePoint after {what} was left out; Bedrock refuses it there.")
         else:
             kept.append(block)
     return kept
 
 
-def _check(converse: Sequence[Mapping[str, Any]]) -> None:
-    if converse and converse[0]["role"] == "assistant":
+def _refuses_point_after(before: Mapping[str, Any], provider: str) -> bool:
+    # Reported, 2026-11: "There is nothing available to cache", "Cache point cannot be inserted after reasoning block";
+    # and refusals after a document that is no PDF, and by Nova after the result of a tool.
+    if not before or "cachePoint" in before or "reasoningContent" in before:
+        return True
+    if "document" in before:
+        return bool(before["document"]["format"] != "pdf")
+    return provider == "amazon" and "toolResult" in before
+
+
+def _check(turns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+    if turns and turns[0][0] == "assistant":
         raise InvalidRequestError(
             "The conversation starts with a message of the assistant; Bedrock takes one that starts with a user's. If "
             "a memory was cut, cut it before a user message."
         )
-    for message in converse:
-        kinds = {kind for block in message["content"] for kind in block}
+    for role, content in turns:
+        kinds = {kind for block in content for kind in block}
         if "document" in kinds and "text" not in kinds:
-            named = ", ".join(repr(b["document"]["name"]) for b in message["content"] if "document" in b)
+            named = ", ".join(repr(block["document"]["name"]) for block in content if "document" in block)
             raise InvalidRequestError(
-                f"The {message['role']} message with the document {named} has no text beside it, which Bedrock "
-                "requires: add a TextBlock that says what to do with it."
+                f"The {role} message with the document {named} has no text beside it, which Bedrock requires: add a "
+                "TextBlock that says what to do with it."
             )
-    logger.debug("%d messages for Converse", len(converse))

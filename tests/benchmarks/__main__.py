@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [NAME …] [--rounds N] [--full]``."""
+"""``python -m tests.benchmarks [NAME …] [--rounds N] [--chunks N] [--full] [--alone]``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,72 @@ import importlib
 import inspect
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-from .measuring import PEER, isolate, show
+from .measuring import CHUNKS, isolate, show
 
-NAMES = ("invoke", "stream", "concurrency", "second_object")
+LANGCHAIN = ("invoke", "stream", "concurrency", "second_object")
+LLAMA_INDEX = ("llama_chat", "llama_stream", "llama_growth", "llama_memory")
+NAMES = (*LANGCHAIN, *LLAMA_INDEX)
+# LlamaIndex's own model is compared with and not built upon: unlike langchain-aws, nothing else needs it.
+LLAMA_PEER = "llama-index-llms-bedrock-converse"
 
 
 def main():
+    options = _options()
+    isolate()
+    packages = ("boto3", "langchain-core", "langchain-aws", "llama-index-core", LLAMA_PEER)
+    installed = {name: number for name in packages if (number := _version(name))}
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {', '.join(map(' '.join, installed.items()))}")
+    print("Ratios are medians of those within each round.\n")
+    skipped = [
+        name for name in options.names if name in LLAMA_INDEX and not options.alone and not installed.get(LLAMA_PEER)
+    ]
+    if skipped:
+        print(f"Skipped, for want of the peer: {', '.join(skipped)}. To run: pip install {LLAMA_PEER}\n")
+    for name in options.names:
+        if name not in skipped:
+            _run(name, options)
+
+
+def _options():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Ratios against peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
     parser.add_argument("--rounds", type=int, help="rounds of each benchmark, at least 2")
-    parser.add_argument("--full", action="store_true", help=f"{PEER} makes 256 concurrent calls too (two minutes more)")
+    parser.add_argument("--chunks", type=int, default=CHUNKS, help=f"chunks of a stream; {CHUNKS:,} by default")
+    parser.add_argument(
+        "--full", action="store_true", help="the peers do what takes them long, too (two minutes) or much memory (2 GB)"
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="leave LlamaIndex's peer out, and run without it installed"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if options.rounds is not None and options.rounds < 2:
         parser.error("a median needs --rounds of at least 2")
-    isolate()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("boto3", "langchain-core", "langchain-aws"))
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {packages}")
-    print("Ratios are medians of those within each round.\n")
-    for name in options.names or NAMES:
-        # Imported one by one, and only now: the frameworks must not see the user's environment.
-        module = importlib.import_module(f"{__package__}.{name}")
-        rounds = options.rounds or inspect.signature(module.run).parameters["rounds"].default
-        print(show(f"{module.TITLE} ({rounds} rounds)", module.run(rounds, full=options.full)), "\n", flush=True)
+    if options.chunks < 1:
+        parser.error("a stream needs --chunks of at least 1")
+    options.names = options.names or NAMES
+    return options
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _run(name, options):
+    # Imported one by one, and only now: the frameworks must not see the user's environment.
+    module = importlib.import_module(f"{__package__}.{name}")
+    takes = inspect.signature(module.run).parameters
+    rounds = options.rounds or takes["rounds"].default
+    given = {name: value for name, value in vars(options).items() if name in takes and name != "rounds"}
+    size = f"{rounds} rounds, {options.chunks:,} chunks" if "chunks" in takes else f"{rounds} rounds"
+    print(show(f"{module.TITLE} ({size})", module.run(rounds, **given), module.PEER), "\n", flush=True)
 
 
 if __name__ == "__main__":

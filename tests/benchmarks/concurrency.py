@@ -7,9 +7,10 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from .contenders import HAIKU, MESSAGES, PROMPT, ours, peer, raw
+from .contenders import HAIKU, MESSAGES, PROMPT, raw
 from .fixed_server import fixed_server
-from .measuring import PEER, RAW, Row
+from .langchain_models import PEER, ours, peer
+from .measuring import RAW, Row
 
 DELAY = 0.5
 CALLS = 256

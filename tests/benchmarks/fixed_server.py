@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 from tests.independent_server import HAIKU, ROUTER, SONNET, frame, profile_arn
 
-STREAM_CHUNKS = 2000
+from .measuring import CHUNKS
+
 _SHARED = {
     "usage": {"inputTokens": 27, "outputTokens": 160, "totalTokens": 187},
     "metrics": {"latencyMs": 4504},
@@ -30,8 +31,9 @@ _ANSWER = "It prints a line, which shows that the tools are installed and that a
 class _Connection(asyncio.Protocol):
     """One keep-alive connection; a client that waits for each answer needs no pipelining."""
 
-    def __init__(self, delay):
+    def __init__(self, delay, chunks):
         self.delay = delay
+        self.chunks = chunks
         self.received = b""
 
     def connection_made(self, transport):
@@ -46,7 +48,7 @@ class _Connection(asyncio.Protocol):
         request_line = head[: head.index(b"\r\n")]
         method, path, _ = request_line.split(b" ")
         delay = self.delay if method == b"POST" else 0
-        answer = _answer(method, path)
+        answer = _answer(method, path, self.chunks)
         if delay:
             asyncio.get_running_loop().call_later(delay, self.transport.write, answer)
         else:
@@ -59,14 +61,14 @@ def _content_length(head):
 
 
 @functools.cache
-def _answer(method, raw_path):
+def _answer(method, raw_path, chunks):
     path = unquote(raw_path.decode())
     if method == b"GET":
         return _json_answer(_router() if path == f"/prompt-routers/{ROUTER}" else None)
     model_id, _, operation = path.removeprefix("/model/").rpartition("/")
     shared = {**_SHARED, **(_ROUTED if model_id == ROUTER else {})}
     if operation == "converse-stream":
-        return _stream_answer(shared)
+        return _stream_answer(shared, chunks)
     message = {"role": "assistant", "content": [{"text": _ANSWER}]}
     return _json_answer({"output": {"message": message}, "stopReason": "end_turn", **shared})
 
@@ -97,34 +99,35 @@ def _json_answer(document):
     return _head("200 OK", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
 
 
-def _stream_answer(shared):
+def _stream_answer(shared, chunks):
     """An event per HTTP chunk, as the service sends them; all at once, so that nobody waits for a chunk."""
     frames = [
         frame("messageStart", {"role": "assistant", "p": "abc"}),
         *(
             frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": f"word{n} "}, "p": "abcdefghijkl"})
-            for n in range(STREAM_CHUNKS)
+            for n in range(chunks)
         ),
         frame("contentBlockStop", {"contentBlockIndex": 0, "p": "abcd"}),
         frame("messageStop", {"stopReason": "end_turn", "p": "abcdef"}),
         frame("metadata", {**shared, "p": "abcd"}),
     ]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in frames)
+    body = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in frames)
     head = _head("200 OK", "Content-Type: application/vnd.amazon.eventstream", "Transfer-Encoding: chunked")
-    return head + chunks + b"0\r\n\r\n"
+    return head + body + b"0\r\n\r\n"
 
 
 @contextlib.contextmanager
-def fixed_server(delay=0.0):
+def fixed_server(delay=0.0, chunks=CHUNKS):
     """Start the server as a process of its own.
 
     Args:
         delay: Seconds until a model answers.
+        chunks: Chunks of a streamed answer.
 
     Yields:
         Its URL.
     """
-    command = [sys.executable, "-m", "tests.benchmarks.fixed_server", "--delay", str(delay)]
+    command = [sys.executable, "-m", "tests.benchmarks.fixed_server", "--delay", str(delay), "--chunks", str(chunks)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -136,9 +139,9 @@ def fixed_server(delay=0.0):
             process.terminate()
 
 
-async def _serve(delay):
+async def _serve(delay, chunks):
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(delay), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: _Connection(delay, chunks), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -146,5 +149,7 @@ async def _serve(delay):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--chunks", type=int, default=CHUNKS)
+    options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(parser.parse_args().delay))
+        asyncio.run(_serve(options.delay, options.chunks))

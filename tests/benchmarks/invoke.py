@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .contenders import HAIKU, MESSAGES, PROMPT, ROUTER, ours, peer, raw
+from .contenders import HAIKU, MESSAGES, PROMPT, ROUTER, raw
 from .fixed_server import fixed_server
-from .measuring import PEER, RAW, compared, interleaved
+from .langchain_models import PEER, ours, peer
+from .measuring import RAW, compared, interleaved, repeated
 
 TITLE = "invoke: sequential calls on one connection, to a server that answers at once"
 ROUNDS = 300
@@ -12,7 +13,7 @@ _CALLS = 5
 _AT_MOST = 1.10
 
 
-def run(rounds=ROUNDS, *, full=False):
+def run(rounds=ROUNDS):
     with fixed_server() as url:
         client = raw(url)
         models = {
@@ -21,9 +22,9 @@ def run(rounds=ROUNDS, *, full=False):
             for name, make in (("peer", peer), ("ours", ours))
         }
         contenders = {
-            ("model", "raw"): _repeat(lambda: client.converse(modelId=HAIKU, messages=MESSAGES)),
-            ("router", "raw"): _repeat(lambda: client.converse(modelId=ROUTER, messages=MESSAGES)),
-            **{key: _repeat(lambda model=model: model.invoke(PROMPT)) for key, model in models.items()},
+            ("model", "raw"): repeated(_CALLS, lambda: client.converse(modelId=HAIKU, messages=MESSAGES)),
+            ("router", "raw"): repeated(_CALLS, lambda: client.converse(modelId=ROUTER, messages=MESSAGES)),
+            **{key: repeated(_CALLS, lambda model=model: model.invoke(PROMPT)) for key, model in models.items()},
         }
         times = interleaved(contenders, rounds)
     rows = []
@@ -39,11 +40,3 @@ def run(rounds=ROUNDS, *, full=False):
             ),
         ]  # fmt: skip
     return rows
-
-
-def _repeat(call):
-    def calls():
-        for _ in range(_CALLS):
-            call()
-
-    return calls

@@ -8,8 +8,9 @@ import statistics
 import time
 from dataclasses import dataclass
 
-PEER = "ChatBedrockConverse"
 RAW = "raw boto3"
+CHUNKS = 2000
+"""Chunks of a stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Row:
 
     Attributes:
         what: Who did what.
-        to_peer: Times what ChatBedrockConverse takes for the same; None where there is nothing to compare.
+        to_peer: Times what the peer takes for the same; None where there is nothing to compare.
         to_raw: Times what raw boto3 takes.
         quartiles: Lower and upper quartile of `to_peer` over the rounds.
         cpu_to_peer: `to_peer` in CPU seconds of this process, which other programs on the machine disturb less.
@@ -96,6 +97,16 @@ def _sample(call, samples):
     samples.wall.append(time.perf_counter() - wall)
 
 
+def repeated(count, call):
+    """`call`, so many times: a single one is too short to time."""
+
+    def calls():
+        for _ in range(count):
+            call()
+
+    return calls
+
+
 def ratio(times, others):
     """The median of the ratios round by round: a noisy moment that lasts longer than a round falls out of it."""
     return statistics.median(_ratios(times, others))
@@ -111,30 +122,40 @@ def compared(what, samples, *, peer, raw, calls=1, at_most=None):
     Args:
         what: Its name in the table.
         samples: What it took.
-        peer: What ChatBedrockConverse took in the same rounds.
+        peer: What the peer took in the same rounds; None where it did not run.
         raw: What raw boto3 took.
         calls: Calls made in each round.
         at_most: The goal, times `peer`.
     """
-    itself = samples is peer
+    alone = {
+        "what": what,
+        "value": statistics.median(samples.wall) / calls * 1000,
+        "unit": "ms",
+        "to_raw": ratio(samples.wall, raw.wall),
+        "target": f"≤ {at_most:.2f} x the peer" if at_most else "",
+    }
+    if peer is None:
+        return Row(**alone)
     middle = ratio(samples.wall, peer.wall)
     lower, _, upper = statistics.quantiles(_ratios(samples.wall, peer.wall), n=4)
     return Row(
-        what=what,
-        value=statistics.median(samples.wall) / calls * 1000,
-        unit="ms",
+        **alone,
         to_peer=middle,
-        to_raw=ratio(samples.wall, raw.wall),
-        quartiles=None if itself else (lower, upper),
+        quartiles=None if samples is peer else (lower, upper),
         cpu_to_peer=ratio(samples.cpu, peer.cpu),
-        target=f"≤ {at_most:.2f} x {PEER}" if at_most else "",
         met=middle <= at_most if at_most else None,
     )
 
 
-def show(title, rows):
-    """The table as text; what does not depend on the machine comes first. Columns that nobody fills are left out."""
-    lines = [["", f"x {PEER}", "quartiles", "in CPU time", f"x {RAW}", "median", "target", ""]]
+def show(title, rows, peer):
+    """The table as text; what does not depend on the machine comes first. Columns that nobody fills are left out.
+
+    Args:
+        title: The line above it.
+        rows: Its `Row`s.
+        peer: The name of whom they are compared with.
+    """
+    lines = [["", f"x {peer}", "quartiles", "in CPU time", f"x {RAW}", "median", "target", ""]]
     lines += [_cells(row) for row in rows]
     columns = [column for column in zip(*lines, strict=True) if column[0] == "" or any(column[1:])]
     widths = [max(map(len, column)) for column in columns]

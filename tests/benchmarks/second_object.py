@@ -7,9 +7,10 @@ import statistics
 import time
 import tracemalloc
 
-from .contenders import HAIKU, PROMPT, ROUTER, ours, peer
+from .contenders import HAIKU, PROMPT, ROUTER
 from .fixed_server import fixed_server
-from .measuring import PEER, Row
+from .langchain_models import PEER, ours, peer
+from .measuring import Row
 
 TITLE = "second object: one more model, when the first has been called"
 ROUNDS = 50
@@ -17,7 +18,7 @@ _AT_MOST_MS, _AT_MOST_KB = 1.0, 64.0
 _THEIRS = 5  # at 100 ms and 18 MB each
 
 
-def run(rounds=ROUNDS, *, full=False):
+def run(rounds=ROUNDS):
     rows = []
     with fixed_server() as url:
         for kind, target in (("model", HAIKU), ("router", ROUTER)):

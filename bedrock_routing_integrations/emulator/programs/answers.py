@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .arithmetic import evaluate, expression_in, shown
 from .clues import Clues
 from .knowledge import CAPITALS, FACTS, TRANSLATIONS
-from .sources import from_media, from_memory, from_sources, summary
+from .sources import from_media, from_memory, from_sources, refined, standalone, summary
 from .words import key_words, quotations, stems, written_numbers_to_digits
 from .writing import code, joke, listing, poem, story
 
@@ -248,6 +248,8 @@ _SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
     _greeting,
     lambda _question, reading, _model: from_memory(reading),
     lambda _question, reading, _model: from_media(reading),
+    lambda question, _reading, _model: refined(question),
+    lambda question, _reading, _model: standalone(question),
     lambda _question, reading, _model: summary(reading),
     _verbatim,
     _counting,

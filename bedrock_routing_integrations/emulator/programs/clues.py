@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .arithmetic import expression_in
+from .choices import chosen, is_choice
 from .words import STOP_WORDS, entities, key_words, numbers, quotations, stem, stems, written_numbers_to_digits
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ class Clues:
     def take_number(self, name: str) -> int | float | None:
         """The number that the text gives for the field `name`, and only for it."""
         words = [word for word in name_words(name) if len(word) > 1] or [name]
+        choice = chosen(self.text) if is_choice(words) else None
+        if choice is not None:
+            return choice
         for word in words:
             link = (
                 r"\s*(?:=|:|\bis\b|\bwas\b|\bof\b|\bto\b|\bby\b|\bat\b)\s*"

@@ -16,6 +16,7 @@ from .arguments import fill
 from .clues import Clues
 from .effort import OutOfEffortError, bounded
 from .limits import limited
+from .react import react_text
 from .reading import read
 from .schema_rules import schema_problem
 from .style import styled
@@ -118,9 +119,15 @@ def _content(reading: Reading, model: EmulatedModel) -> list[dict[str, Any]]:
     if reading.chunks is not None:
         return [{"text": _chunked(reading.chunks)}]
 
-    def answer() -> str:
-        return tool_result_text(reading) if reading.outcomes else answer_text(reading, model)
+    def answer_from(known: Reading) -> str:
+        return tool_result_text(known) if known.outcomes else answer_text(known, model)
 
+    def answer() -> str:
+        return answer_from(reading)
+
+    step = react_text(reading, answer_from)
+    if step is not None:
+        return [{"text": step}]
     calls = tool_blocks(reading, answer)
     if calls:
         return [*_announcement(reading, model, calls), *calls]

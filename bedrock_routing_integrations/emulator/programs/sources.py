@@ -10,7 +10,7 @@ from .words import best_sentences, sentences, stems
 if TYPE_CHECKING:
     from .reading import Reading
 
-__all__ = ["from_media", "from_memory", "from_sources", "summary"]
+__all__ = ["from_media", "from_memory", "from_sources", "labelled_question", "refined", "standalone", "summary"]
 
 _MINE = re.compile(
     r"\b(?:what(?:'s| is| was)|tell me|remember|do you know|who is)\b.{0,30}?\bmy ([\w -]+?)(?=[?.,!]|$)",
@@ -27,9 +27,22 @@ _FIRST_QUESTION = re.compile(
 )
 _SUMMARY = re.compile(r"\b(?:summari[sz]e|summary|tl;?dr|key points|main points)\b", re.IGNORECASE)
 _QUESTION_LABEL = re.compile(
-    r"(?:^|\n)[ \t]*(?:question|query|user question)\s*:\s*(.+?)(?=\n[ \t]*(?:answer|helpful answer|context)\b|\Z)",
+    r"(?:^|\n)[ \t]*(?:(?:question|query|user question)\s*:|<(?:user )?question>)\s*(.+?)"
+    r"(?=\n[ \t]*(?:<?(?:answer|output)\b|helpful answer\b|context\b)|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_REFINE = re.compile(
+    r"\bnew context:\s*(.+)\n\s*query:\s*(.+?)\n\s*(?:original|existing) answer:\s*(.+?)\s*\n\s*new answer:\s*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+_FOLLOW_UP = re.compile(
+    r"(?:follow[ -]?up (?:input|message|question)\s*:|<follow[ -]?up (?:input|message|question)>)\s*(\S[^\n]*)",
+    re.IGNORECASE,
+)
+_USER_TURN = re.compile(r"^[ \t]*(?:user|human)\s*:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_POINTS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|them|his|its|their|that|this|those|there)\b", re.IGNORECASE)
+_CITE = re.compile(r"\bcite\b[^.\n]{0,40}\bsources?\b", re.IGNORECASE)
+_SOURCE = re.compile(r"^[ \t]*source (\d{1,4})\s*:", re.IGNORECASE | re.MULTILINE)
 _CONTEXT_LABEL = re.compile(
     r"\b(?:context|documents?|passages?|search results|excerpts?|following text)\b[^\n:]{0,80}[:\n]"
     r"|</?(?:context|document|search_results)>",
@@ -102,7 +115,7 @@ def from_sources(reading: Reading, *, thorough: bool) -> str | None:
     texts = [text[:_MOST_SEARCHED] for _, text in reading.documents]
     found = best_sentences([*texts, *passages], question, most=most)
     if found:
-        return " ".join(found)
+        return " ".join(_cited(sentence, reading.question) for sentence in found)
     if reading.documents:
         names = ", ".join(name for name, _ in reading.documents)
         opening = next((s[0] for s in map(sentences, texts) if s), None)
@@ -119,9 +132,9 @@ def _question_and_passages(reading: Reading) -> tuple[str, list[str]]:
     """The question itself, and the text to answer it from, where the prompt or the system prompt brings one."""
     text = reading.question
     passages = [reading.system] if _CONTEXT_LABEL.search(reading.system) else []
-    labelled = _QUESTION_LABEL.search(text)
+    labelled = labelled_question(text)
     if labelled is not None:
-        return labelled[1].strip(), [*passages, _unlabelled(text[: labelled.start()] + text[labelled.end() :])]
+        return labelled[0], [*passages, _unlabelled(labelled[1])]
     if len(text) < _LONG_PROMPT and not _CONTEXT_LABEL.search(text):
         return text, passages
     asked = [sentence for sentence in sentences(text) if sentence.endswith("?")]
@@ -132,3 +145,44 @@ def _question_and_passages(reading: Reading) -> tuple[str, list[str]]:
 def _unlabelled(passage: str) -> str:
     """A passage without the labels before its parts."""
     return _CONTEXT_LABEL.sub("\n", passage)
+
+
+def labelled_question(text: str) -> tuple[str, str] | None:
+    """The question that a label introduces, and the text around it; None where none is labelled.
+
+    Of several the last is meant: those before it belong to examples.
+    """
+    labels = list(_QUESTION_LABEL.finditer(text))
+    if not labels:
+        return None
+    last, shown = labels[-1], labels[-2].end() if len(labels) > 1 else 0
+    return last[1].strip(), text[shown : last.start()] + text[last.end() :]
+
+
+def refined(question: str) -> str | None:
+    """An answer that is to be refined with new context: a sentence that says more, or the answer as it is."""
+    found = _REFINE.search(question)
+    if found is None:
+        return None
+    context, asked, answer = found.groups()
+    better = best_sentences([context], asked, most=1)
+    wanted = stems(asked)
+    return better[0] if better and len(stems(better[0]) & wanted) > len(stems(answer) & wanted) else answer
+
+
+def standalone(question: str) -> str | None:
+    """A follow-up that is to be rewritten as a question of its own: with the one before it, where it points back."""
+    follow_up = _FOLLOW_UP.search(question) if re.search(r"stand-?alone question", question, re.IGNORECASE) else None
+    if follow_up is None:
+        return None
+    before = _USER_TURN.findall(question[: follow_up.start()])
+    if not before or not _POINTS_BACK.search(follow_up[1]):
+        return follow_up[1].strip()
+    return f"{before[-1].strip()} {follow_up[1].strip()}"
+
+
+def _cited(sentence: str, prompt: str) -> str:
+    """A sentence with the number of the source that it stands in, where the prompt wants sources cited."""
+    at = prompt.rfind(sentence) if _CITE.search(prompt) else -1
+    sources = _SOURCE.findall(prompt[:at]) if at >= 0 else []
+    return f"{sentence} [{sources[-1]}]" if sources else sentence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import fill
 from .clues import Clues
+from .examples import like_example
 from .words import quotations, sentences
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _as_json(answer: str, wishes: str, reading: Reading) -> str:
     if not isinstance(schema, dict) or "properties" not in schema:
         keys = [key for key in quotations(wishes) if re.fullmatch(r"\w{1,40}", key)] if _KEYS.search(wishes) else []
         if not keys:
-            return json.dumps({"answer": answer}, ensure_ascii=False)
+            value = like_example(reading.question, lambda: answer)
+            return json.dumps({"answer": answer} if value is None else value, ensure_ascii=False)
         schema = {"type": "object", "properties": {key: {"type": "string"} for key in keys}, "required": keys}
         clues.quoted = [each for each in clues.quoted if each not in keys]
     return json.dumps(fill(schema, clues, generous=True), ensure_ascii=False)

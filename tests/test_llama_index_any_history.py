@@ -1,0 +1,231 @@
+"""Whatever messages come: an error of ours, or a request that Bedrock can read. Answers go back as they came."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import botocore.session
+from botocore.validate import ParamValidator
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CacheControl,
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+from samples import HAIKU, NOVA_LITE
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.llama_index._answers import read_content
+from bedrock_routing_integrations.llama_index.messages import to_converse
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+PDF = b"%PDF-1.7\n" + bytes(16)
+IDS = ("call-1", "call-2")
+TOOLS = {"tools": [{"toolSpec": {"name": "add", "inputSchema": {"json": {"type": "object"}}}}]}
+
+texts = st.one_of(st.sampled_from(["", " ", "\n", "Hello"]), st.text(st.characters(codec="utf-8"), max_size=20))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=5,
+)
+objects = st.dictionaries(texts, json_values, max_size=3)
+
+text_blocks = st.builds(TextBlock, text=texts)
+images = st.one_of(st.builds(ImageBlock, image=st.sampled_from([PNG, b"\xff\xd8\xff\xe0abc", b"nothing known!"])),
+                   st.builds(ImageBlock, url=st.sampled_from(["s3://bucket/a b.png", "s3://bucket/a"])))  # fmt: skip
+documents = st.one_of(
+    st.builds(DocumentBlock, data=st.sampled_from([PDF, b"Some text."]), title=st.one_of(st.none(), texts)),
+    st.builds(lambda value: DocumentBlock(data=json.dumps(value).encode() + b" ", document_mimetype="application/json"),
+              json_values),
+    st.builds(DocumentBlock, url=st.sampled_from(["s3://bucket/a.pdf", "s3://bucket/a"])),
+)  # fmt: skip
+points = st.builds(lambda ttl: CachePoint(cache_control=CacheControl(type="default", ttl=ttl)),
+                   st.sampled_from(["5m", "1h"]))  # fmt: skip
+thinking = st.builds(ThinkingBlock, content=st.one_of(st.none(), texts), additional_information=st.sampled_from(
+    [{}, {"signature": "abc"}, {"redacted_content": "AAAA"}, {"redacted_content": "A"}]))  # fmt: skip
+calls = st.builds(ToolCallBlock, tool_call_id=st.sampled_from([*IDS, None]), tool_name=st.just("add"),
+                  tool_kwargs=st.one_of(objects, st.builds(json.dumps, json_values), texts))  # fmt: skip
+citations = st.builds(
+    CitationBlock, cited_content=texts, source=texts, title=texts,
+    additional_location_info=st.dictionaries(
+        st.sampled_from(["answer_start", "answer_end", "document_index", "start_char_index", "end_char_index"]),
+        st.integers(0, 9),
+    ),
+)  # fmt: skip
+citables = st.builds(CitableBlock, title=texts, source=texts,
+                     content=st.lists(st.one_of(text_blocks, images, documents), max_size=3))  # fmt: skip
+sounds = st.builds(AudioBlock, audio=st.just(b"ID3\x04abc"), format=st.sampled_from([None, "mp3", "midi"]))
+videos = st.builds(VideoBlock, video=st.just(b"video"), video_mimetype=st.sampled_from([None, "video/mp4"]))
+
+OTHERS = (images, documents, points, thinking, calls, citations, citables, sounds, videos)
+SUITED = {
+    "assistant": st.one_of(text_blocks, thinking, calls, citations, points),
+    "user": st.one_of(text_blocks, images, documents, points, citables, sounds, videos),
+    "tool": st.one_of(text_blocks, images, documents, points, citables, videos),
+    "system": st.one_of(text_blocks, points),
+}
+
+
+@st.composite
+def messages(draw):
+    """Mostly blocks in messages where they belong; now and then any block in any message."""
+    role = draw(st.sampled_from(list(MessageRole)))
+    kind = {"chatbot": "assistant", "model": "assistant", "function": "tool", "developer": "system"}.get(
+        role, role.value
+    )
+    blocks = draw(st.lists(SUITED[kind], max_size=4))
+    if draw(st.integers(0, 9)) == 0:
+        blocks.append(draw(st.one_of(text_blocks, *OTHERS)))
+    said = {"tool_call_id": draw(st.sampled_from([*IDS, *IDS, None]))} if kind == "tool" else {}
+    if draw(st.booleans()):
+        said["tool_calls"] = draw(st.lists(st.fixed_dictionaries(
+            {"toolUseId": st.sampled_from(IDS), "name": st.just("add")}, optional={"input": json_values})))  # fmt: skip
+    return ChatMessage(role=role, blocks=blocks, additional_kwargs=said)
+
+
+@functools.cache
+def _converse_shape():
+    model = botocore.session.get_session().get_service_model("bedrock-runtime")
+    return model.operation_model("Converse").input_shape
+
+
+hello = st.just([ChatMessage("Hello")])
+histories = st.builds(lambda first, rest: first + rest, st.one_of(hello, hello, st.just([])),
+                      st.lists(messages(), max_size=5))  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, st.sampled_from(["anthropic", "amazon", ""]), st.booleans())
+def test_any_history_raises_our_error_or_is_a_request_that_boto3_takes(history, provider, tools):
+    before = [message.model_dump_json() for message in history]
+    try:
+        converse, system = to_converse(history, provider=provider, tools=tools)
+    except InvalidRequestError:
+        event("refused")
+        return
+    finally:
+        assert [message.model_dump_json() for message in history] == before
+    event(f"{min(len(converse), 3)} messages")
+    request = {"modelId": HAIKU, "messages": converse, "system": system}
+    report = ParamValidator().validate(request, _converse_shape())
+    assert not report.has_errors(), report.generate_report()
+    roles = [message["role"] for message in converse]
+    assert roles == [("user", "assistant")[number % 2] for number in range(len(roles))]
+    for content in [*(message["content"] for message in converse), *([system] if system else [])]:
+        assert content
+        assert "cachePoint" not in content[0]
+        assert all(block["text"].strip() for block in content if "text" in block)
+        assert tools or not any({"toolUse", "toolResult"} & block.keys() for block in content)
+    assert to_converse(history, provider=provider, tools=tools) == (converse, system)
+
+
+# --- conversations that make sense, through the emulator ---
+
+spoken = st.builds(TextBlock, text=texts.map(lambda text: text.strip() or "Hello"))
+
+
+@st.composite
+def rounds(draw):
+    """What one side says and the other answers, with a call of tools between now and then."""
+    seen = draw(st.lists(st.one_of(spoken, documents_with_names, st.builds(ImageBlock, image=st.just(PNG)), points,
+                                   text_blocks), max_size=3))  # fmt: skip
+    asked = ChatMessage(role="user", blocks=[draw(spoken), *seen])
+    called = draw(st.lists(st.sampled_from(IDS), unique=True))
+    if not called:
+        return [
+            asked,
+            ChatMessage(role="assistant", blocks=[*draw(st.lists(thinking_of_claude, max_size=1)), draw(spoken)]),
+        ]
+    uses = [ToolCallBlock(tool_call_id=call_id, tool_name="add", tool_kwargs=draw(objects)) for call_id in called]
+    told = [
+        ChatMessage(
+            role=draw(st.sampled_from(["tool", "function"])), additional_kwargs={"tool_call_id": call_id},
+            blocks=draw(st.lists(st.one_of(text_blocks, documents_with_names, points), max_size=2)),
+        )
+        for call_id in called
+    ]  # fmt: skip
+    return [asked, ChatMessage(role="assistant", blocks=[*draw(st.lists(text_blocks, max_size=1)), *uses]), *told,
+            ChatMessage(role="assistant", blocks=[draw(spoken)])]  # fmt: skip
+
+
+documents_with_names = st.builds(
+    DocumentBlock, data=st.sampled_from([PDF, b"Some text."]), title=st.one_of(st.none(), texts)
+)
+thinking_of_claude = st.builds(ThinkingBlock, content=texts, additional_information=st.just({"signature": "abc"}))
+conversations = st.lists(rounds(), max_size=3).map(lambda each: [message for part in each for message in part])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversations, st.booleans(), st.booleans())
+def test_any_conversation_that_makes_sense_is_one_that_bedrock_takes(router, history, with_tools, on_nova):
+    call = {"toolConfig": TOOLS} if with_tools else {}
+    llm = BedrockRouter(model=NOVA_LITE if on_nova else router)
+    response = llm.chat([ChatMessage("Be brief.", role="system"), *history, ChatMessage("And now?")], **call)
+    assert response.additional_kwargs["routing"]["invoked_model"]
+
+
+# --- answers, there and back ---
+
+sentences = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda text: text.strip())
+places = st.one_of(
+    st.builds(lambda kind, index, start, end: {kind: {"documentIndex": index, "start": start, "end": end}},
+              st.sampled_from(["documentChar", "documentPage", "documentChunk"]), *[st.integers(0, 99)] * 3),
+    st.fixed_dictionaries({"searchResultLocation": st.fixed_dictionaries(
+        dict.fromkeys(["searchResultIndex", "start", "end"], st.integers(0, 99)))}),
+)  # fmt: skip
+sources = st.fixed_dictionaries(
+    {},
+    optional={"title": sentences, "source": sentences, "location": places,
+              "sourceContent": st.builds(lambda text: [{"text": text}], sentences)},
+)  # fmt: skip
+answered = st.one_of(
+    st.builds(lambda text: {"text": text}, sentences),
+    st.builds(lambda text, cited: {"citationsContent": {"content": [{"text": text}], "citations": cited}},
+              sentences, st.lists(sources, min_size=1, max_size=2)),
+    st.builds(lambda text: {"reasoningContent": {"reasoningText": {"text": text, "signature": "abc"}}}, texts),
+    st.builds(lambda data: {"reasoningContent": {"redactedContent": data}}, st.binary(min_size=1, max_size=9)),
+    st.builds(lambda arguments: {"toolUse": {"name": "add", "input": arguments}}, objects),
+)  # fmt: skip
+
+
+def _joined(content):
+    """The content with texts beside a cited one as one text: where one ends and the next begins is not kept there."""
+    joined = []
+    for block in content:
+        if "text" in block and joined and "text" in joined[-1]:
+            joined[-1] = {"text": joined[-1]["text"] + block["text"]}
+        else:
+            joined.append(block)
+    return joined
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(answered, max_size=6), st.booleans())
+def test_what_a_model_said_goes_back_to_it_as_it_was(content, stored):
+    content = [
+        {"toolUse": {"toolUseId": f"call-{number}", **block["toolUse"]}} if "toolUse" in block else block
+        for number, block in enumerate(content)
+    ]
+    blocks, said = read_content(content)
+    answer = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
+    if stored:
+        answer = ChatMessage.model_validate_json(answer.model_dump_json())
+    # Thinking that stands alone is refused; words beside it let it pass.
+    sent = to_converse([ChatMessage("Hello"), answer, ChatMessage("!", role="assistant")], provider="anthropic")[0][1]
+    if not any("citationsContent" in block for block in content):
+        assert sent["content"] == [*content, {"text": "!"}]
+    assert _joined(sent["content"]) == _joined([*content, {"text": "!"}])

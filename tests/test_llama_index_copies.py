@@ -1,0 +1,268 @@
+"""Copies of `BedrockRouter`: they keep everything but secrets, and secrets are shown nowhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index_forms import FORMS, start, user
+from pydantic import BaseModel, SecretStr, SerializeAsAny
+from samples import HAIKU, HELLO, SONNET
+
+from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.llama_index._arguments import Arguments
+
+EVERYTHING = {
+    "base_models": [HAIKU, SONNET], "context_window": 9_000, "temperature": 0.5, "max_tokens": 50, "top_p": 0.75,
+    "stop_sequences": ["END"], "performance_config": {"latency": "standard"}, "service_tier": "default",
+    "thinking": {"type": "disabled"}, "additional_model_request_fields": {"top_k": 5},
+    "additional_model_response_field_paths": ["/stop_sequence"], "prompt_variables": {"a": "b"},
+    "request_metadata": {"team": "a"}, "guardrail_identifier": "gr1", "guardrail_version": "7",
+    "guardrail_stream_processing_mode": "sync", "trace": "enabled", "system_prompt_caching": True,
+    "tool_caching": True, "supports_forced_tool_calls": False, "additional_kwargs": {"temperature": 0.25},
+    "region_name": "eu-west-1", "profile_name": "team", "endpoint_url": "http://127.0.0.1:9", "timeout": 5.0,
+    "max_retries": 1, "max_concurrency": 8, "use_ssl": False, "verify": "/etc/ca.pem", "system_prompt": "Be brief.",
+    "botocore_config": Config(read_timeout=7, retries={"mode": "adaptive", "total_max_attempts": 2},
+                              user_agent_extra="mine", s3={"addressing_style": "path"}),
+}  # fmt: skip
+SECRETS = {
+    "aws_access_key_id": "AKIASECRET", "aws_secret_access_key": "very-secret", "aws_session_token": "token-secret",
+}  # fmt: skip
+HEADERS = {"default_headers": {"x-gateway-key": "header-secret"}}
+KEY = {"api_key": "bearer-secret"}
+HIDDEN = (*SECRETS.values(), "header-secret", "bearer-secret")
+
+COPIES = {
+    "to_dict": lambda llm: BedrockRouter.from_dict(llm.to_dict()),
+    "to_json": lambda llm: BedrockRouter.from_json(llm.to_json()),
+    "model_dump": lambda llm: BedrockRouter(**llm.model_dump()),
+    "model_validate": lambda llm: BedrockRouter.model_validate(llm.model_dump()),
+    "model_dump_json": lambda llm: BedrockRouter.model_validate_json(llm.model_dump_json()),
+    "pickle": lambda llm: pickle.loads(pickle.dumps(llm)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "model_copy": lambda llm: llm.model_copy(),
+    "deep model_copy": lambda llm: llm.model_copy(deep=True),
+}
+
+
+def values_of(llm):
+    """The arguments, with a botocore Config as what it sets."""
+    values = {name: getattr(llm, name) for name in [*Arguments.model_fields, "system_prompt"]}
+    config = values.pop("botocore_config")
+    options = {name: getattr(config, name) for name in type(config).OPTION_DEFAULTS} if config else None
+    return {**{name: value for name, value in values.items() if "callback" not in name}, "options": options}
+
+
+def comparable(llm):
+    skipped = {"messages_to_prompt", "completion_to_prompt", "output_parser", "rate_limiter", "callback_manager"}
+    return {name: value for name, value in values_of(llm).items() if name not in skipped}
+
+
+@pytest.fixture
+def everything():
+    return BedrockRouter(model=HAIKU, **EVERYTHING)
+
+
+def test_the_table_has_every_argument():
+    base = {"model", *SECRETS, *HEADERS, *KEY}
+    own = set(Arguments.model_fields) - set(Arguments.__mro__[1].model_fields)
+    assert own - base == set(EVERYTHING) - {"system_prompt"}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_keep_every_argument(everything, how):
+    before = comparable(everything)
+    twin = COPIES[how](everything)
+    assert type(twin) is BedrockRouter
+    assert comparable(twin) == comparable(everything) == before
+    assert comparable(COPIES[how](twin)) == before, "and copies of copies"
+    for name, value in EVERYTHING.items():
+        if name != "botocore_config":
+            assert getattr(twin, name) == value, name
+    assert twin.botocore_config.read_timeout == 7
+    assert twin.botocore_config.retries["mode"] == "adaptive"
+
+
+@pytest.mark.parametrize("how", COPIES)
+async def test_copies_answer(bedrock, router, how):
+    twin = COPIES[how](BedrockRouter(model=router, temperature=0.5))
+    for form in FORMS:
+        assert await start(twin, form, HELLO)
+    assert bedrock.requests("Converse")[-1].request["inferenceConfig"] == {"temperature": 0.5}
+    assert twin.complete(HELLO).additional_kwargs["routing"]["invoked_model"] == HAIKU
+
+
+def test_a_copy_with_changes_leaves_the_original_alone(bedrock, router):
+    llm = BedrockRouter(model=router, temperature=0.5, stop_sequences=["END"])
+    twin = llm.model_copy(update={"temperature": 0.25}, deep=True)
+    twin.stop_sequences.append("STOP")
+    assert (llm.temperature, llm.stop_sequences) == (0.5, ["END"])
+    twin.complete(HELLO)
+    assert bedrock.requests()[-1].request["inferenceConfig"] == {"temperature": 0.25, "stopSequences": ["END", "STOP"]}
+
+
+def test_copies_in_this_process_keep_the_credentials(bedrock, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    llm = BedrockRouter(model=HAIKU, **SECRETS, **HEADERS)
+    for twin in (copy.copy(llm), copy.deepcopy(llm), llm.model_copy(), llm.model_copy(deep=True)):
+        assert twin.complete(HELLO).text
+        assert twin.aws_secret_access_key.get_secret_value() == "very-secret"
+
+
+def test_a_pickle_says_once_that_it_leaves_credentials_out_and_its_copy_finds_its_own(bedrock, caplog):
+    llm = BedrockRouter(model=HAIKU, **SECRETS, **HEADERS)
+    twins = [pickle.loads(pickle.dumps(llm)) for _ in range(2)]
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 1
+    assert "credentials and default_headers are left out of a pickle" in said[0]
+    assert [twin.aws_access_key_id for twin in twins] == [None, None]
+    assert twins[0].complete(HELLO).text, "with the credentials of the environment"
+
+
+def test_a_pickle_without_secrets_says_nothing(caplog):
+    pickle.dumps(BedrockRouter(model=HAIKU))
+    assert caplog.records == []
+
+
+def test_a_client_of_the_users_own_cannot_be_pickled_and_the_error_says_what_to_do(bedrock):
+    for client in (bedrock.client(), RoutedClient(bedrock.client())):
+        with pytest.raises(TypeError, match=r"cannot be pickled"):
+            pickle.dumps(BedrockRouter(model=HAIKU, client=client))
+        twin = copy.deepcopy(BedrockRouter(model=HAIKU, client=client))
+        assert twin.complete(HELLO).text, "though it can be copied here"
+
+
+def test_a_config_in_a_dictionary_leaves_out_what_json_cannot_say_or_is_secret():
+    config = Config(signature_version=UNSIGNED, proxies={"https": "http://user:proxy-secret@host"}, read_timeout=7)
+    llm = BedrockRouter(model=HAIKU, botocore_config=config)
+    written = json.loads(llm.to_json())
+    assert written["botocore_config"] == {"read_timeout": 7}
+    assert "proxy-secret" not in repr(llm)
+    assert BedrockRouter.from_dict(written).botocore_config.read_timeout == 7
+
+
+def test_a_config_can_be_given_as_its_arguments(bedrock):
+    llm = BedrockRouter(model=HAIKU, botocore_config={"user_agent_extra": "my-application"})
+    llm.complete(HELLO)
+    assert "my-application" in bedrock.requests()[-1].headers["user-agent"]
+
+
+def test_it_can_be_a_field_of_a_users_own_model(router):
+    class Application(BaseModel):
+        llm: SerializeAsAny[BedrockRouter]
+
+    application = Application(llm=BedrockRouter(model=router, temperature=0.5))
+    again = Application.model_validate(json.loads(application.model_dump_json()))
+    assert again.llm.temperature == 0.5
+    assert again.llm.complete(HELLO).additional_kwargs["routing"]["invoked_model"] == HAIKU
+
+
+# --- secrets ---
+
+
+class Listener(BaseEventHandler):
+    texts: list[str] = []  # noqa: RUF012 - a pydantic field
+
+    def handle(self, event, **kwargs):
+        self.texts += [repr(event), str(event.model_dump())]
+
+
+class Callbacks(BaseCallbackHandler):
+    def __init__(self):
+        super().__init__([], [])
+        self.texts = []
+
+    def on_event_start(self, event_type, payload=None, event_id="", parent_id="", **kwargs):
+        self.texts.append(repr(payload))
+        return event_id
+
+    def on_event_end(self, event_type, payload=None, event_id="", **kwargs):
+        self.texts.append(repr(payload))
+
+    def start_trace(self, trace_id=None):
+        pass
+
+    def end_trace(self, trace_id=None, trace_map=None):
+        pass
+
+
+def assert_hidden(texts):
+    assert texts
+    for text in texts:
+        for secret in HIDDEN:
+            assert secret not in text
+
+
+@pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])
+def test_secrets_are_in_nothing_that_is_shown_written_or_sent_elsewhere(secrets, caplog):
+    for wrapped in (secrets, {name: SecretStr(v) if isinstance(v, str) else v for name, v in secrets.items()}):
+        llm = BedrockRouter(model=HAIKU, **wrapped)
+        written = [json.dumps(llm.to_dict()), llm.to_json(), llm.model_dump_json(), str(llm.to_payload())]
+        shown = [repr(llm), str(llm), repr(llm._client), repr(llm.metadata), repr(copy.deepcopy(llm))]
+        assert_hidden([*written, *shown, str(pickle.dumps(llm)), caplog.text])
+    for name in (*SECRETS, *KEY, *HEADERS):
+        assert name not in llm.to_dict()
+        assert name not in repr(llm)
+
+
+@pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_secrets_are_in_no_event_payload_log_or_error(bedrock, secrets, form, reachable, caplog):
+    caplog.set_level(logging.DEBUG, logger="bedrock_routing_integrations")
+    listener, callbacks = Listener(), Callbacks()
+    listener.texts = []
+    llm = BedrockRouter(
+        model=HAIKU, max_retries=0, callback_manager=CallbackManager([callbacks]),
+        endpoint_url=bedrock.endpoint_url if reachable else "http://127.0.0.1:9", **secrets,
+    )  # fmt: skip
+    get_dispatcher().add_event_handler(listener)
+    error = None
+    try:
+        answer = await start(llm, form, HELLO)
+        assert reachable
+        if "stream" in form:
+            answer = [chunk async for chunk in answer] if form.startswith("a") else list(answer)
+        shown = repr(answer)
+    except Exception as caught:
+        assert not reachable
+        error = caught
+        shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    finally:
+        get_dispatcher().event_handlers.remove(listener)
+    assert_hidden([shown, *listener.texts, *callbacks.texts])
+    assert_hidden([record.getMessage() for record in caplog.records if record.name.startswith("bedrock_routing")]
+                  or ["-"])  # fmt: skip
+
+
+def test_a_wrong_argument_beside_secrets_does_not_show_them():
+    for wrong in (
+        {"temperature": 5},
+        {"temprature": 0},
+        {"model": "nonsense"},
+        {"aws_session_token": ["token-secret"]},
+    ):
+        with pytest.raises(Exception, match=r"\S") as caught:
+            BedrockRouter(**{"model": HAIKU, **SECRETS, **HEADERS, **wrong})
+        assert_hidden([str(caught.value), repr(caught.value)])
+
+
+def test_objects_with_equal_connections_share_one_client(bedrock, router, monkeypatch):
+    llms = [BedrockRouter(model=router, temperature=0.1 * number) for number in range(3)]
+    llms += [copy.deepcopy(llms[0]), pickle.loads(pickle.dumps(llms[0])), BedrockRouter.from_dict(llms[0].to_dict())]
+    clients = {id(llm._client.runtime_client(router)) for llm in llms}
+    assert len(clients) == 1
+    assert all(llm.chat(user(HELLO)).message.content for llm in llms)

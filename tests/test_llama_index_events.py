@@ -1,0 +1,333 @@
+"""What LlamaIndex's instrumentation and callbacks are told: what LlamaIndex itself tells, and who answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, LLMMetadata
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, TokenCountingHandler
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms import CustomLLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.rate_limiter import BaseRateLimiter
+from llama_index_forms import FORMS, STREAMED, run, start, text_of, user
+from pydantic import Field
+from samples import ALICE, HAIKU, HELLO, SONNET
+from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
+
+from bedrock_routing_integrations.llama_index import BedrockRouter, ModelRoutedEvent
+from bedrock_routing_integrations.llama_index._streams import as_chat, as_completion
+
+SCENARIOS = {"success": {}, "refused": {"kind": "validation"}, "cut": {"kind": "cut", "frame": 4}, "closed": {}}
+
+
+class Listener(BaseEventHandler):
+    events: list[Any] = Field(default_factory=list)
+
+    def handle(self, event, **kwargs):
+        self.events.append(event)
+
+
+@pytest.fixture
+def heard():
+    """Every event of LlamaIndex's instrumentation."""
+    listener = Listener()
+    get_dispatcher().add_event_handler(listener)
+    yield listener.events
+    get_dispatcher().event_handlers.remove(listener)
+
+
+class Callbacks(BaseCallbackHandler):
+    """What a callback handler is called with."""
+
+    def __init__(self):
+        super().__init__([], [])
+        self.calls, self.ids = [], {}
+
+    def on_event_start(self, event_type, payload=None, event_id="", parent_id="", **kwargs):
+        self.ids[event_id] = len(self.ids)
+        self.calls.append(("start", event_type, payload, self.ids[event_id]))
+        return event_id
+
+    def on_event_end(self, event_type, payload=None, event_id="", **kwargs):
+        self.calls.append(("end", event_type, payload, self.ids.get(event_id)))
+
+    def start_trace(self, trace_id=None):
+        self.calls.append(("start_trace", trace_id))
+
+    def end_trace(self, trace_id=None, trace_map=None):
+        self.calls.append(("end_trace", trace_id))
+
+
+class Upstreams(CustomLLM):
+    """The same calls, told by LlamaIndex's own decorators."""
+
+    ours: Any
+
+    @property
+    def metadata(self):
+        return LLMMetadata()
+
+    def to_payload(self):
+        return self.ours.to_payload()
+
+    @llm_chat_callback()
+    def stream_chat(self, messages, **kwargs):
+        return (as_chat(chunk) for chunk in self.ours._open(messages, kwargs))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt, formatted=False, **kwargs):
+        return (as_completion(chunk) for chunk in self.ours._open(user(prompt), kwargs))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages, **kwargs):
+        chunks = self.ours._open(messages, kwargs)
+
+        async def relay():
+            for chunk in chunks:
+                yield as_chat(chunk)
+
+        return relay()
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt, formatted=False, **kwargs):
+        chunks = self.ours._open(user(prompt), kwargs)
+
+        async def relay():
+            for chunk in chunks:
+                yield as_completion(chunk)
+
+        return relay()
+
+    def complete(self, prompt, formatted=False, **kwargs):
+        raise NotImplementedError
+
+
+def comparable(value):
+    """What is the same in two calls that ask for the same."""
+    if isinstance(value, BaseException):
+        return type(value).__name__, str(value)
+    if hasattr(value, "delta"):
+        return text_of(value), value.delta, sorted(value.additional_kwargs), value.raw.keys()
+    if isinstance(value, dict):
+        return {name: comparable(each) for name, each in value.items()}
+    return value
+
+
+def told(events):
+    """The events in their order, with the spans numbered as they come."""
+    spans: dict[str, int] = {}
+    rows = []
+    for event in events:
+        if isinstance(event, ModelRoutedEvent):
+            continue
+        fields = {name: getattr(event, name) for name in type(event).model_fields if name not in {"id_", "timestamp"}}
+        span = fields.pop("span_id")
+        rows.append((type(event).__name__, comparable(fields), span and spans.setdefault(span, len(spans))))
+    return rows
+
+
+async def play(llm, form, scenario):
+    """One streamed call; how it ended."""
+    try:
+        stream = await start(llm, form, HELLO, temperature=0)
+        count = 0
+        if form.startswith("a"):
+            async for _ in stream:
+                count += 1
+                if scenario == "closed" and count == 3:
+                    await stream.aclose()
+        else:
+            for _ in stream:
+                count += 1
+                if scenario == "closed" and count == 3:
+                    stream.close()
+    except Exception as error:
+        return type(error).__name__
+    return count
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("form", STREAMED)
+async def test_a_streamed_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router, heard, form, scenario):
+    ours = BedrockRouter(model=router)
+    ours.metadata  # noqa: B018 - both then know the router
+    seen = {}
+    for name in ("ours", "theirs"):
+        callbacks = Callbacks()
+        manager = CallbackManager([callbacks])
+        ours.callback_manager = manager
+        llm = ours if name == "ours" else Upstreams(ours=ours, callback_manager=manager)
+        if SCENARIOS[scenario]:
+            bedrock.fail(**SCENARIOS[scenario])
+        heard.clear()
+        ended = await play(llm, form, scenario)
+        seen[name] = (ended, told(heard), [comparable(dict(enumerate(call))) for call in callbacks.calls])
+    assert seen["ours"][0] == seen["theirs"][0]
+    assert seen["ours"][1] == seen["theirs"][1]
+    assert seen["ours"][2] == seen["theirs"][2]
+    names = [name for name, *_ in seen["ours"][1]]
+    kind = "Chat" if "chat" in form else "Completion"
+    assert names[0] == f"LLM{kind}StartEvent"
+    assert (names[-1] == f"LLM{kind}EndEvent") is (scenario == "success")
+    chunks = {"refused": 0, "cut": 3}.get(scenario, seen["ours"][0])
+    assert names.count(f"LLM{kind}InProgressEvent") == chunks
+
+
+async def test_without_listeners_callbacks_are_told_all_the_same(router):
+    for form in STREAMED:
+        callbacks = Callbacks()
+        *_, last = await run(BedrockRouter(model=router, callback_manager=CallbackManager([callbacks])), form, HELLO)
+        (begun, ended) = [call for call in callbacks.calls if call[0] in {"start", "end"}]
+        assert begun[1] == ended[1] == CBEventType.LLM
+        assert begun[3] == ended[3]
+        name = EventPayload.RESPONSE if "chat" in form else EventPayload.COMPLETION
+        assert ended[2][name] is last
+
+
+def test_a_handler_of_one_module_only_hears_progress_too(router):
+    """Not at the root: `_is_heard` has to look at every dispatcher on the way."""
+    for name in ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llama_index.core"):
+        dispatcher = get_dispatcher(name)
+        listener = Listener()
+        dispatcher.add_event_handler(listener)
+        try:
+            chunks = list(BedrockRouter(model=router).stream_chat(user(HELLO)))
+        finally:
+            dispatcher.event_handlers.remove(listener)
+        got = [type(event).__name__ for event in listener.events]
+        started = got.count("LLMChatStartEvent")
+        assert started == 1 or name != "llama_index.core.llms.callbacks"
+        assert got.count("LLMChatInProgressEvent") == started * len(chunks)
+
+
+class Limiter(BaseRateLimiter):
+    asked = 0
+
+    def acquire(self, num_tokens=0):
+        self.asked += 1
+
+    async def async_acquire(self, num_tokens=0):
+        self.asked += 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_rate_limiter_is_asked_once_for_each_call(router, form):
+    limiter = Limiter()
+    await run(BedrockRouter(model=router, rate_limiter=limiter), form, HELLO)
+    assert limiter.asked == 1
+
+
+# --- who answered ---
+
+
+def span_of(events, ending):
+    return [event.span_id for event in events if type(event).__name__.endswith(ending)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_one_event_says_who_answered_before_the_call_has_ended(router, heard, form):
+    *_, last = await run(BedrockRouter(model=router), form, ALICE)
+    names = [type(event).__name__ for event in heard]
+    (routed,) = [event for event in heard if isinstance(event, ModelRoutedEvent)]
+    kind = "Chat" if "chat" in form else "Completion"
+    end = names.index(f"LLM{kind}EndEvent")
+    assert names.index("ModelRoutedEvent") < end
+    assert routed.routing == last.additional_kwargs["routing"]
+    assert routed.invoked_model == SONNET
+    assert routed.requested_model_id == router
+    assert routed.class_name() == "ModelRoutedEvent"
+    assert routed.span_id
+    assert span_of(heard, f"LLM{kind}StartEvent") == span_of(heard, f"LLM{kind}EndEvent") == [routed.span_id]
+    assert heard[end].response.additional_kwargs["routing"]["invoked_model"] == SONNET
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scenario", ["refused", "cut", "closed"])
+async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, heard, form, scenario):
+    if scenario != "refused" and form not in STREAMED:
+        return
+    if SCENARIOS[scenario]:
+        bedrock.fail(**SCENARIOS[scenario])
+    if form in STREAMED:
+        await play(BedrockRouter(model=router), form, scenario)
+    else:
+        with contextlib.suppress(Exception):
+            await start(BedrockRouter(model=router), form, HELLO)
+    assert heard
+    assert not any(isinstance(event, ModelRoutedEvent) for event in heard)
+
+
+@pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
+async def test_of_calls_at_once_each_has_its_own_event(router, heard, form):
+    llm = BedrockRouter(model=router)
+    prompts = [ALICE, HELLO] * 5
+    answers = await asyncio.gather(*(run(llm, form, prompt) for prompt in prompts))
+    routed = {event.span_id: event.routing for event in heard if isinstance(event, ModelRoutedEvent)}
+    ended = {
+        event.span_id: event.response.additional_kwargs["routing"]
+        for event in heard
+        if type(event).__name__.endswith("EndEvent") and type(event).__name__.startswith("LLM")
+    }
+    assert len(routed) == 10
+    assert routed == ended
+    assert {routing["request_id"] for routing in routed.values()} == {
+        answer[-1].additional_kwargs["routing"]["request_id"] for answer in answers
+    }
+
+
+async def test_events_can_be_serialized(router, heard):
+    llm = BedrockRouter(model=router)
+    for form in FORMS:
+        await run(llm, form, HELLO)
+    for event in heard:
+        assert event.model_dump_json(), type(event)
+
+
+async def test_a_model_that_does_not_stream_is_told_of_once_too(router, heard):
+    chunks = await run(BedrockRouter(model=router, base_models=["ai21.j2-ultra-v1"]), "stream_chat", HELLO)
+    assert len(chunks) == 1
+    assert [type(event).__name__ for event in heard] == [
+        "LLMChatStartEvent", "ModelRoutedEvent", "LLMChatInProgressEvent", "LLMChatEndEvent",
+    ]  # fmt: skip
+
+
+# --- tokens ---
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_tokens_are_counted_once_and_as_bedrock_counts_them(router, form):
+    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
+    llm = BedrockRouter(model=router, callback_manager=CallbackManager([counter]))
+    *_, last = await run(llm, form, ALICE)
+    (counted,) = counter.llm_token_counts
+    assert counted.prompt_token_count == last.raw["usage"]["inputTokens"]
+    assert counted.completion_token_count == last.raw["usage"]["outputTokens"]
+    assert counter.total_llm_token_count == last.raw["usage"]["totalTokens"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_tokens_of_the_cache_are_part_of_the_prompt(form):
+    usage = {
+        "inputTokens": 5, "outputTokens": 7, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 30,
+        "totalTokens": 142,
+    }  # fmt: skip
+    answer = stream_of(text(0, "Hi"), usage=usage) if form in STREAMED else whole_of({"text": "Hi"}, usage=usage)
+    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
+    with ScriptedBedrock(answer) as server:
+        llm = BedrockRouter(model=HAIKU, callback_manager=CallbackManager([counter]), **server.arguments)
+        await run(llm, form, "Hello")
+    assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (135, 7)
+    assert counter.total_llm_token_count == 142
+
+
+def test_tokens_of_several_calls_add_up(router):
+    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
+    llm = BedrockRouter(model=router, callback_manager=CallbackManager([counter]))
+    answers = [llm.chat(user(ALICE)), llm.complete(HELLO), *list(llm.stream_chat([ChatMessage(content=HELLO)]))[-1:]]
+    assert counter.total_llm_token_count == sum(answer.raw["usage"]["totalTokens"] for answer in answers)

@@ -1,0 +1,332 @@
+"""Images, documents, videos and sounds of LlamaIndex as Converse takes them: where they come from, formats, names."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import botocore.session
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    CitableBlock,
+    DocumentBlock,
+    ImageBlock,
+    TextBlock,
+    VideoBlock,
+)
+from samples import NOVA_LITE
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.llama_index import BedrockRouter, _media
+from bedrock_routing_integrations.llama_index.messages import to_converse
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(16)
+PDF = b"%PDF-1.7\n" + bytes(16)
+MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(16)
+MP3 = b"ID3\x04" + bytes(16)
+
+
+def sent(*blocks):
+    """The blocks of one user message, without the text that documents need."""
+    [message], _ = to_converse([ChatMessage(role="user", blocks=[TextBlock(text="See:"), *blocks])])
+    return message["content"][1:]
+
+
+def names(*titles):
+    blocks = [DocumentBlock(data=b"Hello, world!", title=title, document_mimetype="text/plain") for title in titles]
+    return [block["document"]["name"] for block in sent(*blocks)]
+
+
+def image(**fields):
+    return sent(ImageBlock(**fields))[0]["image"]
+
+
+def document(**fields):
+    return sent(DocumentBlock(**fields))[0]["document"]
+
+
+# --- the tables ---
+
+
+@functools.cache
+def _enum(name):
+    return set(botocore.session.get_session().get_service_model("bedrock-runtime").shape_for(name).enum)
+
+
+@pytest.mark.parametrize("kind", ["Image", "Video", "Audio", "Document"])
+def test_every_format_that_bedrock_has_can_be_sent_and_no_other(kind):
+    """If this fails botocore knows new formats: add them to llama_index/_media.py."""
+    assert set(getattr(_media, f"{kind.upper()}_FORMATS").values()) == _enum(f"{kind}Format")
+
+
+@pytest.mark.parametrize(("kind", "block"), [("Video", VideoBlock), ("Audio", AudioBlock)])
+def test_a_file_in_s3_has_the_format_of_its_suffix(kind, block):
+    for name in _enum(f"{kind}Format") - {"mpg"}:  # LlamaIndex takes .mpg for video/mpeg
+        [found] = sent(block(url=f"s3://my-bucket/file.{name}"))
+        assert found[kind.lower()]["format"] == name
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "expected"),
+    [
+        (ImageBlock(image=PNG, image_mimetype="image/png"), "image", "png"),
+        (ImageBlock(url="s3://my-bucket/a.JPG"), "image", "jpeg"),
+        (VideoBlock(video=MP4), "video", "mp4"),
+        (VideoBlock(video=b"?", video_mimetype="video/quicktime"), "video", "mov"),
+        (VideoBlock(url="s3://my-bucket/a.3gp"), "video", "three_gp"),
+        (VideoBlock(url="s3://my-bucket/a.m4v"), "video", "mp4"),
+        (AudioBlock(audio=MP3), "audio", "mp3"),
+        (AudioBlock(audio=b"?", format="WAV"), "audio", "wav"),
+        (AudioBlock(audio=b"?", format="audio/x-wav"), "audio", "wav"),
+        (AudioBlock(audio=b"?", format="pcm"), "audio", "pcm"),
+        (DocumentBlock(data=PDF), "document", "pdf"),
+        (DocumentBlock(data=PDF, document_mimetype="application/octet-stream"), "document", "pdf"),
+        (DocumentBlock(data=b"a,b\n1,2", document_mimetype="text/csv; charset=utf-8"), "document", "csv"),
+        (DocumentBlock(data=b"a,b\n1,2", title="numbers.csv"), "document", "csv"),
+        (DocumentBlock(data=b"# Hello", title="README.Markdown"), "document", "md"),
+        (DocumentBlock(data=b"a: 1", title="a.yaml", document_mimetype="application/yaml"), "document", "txt"),
+        (DocumentBlock(data=b'{"a": 1}', document_mimetype="application/json"), "document", "txt"),
+        (DocumentBlock(url="s3://my-bucket/report.pdf?versionId=3"), "document", "pdf"),
+    ],
+)  # fmt: skip
+def test_the_format_is_what_is_stated_or_named_or_seen(block, kind, expected):
+    assert sent(block)[0][kind]["format"] == expected
+
+
+def test_an_image_is_what_its_bytes_are_whatever_its_name_says(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(JPEG)
+    assert image(path=path)["format"] == "jpeg"
+    assert image(image=JPEG, image_mimetype="image/png")["format"] == "jpeg"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        ImageBlock(image=b"BM" + bytes(30)), ImageBlock(url="s3://my-bucket/a.tiff"), ImageBlock(image=b"\0\1\2"),
+        VideoBlock(video=b"\0\1", video_mimetype="video/x-msvideo"), AudioBlock(audio=b"\0\1", format="midi"),
+        DocumentBlock(data=b"PK\3\4" + bytes(30)), DocumentBlock(url="s3://my-bucket/a"),
+        DocumentBlock(data=b"\xff\xfe\0a", title="a.bin"),
+    ],
+)  # fmt: skip
+def test_a_format_that_bedrock_does_not_take_raises_and_says_what_it_takes(block):
+    with pytest.raises(InvalidRequestError, match=rf"^messages\[0\]\.blocks\[1\] \({type(block).__name__}\).*it takes"):
+        sent(block)
+
+
+# --- sources ---
+
+
+def test_bytes_arrive_as_they_are(bedrock, router):
+    blocks = [TextBlock(text="See:"), ImageBlock(image=PNG), DocumentBlock(data=PDF, title="report")]
+    BedrockRouter(model=router).chat([ChatMessage(role="user", blocks=blocks)])
+    assert bedrock.requests("Converse")[-1].request["messages"][0]["content"] == [
+        {"text": "See:"}, {"image": {"format": "png", "source": {"bytes": PNG}}},
+        {"document": {"format": "pdf", "name": "report", "source": {"bytes": PDF}}},
+    ]  # fmt: skip
+
+
+def test_every_source_gives_the_same_bytes(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    encoded = base64.b64encode(PNG)
+    url = f"data:image/png;base64,{encoded.decode()}"
+    with path.open("rb") as file:
+        sources = [
+            {"image": PNG}, {"image": encoded}, {"image": io.BytesIO(PNG)}, {"image": file}, {"path": path},
+            {"url": url},
+        ]  # fmt: skip
+        for source in sources:
+            assert image(**source) == {"format": "png", "source": {"bytes": PNG}}
+    data_url = f"data:application/pdf;base64,{base64.b64encode(PDF).decode()}"
+    for source in ({"data": PDF}, {"data": io.BytesIO(PDF)}, {"url": data_url}):
+        assert document(**source)["source"] == {"bytes": PDF}
+
+
+def test_text_that_is_open_as_text_arrives_as_utf8():
+    found = document(data=io.StringIO("Grüße"), document_mimetype="text/plain")
+    assert found == {"format": "txt", "name": "input-document", "source": {"bytes": "Grüße".encode()}}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        VideoBlock(url="s3://my-bucket/a b/über+1%.mp4"),
+        ImageBlock(url="s3://my-bucket/a b/über+1%.png"),
+        DocumentBlock(url="s3://my-bucket/a b/über+1%.pdf"),
+        DocumentBlock(path="s3://my-bucket/a b/über+1%.pdf"),
+    ],
+)
+def test_a_place_in_s3_is_sent_and_not_read_and_not_encoded(block):
+    [found] = sent(block)
+    [(kind, body)] = found.items()
+    suffix = {"video": "mp4", "image": "png", "document": "pdf"}[kind]
+    assert body["source"] == {"s3Location": {"uri": f"s3://my-bucket/a b/über+1%.{suffix}"}}
+
+
+def test_bytes_go_before_the_place_that_they_came_from():
+    assert image(image=PNG, url="s3://my-bucket/a.png")["source"] == {"bytes": PNG}
+    assert document(data=PDF, url="s3://my-bucket/a.pdf")["source"] == {"bytes": PDF}
+
+
+def test_a_video_in_s3_reaches_a_model_that_sees_videos(bedrock):
+    block = VideoBlock(url="s3://my-bucket/a.mp4")
+    llm = BedrockRouter(model=NOVA_LITE)
+    llm.chat([ChatMessage(role="user", blocks=[TextBlock(text="See:"), block])])
+    [message] = bedrock.requests("Converse")[-1].request["messages"]
+    expected = {"format": "mp4", "source": {"s3Location": {"uri": "s3://my-bucket/a.mp4"}}}
+    assert message["content"][1]["video"] == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "source"),
+    [
+        (ImageBlock, {}), (ImageBlock, {"image": b""}), (ImageBlock, {"image": io.BytesIO()}), (DocumentBlock, {}),
+        (DocumentBlock, {"path": "no/such/file.pdf"}), (VideoBlock, {"url": "data:nothing"}), (AudioBlock, {}),
+        (DocumentBlock, {"data": io.StringIO(), "document_mimetype": "text/plain"}),
+    ],
+)  # fmt: skip
+def test_a_source_that_has_nothing_raises_naming_the_block(block, source):
+    with pytest.raises(
+        InvalidRequestError, match=r"^messages\[0\]\.blocks\[1\] \(\w+Block\) (cannot be read|is empty)"
+    ):
+        sent(block(**source))
+
+
+def test_a_file_that_was_closed_raises_naming_the_block():
+    file = io.BytesIO(MP3)
+    block = AudioBlock(audio=file)
+    file.close()
+    with pytest.raises(InvalidRequestError, match=r"^messages\[0\]\.blocks\[1\] \(AudioBlock\) cannot be read"):
+        sent(block)
+
+
+def test_an_open_file_is_sent_whole_each_time_and_stays_where_it_stood(tmp_path):
+    path = tmp_path / "a.pdf"
+    path.write_bytes(PDF)
+    with path.open("rb") as file:
+        block = DocumentBlock(data=file, document_mimetype="application/pdf")
+        file.seek(4)
+        for _ in range(2):
+            assert sent(block)[0]["document"]["source"] == {"bytes": PDF}
+            assert file.tell() == 4
+
+
+class _Meeting(io.RawIOBase):
+    """A file that notices when two read it at once; whoever reads waits a little for another."""
+
+    def __init__(self):
+        self.met = False
+        self._readers = threading.Barrier(2)
+
+    def seek(self, *_):
+        return 0
+
+    def tell(self):
+        return 0
+
+    def read(self, *_):
+        try:
+            self._readers.wait(0.3)
+            self.met = True
+        except threading.BrokenBarrierError:
+            pass
+        return PNG
+
+
+def test_calls_at_the_same_time_do_not_read_the_same_open_file_at_once():
+    file = _Meeting()
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: image(image=file)["source"]["bytes"], range(2))) == [PNG, PNG]
+    assert not file.met
+
+
+# --- documents: names, and text beside them ---
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        (None, "input-document"), ("", "input-document"), ("report.pdf", "report-pdf"),
+        ("Q3 (a) [2]-b", "Q3 (a) [2]-b"),
+        ("a  b\t\nc", "a b-c"), ("  a ", "a"), ("報告書", "document"), ("報告書.pdf", "pdf"),
+        ("../../etc/passwd", "etc-passwd"), ("x" * 300, "x" * 200), ("-", "document"),
+    ],
+)  # fmt: skip
+def test_a_document_has_a_name_that_bedrock_takes(title, name):
+    assert names(title) == [name]
+
+
+def test_documents_of_one_name_are_told_apart():
+    assert names("a", "a", "b", "a (2)", "a") == ["a", "a (2)", "b", "a (2) (2)", "a (3)"]
+
+
+def test_a_document_keeps_its_name_when_the_conversation_goes_on():
+    first = ChatMessage(role="user", blocks=[TextBlock(text="a"), DocumentBlock(data=PDF), DocumentBlock(data=PDF)])
+    before, _ = to_converse([first])
+    after, _ = to_converse([first, ChatMessage("b", role="assistant"), first])
+    assert after[0] == before[0]
+    assert [block["document"]["name"] for block in after[2]["content"][1:]] == [
+        "input-document (3)",
+        "input-document (4)",
+    ]
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=300), st.sampled_from(["x" * 196 + " y", "a", "-", "x" * 250]))))
+def test_names_are_always_allowed_and_each_once(titles):
+    given_names = names(*titles)
+    assert len(set(given_names)) == len(titles)
+    for name in given_names:
+        assert 1 <= len(name) <= 200
+        assert all(character.isascii() and (character.isalnum() or character in " -()[]") for character in name)
+        assert name == name.strip()
+        assert "  " not in name
+
+
+def test_documents_of_one_name_reach_bedrock(router):
+    blocks = [TextBlock(text="Compare"), *(DocumentBlock(data=PDF, title="ä/b.pdf") for _ in range(3))]
+    assert BedrockRouter(model=router).chat([ChatMessage(role="user", blocks=blocks)]).message.content
+
+
+def test_a_document_without_text_beside_it_raises_naming_it():
+    with pytest.raises(InvalidRequestError, match=r"user message with the document 'report' has no text beside it"):
+        to_converse([ChatMessage(role="user", blocks=[TextBlock(text=" "), DocumentBlock(data=PDF, title="report")])])
+
+
+def test_text_of_the_message_before_is_beside_a_document_once_they_are_one():
+    messages = [ChatMessage("Read this:"), ChatMessage(role="user", blocks=[DocumentBlock(data=PDF)])]
+    assert [next(iter(block)) for block in to_converse(messages)[0][0]["content"]] == ["text", "document"]
+
+
+# --- what can be cited ---
+
+
+def test_citable_text_is_a_search_result(bedrock, router):
+    block = CitableBlock(
+        title="Alice", source="https://example.com", content=[TextBlock(text="a"), TextBlock(text=" ")]
+    )
+    BedrockRouter(model=router).chat([ChatMessage(role="user", blocks=[TextBlock(text="See:"), block])])
+    assert bedrock.requests("Converse")[-1].request["messages"][0]["content"][1] == {"searchResult": {
+        "source": "https://example.com", "title": "Alice", "content": [{"text": "a"}], "citations": {"enabled": True},
+    }}  # fmt: skip
+    assert sent(CitableBlock(title="t", source="s", content=" ")) == []
+
+
+def test_a_citable_document_can_be_cited_by_its_title():
+    parts = [TextBlock(text="a"), DocumentBlock(data=PDF), DocumentBlock(data=PDF, title="own"), ImageBlock(image=PNG)]
+    text, untitled, titled, picture = sent(CitableBlock(title="Report", source="s", content=parts))
+    assert text == {"text": "a"}
+    assert untitled["document"] == {
+        "format": "pdf", "name": "Report", "source": {"bytes": PDF}, "citations": {"enabled": True},
+    }  # fmt: skip
+    assert titled["document"]["name"] == "own"
+    assert "image" in picture
+    assert parts[1].title == "input_document"

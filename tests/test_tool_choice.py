@@ -1,0 +1,199 @@
+"""Which tool choice is sent, decided in one place for both frameworks."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel, Field
+from samples import HAIKU, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
+
+from bedrock_routing_integrations import parse_target
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models
+from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
+
+SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
+MISTRAL = "mistral.mistral-large-2402-v1:0"
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+KINDS = ("auto", "any", "tool")
+ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
+
+
+@pytest.fixture
+def claude():
+    return from_base_models(parse_target(ROUTER), [HAIKU, SONNET])
+
+
+def settle(kind, supported, resolved, *, preferred=False, thinking=False):
+    return settle_tool_choice(kind, kind, supported, resolved, preferred=preferred, thinking=thinking)
+
+
+# --- the rule ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preferred", [True, False])
+@pytest.mark.parametrize("thinking", [True, False])
+def test_what_all_models_take_is_sent_as_it_was_asked_for(claude, kind, preferred, thinking):
+    assert settle(kind, KINDS, claude, preferred=preferred, thinking=thinking) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "supported", "sent"),
+    [("tool", ("auto", "any"), "any"), ("tool", ("auto",), None), ("any", ("auto",), None), ("auto", (), None)],
+)
+def test_a_frameworks_wish_gives_way(claude, kind, supported, sent, caplog):
+    assert settle(kind, supported, claude, preferred=True) == sent
+    assert caplog.records == [], "nobody asked for it, so nobody needs to know"
+
+
+@pytest.mark.parametrize("kind", ["any", "tool"])
+def test_a_callers_choice_is_refused_with_what_there_is(claude, kind):
+    with pytest.raises(InvalidRequestError) as error:
+        settle(kind, ("auto",), claude)
+    for part in (f"tool_choice={kind!r}", str(claude.target), HAIKU, SONNET, "supported: auto"):
+        assert part in str(error.value)
+
+
+def test_a_refusal_says_where_nothing_is_known():
+    with pytest.raises(InvalidRequestError, match=r"models unknown.*supported: none"):
+        settle("any", (), ResolvedTarget(parse_target(ROUTER), complete=False))
+
+
+@pytest.mark.parametrize("kind", ["any", "tool"])
+def test_a_model_that_thinks_is_not_forced_and_one_warning_says_so(claude, kind, caplog):
+    assert [settle(kind, ("auto",), claude, thinking=True) for _ in range(3)] == ["auto"] * 3
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"tool_choice={kind!r}" in record.message
+    assert str(claude.target) in record.message
+
+
+def test_a_model_that_thinks_and_takes_no_choice_at_all_is_not_sent_one(claude):
+    with pytest.raises(InvalidRequestError, match="supported: none"):
+        settle("any", (), claude, thinking=True)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    supported=st.lists(st.sampled_from(KINDS), unique=True).map(tuple),
+    preferred=st.booleans(),
+    thinking=st.booleans(),
+)
+def test_nothing_is_ever_sent_that_a_model_refuses(kind, supported, preferred, thinking):
+    resolved = from_base_models(parse_target(ROUTER), [HAIKU, SONNET])
+    try:
+        settled = settle(kind, supported, resolved, preferred=preferred, thinking=thinking)
+    except InvalidRequestError:
+        assert not preferred, "a wish is never an error"
+        assert kind not in supported
+    else:
+        assert settled in supported if settled is not None else preferred
+        assert settled == kind or kind not in supported
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (None, False), ({}, False), ({"top_k": 5}, False), ({"thinking": None}, False), ({"thinking": {}}, False),
+        ({"thinking": {"type": "disabled"}}, False), ({"thinking": THINKING}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+    ],
+)  # fmt: skip
+def test_thinking_is_seen_in_the_models_own_fields(fields, expected):
+    assert is_thinking(fields) is expected
+
+
+# --- both frameworks obey it ---
+
+
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return f"Sunny in {city}, 25 degrees."
+
+
+def through_langchain(model, choice, thinking):
+    fields = {"additional_model_request_fields": {"thinking": THINKING}} if thinking else {}
+    llm = ChatBedrockRouter(model=model, **fields)
+    # Not bind_tools, where langchain-aws itself refuses for models that it knows.
+    llm.invoke([HumanMessage("Hello")], tools=[tool(get_weather)], **({"tool_choice": choice} if choice else {}))
+
+
+def through_llama_index(model, choice, thinking):
+    llm = BedrockRouter(model=model, **({"thinking": THINKING} if thinking else {}))
+    history = [ChatMessage(role="user", content="Hello")]
+    llm.chat_with_tools([FunctionTool.from_defaults(get_weather)], chat_history=history, tool_choice=choice)
+
+
+REFUSED = "refused"
+NAMED = {"tool": {"name": "get_weather"}}
+
+
+@pytest.mark.parametrize("through", [through_langchain, through_llama_index])
+@pytest.mark.parametrize(
+    ("model", "choice", "thinking", "expected"),
+    [
+        (HAIKU, None, False, None),
+        (HAIKU, "auto", False, {"auto": {}}),
+        (HAIKU, "any", False, {"any": {}}),
+        (HAIKU, "get_weather", False, NAMED),
+        (SONNET_37, "any", True, {"auto": {}}),
+        (SONNET_37, "get_weather", True, {"auto": {}}),
+        (f"us.{NOVA_PRO}", "any", False, {"any": {}}),
+        (f"us.{NOVA_PRO}", "get_weather", False, NAMED),
+        (MISTRAL, "any", False, {"any": {}}),
+        (MISTRAL, "get_weather", False, REFUSED),
+        (f"us.{LLAMA_70B}", None, False, None),
+        (f"us.{LLAMA_70B}", "auto", False, {"auto": {}}),
+        (f"us.{LLAMA_70B}", "any", False, REFUSED),
+        (f"us.{LLAMA_70B}", "get_weather", False, REFUSED),
+        ("llamas", "any", False, REFUSED),
+        ("llamas", "auto", False, {"auto": {}}),
+    ],
+)
+def test_a_choice_becomes_the_same_in_both_frameworks(bedrock, through, model, choice, thinking, expected):
+    if model == "llamas":
+        model = bedrock.create_prompt_router(name="llamas", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
+    if expected == REFUSED:
+        with pytest.raises(InvalidRequestError, match=r"tool_choice=.* is not supported by all models"):
+            through(model, choice, thinking)
+        assert bedrock.requests("Converse") == []
+        return
+    through(model, choice, thinking)
+    assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
+
+
+class Joke(BaseModel):
+    """A joke to tell the user."""
+
+    setup: str = Field(description="question to set up the joke")
+    punchline: str = Field(description="answer to resolve the joke")
+
+
+def joke_of_langchain(model):
+    return ChatBedrockRouter(model=model).with_structured_output(Joke).invoke("Tell me a joke.")
+
+
+def joke_of_llama_index(model):
+    return BedrockRouter(model=model).structured_predict(Joke, PromptTemplate("Tell me a joke."))
+
+
+@pytest.mark.parametrize("joke_of", [joke_of_langchain, joke_of_llama_index])
+@pytest.mark.parametrize("model", [HAIKU, MISTRAL, f"us.{LLAMA_70B}"])
+def test_structured_output_forces_the_tool_only_where_that_is_possible(bedrock, joke_of, model):
+    assert isinstance(joke_of(model), Joke)
+    choice = bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice")
+    # LlamaIndex asks for any tool, LangChain for the one: there is one only.
+    forced = choice is not None and set(choice) & {"any", "tool"}
+    assert bool(forced) == (model != f"us.{LLAMA_70B}"), json.dumps(choice)
