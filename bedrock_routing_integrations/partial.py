@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-Mark = tuple[tuple["_Block", int, int, bool], ...]
-"""A moment of a stream: for each content block how much of it had come, and whether it had ended."""
+Mark = tuple[tuple["_Block", str | None, int, int, bool], ...]
+"""A moment of a stream: for each content block its kind, how much of it had come, and whether it had ended."""
 
 
 class Received:
@@ -40,12 +40,12 @@ class Received:
 
     def mark(self) -> Mark:
         """This moment, for `content` to go back to. May be used in another thread while events are added."""
-        return tuple([(block, block.text.length, len(block.others), block.stopped) for block in self._blocks.values()])
+        return tuple([(b, b.kind, b.text.length, len(b.others), b.stopped) for b in self._blocks.values()])
 
     def content(self, mark: Mark | None = None) -> list[dict[str, Any]]:
         """The content blocks that had arrived by then; by default all that has arrived by now."""
         moments = sorted(mark if mark is not None else self.mark(), key=lambda moment: moment[0].index)
-        blocks = [block.content(length, others, stopped) for block, length, others, stopped in moments]
+        blocks = [block.content(kind, length, others, stopped) for block, kind, length, others, stopped in moments]
         return [block for block in blocks if block is not None]
 
     def response(self) -> dict[str, Any]:
@@ -87,29 +87,35 @@ class _Block:
         # A block is of one kind: its text, its reasoning or the arguments of its tool call, and whatever is no text.
         self.text = _Text()
         self.others: list[dict[str, Any]] = []
-        self._kind: str | None = None
+        self.kind: str | None = None
 
     def add(self, delta: dict[str, Any]) -> None:
         if "text" in delta:
             self.text.add(delta["text"])
-            self._kind = self._kind or "text"
+            self.kind = self.kind or "text"
         elif "toolUse" in delta:
             self.text.add(delta["toolUse"].get("input", ""))
-            self._kind = "toolUse"
+            self.kind = "toolUse"
         elif "reasoningContent" in delta:
             part = delta["reasoningContent"]
             if "text" in part:
                 self.text.add(part["text"])
             else:
                 self.others.append(part)
-            self._kind = "reasoningContent"
+            self.kind = "reasoningContent"
         else:
             self.others.append(delta)
-            self._kind = next(iter(delta), self._kind)
+            self.kind = next(iter(delta), self.kind)
 
-    def content(self, length: int, count: int, stopped: bool) -> dict[str, Any] | None:  # noqa: FBT001 - a mark's parts
+    def content(
+        self,
+        kind: str | None,
+        length: int,
+        count: int,
+        stopped: bool,  # noqa: FBT001 - a mark's parts
+    ) -> dict[str, Any] | None:
         """The block as Converse would give it; None where nothing that we know had come."""
-        kind, text, others = next(iter(self.start), self._kind), self.text.up_to(length), self.others[:count]
+        kind, text, others = next(iter(self.start), kind), self.text.up_to(length), self.others[:count]
         if kind == "toolUse":
             return {"toolUse": {**self.start.get("toolUse", {}), "input": _tool_input(text, complete=stopped)}}
         if kind == "toolResult":

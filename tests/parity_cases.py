@@ -334,7 +334,6 @@ ARGUMENTS = {
         {"additionalModelRequestFields": FIELDS},
         llm={"additional_model_request_fields": {**FIELDS, "top_k": 10}},
         call={"additional_model_request_fields": {"top_k": 40}},
-        wrong={"llama_index": "the call's fields take the place of the constructor's; LangChain's are merged"},
     ),
     "thinking": prompt(
         HELLO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages import HumanMessage
@@ -60,7 +60,6 @@ class Case:
         target: What is called; made once.
         streams: False where the target does not stream this, and the whole answer is asked for instead.
         differs: Where LangChain's body is another one.
-        wrong: Framework → what it does wrong today, for the tests that are expected to fail until it is mended.
     """
 
     body: dict[str, Any]
@@ -69,7 +68,6 @@ class Case:
     target: Callable[[BedrockEmulator], str] = default_router
     streams: bool = True
     differs: tuple[Differs, ...] = ()
-    wrong: dict[str, str] = field(default_factory=dict)
 
 
 def case(

@@ -131,13 +131,7 @@ def test_a_sessions_region_comes_after_the_targets_and_before_the_environments(m
     assert Connection(session=session_of(region="eu-north-1"), region_name="us-west-2").region_for(None) == "us-west-2"
 
 
-NO_REGION = "a boto3 session without a Region is asked for a botocore session's get_config_variable"
-
-
-@pytest.mark.parametrize(
-    "session_of",
-    [botocore_session, pytest.param(boto3_session, marks=pytest.mark.xfail(reason=NO_REGION, strict=True))],
-)
+@both_kinds
 def test_a_session_without_a_region_leaves_it_to_the_environment(monkeypatch, session_of):
     connection = Connection(session=session_of())
     with pytest.raises(MissingRegionError):

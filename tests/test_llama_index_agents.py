@@ -24,12 +24,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from bedrock_routing_integrations.errors import InvalidRequestError, StreamInterruptedError
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
-pytestmark = [
-    # Workflows look at every attribute of an agent, pydantic's deprecated ones among them (llama-index-workflows 2.26).
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
-    # ReActAgent asks so (llama-index-core 0.14.25).
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
-]
 PARIS_AND_ROME = "What is the weather in Paris and in Rome?"
 
 streamed_or_not = pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "whole"])
@@ -114,8 +108,9 @@ async def test_each_step_of_an_agent_may_go_to_another_model(bedrock, router, st
     assert [next(iter(block)) for block in said] == ["text", "toolUse"], "what Sonnet said before its call is kept"
 
 
-async def test_an_agent_can_be_held_to_one_call_at_a_time(bedrock, router):
-    agent = agent_on(router, get_weather, streaming=False, allow_parallel_tool_calls=False)
+@streamed_or_not
+async def test_an_agent_can_be_held_to_one_call_at_a_time(bedrock, router, streaming):
+    agent = agent_on(router, get_weather, streaming=streaming, allow_parallel_tool_calls=False)
     with routes() as seen:
         output = await agent.run(PARIS_AND_ROME)
     assert [len(results_sent(entry)) for entry in calls(bedrock)] == [0, 1, 1]

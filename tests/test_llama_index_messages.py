@@ -144,6 +144,8 @@ def test_a_block_arrives_or_raises_naming_its_message_and_itself(role, kind):
             to_converse(messages)
         return
     converse, system = to_converse(messages)
+    if kind == "toolUse":
+        assert "toolResult" in converse.pop()["content"][0]  # the result that it lacks
     content = system if role == "system" else converse[-1]["content"]
     if role == "tool" and kind != "cachePoint":
         content = content[-1]["toolResult"]["content"]

@@ -284,3 +284,31 @@ def test_arguments_of_the_connection_are_used(bedrock, monkeypatch):
     llm.complete(HELLO)
     assert bedrock.requests()[-1].region == "eu-west-1"
     assert "my-application" in bedrock.requests()[-1].headers["user-agent"]
+
+
+# --- who wins where several say it ---
+
+
+@pytest.mark.parametrize(
+    ("constructed", "call", "sent"),
+    [
+        ({"temperature": 0.9}, {"temperature": 0.1}, {"temperature": 0.1}),
+        ({"temperature": 0.9}, {"temperature": None}, {}),
+        ({"temperature": 0.9}, {"inferenceConfig": {"maxTokens": 5}}, {"temperature": 0.9, "maxTokens": 5}),
+        ({"additional_kwargs": {"inferenceConfig": {"temperature": 0.5}}}, {"temperature": 0}, {"temperature": 0}),
+        ({"additional_kwargs": {"temperature": 0.5}, "temperature": 0.9}, {}, {"temperature": 0.5}),
+        ({"stop_sequences": ["A"]}, {"stop": ["B"]}, {"stopSequences": ["B"]}),
+        ({"additional_kwargs": {"stop": ["A"]}}, {"stop_sequences": ["B"]}, {"stopSequences": ["B"]}),
+    ],
+)
+def test_the_call_wins_over_the_constructor_by_whichever_name_it_says_it(bedrock, constructed, call, sent):
+    BedrockRouter(NOVA_LITE, **constructed).complete("Say good morning.", **call)
+    assert bedrock.requests("Converse")[-1].request.get("inferenceConfig", {}) == sent
+
+
+def test_model_request_fields_of_the_constructor_and_the_call_come_together(bedrock):
+    llm = BedrockRouter(NOVA_LITE, additional_model_request_fields={"top_k": 5, "seed": 1})
+    llm.complete("Say good morning.", additional_model_request_fields={"seed": 2})
+    sent = bedrock.requests("Converse")[-1].request["additionalModelRequestFields"]
+    assert sent == {"top_k": 5, "seed": 2}
+    assert llm.additional_model_request_fields == {"top_k": 5, "seed": 1}

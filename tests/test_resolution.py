@@ -315,7 +315,6 @@ class Slow:
         return self.answers.get_prompt_router(**arguments)
 
 
-@pytest.mark.xfail(strict=True, reason="while somebody looks it up anew, what was known is forgotten")
 def test_recalling_does_not_wait_for_somebody_elses_look_up(bedrock, router):
     clock, slow = Clock(), Slow(bedrock.client("bedrock"))
     client = RoutedClient(bedrock.client(), bedrock_client=slow, clock=clock)

@@ -212,7 +212,6 @@ def test_each_of_the_eight_gets_a_span_of_its_own(name):
             "_prepare_chat_with_tools",
             ["tools", "user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required", "kwargs"],
         ),
-        ("_validate_chat_with_tools_response", ["response", "tools", "allow_parallel_tool_calls", "kwargs"]),
         ("get_tool_calls_from_response", ["response", "error_on_no_tool_call", "kwargs"]),
     ],
 )

@@ -116,8 +116,9 @@ class Connection:
     def _session_region(self) -> str | None:
         if self.session is None:
             return None
-        named = getattr(self.session, "region_name", None)  # boto3's has this, botocore's the other
-        region: str | None = named or self.session.get_config_variable("region")
+        session = self.session  # botocore's has the one, boto3's the other
+        asks = hasattr(session, "get_config_variable")
+        region: str | None = session.get_config_variable("region") if asks else session.region_name
         return region
 
     def _configured_region(self) -> str | None:

@@ -50,10 +50,15 @@ def shared_client(connection: Connection, service: str, region: str) -> Any:
 
 def _make(connection: Connection, service: str, region: str, place: _Place, key: Hashable) -> Any:
     from botocore import UNSIGNED
+    from botocore.config import Config
 
     session = _session(connection)
     # Found before the lock is taken: this can ask a metadata service or run a program, and others need not wait for it.
     credentials = session.get_credentials()
+    config = connection.botocore_config(service)
+    if connection.session is not None and getattr(credentials, "method", None) == "explicit":
+        # botocore prefers an API key of the environment even to the credentials that a session was given.
+        config = config.merge(Config(auth_scheme_preference="sigv4"))
     with _making:  # the loader that the sessions share is not safe under threads
         client = session.create_client(
             service,
@@ -61,7 +66,7 @@ def _make(connection: Connection, service: str, region: str, place: _Place, key:
             endpoint_url=connection.endpoint_for(service),
             use_ssl=connection.use_ssl,
             verify=connection.verify,
-            config=connection.botocore_config(service),
+            config=config,
         )
     # botocore fixes a client's credentials when it is built. One that found none is not kept, so that credentials
     # which appear later (a login, an instance role) are found by the next call.

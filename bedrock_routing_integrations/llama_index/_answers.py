@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def read_response(response: Mapping[str, Any], *, delta: str | None = None) -> ChatResponse:
+def read_response(
+    response: Mapping[str, Any], *, delta: str | None = None, one_tool_call: bool = False
+) -> ChatResponse:
     """A whole answer.
 
     Args:
         response: A Converse response with its ``"routing"``.
         delta: The text that is new with it, where it ends a stream.
+        one_tool_call: Leave out all tool calls but the first; `raw` has them.
 
     Returns:
         The response. `raw` is the Converse response; its ``usage`` has LlamaIndex's names beside AWS's, because
@@ -39,7 +42,7 @@ def read_response(response: Mapping[str, Any], *, delta: str | None = None) -> C
     """
     counts = token_counts(response.get("usage"))
     raw = {**response, "usage": {**response["usage"], **counts}} if counts else dict(response)
-    blocks, said = read_content(response["output"]["message"]["content"])
+    blocks, said = read_content(response["output"]["message"]["content"], one_tool_call=one_tool_call)
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said),
         delta=delta,
@@ -69,7 +72,9 @@ def token_counts(usage: Mapping[str, Any] | None) -> dict[str, int]:
     }
 
 
-def read_content(content: Sequence[Mapping[str, Any]], *, unfinished: bool = False) -> tuple[list[Any], dict[str, Any]]:
+def read_content(
+    content: Sequence[Mapping[str, Any]], *, unfinished: bool = False, one_tool_call: bool = False
+) -> tuple[list[Any], dict[str, Any]]:
     """Converse's content → the blocks of a message and its `additional_kwargs`.
 
     What LlamaIndex has no block for (a tool that Bedrock ran itself, an audio) is in the response's `raw` only.
@@ -78,6 +83,7 @@ def read_content(content: Sequence[Mapping[str, Any]], *, unfinished: bool = Fal
         content: Converse's content blocks.
         unfinished: Whether more is to come, so that the arguments of a tool call are read as far as they go. In a whole
             answer, arguments that are no JSON object stay the text that the model wrote.
+        one_tool_call: Leave out all tool calls but the first. Converse has no way to ask for one at a time.
     """
     blocks: list[Any] = []
     for is_text, run in itertools.groupby(content, key=lambda block: "text" in block or "citationsContent" in block):
@@ -87,6 +93,9 @@ def read_content(content: Sequence[Mapping[str, Any]], *, unfinished: bool = Fal
         for each in together:
             blocks += read_cited(each) if is_text else _read(each[0], unfinished=unfinished)
     calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
+    if one_tool_call and len(calls) > 1:
+        blocks = [block for block in blocks if not any(block is call for call in calls[1:])]
+        calls = calls[:1]
     return blocks, ({"tool_calls": [_older_shape(call) for call in calls]} if calls else {})
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
+ONE_TOOL_CALL = "one_tool_call"
+"""Says, between `chat_with_tools` and the call, that of several tool calls in the answer the first is wanted."""
 # Our argument → where Converse has it. These may be given to the constructor and to a call.
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -42,44 +44,34 @@ _OTHERS = (
 )  # fmt: skip
 OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_STREAMED_GUARDRAIL, *_WHOLE, *_OTHERS)
 """What both the constructor and a call take."""
-_PER_CALL = ("stop", "tool_choice", "tool_required", "tools")
+_PER_CALL = (ONE_TOOL_CALL, "stop", "tool_choice", "tool_required", "tools")
 _MEMBERS = (
     "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
     "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
 )  # fmt: skip
 """Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+_MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
+"""Those of them that several layers fill together; of the others the last one wins."""
 
 
 def build_request(
-    messages: Sequence[ChatMessage], options: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool
+    messages: Sequence[ChatMessage], layers: Sequence[Mapping[str, Any]], resolved: ResolvedTarget, *, stream: bool
 ) -> dict[str, Any]:
     """The request.
 
     Args:
         messages: LlamaIndex's messages.
-        options: The constructor's `OPTIONS`, overridden by the call's (see `check_options`). None means unset.
+        layers: The constructor's `OPTIONS`, its `additional_kwargs`, the call's arguments: a later one wins, by
+            whichever name it says something. None means unset.
         resolved: The target.
         stream: Whether it is for ConverseStream.
 
     Raises:
         InvalidRequestError: Something that Bedrock, or this target, cannot take.
     """
-    said = {name: value for name, value in options.items() if value is not None}
-    request: dict[str, Any] = {"modelId": resolved.target.model_id}
-    fields = {**({"thinking": dict(said["thinking"])} if said.get("thinking") else {})}
-    fields = {**fields, **said.get("additional_model_request_fields", {})}
-    members: dict[str, Any] = {
-        "inferenceConfig": _renamed(said, {**_INFERENCE, "stop": "stopSequences"}),
-        "guardrailConfig": _guardrail(said, stream=stream),
-        "additionalModelRequestFields": fields,
-        **_renamed(said, _WHOLE),
-        "serviceTier": _service_tier(said.get("service_tier")),
-        "promptVariables": _prompt_variables(said.get("prompt_variables")),
-    }
-    for name in _MEMBERS:
-        value = _merged(members.get(name), said.get(name))
-        if value:
-            request[name] = value
+    said = {name: value for layer in layers for name, value in layer.items()}
+    request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers, stream=stream)}
+    _check_guardrail(request.get("guardrailConfig"))
     config = _tools(said, resolved, request)
     converse, system = to_converse(messages, provider=resolved.facts.provider, tools=bool(config))
     system = [*request.pop("system", ()), *system]
@@ -89,6 +81,40 @@ def build_request(
     _add_cache_points(request, said, resolved)
     _check(request, resolved)
     return request
+
+
+def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
+    """The members of the request that the layers say, by AWS's names."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in _members(layer, stream=stream).items():
+            if name in _MERGED and isinstance(value, dict):
+                merged[name] = {**merged.get(name, {}), **value}
+            else:
+                merged[name] = value
+    for name in _MERGED:
+        merged[name] = {inner: value for inner, value in (merged.get(name) or {}).items() if value is not None}
+    return {name: value for name, value in merged.items() if value}
+
+
+def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    guardrail = {**_GUARDRAIL, **(_STREAMED_GUARDRAIL if stream else {})}
+    thinking = {"thinking": layer["thinking"]} if "thinking" in layer else {}
+    members: dict[str, Any] = {
+        "inferenceConfig": _renamed(layer, {**_INFERENCE, "stop": "stopSequences"}),
+        "guardrailConfig": _renamed(layer, guardrail),
+        "additionalModelRequestFields": {**thinking, **(layer.get("additional_model_request_fields") or {})},
+        **_renamed(layer, _WHOLE),
+    }
+    if "service_tier" in layer:
+        members["serviceTier"] = _service_tier(layer["service_tier"])
+    if "prompt_variables" in layer:
+        members["promptVariables"] = _prompt_variables(layer["prompt_variables"])
+    for name in _MEMBERS:
+        if name in layer:
+            inner = members.get(name) if name in _MERGED else None
+            members[name] = {**inner, **layer[name]} if inner and layer[name] else layer[name]
+    return members
 
 
 def check_options(call: Mapping[str, Any]) -> None:
@@ -118,19 +144,12 @@ def _renamed(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return {theirs: said[ours] for ours, theirs in names.items() if ours in said}
 
 
-def _merged(ours: Any, given: Any) -> Any:
-    """What our arguments say, with what was given by AWS's own name on top."""
-    return {**ours, **given} if isinstance(ours, dict) and isinstance(given, dict) else given or ours
-
-
-def _guardrail(said: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    guardrail = _renamed(said, {**_GUARDRAIL, **(_STREAMED_GUARDRAIL if stream else {})})
-    if bool(said.get("guardrail_identifier")) != bool(said.get("guardrail_version")):
+def _check_guardrail(guardrail: Mapping[str, Any] | None) -> None:
+    if guardrail and not (guardrail.get("guardrailIdentifier") and guardrail.get("guardrailVersion")):
         raise InvalidRequestError(
             "A guardrail needs both guardrail_identifier and guardrail_version (a number, or 'DRAFT'); with one of "
-            "them it would not be applied."
+            f"them it would not be applied. Given: {', '.join(guardrail)}."
         )
-    return guardrail if said.get("guardrail_identifier") else {}
 
 
 def _service_tier(tier: str | Mapping[str, Any] | None) -> dict[str, Any]:

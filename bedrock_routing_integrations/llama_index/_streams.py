@@ -14,26 +14,31 @@ from ._answers import read_content, read_response
 from ._lazy import LazyChat, LazyCompletion
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from bedrock_routing_integrations.partial import Mark, Received
     from bedrock_routing_integrations.streams import RoutedStream
 
 
-def read_stream(stream: RoutedStream) -> Iterator[ChatResponse]:
+def read_stream(stream: RoutedStream, *, one_tool_call: bool) -> Iterator[ChatResponse]:
     """The chunks of a stream: one for each thing that is new, and a last one that has everything.
 
     `message` is all that has arrived by then, `delta` the new text. The last chunk has no new text; it is what `chat`
     would have returned, with the tokens and ``"routing"``.
+
+    Args:
+        stream: The stream.
+        one_tool_call: Leave out all tool calls but the first.
     """
-    chunks = _chunks(stream)
+    chunks = _chunks(stream, one_tool_call=one_tool_call)
     # A generator that is given up before anybody reads never runs, and so cannot close what it was given.
     weakref.finalize(chunks, stream.close).atexit = False
     return chunks
 
 
-def _chunks(stream: RoutedStream) -> Generator[ChatResponse, None, None]:
+def _chunks(stream: RoutedStream, *, one_tool_call: bool) -> Generator[ChatResponse, None, None]:
     received = stream.received
+    message_at = functools.partial(_message_at, received, one_tool_call)
     with stream:
         for event in stream:
             if "contentBlockDelta" in event:
@@ -41,20 +46,21 @@ def _chunks(stream: RoutedStream) -> Generator[ChatResponse, None, None]:
                 said = {}
                 if "reasoningContent" in delta:
                     said["thinking_delta"] = delta["reasoningContent"].get("text", "")
-                yield _chunk(received, event, delta.get("text", ""), said)
+                yield _chunk(event, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
             elif "contentBlockStart" in event:
-                yield _chunk(received, event, "", {})
+                yield _chunk(event, "", {}, functools.partial(message_at, received.mark()))
             elif "metadata" in event:
-                yield read_response({**received.response(), ROUTING: event["metadata"][ROUTING]}, delta="")
+                whole = {**received.response(), ROUTING: event["metadata"][ROUTING]}
+                yield read_response(whole, delta="", one_tool_call=one_tool_call)
 
 
-def _chunk(received: Received, event: dict[str, Any], delta: str, said: dict[str, Any]) -> ChatResponse:
+def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callable[[], dict[str, Any]]) -> ChatResponse:
     known = {"raw": event, "delta": delta, "logprobs": None, "additional_kwargs": said}
-    return LazyChat.later(known, functools.partial(_message_at, received, received.mark()))
+    return LazyChat.later(known, read)
 
 
-def _message_at(received: Received, mark: Mark) -> dict[str, Any]:
-    blocks, said = read_content(received.content(mark), unfinished=True)
+def _message_at(received: Received, one_tool_call: bool, mark: Mark) -> dict[str, Any]:  # noqa: FBT001 - for `partial`
+    blocks, said = read_content(received.content(mark), unfinished=True, one_tool_call=one_tool_call)
     return {"message": ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said)}
 
 

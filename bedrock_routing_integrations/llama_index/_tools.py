@@ -92,16 +92,6 @@ def _converse_choice(choice: str | Mapping[str, Any], config: Mapping[str, Any])
     return wanted
 
 
-def without_parallel_calls(response: ChatResponse) -> ChatResponse:
-    """The response with its first tool call only; Converse has no way to ask for one at a time. `raw` has them all."""
-    calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-    if len(calls) > 1:
-        message = response.message
-        message.blocks = [block for block in message.blocks if block not in calls[1:]]
-        message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
-    return response
-
-
 def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[ToolSelection]:
     """The tool calls in a response.
 
@@ -116,8 +106,7 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
         if isinstance(block, ToolCallBlock)
     ]
     if not found and error_on_no_tool_call:
-        said = (response.message.content or "")[:80]
-        raise ToolCallError(f"Expected a tool call, and the model called no tool. It said: {said!r}")
+        raise ToolCallError("Expected a tool call, and the model called no tool; what it said is in the response.")
     return found
 
 

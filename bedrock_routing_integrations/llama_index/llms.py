@@ -36,9 +36,9 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 from ._answers import read_response
 from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, StreamedCall, told
-from ._requests import OPTIONS, build_request, check_options
+from ._requests import ONE_TOOL_CALL, OPTIONS, build_request, check_options
 from ._streams import as_chat, as_completion, read_stream
-from ._tools import selections, tool_config, without_parallel_calls
+from ._tools import selections, tool_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
@@ -180,19 +180,20 @@ class BedrockRouter(Arguments):
         model = call.pop("model", None) or self.model
         check_options(call)
         resolved = self._client.resolve(model)
-        mine = {name: getattr(self, name) for name in OPTIONS}
-        return build_request(messages, {**mine, **self.additional_kwargs, **call}, resolved, stream=stream), resolved
+        layers = ({name: getattr(self, name) for name in OPTIONS}, self.additional_kwargs, call)
+        return build_request(messages, layers, resolved, stream=stream), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
         request, _ = self._prepare(messages, dict(call), stream=False)
-        return read_response(self._client.converse(**request))
+        return read_response(self._client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
         request, resolved = self._prepare(messages, dict(call), stream=True)
         facts = resolved.facts
         if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
-            return read_stream(self._client.converse_stream(**request)["stream"])
+            stream = self._client.converse_stream(**request)["stream"]
+            return read_stream(stream, one_tool_call=bool(call.get(ONE_TOOL_CALL)))
         logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
         whole = self._ask(messages, call)
         return iter([whole.model_copy(update={"delta": whole.message.content or ""})])
@@ -296,17 +297,13 @@ class BedrockRouter(Arguments):
             user_msg = prompt_to_messages(user_msg)[0]
         messages = [*(chat_history or ()), *([user_msg] if user_msg is not None else ())]
         # Which choices the target takes is known when it is called: this runs in event loops, and may not look it up.
-        wanted = {"tools": tool_config(tools), "tool_choice": tool_choice, "tool_required": tool_required}
+        wanted = {
+            "tools": tool_config(tools),
+            "tool_choice": tool_choice,
+            "tool_required": tool_required,
+            ONE_TOOL_CALL: not allow_parallel_tool_calls,
+        }
         return {"messages": messages, **{name: value for name, value in wanted.items() if value}, **kwargs}
-
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
-        **kwargs: Any,
-    ) -> ChatResponse:
-        return response if allow_parallel_tool_calls else without_parallel_calls(response)
 
     def get_tool_calls_from_response(
         self,

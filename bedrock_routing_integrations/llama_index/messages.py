@@ -1,9 +1,9 @@
 """LlamaIndex's messages → the ``messages`` and ``system`` of a Converse request.
 
 What Bedrock would refuse and has one obvious reading is mended: blank text is left out, and so are messages that then
-say nothing; consecutive messages of one role are merged, documents get names that are allowed, each once; a CachePoint
-where none may be is left out with a warning. Anything else raises, naming the message and the block. Nothing of what
-the caller passed is changed.
+say nothing; consecutive messages of one role are merged, documents get names that are allowed, each once; a tool call
+gets the result that it lacks, and a CachePoint where none may be is left out, each with a warning. Anything else
+raises, naming the message and the block. Nothing of what the caller passed is changed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bedrock_routing_integrations.logs import warn_once
 from ._blocks import cache_point, content_block, tool_id, tool_use
 from ._citations import cited
 from ._media import DocumentNames, document_bytes, s3_uri
+from ._pairing import in_words, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,9 +63,10 @@ def to_converse(
             content = _tool_result(message, at, names)
         else:
             content = _content(message, role, at, names, provider)
-        turns.append((role, content if tools else [part for block in content for part in _without_tools(block)]))
+        turns.append((role, content if tools else [part for block in content for part in in_words(block)]))
     # What says nothing goes when what belongs together is together; then what is around it may be of one role.
     turns = _merged(turn for turn in _merged(turns) if _says_something(turn[1]))
+    turns = paired(turns)
     _check(turns)
     converse = [{"role": role, "content": _without_refused_points(content, provider)} for role, content in turns]
     return converse, _without_refused_points(system, provider)
@@ -168,24 +170,6 @@ def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
     except ValueError as error:
         raise InvalidRequestError(f"{at} says that it is JSON, and is not: {error}") from error
     return value if isinstance(value, dict) else None
-
-
-def _without_tools(block: dict[str, Any]) -> list[dict[str, Any]]:
-    """A tool call or result in words, and the images and documents of the result beside them."""
-    if "toolUse" in block:
-        call = block["toolUse"]
-        return [{"text": f"[tool call: {call['name']} {json.dumps(call['input'], ensure_ascii=False)}]"}]
-    if "toolResult" not in block:
-        return [block]
-    result = block["toolResult"]
-    parts = [
-        part["text"] if "text" in part else json.dumps(part["json"], ensure_ascii=False)
-        for part in result["content"]
-        if "text" in part or "json" in part
-    ]
-    others = [part for part in result["content"] if not ("text" in part or "json" in part)]
-    kind = "tool error" if result.get("status") == "error" else "tool result"
-    return [{"text": f"[{kind}: {' '.join(parts) or 'see below'}]"}, *others]
 
 
 def _without_refused_points(content: list[dict[str, Any]], provider: str) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ class _Kept:
     resolved: Future[ResolvedTarget]
     expires: float = 0.0
     complete: bool = False
+    before: ResolvedTarget | None = None
 
 
 class Resolver:
@@ -82,6 +83,8 @@ class Resolver:
         kept = self._kept.get(key)
         if kept is not None and kept.resolved.done():
             return self._with_learned(kept.resolved.result(), key)
+        if kept is not None and kept.before is not None:
+            return self._with_learned(kept.before, key)  # somebody is looking it up anew
         return self.resolve(target, control_plane)
 
     def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
@@ -101,14 +104,14 @@ class Resolver:
             before = kept
             mine = kept is None or (kept.resolved.done() and kept.expires <= self._clock())
             if mine or kept is None:
-                kept = self._kept[key] = _Kept(Future())
+                kept = self._kept[key] = _Kept(Future(), before=before.resolved.result() if before else None)
                 while len(self._kept) > _MOST_KEPT:
                     self._kept.popitem(last=False)
         if mine:
-            self._fill(kept, target, control_plane, before)
+            self._fill(kept, target, control_plane)
         return self._with_learned(kept.resolved.result(), key)
 
-    def _fill(self, kept: _Kept, target: Target, control_plane: ControlPlane, before: _Kept | None) -> None:
+    def _fill(self, kept: _Kept, target: Target, control_plane: ControlPlane) -> None:
         try:
             look_up = LookUp(control_plane)
             resolved, passing = look_up.resolve(target), look_up.passing
@@ -120,7 +123,7 @@ class Resolver:
             lasts = KEEP_SECONDS
         else:
             # What was known once is still the best that is known.
-            resolved = before.resolved.result() if before is not None and before.complete else resolved
+            resolved = kept.before if kept.before is not None and kept.before.complete else resolved
             lasts = KEEP_FAILED_SECONDS if passing else KEEP_REFUSED_SECONDS
         kept.expires = self._clock() + lasts
         kept.resolved.set_result(resolved)
