@@ -48,6 +48,12 @@ class Received:
         blocks = [block.content(kind, length, others, stopped) for block, kind, length, others, stopped in moments]
         return [block for block in blocks if block is not None]
 
+    def only_text(self, mark: Mark) -> str | None:
+        """`content` in short for most moments of most streams: the text, where that is all; None where it is not."""
+        if len(mark) != 1 or mark[0][1] != "text" or mark[0][0].start:
+            return None
+        return mark[0][0].text.up_to(mark[0][2])
+
     def response(self) -> dict[str, Any]:
         """All that has arrived, shaped like a Converse response."""
         return {"output": {"message": {"role": self._role, "content": self.content()}}, **self._rest}

@@ -110,8 +110,7 @@ class Connection:
         stated = self.region_name or getattr(self.config, "region_name", None)
         if target and stated and asked and asked != stated:
             warn_region_conflict(target, f"region_name={stated!r} was given and is used")
-        environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return stated or asked or self._session_region() or environment or self._configured_region()
+        return stated or asked or self._session_region() or _region_in_environment() or self._configured_region()
 
     def _session_region(self) -> str | None:
         if self.session is None:
@@ -250,6 +249,10 @@ def _read_environment(names: tuple[str, ...]) -> list[object]:
 def _stored_keys(names: tuple[str, ...]) -> list[object]:
     encode = getattr(os.environ, "encodekey", str)
     return [encode(name) for name in names]
+
+
+def _region_in_environment() -> str | None:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
 
 
 def _path(variable: str, default: str) -> Path:

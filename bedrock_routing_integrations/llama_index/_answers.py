@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from pydantic_core import from_json
 from bedrock_routing_integrations.invocation import ROUTING
 
 from ._blocks import REDACTED, SIGNATURE
-from ._citations import read_cited
+from ._citations import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,12 +85,14 @@ def read_content(
         one_tool_call: Leave out all tool calls but the first. Converse has no way to ask for one at a time.
     """
     blocks: list[Any] = []
-    for is_text, run in itertools.groupby(content, key=lambda block: "text" in block or "citationsContent" in block):
-        parts = list(run)
-        # Citations cut one text into pieces; without any, the pieces are the model's own.
-        together = [parts] if any("citationsContent" in part for part in parts) else [[part] for part in parts]
-        for each in together:
-            blocks += read_cited(each) if is_text else _read(each[0], unfinished=unfinished)
+    run: list[Mapping[str, Any]] = []
+    for block in content:
+        if "text" in block or "citationsContent" in block:
+            run.append(block)
+        else:
+            blocks += [*read_text(run), *_read(block, unfinished=unfinished)]
+            run = []
+    blocks += read_text(run)
     calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
     if one_tool_call and len(calls) > 1:
         blocks = [block for block in blocks if not any(block is call for call in calls[1:])]

@@ -27,8 +27,13 @@ _LOCATIONS = {
 }  # fmt: skip
 
 
-def read_cited(run: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """A run of ``text`` and ``citationsContent`` blocks → one `TextBlock` and its `CitationBlock`s."""
+def read_text(run: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """``text`` and ``citationsContent`` blocks in a row → one `TextBlock` and its `CitationBlock`s.
+
+    Without any citation the pieces are the model's own: a `TextBlock` each.
+    """
+    if all("text" in block for block in run):
+        return [TextBlock(text=block["text"]) for block in run]
     text, citations = "", []
     for block in run:
         start = len(text)
@@ -42,7 +47,7 @@ def read_cited(run: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def cited(content: list[dict[str, Any]], citations: Sequence[CitationBlock]) -> list[dict[str, Any]]:
-    """The content with the citations in its last text; the reverse of `read_cited`.
+    """The content with the citations in its last text; the reverse of `read_text`.
 
     Citations that do not say where in the text they belong, or have no text before them, are left out: they are notes
     about an answer, which a model can do without.

@@ -1,8 +1,8 @@
-"""What LlamaIndex's callbacks and instrumentation are told of a call: who answered it, and for streams all the rest.
+"""What LlamaIndex's callbacks and instrumentation are told of a call, and who answered it.
 
-LlamaIndex's own decorators do the rest for calls that are not streamed. For a stream they would make an event for each
-chunk, which takes as long as all that we do, whether or not anybody listens. `StreamedCall` tells the same in the same
-order and leaves out the events that nobody hears (tests/test_llama_index_events.py compares the two).
+LlamaIndex's own decorators make every event, whether or not anybody listens: for a stream one for each chunk, which
+takes as long as all that we do. `Call` tells the same in the same order and leaves out the events that nobody hears
+(tests/test_llama_index_events.py compares the two).
 """
 
 from __future__ import annotations
@@ -35,24 +35,13 @@ if TYPE_CHECKING:
 
     from llama_index.core.base.llms.types import ChatResponse
     from llama_index.core.llms import LLM
+    from llama_index_instrumentation.dispatcher import Dispatcher
 
 T = TypeVar("T")
 
 _ours = get_dispatcher(__name__)
 # Where LlamaIndex's decorators tell of the calls of every LLM; whoever listens there hears ours too.
 _theirs = get_dispatcher("llama_index.core.llms.callbacks")
-
-
-def told(response: ChatResponse) -> ChatResponse:
-    """The response, after telling who gave it. One `ModelRoutedEvent` for each answered call."""
-    return _told(response, active_span_id.get())
-
-
-def _told(response: ChatResponse, span_id: str | None) -> ChatResponse:
-    routing = response.additional_kwargs.get(ROUTING)
-    if routing is not None:
-        _ours.event(ModelRoutedEvent(routing=routing, span_id=span_id))
-    return response
 
 
 @dataclass(frozen=True)
@@ -78,8 +67,8 @@ COMPLETION = Kind(
 )  # fmt: skip
 
 
-class StreamedCall:
-    """One streamed call, as it is told.
+class Call:
+    """One call, as it is told.
 
     Args:
         llm: Whose call it is.
@@ -93,15 +82,17 @@ class StreamedCall:
         self._callbacks = llm.callback_manager
         self._span_id = active_span_id.get()
         self._event_id = ""
-        self._heard = _is_heard()
+        self._heard = _is_heard(_theirs)
+        self._answer: Any = None
 
     @contextlib.contextmanager
     def opening(self) -> Generator[None, None, None]:
-        """Around the sending of the request."""
+        """Around the sending of the request, and the answer where it comes whole."""
         with self._callbacks.as_trace(self._kind.trace):
-            described = self._llm.to_payload()
-            asked = {self._kind.asked: self._asked, "additional_kwargs": self._arguments, "model_dict": described}
-            _theirs.event(self._kind.start(**asked, span_id=self._span_id))
+            described = self._llm.to_payload() if self._heard or self._callbacks.handlers else {}
+            if self._heard:
+                asked = {self._kind.asked: self._asked, "additional_kwargs": self._arguments, "model_dict": described}
+                _theirs.event(self._kind.start(**asked, span_id=self._span_id))
             self._event_id = self._callbacks.on_event_start(
                 CBEventType.LLM,
                 payload={
@@ -115,6 +106,13 @@ class StreamedCall:
             except BaseException as error:
                 self._end({EventPayload.EXCEPTION: error})
                 raise
+            if self._answer is not None:
+                self._finish(self._answer)
+
+    def answered(self, response: ChatResponse, convert: Callable[[ChatResponse], T]) -> T:
+        """The whole answer; inside of `opening`, which tells of it."""
+        self._answer = shown = convert(self._told(response))
+        return shown
 
     def reading(self, chunks: Iterator[ChatResponse], convert: Callable[[ChatResponse], T]) -> Generator[T, None, None]:
         """The chunks, told as they are read."""
@@ -149,11 +147,18 @@ class StreamedCall:
         self._finish(last)
 
     def _progress(self, chunk: ChatResponse, convert: Callable[[ChatResponse], T]) -> T:
-        shown = convert(_told(chunk, self._span_id))
+        shown = convert(self._told(chunk))
         if self._heard:
             asked = {self._kind.asked: self._asked}
             _theirs.event(self._kind.progress(**asked, response=shown, span_id=self._span_id))
         return shown
+
+    def _told(self, response: ChatResponse) -> ChatResponse:
+        """The response, after telling who gave it. One `ModelRoutedEvent` for each answered call."""
+        routing = response.additional_kwargs.get(ROUTING)
+        if routing is not None and _is_heard(_ours):
+            _ours.event(ModelRoutedEvent(routing=routing, span_id=self._span_id))
+        return response
 
     @contextlib.contextmanager
     def _failing(self) -> Generator[None, None, None]:
@@ -166,19 +171,20 @@ class StreamedCall:
 
     def _finish(self, last: Any) -> None:
         self._end({self._kind.asked_payload: self._asked, self._kind.answered_payload: last})
-        asked = {self._kind.asked: self._asked}
-        _theirs.event(self._kind.end(**asked, response=last, span_id=self._span_id))
+        if self._heard:
+            asked = {self._kind.asked: self._asked}
+            _theirs.event(self._kind.end(**asked, response=last, span_id=self._span_id))
 
     def _end(self, payload: dict[Any, Any]) -> None:
         self._callbacks.on_event_end(CBEventType.LLM, payload=payload, event_id=self._event_id)
 
 
-def _is_heard() -> bool:
-    """Whether anybody listens to what LlamaIndex tells of LLMs."""
-    dispatcher = _theirs
+def _is_heard(dispatcher: Dispatcher) -> bool:
+    """Whether anybody listens to what is told there."""
     while True:
-        if any(not isinstance(handler, NullEventHandler) for handler in dispatcher.event_handlers):
-            return True
+        for handler in dispatcher.event_handlers:
+            if not isinstance(handler, NullEventHandler):
+                return True
         if not dispatcher.propagate:
             return False
         dispatcher = dispatcher.parent

@@ -33,6 +33,9 @@ _GUARDRAIL = {
     "guardrail_identifier": "guardrailIdentifier", "guardrail_version": "guardrailVersion", "trace": "trace",
 }  # fmt: skip
 _STREAMED_GUARDRAIL = {"guardrail_stream_processing_mode": "streamProcessingMode"}
+# What is looked up in each call is put together once.
+_STOP = {**_INFERENCE, "stop": "stopSequences"}
+_GUARDRAILS = {False: _GUARDRAIL, True: {**_GUARDRAIL, **_STREAMED_GUARDRAIL}}
 _WHOLE = {
     "performance_config": "performanceConfig",
     "request_metadata": "requestMetadata",
@@ -50,6 +53,7 @@ _MEMBERS = (
     "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
 )  # fmt: skip
 """Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+_KNOWN = (*OPTIONS, *_PER_CALL, *_MEMBERS)
 _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 """Those of them that several layers fill together; of the others the last one wins."""
 
@@ -86,7 +90,7 @@ def build_request(
 def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
     """The members of the request that the layers say, by AWS's names."""
     merged: dict[str, Any] = {}
-    for layer in layers:
+    for layer in filter(None, layers):
         for name, value in _members(layer, stream=stream).items():
             if name in _MERGED and isinstance(value, dict):
                 merged[name] = {**merged.get(name, {}), **value}
@@ -98,11 +102,10 @@ def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, 
 
 
 def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    guardrail = {**_GUARDRAIL, **(_STREAMED_GUARDRAIL if stream else {})}
     thinking = {"thinking": layer["thinking"]} if "thinking" in layer else {}
     members: dict[str, Any] = {
-        "inferenceConfig": _renamed(layer, {**_INFERENCE, "stop": "stopSequences"}),
-        "guardrailConfig": _renamed(layer, guardrail),
+        "inferenceConfig": _renamed(layer, _STOP),
+        "guardrailConfig": _renamed(layer, _GUARDRAILS[stream]),
         "additionalModelRequestFields": {**thinking, **(layer.get("additional_model_request_fields") or {})},
         **_renamed(layer, _WHOLE),
     }
@@ -123,8 +126,7 @@ def check_options(call: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
-    known = (*OPTIONS, *_PER_CALL, *_MEMBERS)
-    refuse_unknown(call, known, "a call takes")
+    refuse_unknown(call, _KNOWN, "a call takes")
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> None:

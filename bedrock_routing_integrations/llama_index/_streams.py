@@ -6,12 +6,12 @@ import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
 
 from bedrock_routing_integrations.invocation import ROUTING
 
 from ._answers import read_content, read_response
-from ._lazy import LazyChat, LazyCompletion
+from ._lazy import LazyChat, LazyCompletion, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -60,8 +60,15 @@ def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callab
 
 
 def _message_at(received: Received, one_tool_call: bool, mark: Mark) -> dict[str, Any]:  # noqa: FBT001 - for `partial`
-    blocks, said = read_content(received.content(mark), unfinished=True, one_tool_call=one_tool_call)
-    return {"message": ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said)}
+    text = received.only_text(mark)
+    blocks: list[Any]
+    said: dict[str, Any]
+    if text is not None:
+        blocks, said = [TextBlock(text=text)], {}
+    else:
+        blocks, said = read_content(received.content(mark), unfinished=True, one_tool_call=one_tool_call)
+    attributes = {"role": MessageRole.ASSISTANT, "additional_kwargs": said, "blocks": blocks}
+    return {"message": bare(ChatMessage, attributes, attributes)}
 
 
 def as_chat(chunk: ChatResponse) -> ChatResponse:
@@ -72,9 +79,9 @@ def as_chat(chunk: ChatResponse) -> ChatResponse:
 def as_completion(chunk: ChatResponse) -> LazyCompletion:
     """A chunk of a chat as one of a completion."""
     known = {
-        "delta": chunk.delta,
-        "raw": chunk.raw,
         "additional_kwargs": dict(chunk.additional_kwargs),
+        "raw": chunk.raw,
         "logprobs": None,
+        "delta": chunk.delta,
     }
     return LazyCompletion.later(known, lambda: {"text": chunk.message.content or ""})

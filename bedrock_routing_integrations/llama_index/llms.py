@@ -28,14 +28,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response, prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._answers import read_response
 from ._arguments import Arguments
-from ._instrumentation import CHAT, COMPLETION, StreamedCall, told
+from ._instrumentation import CHAT, COMPLETION, Call
 from ._requests import ONE_TOOL_CALL, OPTIONS, build_request, check_options
 from ._streams import as_chat, as_completion, read_stream
 from ._tools import selections, tool_config
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms.llm import ToolSelection
     from llama_index.core.tools.types import BaseTool
 
+    from bedrock_routing_integrations.client import RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 T = TypeVar("T")
@@ -175,24 +175,27 @@ class BedrockRouter(Arguments):
     # --- the two ways to ask, for all that follow; they block ---
 
     def _prepare(
-        self, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
+        self, client: RoutedClient, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
     ) -> tuple[dict[str, Any], ResolvedTarget]:
         model = call.pop("model", None) or self.model
         check_options(call)
-        resolved = self._client.resolve(model)
-        layers = ({name: getattr(self, name) for name in OPTIONS}, self.additional_kwargs, call)
+        resolved = client.resolve(model)
+        mine = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        layers = (mine, self.additional_kwargs, call)
         return build_request(messages, layers, resolved, stream=stream), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        request, _ = self._prepare(messages, dict(call), stream=False)
-        return read_response(self._client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
+        client = self._client  # once: pydantic looks for private attributes in Python, a microsecond each time
+        request, _ = self._prepare(client, messages, dict(call), stream=False)
+        return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        request, resolved = self._prepare(messages, dict(call), stream=True)
+        client = self._client
+        request, resolved = self._prepare(client, messages, dict(call), stream=True)
         facts = resolved.facts
         if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
-            stream = self._client.converse_stream(**request)["stream"]
+            stream = client.converse_stream(**request)["stream"]
             return read_stream(stream, one_tool_call=bool(call.get(ONE_TOOL_CALL)))
         logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
         whole = self._ask(messages, call)
@@ -200,7 +203,6 @@ class BedrockRouter(Arguments):
 
     # --- LlamaIndex's methods ---
 
-    @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Ask. See `BedrockRouter` for what a call takes.
 
@@ -208,12 +210,11 @@ class BedrockRouter(Arguments):
             InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        return told(self._ask(messages, kwargs))
+        return self._whole(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
-    @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronously."""
-        return told(await run_in_thread(self.max_concurrency, self._ask, messages, kwargs))
+        return await self._awhole(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """`chat` in chunks; the last one has the tokens and ``"routing"``.
@@ -221,26 +222,25 @@ class BedrockRouter(Arguments):
         Raises:
             StreamInterruptedError: While reading, where the stream breaks off.
         """
-        return self._stream(StreamedCall(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return self._stream(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronously. Returns when the first chunk is here."""
-        return await self._astream(StreamedCall(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return await self._astream(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
 
-    @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`chat` for a prompt."""
-        return chat_response_to_completion_response(told(self._ask(prompt_to_messages(prompt), kwargs)))
+        call = Call(self, COMPLETION, prompt, kwargs)
+        return self._whole(call, prompt_to_messages(prompt), kwargs, chat_response_to_completion_response)
 
-    @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`complete`, asynchronously."""
-        response = await run_in_thread(self.max_concurrency, self._ask, prompt_to_messages(prompt), kwargs)
-        return chat_response_to_completion_response(told(response))
+        call = Call(self, COMPLETION, prompt, kwargs)
+        return await self._awhole(call, prompt_to_messages(prompt), kwargs, chat_response_to_completion_response)
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`stream_chat` for a prompt."""
-        call = StreamedCall(self, COMPLETION, prompt, kwargs)
+        call = Call(self, COMPLETION, prompt, kwargs)
         return self._stream(call, prompt_to_messages(prompt), kwargs, as_completion)
 
     async def astream_complete(
@@ -250,12 +250,37 @@ class BedrockRouter(Arguments):
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronously."""
-        call = StreamedCall(self, COMPLETION, prompt, kwargs)
+        call = Call(self, COMPLETION, prompt, kwargs)
         return await self._astream(call, prompt_to_messages(prompt), kwargs, as_completion)
+
+    def _whole(
+        self,
+        call: Call,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        convert: Callable[[ChatResponse], T],
+    ) -> T:
+        with call.opening():
+            if self.rate_limiter is not None:
+                self.rate_limiter.acquire()
+            return call.answered(self._ask(messages, kwargs), convert)
+
+    async def _awhole(
+        self,
+        call: Call,
+        messages: Sequence[ChatMessage],
+        kwargs: dict[str, Any],
+        convert: Callable[[ChatResponse], T],
+    ) -> T:
+        with call.opening():
+            if self.rate_limiter is not None:
+                await self.rate_limiter.async_acquire()
+            response = await run_in_thread(self.max_concurrency, self._ask, messages, kwargs)
+            return call.answered(response, convert)
 
     def _stream(
         self,
-        call: StreamedCall,
+        call: Call,
         messages: Sequence[ChatMessage],
         kwargs: dict[str, Any],
         convert: Callable[[ChatResponse], T],
@@ -268,7 +293,7 @@ class BedrockRouter(Arguments):
 
     async def _astream(
         self,
-        call: StreamedCall,
+        call: Call,
         messages: Sequence[ChatMessage],
         kwargs: dict[str, Any],
         convert: Callable[[ChatResponse], T],
