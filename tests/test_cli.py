@@ -277,10 +277,9 @@ def test_version_is_the_packages():
     [
         (["typer"], ["--version"], "cli"),
         (["rich"], ["demo"], "cli"),
-        (["langchain_aws"], ["demo"], "langchain"),
         (["aiohttp"], ["demo"], "emulator"),
         (["aiohttp"], ["emulate"], "emulator"),
-        (["typer", "langchain_aws", "aiohttp"], ["demo"], "cli,langchain,emulator"),
+        (["typer", "langchain_aws", "aiohttp"], ["demo"], "cli,emulator"),
     ],
 )
 def test_without_an_extra_one_line_says_what_to_install(without, arguments, extras):

@@ -7,11 +7,13 @@ import copy
 import json
 import logging
 import pickle
+import threading
 import time
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.session import Session
 from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_callback
 from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -226,7 +228,14 @@ def test_a_managed_prompt_answers_with_its_variables(bedrock):
 
 def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, router, monkeypatch):
     made = []
-    monkeypatch.setattr("botocore.session.Session.create_client", lambda *a, **k: made.append(a))
+    create, here = Session.create_client, threading.current_thread()
+
+    def create_client(*arguments, **options):
+        if threading.current_thread() is here:  # a thread of another test may still be at work
+            made.append(arguments)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(Session, "create_client", create_client)
     profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
     for target in (router, profile, HAIKU, f"us.{HAIKU}"):
         llm = ChatBedrockRouter(model=target, default_headers={"x-team": "a"})

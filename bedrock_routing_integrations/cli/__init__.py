@@ -1,7 +1,7 @@
 """The command ``bedrock-routing``.
 
-Needs the extra ``cli``; the subcommands need what they use (`demo`: ``langchain`` and ``emulator``). Nothing of that is
-loaded before `main` runs, so that a missing extra ends in one line that says what to install.
+Needs the extra ``cli``; `demo` and `emulate` need ``emulator`` too. (`demo` leaves out a framework that is not there.)
+Nothing of that is loaded before `main` runs, so that a missing extra ends in one line that says what to install.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ __all__ = ["main"]
 _EXTRAS = {
     "typer": "cli",
     "rich": "cli",
-    "langchain_aws": "langchain",
-    "langchain_core": "langchain",
     "aiohttp": "emulator",
 }
 
