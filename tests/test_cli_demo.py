@@ -83,6 +83,16 @@ main()
     assert re.search(rf'Skipped {named}: .* pip install "bedrock-routing-integrations\[', done.stdout)
 
 
+def test_demo_without_any_framework_says_so_and_fails():
+    hidden = {"langchain_aws": None, "llama_index": None}
+    code = f"import sys; sys.modules.update({hidden}); from bedrock_routing_integrations.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Skipped LangChain: " in done.stdout
+    assert "Skipped LlamaIndex: " in done.stdout
+    assert "Nothing could run." in done.stdout
+
+
 def test_demo_ends_with_what_was_seen_and_how_to_go_on(piped_demo):
     seen, *_, go_on = piped_demo.stdout.splitlines()[-3:]
     assert seen.startswith("2 models answered for the router anthropic.claude:1: claude-3-5-sonnet (2 prompts) and ")
