@@ -6,7 +6,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-from .connections import Connection, GivenClient, GivenControlPlane, extra_headers
+from .connections import Connection, GivenClient, GivenControlPlane, extra_headers, warn_of_pickle
 from .invocation import ROUTING, invoked_model_id, read_invocation
 from .logs import logger
 from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
@@ -167,5 +167,7 @@ class RoutedClient:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without the headers, which may hold secrets.
+        # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
+        if self._default_headers or self._control_plane is not self._source:
+            warn_of_pickle()
         return functools.partial(type(self), base_models=self._base_models), (self._source,)

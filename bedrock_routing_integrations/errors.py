@@ -6,10 +6,10 @@
         ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
         ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
         ├── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
-        └── ToolCallError           an answer without the tool call that it had to have, or with a broken one
+        └── ToolCallError           (also a ValueError) an answer lacks a tool call that it had to have, or it is broken
 
 What Bedrock itself refuses is raised as boto3 raises it (``botocore.exceptions.ClientError`` and its family).
-None of these is a ValueError: pydantic would wrap it, and ``except BedrockRoutingError`` would miss it.
+None that a constructor raises is a ValueError: pydantic would wrap it, and ``except BedrockRoutingError`` miss it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ class MissingRegionError(BedrockRoutingError):
     """No AWS Region could be found for a call."""
 
 
-class ToolCallError(BedrockRoutingError):
-    """An answer in which a tool call was needed has none, or one whose arguments are no JSON object."""
+class ToolCallError(BedrockRoutingError, ValueError):
+    """An answer in which a tool call was needed has none, or one whose arguments are no JSON object.
+
+    A ValueError too: that is what LlamaIndex recovers from, when it extracts or refines with many calls.
+    """
 
 
 class StreamInterruptedError(BedrockRoutingError, ConnectionError):

@@ -46,7 +46,10 @@ class RoutedStream:
         return self._events
 
     def close(self) -> None:
-        """Close the connection; what had not been read is given up. May be called from another thread."""
+        """Close the connection; what had not been read is given up.
+
+        From another thread than the one that reads, it waits until that one has what it is waiting for.
+        """
         self._source.close()
 
     def __enter__(self) -> Self:

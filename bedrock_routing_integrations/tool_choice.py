@@ -21,10 +21,11 @@ def settle_tool_choice(
     Args:
         kind: The kind asked for: ``"auto"``, ``"any"`` or ``"tool"``.
         asked: The choice as the caller wrote it, for messages.
-        supported: The kinds that all models of the target take.
+        supported: The kinds that all models of the target take, thinking or not.
         resolved: The target.
         preferred: Whether the choice is a framework's wish, which may be given up, and not the caller's.
-        thinking: Whether the request asks the model to think.
+        thinking: Whether the request asks the model to think; then Claude refuses to be forced (Anthropic on extended
+            thinking).
 
     Returns:
         A kind of `supported`; None to send no choice, which Bedrock takes as ``auto``.
@@ -32,6 +33,8 @@ def settle_tool_choice(
     Raises:
         InvalidRequestError: The caller forces a tool, and not all models can be forced.
     """
+    if thinking:
+        supported = [each for each in supported if each == "auto"]
     if kind in supported:
         return kind
     if preferred:

@@ -1,20 +1,24 @@
 """How Bedrock is reached.
 
 `connection` says how, `shared` makes the boto3 clients and keeps them, `given` stands for clients that the user made,
-`endpoints` knows where the control plane is.
+`endpoints` knows where the control plane is, `secrets` what must not leave the process.
 """
 
 from __future__ import annotations
 
-from .connection import DEFAULT_MAX_CONCURRENCY, Connection
+from .connection import DEFAULT_MAX_CONCURRENCY, Connection, warn_of_pickle
 from .endpoints import control_plane_endpoint
 from .given import GivenClient, GivenControlPlane, extra_headers
+from .secrets import config_without_passwords, without_password
 
 __all__ = [
     "DEFAULT_MAX_CONCURRENCY",
     "Connection",
     "GivenClient",
     "GivenControlPlane",
+    "config_without_passwords",
     "control_plane_endpoint",
     "extra_headers",
+    "warn_of_pickle",
+    "without_password",
 ]

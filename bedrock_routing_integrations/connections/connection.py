@@ -18,7 +18,8 @@ from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegi
 from bedrock_routing_integrations.logs import warn_once
 
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_in_environment
-from .shared import default_session, shared_client
+from .secrets import config_without_passwords, without_password
+from .shared import default_session, number_of_session, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -147,7 +148,7 @@ class Connection:
         options = [_options(self.botocore_config(service)) for service in ("bedrock-runtime", "bedrock")]
         settings = (
             self.profile_name, self.access_key_id, self.secret_access_key, self.session_token, self.api_key,
-            self.endpoint_url, self.session, self.verify, self.use_ssl, *options,
+            self.endpoint_url, number_of_session(self.session), self.verify, self.use_ssl, *options,
         )  # fmt: skip
         return _number_of(settings)
 
@@ -204,8 +205,13 @@ class Connection:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
+        if self.access_key_id or self.api_key or self.session is not None:
+            warn_of_pickle()
         public = replace(
-            self, access_key_id=None, secret_access_key=None, session_token=None, api_key=None, session=None
+            self,
+            **dict.fromkeys(("access_key_id", "secret_access_key", "session_token", "api_key", "session")),  # type: ignore[arg-type]  # not the others
+            config=config_without_passwords(self.config),
+            endpoint_url=without_password(self.endpoint_url),
         )
         return _rebuild, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
 
@@ -214,6 +220,15 @@ class Connection:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Connection:
         return self
+
+
+def warn_of_pickle() -> None:
+    """Warn, once, that what a pickle leaves out is not there where it is loaded."""
+    warn_once(
+        "pickle",
+        "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle: the process "
+        "that loads it uses the credentials that it finds.",
+    )
 
 
 def warn_region_conflict(target: Target, what: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,12 @@ _making = threading.Lock()
 
 def shared_client(connection: Connection, service: str, region: str) -> Any:
     """The client for a connection, as the environment is now; the same one for all who ask for an equal one."""
-    place = _places.get((service, region, connection.fixed_key))
+    at = (service, region, connection.fixed_key)
+    place = _places.get(at)
     if place is None:
-        place = _places.setdefault((service, region, connection.fixed_key), _Place())
+        place = _places.setdefault(at, _Place())
+        if connection.session is not None:  # nobody can ask for its clients again once it is gone
+            weakref.finalize(connection.session, _places.pop, at, None).atexit = False
         while len(_places) > _MOST_PLACES:
             _places.pop(next(iter(_places)), None)
     key = connection.key()
@@ -46,6 +51,15 @@ def shared_client(connection: Connection, service: str, region: str) -> Any:
         with place.lock:
             client = place.clients.get(key) or _make(connection, service, region, place, key)
     return client
+
+
+_sessions: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+_next_session = itertools.count(1)
+
+
+def number_of_session(session: Any) -> int:
+    """A number that stands for a session in a key, without keeping it; 0 for none."""
+    return 0 if session is None else _sessions.setdefault(session, next(_next_session))
 
 
 def _make(connection: Connection, service: str, region: str, place: _Place, key: Hashable) -> Any:

@@ -56,7 +56,7 @@ def with_settled_choice(
     """
     asked = call.get("tool_choice")
     kind = _choice_type(asked)
-    if not kind or kind in supported or not call.get("tools"):
+    if not kind or not call.get("tools"):
         return call
     settled = settle_tool_choice(
         kind,
@@ -66,7 +66,7 @@ def with_settled_choice(
         preferred=bool(call.get(PREFERRED)),
         thinking=is_thinking({**(constructed or {}), **(call.get("additional_model_request_fields") or {})}),
     )
-    return {**call, "tool_choice": {settled: {}} if settled else None}
+    return call if settled == kind else {**call, "tool_choice": {settled: {}} if settled else None}
 
 
 def _choice_type(tool_choice: Any) -> str | None:

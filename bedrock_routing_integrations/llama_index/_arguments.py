@@ -17,15 +17,27 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from bedrock_routing_integrations.client import RoutedClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
+from bedrock_routing_integrations.connections import (
+    DEFAULT_MAX_CONCURRENCY,
+    Connection,
+    config_without_passwords,
+    without_password,
+)
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.targets import parse_target
 
 from ._requests import check_options, refuse_unknown
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
+_CONNECTED_BY = (
+    "model", "base_models", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries", "max_concurrency",
+    "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
+)  # fmt: skip
+_NOT_TAKEN = {
+    "async_client": "asynchronous calls need none",
+    "api_version": "Bedrock's runtime has one only",
+}
 # BedrockConverse's users pass None for what they leave open; these have a default that is not None.
 _NOT_NONE = ("additional_kwargs", "callback_manager", "max_concurrency", "system_prompt_caching", "tool_caching")
 
@@ -74,7 +86,9 @@ class Arguments(FunctionCallingLLM):
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
 
+    _given: _Given = PrivateAttr()
     _client: RoutedClient = PrivateAttr()
+    _made_of: tuple[Any, ...] = PrivateAttr()
 
     def __init__(
         self,
@@ -86,15 +100,34 @@ class Arguments(FunctionCallingLLM):
         **arguments: Any,
     ) -> None:
         super().__init__(model=model, **arguments)
-        if isinstance(client, RoutedClient):
-            self._client = client
-            return
-        self._client = RoutedClient(
-            client if client is not None else _connection(self, botocore_session),
-            bedrock_client=bedrock_client,
-            base_models={self.model: self.base_models} if self.base_models else None,
-            default_headers=self.default_headers,
+        self._given = _Given(client, bedrock_client, botocore_session)
+        if isinstance(client, RoutedClient) and (
+            bedrock_client is not None or self.base_models or self.default_headers
+        ):
+            raise InvalidRequestError(
+                "client= is a RoutedClient: give bedrock_client, base_models and default_headers to that one"
+            )
+        self._connect()
+
+    def _connect(self) -> RoutedClient:
+        given = self._given
+        self._made_of = tuple([self.__dict__[name] for name in _CONNECTED_BY])
+        self._client = (
+            given.client
+            if isinstance(given.client, RoutedClient)
+            else RoutedClient(
+                given.client if given.client is not None else _connection(self, given.session),
+                bedrock_client=given.bedrock_client,
+                base_models={self.model: self.base_models} if self.base_models else None,
+                default_headers=self.default_headers,
+            )
         )
+        return self._client
+
+    def _connected(self) -> RoutedClient:
+        """The client, made anew where a field that it was made of has been set since."""
+        fields = self.__dict__
+        return self._client if self._made_of == tuple([fields[name] for name in _CONNECTED_BY]) else self._connect()
 
     @model_validator(mode="before")
     @classmethod
@@ -105,33 +138,55 @@ class Arguments(FunctionCallingLLM):
             raise InvalidRequestError("BedrockRouter needs model=, a Bedrock model id or ARN")
         if profile is not None:
             values = {"base_models": [values["model"]], **values, "model": profile}
-        if values.pop("async_client", None) is not None:
-            raise InvalidRequestError("BedrockRouter takes no async_client: asynchronous calls need none.")
+        for name, why in _NOT_TAKEN.items():
+            if values.pop(name, None) is not None:
+                raise InvalidRequestError(f"BedrockRouter takes no {name}: {why}. Leave it out.")
         refuse_unknown(values, [*cls.model_fields, *_CLIENTS], "it takes")
         check_options(values.get("additional_kwargs") or {})
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
         if isinstance(values.get("botocore_config"), Mapping):
             from botocore.config import Config
 
-            values["botocore_config"] = Config(**values["botocore_config"])
+            options = dict(values["botocore_config"])
+            if isinstance(options.get("client_cert"), list):  # JSON has no tuples
+                options["client_cert"] = tuple(options["client_cert"])
+            values["botocore_config"] = Config(**options)
         return {**values, "model": parse_target(values["model"]).model_id}
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:
         return None if config is None else _set_options(config)
 
+    @field_serializer("endpoint_url")
+    def _write_endpoint(self, url: str | None) -> str | None:
+        return without_password(url)
+
     def __getstate__(self) -> dict[str, Any]:
-        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
-        if any(getattr(self, name) for name in (*_SECRETS, "default_headers")):
-            warn_once(
-                "pickle",
-                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
-                "credentials that it finds.",
-            )
-        pickle.dumps(self._client)  # says what to do where the user's own client cannot be pickled; super() drops it
+        # Secrets stay in this process. The client says so, and what to do where the user's own cannot be pickled.
+        client = self._connected()
+        pickle.dumps(client)
+        public: dict[str, Any] = {
+            **dict.fromkeys((*_SECRETS, "default_headers")),
+            "botocore_config": config_without_passwords(self.botocore_config),
+            "endpoint_url": without_password(self.endpoint_url),
+        }
+        if client is self._given.client:
+            public["client"] = client  # `__init__` takes it again
         state = super().__getstate__()
-        hidden = dict.fromkeys((*_SECRETS, "default_headers"))
-        return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": None}
+        return {**state, "__dict__": {**state["__dict__"], **public}, "__pydantic_private__": None}
+
+
+class _Given:
+    """What the user made: the same in every copy of the object."""
+
+    def __init__(self, client: Any, bedrock_client: Any, session: Any) -> None:
+        self.client, self.bedrock_client, self.session = client, bedrock_client, session
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Given:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Given, (None, None, None)  # what can be pickled of it, the object itself says
 
 
 def _connection(llm: Arguments, session: Any) -> Connection:
@@ -156,9 +211,10 @@ def _connection(llm: Arguments, session: Any) -> Connection:
 
 
 def _set_options(config: Any) -> dict[str, Any]:
-    """What a botocore ``Config`` sets, as far as JSON can say it; proxies, whose URLs can hold passwords, left out."""
-    unset = type(config)()
-    values = {name: getattr(config, name) for name in type(config).OPTION_DEFAULTS}
+    """What a botocore ``Config`` sets, as far as JSON can say it; without the passwords of proxies."""
+    unset, public = type(config)(), config_without_passwords(config)
+    values = {name: getattr(public, name) for name in type(config).OPTION_DEFAULTS}
     options = {name: value for name, value in values.items() if value != getattr(unset, name)}
-    plain = (str, int, float, bool, dict, list)
-    return {name: value for name, value in options.items() if isinstance(value, plain) and "prox" not in name}
+    return {
+        name: value for name, value in options.items() if isinstance(value, (str, int, float, bool, dict, list, tuple))
+    }

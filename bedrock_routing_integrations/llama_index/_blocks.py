@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from typing import Any
@@ -20,7 +21,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.logs import logger, warn_once
 
 from ._media import DocumentNames, audio_block, document_block, image_block, video_block
 
@@ -29,7 +30,9 @@ REDACTED = "redacted_content"
 # Claude; DeepSeek ("User messages cannot contain reasoning content", langchain-aws issue 401).
 _REFUSE_UNSIGNED = ("anthropic", "deepseek")
 _UNTITLED = "input_document"  # what LlamaIndex calls a document without a title
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")  # ToolUseId of botocore's service model (1.43)
+# ToolUseId and ToolName of botocore's service model (1.43)
+_TOOL_ID, _NOT_IN_A_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}"), re.compile(r"[^a-zA-Z0-9_.:-]")
+_NOT_IN_A_TOOL_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def content_block(  # noqa: PLR0911 - one return for each kind of block
@@ -52,6 +55,9 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
     if isinstance(block, CachePoint) and role != "tool":
         return [cache_point(block, at)]
     if role == "assistant":
+        if isinstance(block, ImageBlock):  # one that a model made; an error would wedge the conversation
+            warn_once("image of the assistant", f"{at}: Bedrock takes no image from the assistant; a note is sent.")
+            return [{"text": "[an image]"}]
         if isinstance(block, ThinkingBlock):
             return _thinking(block, provider, at)
         if isinstance(block, ToolCallBlock):
@@ -84,21 +90,25 @@ def cache_point(block: CachePoint, at: str) -> dict[str, Any]:
 
 
 def tool_use(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
-    """Converse's ``toolUse``, whose input is always an object."""
-    return {"toolUse": {"toolUseId": call_id, "name": name, "input": _arguments(arguments)}}
+    """Converse's ``toolUse``, whose input is always an object, and whose name is one that Bedrock takes."""
+    taken = _NOT_IN_A_TOOL_NAME.sub("_", name)[:64] or "_"
+    return {"toolUse": {"toolUseId": call_id, "name": taken, "input": _arguments(arguments)}}
 
 
 def tool_id(call_id: object, at: str) -> str:
-    """The id of a tool call, checked.
+    """The id of a tool call as Bedrock takes it: 1 to 64 letters, digits, or any of ``_ . : -``.
+
+    One that another provider gave becomes one, always the same, so that a call and its result still have the same.
 
     Raises:
-        InvalidRequestError: Bedrock does not take it.
+        InvalidRequestError: There is none.
     """
-    if isinstance(call_id, str) and _TOOL_ID.fullmatch(call_id):
+    if not isinstance(call_id, str) or not call_id:
+        raise InvalidRequestError(f"{at} is {call_id!r}; Bedrock needs the id of the tool call.")
+    if _TOOL_ID.fullmatch(call_id):
         return call_id
-    raise InvalidRequestError(
-        f"{at} is {call_id!r}; Bedrock needs the id of the tool call: 1 to 64 letters, digits, or any of _ . : -"
-    )
+    digest = hashlib.sha256(call_id.encode()).hexdigest()[:16]
+    return f"{_NOT_IN_A_TOOL_ID.sub('_', call_id)[:47]}-{digest}"
 
 
 def _tool_call(block: ToolCallBlock, at: str) -> dict[str, Any]:

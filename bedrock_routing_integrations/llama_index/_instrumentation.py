@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ours = get_dispatcher(__name__)
+_ours = get_dispatcher(__package__)
 # Where LlamaIndex's decorators tell of the calls of every LLM; whoever listens there hears ours too.
 _theirs = get_dispatcher("llama_index.core.llms.callbacks")
 

@@ -6,6 +6,7 @@ gigabyte; most readers look at `delta` only.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
@@ -21,6 +22,7 @@ _READ = "_read_later"
 # ``__dict__``, so that is where the missing fields are filled in; tests/test_upstream_llama_index.py names this.
 _attributes: Any = BaseModel.__dict__["__dict__"]
 _set = object.__setattr__
+_settling = threading.Lock()
 M = TypeVar("M")
 
 
@@ -103,9 +105,13 @@ def _settle(model: Any) -> dict[str, Any]:
     kind: Any = type(model)
     read = attributes.get(_READ)
     if read is not None:
-        attributes = {**read(), **attributes}  # in the order of the fields: what is read later are the first of them
-        del attributes[_READ]
-        _attributes.__set__(model, attributes)
+        found = read()
+        with _settling:  # what another thread has settled, and somebody perhaps changed, stays
+            attributes = _attributes.__get__(model)
+            if _READ in attributes:
+                attributes = {**found, **attributes}  # in the order of the fields: those read later come first
+                del attributes[_READ]
+                _attributes.__set__(model, attributes)
     if issubclass(kind, _Lazy):
         _set(model, "__class__", kind.ordinary)
     return attributes

@@ -54,16 +54,18 @@ class DocumentNames:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def name(self, title: str | None) -> str:
         """A name that Bedrock takes, as near to `title` as it allows."""
         name = " ".join(_NOT_IN_A_NAME.sub("-", title or "").split()).strip("- ")[:_LONGEST_NAME].strip() or "document"
-        unique, number = name, 1
+        unique, number = name, self._last.get(name, 1)
         while unique in self._taken:
             number += 1
             ending = f" ({number})"
             unique = name[: _LONGEST_NAME - len(ending)].rstrip() + ending
         self._taken.add(unique)
+        self._last[name] = number
         return unique
 
 
@@ -119,7 +121,9 @@ def _read(data: object, resolve: Callable[[], Any], at: str) -> bytes:
     try:
         content: str | bytes = _read_open(data) if isinstance(data, io.IOBase) else resolve().read()
     except (ValueError, OSError) as error:  # nothing in it, no such file, a download that failed
-        raise InvalidRequestError(f"{at} cannot be read: {error}") from error
+        # What a failed download says holds the URL, and a URL can hold a signature that lets anybody in.
+        why = type(error).__name__ if "://" in str(error) or "?" in str(error) else str(error)
+        raise InvalidRequestError(f"{at} cannot be read: {why}") from None
     if not content:
         raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
     return content.encode() if isinstance(content, str) else content

@@ -20,38 +20,62 @@ _NO_RESULT = "(no result: the call was not finished)"
 
 
 def paired(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns with a result for each call, and results without a call in words.
+    """The turns with one result for each call, and results without a call in words.
 
     Args:
         turns: Role and content of each message; consecutive ones have different roles.
     """
     mended: list[Turn] = []
-    open_calls: list[str] = []
+    calls: list[str] = []
     for role, content in turns:
         if role == "user":
-            mended.append((role, _answering(open_calls, content)))
+            mended.append((role, _answering(calls, content)))
+            calls = []
         else:
-            mended.append((role, content))
-        open_calls = [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
-    return [*mended, ("user", _answering(open_calls, []))] if open_calls else mended
+            each_once, calls = _each_once(content)
+            mended.append((role, each_once))
+    return [*mended, ("user", _answering(calls, []))] if calls else mended
+
+
+def _each_once(content: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The content without calls whose id was there before, and the ids."""
+    kept: list[dict[str, Any]] = []
+    calls: list[str] = []
+    for block in content:
+        if "toolUse" not in block:
+            kept.append(block)
+        elif block["toolUse"]["toolUseId"] not in calls:
+            kept.append(block)
+            calls.append(block["toolUse"]["toolUseId"])
+    return kept, calls
 
 
 def _answering(calls: Sequence[str], content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    answered = {block["toolResult"]["toolUseId"] for block in content if "toolResult" in block}
-    missing = [call for call in calls if call not in answered]
-    if missing or answered - set(calls):
+    """The content of a user's message, the results of `calls` first: Claude wants them there."""
+    results: dict[str, dict[str, Any]] = {}
+    rest: list[dict[str, Any]] = []
+    mended = False
+    for block in content:
+        call = block["toolResult"]["toolUseId"] if "toolResult" in block else None
+        if call is None:
+            rest.append(block)
+        elif call in calls and call not in results:
+            results[call] = block
+        else:
+            rest += in_words(block)
+            mended = True
+    for call in calls:
+        if call not in results:
+            unfinished = {"toolUseId": call, "content": [{"text": _NO_RESULT}], "status": "error"}
+            results[call] = {"toolResult": unfinished}
+            mended = True
+    if mended:
         warn_once(
             "unpaired tool calls",
             "A conversation has tool calls without a result, or results without a call, which Bedrock refuses. The "
             "former get a result that says so, the latter become text. Was a memory cut, or an agent stopped?",
         )
-    results = [
-        {"toolResult": {"toolUseId": call, "content": [{"text": _NO_RESULT}], "status": "error"}} for call in missing
-    ]
-    for block in content:
-        kept = "toolResult" not in block or block["toolResult"]["toolUseId"] in calls
-        results += [block] if kept else in_words(block)
-    return results
+    return [*results.values(), *rest]
 
 
 def in_words(block: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.caching import place_points
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.tool_choice import is_thinking
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ONE_TOOL_CALL = "one_tool_call"
 """Says, between `chat_with_tools` and the call, that of several tool calls in the answer the first is wanted."""
+STRUCTURED = "structured"
+"""Says, between `stream_structured_predict` and the call, that the answer is to be one whole object."""
 # Our argument → where Converse has it. These may be given to the constructor and to a call.
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -47,7 +49,8 @@ _OTHERS = (
 )  # fmt: skip
 OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_STREAMED_GUARDRAIL, *_WHOLE, *_OTHERS)
 """What both the constructor and a call take."""
-_PER_CALL = (ONE_TOOL_CALL, "stop", "tool_choice", "tool_required", "tools")
+_CACHING = {"system": "system_prompt_caching", "tools": "tool_caching"}
+_PER_CALL = (ONE_TOOL_CALL, STRUCTURED, "stop", "tool_choice", "tool_required", "tools")
 _MEMBERS = (
     "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
     "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
@@ -82,9 +85,18 @@ def build_request(
     request.update({name: value for name, value in (("system", system), ("toolConfig", config)) if value})
     if converse:
         request["messages"] = converse
-    _add_cache_points(request, said, resolved)
     _check(request, resolved)
-    return request
+    wanted = [field for field, option in _CACHING.items() if said.get(option)]
+    return place_points(request, resolved, wanted)
+
+
+def as_whole(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for ConverseStream as one for Converse."""
+    guardrail = request.get("guardrailConfig")
+    if guardrail is None:
+        return dict(request)
+    streamed = _STREAMED_GUARDRAIL.values()
+    return {**request, "guardrailConfig": {name: value for name, value in guardrail.items() if name not in streamed}}
 
 
 def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
@@ -111,8 +123,16 @@ def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     }
     if "service_tier" in layer:
         members["serviceTier"] = _service_tier(layer["service_tier"])
+    if layer.get("tools") is not None:
+        given = layer["tools"]
+        members["toolConfig"] = dict(given) if isinstance(given, dict) else tool_config(given)
     if "prompt_variables" in layer:
         members["promptVariables"] = _prompt_variables(layer["prompt_variables"])
+    if layer.get("additional_model_request_fields", members) is None and not thinking:
+        members["additionalModelRequestFields"] = None  # unset
+    stop = members["inferenceConfig"].get("stopSequences")
+    if isinstance(stop, str):
+        members["inferenceConfig"]["stopSequences"] = [stop]
     for name in _MEMBERS:
         if name in layer:
             inner = members.get(name) if name in _MERGED else None
@@ -163,37 +183,16 @@ def _prompt_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _tools(said: Mapping[str, Any], resolved: ResolvedTarget, request: dict[str, Any]) -> dict[str, Any] | None:
-    given = said.get("tools")
-    config = request.pop("toolConfig", None) or (dict(given) if isinstance(given, dict) else tool_config(given or ()))
+    config = request.pop("toolConfig", None)
     if not config or said.get("tool_choice") == "none":
         return None
-    if not said.get("tool_choice") and not said.get("tool_required"):
+    required = bool(said.get("tool_required") or said.get(STRUCTURED))
+    if not said.get("tool_choice") and not required:
         return dict(config)
     thinking = is_thinking(request.get("additionalModelRequestFields"))
     forced = said.get("supports_forced_tool_calls")
     supported = resolved.facts.tool_choice if forced is None else ("auto", "any", "tool") if forced else ("auto",)
-    if thinking:  # Claude refuses to be forced while it thinks (Anthropic's documentation of extended thinking)
-        supported = tuple(kind for kind in supported if kind == "auto")
-    required = bool(said.get("tool_required"))
     return with_choice(config, said.get("tool_choice"), supported, resolved, required=required, thinking=thinking)
-
-
-def _add_cache_points(request: dict[str, Any], said: Mapping[str, Any], resolved: ResolvedTarget) -> None:
-    """The points that `system_prompt_caching` and `tool_caching` ask for, behind what is there."""
-    places = {"system": "system_prompt_caching", "tools": "tool_caching"}
-    for field, option in places.items():
-        content = request.get("system") if field == "system" else (request.get("toolConfig") or {}).get("tools")
-        if not said.get(option) or not content or "cachePoint" in content[-1]:
-            continue
-        cache, known = resolved.facts.cache, resolved.facts.known
-        if known and (cache is None or field not in cache.fields):
-            warn_once((option, resolved.target.model_id), f"{option} is left out: {resolved.target} does not take it.")
-            continue
-        marked = [*content, {"cachePoint": {"type": "default"}}]
-        if field == "system":
-            request["system"] = marked
-        else:
-            request["toolConfig"] = {**request["toolConfig"], "tools": marked}
 
 
 # What a managed prompt says itself (API reference, Converse: modelId).

@@ -39,6 +39,7 @@ def read_stream(stream: RoutedStream, *, one_tool_call: bool) -> Iterator[ChatRe
 def _chunks(stream: RoutedStream, *, one_tool_call: bool) -> Generator[ChatResponse, None, None]:
     received = stream.received
     message_at = functools.partial(_message_at, received, one_tool_call)
+    routing: dict[str, Any] | None = None
     with stream:
         for event in stream:
             if "contentBlockDelta" in event:
@@ -50,8 +51,9 @@ def _chunks(stream: RoutedStream, *, one_tool_call: bool) -> Generator[ChatRespo
             elif "contentBlockStart" in event:
                 yield _chunk(event, "", {}, functools.partial(message_at, received.mark()))
             elif "metadata" in event:
-                whole = {**received.response(), ROUTING: event["metadata"][ROUTING]}
-                yield read_response(whole, delta="", one_tool_call=one_tool_call)
+                routing = event["metadata"][ROUTING]
+    # Now that everything is here, in whatever order.
+    yield read_response({**received.response(), ROUTING: routing}, delta="", one_tool_call=one_tool_call)
 
 
 def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callable[[], dict[str, Any]]) -> ChatResponse:

@@ -13,7 +13,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError, ToolCallErr
 from bedrock_routing_integrations.tool_choice import settle_tool_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from llama_index.core.base.llms.types import ChatResponse
     from llama_index.core.tools.types import BaseTool
@@ -108,6 +108,19 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
     if not found and error_on_no_tool_call:
         raise ToolCallError("Expected a tool call, and the model called no tool; what it said is in the response.")
     return found
+
+
+def whole_calls(chunks: Iterator[ChatResponse]) -> Iterator[ChatResponse]:
+    """The chunks of a stream that is to bring an object.
+
+    Raises:
+        ToolCallError: At the end, where it did not. LlamaIndex asks too, logs the error, and keeps the part that came.
+    """
+    last = None
+    for last in chunks:
+        yield last
+    if last is not None:
+        selections(last, error_on_no_tool_call=True)
 
 
 def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:

@@ -35,9 +35,9 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 from ._answers import read_response
 from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, Call
-from ._requests import ONE_TOOL_CALL, OPTIONS, build_request, check_options
+from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, as_whole, build_request, check_options
 from ._streams import as_chat, as_completion, read_stream
-from ._tools import selections, tool_config
+from ._tools import selections, tool_config, whole_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
@@ -52,7 +52,9 @@ if TYPE_CHECKING:
         CompletionResponseGen,
     )
     from llama_index.core.llms.llm import ToolSelection
+    from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
+    from typing_extensions import Self
 
     from bedrock_routing_integrations.client import RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
@@ -135,9 +137,10 @@ class BedrockRouter(Arguments):
         """What LlamaIndex wants to know of the model. Never raises.
 
         Of a router, or a profile that hides its model, only a look-up can tell: the first time in a process that
-        somebody asks, it is made (and waited for, some 100 ms). Give `base_models` to do without.
+        somebody asks, it is made (and waited for, some 100 ms, in an event loop too). Give `base_models` to do without,
+        or call `resolved` before.
         """
-        known = self._client.recall(self.model)
+        known = self._connected().recall(self.model)
         described = self._describe(known)
         if self.context_window is None and known.facts.context_window is None:
             warn_once(
@@ -149,15 +152,16 @@ class BedrockRouter(Arguments):
 
     def to_payload(self) -> dict[str, Any]:
         """What events say of this object: `metadata`, as far as it is known without asking anybody."""
-        return {"class_name": self.class_name(), **self._describe(self._client.peek(self.model)).model_dump()}
+        return {"class_name": self.class_name(), **self._describe(self._connected().peek(self.model)).model_dump()}
 
-    def resolved(self) -> ResolvedTarget:
-        """Ask now which models the target can use.
+    def resolved(self) -> Self:
+        """Ask now which models the target can use, so that `metadata` need not.
 
         Returns:
-            What is known: `base_models`, `fallback`, the `facts` that all models share. `metadata` knows it then.
+            The object itself. In an event loop: ``await asyncio.to_thread(llm.resolved)``.
         """
-        return self._client.resolve(self.model)
+        self._connected().resolve(self.model)
+        return self
 
     def _describe(self, resolved: ResolvedTarget) -> LLMMetadata:
         facts = resolved.facts
@@ -185,20 +189,21 @@ class BedrockRouter(Arguments):
         return build_request(messages, layers, resolved, stream=stream), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        client = self._client  # once: pydantic looks for private attributes in Python, a microsecond each time
+        client = self._connected()
         request, _ = self._prepare(client, messages, dict(call), stream=False)
         return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        client = self._client
+        client = self._connected()
         request, resolved = self._prepare(client, messages, dict(call), stream=True)
         facts = resolved.facts
         if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
             stream = client.converse_stream(**request)["stream"]
-            return read_stream(stream, one_tool_call=bool(call.get(ONE_TOOL_CALL)))
+            chunks = read_stream(stream, one_tool_call=bool(call.get(ONE_TOOL_CALL)))
+            return whole_calls(chunks) if call.get(STRUCTURED) else chunks
         logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
-        whole = self._ask(messages, call)
+        whole = read_response(client.converse(**as_whole(request)), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
         return iter([whole.model_copy(update={"delta": whole.message.content or ""})])
 
     # --- LlamaIndex's methods ---
@@ -305,7 +310,28 @@ class BedrockRouter(Arguments):
             first = await anext(chunks)
         return call.areading(first, chunks, convert)
 
-    # --- tools ---
+    # --- tools and structured output ---
+
+    # LlamaIndex's streams of objects leave the tool to the model's liking, and take no `tool_required`.
+    def _structured_stream_call(
+        self,
+        output_cls: type[Any],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any, None, None]:
+        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
+        return super()._structured_stream_call(output_cls, prompt, wanted, **prompt_args)
+
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Any],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any, None]:
+        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
+        return await super()._structured_astream_call(output_cls, prompt, wanted, **prompt_args)
 
     def _prepare_chat_with_tools(  # noqa: PLR0917 - LlamaIndex's signature
         self,

@@ -2,8 +2,8 @@
 
 What Bedrock would refuse and has one obvious reading is mended: blank text is left out, and so are messages that then
 say nothing; consecutive messages of one role are merged, documents get names that are allowed, each once; a tool call
-gets the result that it lacks, and a CachePoint where none may be is left out, each with a warning. Anything else
-raises, naming the message and the block. Nothing of what the caller passed is changed.
+gets the result that it lacks, with a warning. Anything else raises, naming the message and the block. Nothing of what
+the caller passed is changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import CachePoint, CitationBlock, DocumentBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    CachePoint,
+    ChatMessage,
+    CitationBlock,
+    DocumentBlock,
+    MessageRole,
+    TextBlock,
+)
 from llama_index.core.bridge.pydantic import BaseModel
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -25,8 +32,6 @@ from ._pairing import in_words, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from llama_index.core.base.llms.types import ChatMessage
 
 _SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)
 _ASSISTANT = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
@@ -43,8 +48,7 @@ def to_converse(
 
     Args:
         messages: LlamaIndex's messages.
-        provider: Of the target's models, where it is known: Claude refuses thinking that it has not signed, Nova a
-            cachePoint behind the result of a tool.
+        provider: Of the target's models, where it is known: Claude refuses thinking that it has not signed.
         tools: Whether the request has tools. Without them Bedrock refuses tool calls and results; they become text.
 
     Raises:
@@ -55,6 +59,8 @@ def to_converse(
     names = DocumentNames()
     for number, message in enumerate(messages):
         at = f"messages[{number}]"
+        if not isinstance(message, ChatMessage):
+            raise InvalidRequestError(f"{at} is a {type(message).__name__}; it must be a ChatMessage.")
         if message.role in _SYSTEM:
             system += _system(message, at)
             continue
@@ -68,8 +74,7 @@ def to_converse(
     turns = _merged(turn for turn in _merged(turns) if _says_something(turn[1]))
     turns = paired(turns)
     _check(turns)
-    converse = [{"role": role, "content": _without_refused_points(content, provider)} for role, content in turns]
-    return converse, _without_refused_points(system, provider)
+    return [{"role": role, "content": content} for role, content in turns], system
 
 
 def _merged(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -166,33 +171,14 @@ def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
     if (block.document_mimetype or "").partition(";")[0] != "application/json" or s3_uri(block, block.data):
         return None
     try:
-        value = json.loads(document_bytes(block, at))
+        value = json.loads(document_bytes(block, at), parse_constant=_refuse)
     except ValueError as error:
         raise InvalidRequestError(f"{at} says that it is JSON, and is not: {error}") from error
     return value if isinstance(value, dict) else None
 
 
-def _without_refused_points(content: list[dict[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """The content without the cachePoints that Bedrock would refuse for what is before them."""
-    kept: list[dict[str, Any]] = []
-    for block in content:
-        before = kept[-1] if kept else {}
-        if "cachePoint" in block and _refuses_point_after(before, provider):
-            what = next(iter(before), "nothing")
-            warn_once(("CachePoint", what), f"A CachePoint after {what} was left out; Bedrock refuses it there.")
-        else:
-            kept.append(block)
-    return kept
-
-
-def _refuses_point_after(before: Mapping[str, Any], provider: str) -> bool:
-    # Reported, 2026-11: "There is nothing available to cache", "Cache point cannot be inserted after reasoning block";
-    # and refusals after a document that is no PDF, and by Nova after the result of a tool.
-    if not before or "cachePoint" in before or "reasoningContent" in before:
-        return True
-    if "document" in before:
-        return bool(before["document"]["format"] != "pdf")
-    return provider == "amazon" and "toolResult" in before
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _check(turns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:

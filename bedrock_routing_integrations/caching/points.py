@@ -1,0 +1,128 @@
+"""Bedrock's rules for cachePoints, kept: those that the caller put, and those that are asked for behind a section.
+
+The prefix that a point ends goes through the request in the order tools, system, messages. Rules: the catalog, for what
+a model takes; AWS's user guide on prompt caching, and refusals that were reported (2026-11), for the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+    Section = tuple[str, list[dict[str, Any]]]
+
+_MOST = 4
+
+
+def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: Collection[str] = ()) -> dict[str, Any]:
+    """The request with cachePoints that Bedrock takes.
+
+    A point of the caller's that would be refused where it stands (the models cache nothing there, nothing is before it,
+    it follows thinking or a document that is no PDF) is left out, with a warning.
+
+    Args:
+        request: A Converse request; not changed.
+        resolved: The target.
+        wanted: ``"system"``, ``"tools"``: sections to put a point behind, where the models take it and there is room.
+
+    Returns:
+        A new request; what is in its content blocks is shared.
+
+    Raises:
+        InvalidRequestError: The caller's points are too many, or one of an hour comes after one of five minutes.
+    """
+    sections = [(field, _taken(field, blocks, resolved)) for field, blocks in _sections(request)]
+    own = [_ttl(block) for _, blocks in sections for block in blocks if "cachePoint" in block]
+    _check(own)
+    room = _MOST - len(own)
+    for number, (field, blocks) in enumerate(sections):
+        if field not in wanted or room < 1 or not blocks or "cachePoint" in blocks[-1]:
+            continue
+        if not _caches(field, resolved):
+            subject = ("cachePoint", field, resolved.target.model_id)
+            warn_once(subject, f"No cachePoint is put behind the {field}: {resolved.target} takes none there.")
+            continue
+        later = [_ttl(block) for _, after in sections[number + 1 :] for block in after if "cachePoint" in block]
+        # A point must not last longer than one before it.
+        lasting = {"ttl": "1h"} if "1h" in later else {}
+        sections[number] = (field, [*blocks, {"cachePoint": {"type": "default", **lasting}}])
+        room -= 1
+    return _with(request, sections)
+
+
+def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
+    """The lists of the request that can hold points, in the order of the prefix."""
+    yield "tools", (request.get("toolConfig") or {}).get("tools") or []
+    yield "system", request.get("system") or []
+    for message in request.get("messages") or ():
+        yield "messages", message["content"]
+
+
+def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
+    placed = dict(request)
+    (_, tools), (_, system), *contents = sections
+    if tools:
+        placed["toolConfig"] = {**request["toolConfig"], "tools": tools}
+    if "system" in request:
+        placed["system"] = system
+    if "messages" in request:
+        placed["messages"] = [
+            {**message, "content": content} for message, (_, content) in zip(request["messages"], contents, strict=True)
+        ]
+    return placed
+
+
+def _taken(field: str, blocks: Sequence[dict[str, Any]], resolved: ResolvedTarget) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for block in blocks:
+        if "cachePoint" not in block:
+            kept.append(block)
+            continue
+        why = _refusal(field, kept[-1] if kept else {}, resolved)
+        if why is None:
+            kept.append(block)
+        else:
+            warn_once(("cachePoint", why), f"A cachePoint in {field} was left out: {why}.")
+    return kept
+
+
+def _refusal(field: str, before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
+    if not _caches(field, resolved):
+        return f"{resolved.target} takes none there"
+    if not before or "cachePoint" in before:
+        return "Bedrock refuses one with nothing to cache before it"
+    if "reasoningContent" in before:
+        return "Bedrock refuses one after thinking"
+    if "document" in before and before["document"].get("format") != "pdf":
+        return "Bedrock refuses one after a document that is no PDF"
+    rules = resolved.facts.cache
+    if "toolResult" in before and rules is not None and not rules.after_tool_result:
+        return f"{resolved.target} takes none after the result of a tool"
+    return None
+
+
+def _caches(field: str, resolved: ResolvedTarget) -> bool:
+    """Whether the models take a point there; of models that are not known, yes."""
+    rules = resolved.facts.cache
+    return field in rules.fields if rules is not None else not resolved.facts.known
+
+
+def _ttl(block: Mapping[str, Any]) -> str:
+    return block["cachePoint"].get("ttl") or "5m"
+
+
+def _check(ttls: Sequence[str]) -> None:
+    if len(ttls) > _MOST:
+        raise InvalidRequestError(f"The request has {len(ttls)} cachePoints; Bedrock takes {_MOST}.")
+    if "5m" in ttls and "1h" in ttls[ttls.index("5m") :]:
+        raise InvalidRequestError(
+            "A cachePoint of ttl '1h' comes after one of '5m' (the order is tools, system, messages), which Bedrock "
+            "refuses: let the earlier one last as long."
+        )
