@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .connections import Connection, GivenClient, GivenControlPlane, extra_headers, warn_of_pickle
+from .errors import InvalidRequestError
 from .invocation import ROUTING, invoked_model_id, read_invocation
 from .logs import logger
 from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
@@ -56,6 +57,10 @@ class RoutedClient:
         default_headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not isinstance(client, Connection) and not hasattr(client, "converse"):
+            what = getattr(getattr(client, "meta", None), "service_model", None)
+            is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
+            raise InvalidRequestError(f"client must be a client for 'bedrock-runtime' (boto3), and is {is_a}.")
         self._source = client if isinstance(client, Connection) else GivenClient(client)
         self._control_plane: ControlPlane = self._source
         if bedrock_client is not None:

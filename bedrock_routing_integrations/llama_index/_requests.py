@@ -56,6 +56,7 @@ _MEMBERS = (
     "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
 )  # fmt: skip
 """Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+_OF_SOME_MODELS = ("frequency_penalty", "presence_penalty", "reasoning_effort", "seed", "top_k")
 _KNOWN = (*OPTIONS, *_PER_CALL, *_MEMBERS)
 _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 """Those of them that several layers fill together; of the others the last one wins."""
@@ -157,8 +158,10 @@ def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> 
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
+            if name in _OF_SOME_MODELS:
+                meant = f"what only some models take goes into additional_model_request_fields={{{name!r}: …}}."
             raise InvalidRequestError(f"BedrockRouter knows no argument {name!r}; {meant}")
 
 

@@ -31,8 +31,16 @@ def tool_config(tools: Sequence[BaseTool]) -> dict[str, Any] | None:
     Raises:
         InvalidRequestError: A name that Bedrock does not take.
     """
-    specs = []
+    specs: list[dict[str, Any]] = []
     for tool in tools:
+        if isinstance(tool, dict):  # as Converse has it
+            specs.append(tool)
+            continue
+        if not hasattr(tool, "metadata"):
+            raise InvalidRequestError(
+                f"tools has a {type(tool).__name__}, {getattr(tool, '__name__', '')!r}; a function becomes a tool by "
+                "FunctionTool.from_defaults(function)."
+            )
         name = tool.metadata.name or ""
         if not _TOOL_NAME.fullmatch(name):
             raise InvalidRequestError(f"the tool name {name!r} must be 1 to 64 letters, digits, '_' or '-'")
@@ -106,7 +114,11 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
         if isinstance(block, ToolCallBlock)
     ]
     if not found and error_on_no_tool_call:
-        raise ToolCallError("Expected a tool call, and the model called no tool; what it said is in the response.")
+        stopped = response.raw.get("stopReason") if isinstance(response.raw, dict) else None
+        raise ToolCallError(
+            f"Expected a tool call, and the model called no tool (stop reason: {stopped}). If it was cut off, raise "
+            "max_tokens."
+        )
     return found
 
 

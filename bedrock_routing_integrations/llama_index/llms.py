@@ -1,34 +1,44 @@
 """`BedrockRouter`: LlamaIndex's LLM for any Bedrock target, saying which model answered.
 
-It is built on llama-index-core alone. Whoever comes from ``llama_index.llms.bedrock_converse.BedrockConverse`` changes
-the import, and the model if they like; what is different:
+It is built on llama-index-core alone. Whoever comes from ``llama_index.llms.bedrock_converse.BedrockConverse`` (0.15)
+changes the import, and the model if they like. What is different:
 
 - **Any target** is a model: prompt routers, application profiles, provisioned, custom and imported models, managed
   prompts. `metadata` never raises; for a router the context window is the smallest of its models'.
-- **Nothing is sent that was not asked for.** No temperature of 0.1, no limit of 512 tokens, unless you set them.
+- **Nothing is sent that was not asked for**: no temperature of 0.1, no limit of 512 tokens, unless you set them. What
+  you set is sent: BedrockConverse drops `temperature` and `thinking` for models that it believes not to take them.
 - **What happened** is in ``response.additional_kwargs["routing"]``, on a stream's last chunk, and in an event,
-  `ModelRoutedEvent`.
+  `ModelRoutedEvent`. ``response.raw`` is Bedrock's response; ``"routing"`` and LlamaIndex's token counts are added.
 - ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total; and
   LlamaIndex's ``TokenCountingHandler`` counts what Bedrock counted, once per call.
 - **A stream that breaks off raises** `StreamInterruptedError`; BedrockConverse returns it as if it were complete. Its
-  last chunk is what `chat` would have returned. Chunks copy nothing that came before.
+  last chunk has all that `chat` would have returned. Chunks copy nothing that came before.
+- **A structured stream** (``stream_structured_predict``) calls its tool for certain where the models can be forced,
+  yields the object as it grows, and raises where it was cut off.
 - **A guardrail without its version raises**; BedrockConverse sends the request without the guardrail.
-- **Your lists and blocks stay as they are.** A block that Bedrock cannot take raises, naming it, or is mended; none is
-  dropped for a log line.
-- **Retries are boto3's** and one layer: `max_retries` is passed to it.
-- **Asynchronous calls** need no further package, and up to `max_concurrency` run at once. There is no `async_client`.
+- **Your lists and blocks stay as they are.** A block that Bedrock cannot take raises, naming it. What has one obvious
+  reading is mended (`messages` says what); a cachePoint where the models take none, and thinking that they would
+  refuse, are left out.
+- ``stream_chat_with_tools`` heeds ``allow_parallel_tool_calls=False`` as ``chat_with_tools`` does.
+- **Retries are boto3's** and one layer: `max_retries` is passed to it. It and `timeout` are boto3's own where they are
+  not set (BedrockConverse: 10 in two layers, and 60 seconds).
+- **Asynchronous calls** need no further package, and up to `max_concurrency` run at once. There is no `async_client`,
+  and no `api_version`. Arguments but `model` are given by name.
 - **Secrets** are in no ``repr``, dictionary, pickle or event. Objects with equal connections share one boto3 client.
-- Structured streaming (``stream_structured_predict``) yields the object as it grows.
+- Errors about a tool call are `ToolCallError`, which is a ValueError too. A message's `additional_kwargs` has
+  ``tool_calls`` and not ``tool_call_id`` and ``status``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response, prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 
+from bedrock_routing_integrations.catalog import common_facts
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
     from typing_extensions import Self
 
+    from bedrock_routing_integrations.catalog import ModelFacts
     from bedrock_routing_integrations.client import RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
@@ -140,19 +151,27 @@ class BedrockRouter(Arguments):
         somebody asks, it is made (and waited for, some 100 ms, in an event loop too). Give `base_models` to do without,
         or call `resolved` before.
         """
-        known = self._connected().recall(self.model)
-        described = self._describe(known)
-        if self.context_window is None and known.facts.context_window is None:
+        facts, refused = self._known("recall")
+        if self.context_window is None and facts.context_window is None:
+            why = f" (the look-up failed: {refused})" if refused else ""
             warn_once(
                 ("context window", self.model),
-                f"How much {self.model} can read is not known; LlamaIndex's {described.context_window:,} tokens are "
+                f"How much {self.model} can read is not known{why}; LlamaIndex's {DEFAULT_CONTEXT_WINDOW:,} tokens are "
                 "assumed. Pass context_window= (or base_models=) to say.",
             )
-        return described
+        return self._describe(facts)
 
     def to_payload(self) -> dict[str, Any]:
         """What events say of this object: `metadata`, as far as it is known without asking anybody."""
-        return {"class_name": self.class_name(), **self._describe(self._connected().peek(self.model)).model_dump()}
+        return {"class_name": self.class_name(), **self._describe(self._known("peek")[0]).model_dump()}
+
+    def _known(self, how: Literal["peek", "recall"]) -> tuple[ModelFacts, str | None]:
+        """What is known of the models, and why that is not more. Of what is no target (any more), nothing."""
+        try:
+            known: ResolvedTarget = getattr(self._connected(), how)(self.model)
+        except InvalidTargetError as error:
+            return common_facts(()), str(error)
+        return known.facts, known.refused
 
     def resolved(self) -> Self:
         """Ask now which models the target can use, so that `metadata` need not.
@@ -163,8 +182,7 @@ class BedrockRouter(Arguments):
         self._connected().resolve(self.model)
         return self
 
-    def _describe(self, resolved: ResolvedTarget) -> LLMMetadata:
-        facts = resolved.facts
+    def _describe(self, facts: ModelFacts) -> LLMMetadata:
         window = self.context_window or facts.context_window or DEFAULT_CONTEXT_WINDOW
         # LlamaIndex keeps this much of the window free for the answer.
         answer = self.max_tokens or min(facts.max_output_tokens or DEFAULT_NUM_OUTPUTS, window // 2)
@@ -236,17 +254,17 @@ class BedrockRouter(Arguments):
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`chat` for a prompt."""
         call = Call(self, COMPLETION, prompt, kwargs)
-        return self._whole(call, prompt_to_messages(prompt), kwargs, chat_response_to_completion_response)
+        return self._whole(call, _as_messages(prompt), kwargs, chat_response_to_completion_response)
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`complete`, asynchronously."""
         call = Call(self, COMPLETION, prompt, kwargs)
-        return await self._awhole(call, prompt_to_messages(prompt), kwargs, chat_response_to_completion_response)
+        return await self._awhole(call, _as_messages(prompt), kwargs, chat_response_to_completion_response)
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`stream_chat` for a prompt."""
         call = Call(self, COMPLETION, prompt, kwargs)
-        return self._stream(call, prompt_to_messages(prompt), kwargs, as_completion)
+        return self._stream(call, _as_messages(prompt), kwargs, as_completion)
 
     async def astream_complete(
         self,
@@ -256,7 +274,7 @@ class BedrockRouter(Arguments):
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronously."""
         call = Call(self, COMPLETION, prompt, kwargs)
-        return await self._astream(call, prompt_to_messages(prompt), kwargs, as_completion)
+        return await self._astream(call, _as_messages(prompt), kwargs, as_completion)
 
     def _whole(
         self,
@@ -369,3 +387,11 @@ class BedrockRouter(Arguments):
                 object, as when the answer was cut off by `max_tokens`.
         """
         return selections(response, error_on_no_tool_call=error_on_no_tool_call)
+
+
+def _as_messages(prompt: str) -> list[ChatMessage]:
+    if not isinstance(prompt, str):
+        raise InvalidRequestError(
+            f"prompt must be a str, and is a {type(prompt).__name__}. for messages there is chat()"
+        )
+    return prompt_to_messages(prompt)

@@ -54,6 +54,11 @@ def to_converse(
     Raises:
         InvalidRequestError: A block that Converse cannot carry there; the message names it.
     """
+    given: object = messages
+    if isinstance(given, (str, ChatMessage)):
+        raise InvalidRequestError(
+            f"messages must be a list of ChatMessage, and is a {type(given).__name__}; for a prompt there is complete()"
+        )
     turns: list[tuple[str, list[dict[str, Any]]]] = []
     system: list[dict[str, Any]] = []
     names = DocumentNames()
