@@ -22,7 +22,10 @@ class Received:
         """Remember an event. The text of deltas is kept and not the events, of which there can be thousands."""
         if "contentBlockDelta" in event:
             body = event["contentBlockDelta"]
-            self._block(body["contentBlockIndex"]).add(body["delta"])
+            block = self._last
+            if block.index != body["contentBlockIndex"]:
+                block = self._block(body["contentBlockIndex"])
+            block.add(body["delta"])
         elif "contentBlockStart" in event:
             body = event["contentBlockStart"]
             self._block(body["contentBlockIndex"]).start = dict(body["start"])
@@ -98,7 +101,8 @@ class _Block:
     def add(self, delta: dict[str, Any]) -> None:
         if "text" in delta:
             self.text.add(delta["text"])
-            self.kind = self.kind or "text"
+            if self.kind is None:
+                self.kind = "text"
         elif "toolUse" in delta:
             self.text.add(delta["toolUse"].get("input", ""))
             self.kind = "toolUse"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -9,6 +10,11 @@ import pytest
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
 from bedrock_routing_integrations.resolution import shared_resolver
+
+# Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
+# llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is
+# collected fails. Told that there is none, Python makes none, as from 3.14 on; who asks then makes one and closes it.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -56,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(request)
         answer = next(self.server.answers)
+        if callable(answer):
+            answer = answer(request)
         self.send_response(200)
         if isinstance(answer, dict):
             body = json.dumps(answer).encode()
@@ -75,20 +78,30 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
 class ScriptedBedrock:
     """Gives its answers one after the other, the last one again and again.
 
-    An answer is a Converse response, or the events of a stream; a `threading.Event` among those is waited for.
+    An answer is a Converse response, or the events of a stream; a `threading.Event` among those is waited for. Or it is
+    a function of the request, which returns one. With an authority (of `trustme`) it is there over HTTPS.
     """
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, authority=None):
         self._answers = itertools.chain(answers, itertools.repeat(answers[-1]))
+        self._authority = authority
 
     def __enter__(self):
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self.requests = self._server.requests = []
         self._server.answers = self._answers
+        if self._authority is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._authority.issue_cert("127.0.0.1").configure_cert(tls)
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         return self
@@ -99,9 +112,13 @@ class ScriptedBedrock:
         self._server.server_close()
 
     @property
+    def url(self):
+        return f"http{'s' * bool(self._authority)}://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
     def arguments(self):
         """What an LLM needs to reach it."""
         return {
-            "endpoint_url": f"http://127.0.0.1:{self._server.server_address[1]}", "region_name": "us-east-1",
+            "endpoint_url": self.url, "region_name": "us-east-1",
             "aws_access_key_id": "AKIA", "aws_secret_access_key": "secret", "max_retries": 0,
         }  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import pickle
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
@@ -14,10 +18,11 @@ import trustme
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials, RefreshableCredentials
 from botocore.exceptions import NoCredentialsError, SSLError
+from llama_index_forms import FORMS, run
 from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
-from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.connections import Connection, shared
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
@@ -203,6 +208,56 @@ def test_a_session_stays_in_its_process_and_the_rest_goes_along():
     assert (loaded.session, loaded.region_name, loaded.verify, loaded.use_ssl) == (None, "us-east-1", "/ca.pem", False)
     assert b"AKIASESSION" not in pickle.dumps(connection)
     assert "AKIASESSION" not in repr(connection)
+
+
+def gone(*references):
+    """Whether nothing holds them any more. A thread of the pool may hold what it did last for a moment longer."""
+    deadline = time.monotonic() + 20
+    while any(reference() is not None for reference in references) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    return all(reference() is None for reference in references)
+
+
+def used_by_a_llm(session, form):
+    llm = BedrockRouter(model=MODEL, botocore_session=session)
+    asyncio.run(run(llm, form, "hello"))
+    return llm._client.runtime_client(MODEL), llm.model_copy(deep=True)
+
+
+def used_by_a_connection(session, form):
+    client = RoutedClient(Connection(session=session))
+    assert client.resolve(form).complete
+    ask(client)
+    return client.runtime_client(MODEL), client
+
+
+@both_kinds
+@pytest.mark.parametrize("form", [*FORMS, "look-up"])
+def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, session_of, form):
+    """A server for many tenants makes a session for each."""
+    session = session_of()
+    if form == "look-up":
+        client, user = used_by_a_connection(session, bedrock.default_router("anthropic.claude:1"))
+    else:
+        client, user = used_by_a_llm(session, form)
+    before, references = len(shared._places), (weakref.ref(session), weakref.ref(client))
+    del session, client
+    gc.collect()
+    assert [reference() is not None for reference in references] == [True, True], "while the object lives"
+    del user
+    assert gone(*references)
+    assert len(shared._places) < before
+
+
+def test_a_session_in_the_place_of_one_that_is_gone_gets_no_client_of_that_one(bedrock):
+    """Python gives its address, and so its `id`, to the next one."""
+    for number in range(8):
+        session = botocore_session(key=f"AKIA{number}")
+        client = Connection(session=session).client(RUNTIME)
+        assert client._request_signer._credentials.access_key == f"AKIA{number}"
+        del session, client
+        gc.collect()
 
 
 # --- TLS ---

@@ -20,6 +20,7 @@ from bedrock_routing_integrations.errors import (
     InvalidTargetError,
     MissingRegionError,
     StreamInterruptedError,
+    ToolCallError,
 )
 
 ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
@@ -47,15 +48,18 @@ def all_errors():
 def test_everything_that_we_raise_is_caught_by_one_name():
     assert {error.__name__ for error in all_errors()} >= {
         "BedrockRoutingError", "InvalidTargetError", "InvalidRequestError", "MissingRegionError",
-        "StreamInterruptedError",
+        "StreamInterruptedError", "ToolCallError",
     }  # fmt: skip
     assert all(issubclass(error, BedrockRoutingError) for error in all_errors())
 
 
 @pytest.mark.parametrize("error", all_errors())
 def test_no_error_is_a_value_error_which_pydantic_would_wrap(error):
-    assert not issubclass(error, (ValueError, AssertionError, TypeError))
     assert error.__doc__
+    if error is ToolCallError:  # no constructor raises it, and LlamaIndex recovers from a ValueError
+        assert issubclass(error, ValueError)
+        return
+    assert not issubclass(error, (ValueError, AssertionError, TypeError))
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
@@ -86,7 +90,7 @@ def test_nothing_had_arrived_is_an_empty_text(partial):
     assert StreamInterruptedError("x", partial=partial).text == ""
 
 
-@pytest.mark.parametrize("error", [InvalidTargetError, InvalidRequestError, MissingRegionError])
+@pytest.mark.parametrize("error", [InvalidTargetError, InvalidRequestError, MissingRegionError, ToolCallError])
 def test_errors_cross_a_process(error):
     assert str(pickle.loads(pickle.dumps(error("what to do")))) == "what to do"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 
 import botocore.session
 from botocore.validate import ParamValidator
@@ -33,7 +34,8 @@ from bedrock_routing_integrations.llama_index.messages import to_converse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 PDF = b"%PDF-1.7\n" + bytes(16)
-IDS = ("call-1", "call-2")
+IDS = ("call-1", "call-2", "toolu_01|a/b c", "x" * 70)  # the last two are of other providers
+NAMES = ("add", "my.tool", "", "ö" * 80)
 TOOLS = {"tools": [{"toolSpec": {"name": "add", "inputSchema": {"json": {"type": "object"}}}}]}
 
 texts = st.one_of(st.sampled_from(["", " ", "\n", "Hello"]), st.text(st.characters(codec="utf-8"), max_size=20))
@@ -57,8 +59,9 @@ points = st.builds(lambda ttl: CachePoint(cache_control=CacheControl(type="defau
                    st.sampled_from(["5m", "1h"]))  # fmt: skip
 thinking = st.builds(ThinkingBlock, content=st.one_of(st.none(), texts), additional_information=st.sampled_from(
     [{}, {"signature": "abc"}, {"redacted_content": "AAAA"}, {"redacted_content": "A"}]))  # fmt: skip
-calls = st.builds(ToolCallBlock, tool_call_id=st.sampled_from([*IDS, None]), tool_name=st.just("add"),
-                  tool_kwargs=st.one_of(objects, st.builds(json.dumps, json_values), texts))  # fmt: skip
+calls = st.builds(ToolCallBlock, tool_call_id=st.sampled_from([*IDS, None]), tool_name=st.sampled_from(NAMES),
+                  tool_kwargs=st.one_of(objects, st.builds(json.dumps, json_values), texts,
+                                        st.sampled_from(['{"a": NaN}', '{"a": 1e999}'])))  # fmt: skip
 citations = st.builds(
     CitationBlock, cited_content=texts, source=texts, title=texts,
     additional_location_info=st.dictionaries(
@@ -93,7 +96,9 @@ def messages(draw):
     said = {"tool_call_id": draw(st.sampled_from([*IDS, *IDS, None]))} if kind == "tool" else {}
     if draw(st.booleans()):
         said["tool_calls"] = draw(st.lists(st.fixed_dictionaries(
-            {"toolUseId": st.sampled_from(IDS), "name": st.just("add")}, optional={"input": json_values})))  # fmt: skip
+            {"toolUseId": st.sampled_from(IDS)},
+            optional={"name": st.sampled_from([*NAMES, 5, None]), "function": st.sampled_from(["add", {"name": "add"}]),
+                      "input": json_values})))  # fmt: skip
     return ChatMessage(role=role, blocks=blocks, additional_kwargs=said)
 
 
@@ -127,9 +132,21 @@ def test_any_history_raises_our_error_or_is_a_request_that_boto3_takes(history, 
     assert roles == [("user", "assistant")[number % 2] for number in range(len(roles))]
     for content in [*(message["content"] for message in converse), *([system] if system else [])]:
         assert content
-        assert "cachePoint" not in content[0]
         assert all(block["text"].strip() for block in content if "text" in block)
         assert tools or not any({"toolUse", "toolResult"} & block.keys() for block in content)
+    calls: list[str] = []
+    for message in converse:  # as Claude wants it: each call's result in the next message, and before all else
+        kinds = [next(iter(block)) for block in message["content"]]
+        results = [block["toolResult"]["toolUseId"] for block in message["content"] if "toolResult" in block]
+        assert kinds[: len(results)] == ["toolResult"] * len(results)
+        assert sorted(results) == sorted(calls)
+        uses = [block["toolUse"] for block in message["content"] if "toolUse" in block]
+        calls = [use["toolUseId"] for use in uses]
+        assert len(set(calls)) == len(calls)
+        assert all(re.fullmatch("[a-zA-Z0-9_.:-]{1,64}", call) for call in calls)
+        assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", use["name"]) for use in uses)
+        json.dumps([use["input"] for use in uses], allow_nan=False)
+    assert calls == []
     assert to_converse(history, provider=provider, tools=tools) == (converse, system)
 
 
@@ -166,7 +183,22 @@ documents_with_names = st.builds(
     DocumentBlock, data=st.sampled_from([PDF, b"Some text."]), title=st.one_of(st.none(), texts)
 )
 thinking_of_claude = st.builds(ThinkingBlock, content=texts, additional_information=st.just({"signature": "abc"}))
-conversations = st.lists(rounds(), max_size=3).map(lambda each: [message for part in each for message in part])
+
+
+def _with_few_points(parts):
+    """The messages with four CachePoints at most: of more only the caller can say which to leave out."""
+    room = 4
+    messages = [message for part in parts for message in part]
+    for message in messages:
+        kept = []
+        for block in message.blocks:
+            room -= isinstance(block, CachePoint)
+            kept += [block] if room >= 0 or not isinstance(block, CachePoint) else []
+        message.blocks = kept
+    return messages
+
+
+conversations = st.lists(rounds(), max_size=3).map(_with_few_points)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

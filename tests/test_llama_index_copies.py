@@ -8,18 +8,23 @@ import logging
 import pickle
 import traceback
 
+import botocore.session
 import pytest
+import trustme
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index_forms import FORMS, start, user
+from llama_index_forms import FORMS, STREAMED, run, start, user
 from pydantic import BaseModel, SecretStr, SerializeAsAny
 from samples import HAIKU, HELLO, SONNET
+from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.llama_index._arguments import Arguments
 
@@ -122,19 +127,51 @@ def test_copies_in_this_process_keep_the_credentials(bedrock, monkeypatch):
         assert twin.aws_secret_access_key.get_secret_value() == "very-secret"
 
 
-def test_a_pickle_says_once_that_it_leaves_credentials_out_and_its_copy_finds_its_own(bedrock, caplog):
-    llm = BedrockRouter(model=HAIKU, **SECRETS, **HEADERS)
-    twins = [pickle.loads(pickle.dumps(llm)) for _ in range(2)]
+LEFT_OUT = {
+    "credentials": lambda bedrock: SECRETS,
+    "an API key": lambda bedrock: KEY,
+    "headers": lambda bedrock: HEADERS,
+    "several": lambda bedrock: {**SECRETS, **HEADERS, "bedrock_client": bedrock.client("bedrock")},
+    "a session": lambda bedrock: {"botocore_session": botocore.session.Session()},
+    "a client for look-ups": lambda bedrock: {"bedrock_client": bedrock.client("bedrock")},
+    "headers of a client of ours": lambda bedrock: {"client": RoutedClient(Connection(), **HEADERS)},
+    "credentials of a client of ours": lambda bedrock: {"client": RoutedClient(Connection(api_key="bearer-secret"))},
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_a_pickle_says_once_what_it_leaves_out_and_its_copy_finds_its_own(bedrock, caplog, what):
+    llm = BedrockRouter(model=HAIKU, **LEFT_OUT[what](bedrock))
+    pickles = [pickle.dumps(llm) for _ in range(2)]
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == 1
-    assert "credentials and default_headers are left out of a pickle" in said[0]
-    assert [twin.aws_access_key_id for twin in twins] == [None, None]
-    assert twins[0].complete(HELLO).text, "with the credentials of the environment"
+    assert said == [
+        "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle: the process "
+        "that loads it uses the credentials that it finds."
+    ]
+    for pickled in pickles:
+        assert_hidden([str(pickled)])
+        twin = pickle.loads(pickled)
+        assert twin.aws_access_key_id is twin.api_key is twin.default_headers is None
+        assert twin.complete(HELLO).text, "with the credentials of the environment"
 
 
 def test_a_pickle_without_secrets_says_nothing(caplog):
-    pickle.dumps(BedrockRouter(model=HAIKU))
+    for more in ({}, {"client": RoutedClient(Connection(region_name="eu-west-1"))}, {"region_name": "eu-west-1"}):
+        pickle.dumps(BedrockRouter(model=HAIKU, **more))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("how", ["pickle", "copy", "deepcopy", "model_copy", "deep model_copy"])
+def test_a_client_of_ours_goes_along(bedrock, how):
+    router = "arn:aws:bedrock:us-east-1:123456789012:prompt-router/abcdefghijkl"
+    config = Config(user_agent_extra="my-application")
+    client = RoutedClient(Connection(region_name="eu-west-1", config=config), base_models={router: [HAIKU]})
+    twin = COPIES[how](COPIES[how](BedrockRouter(model=router, client=client)))
+    assert twin.metadata.context_window == 200_000, "base_models are in it"
+    assert twin.complete(HELLO, model=HAIKU).text
+    assert bedrock.requests()[-1].region == "eu-west-1"
+    assert "my-application" in bedrock.requests()[-1].headers["user-agent"]
+    assert len(bedrock.requests()) == 1
 
 
 def test_a_client_of_the_users_own_cannot_be_pickled_and_the_error_says_what_to_do(bedrock):
@@ -145,12 +182,40 @@ def test_a_client_of_the_users_own_cannot_be_pickled_and_the_error_says_what_to_
         assert twin.complete(HELLO).text, "though it can be copied here"
 
 
-def test_a_config_in_a_dictionary_leaves_out_what_json_cannot_say_or_is_secret():
-    config = Config(signature_version=UNSIGNED, proxies={"https": "http://user:proxy-secret@host"}, read_timeout=7)
-    llm = BedrockRouter(model=HAIKU, botocore_config=config)
+WITH_PASSWORDS = {
+    "endpoint_url": "http://user:url-secret@127.0.0.1:9/path?x=1",
+    "botocore_config": {
+        "proxies": {"https": "http://user:proxy-secret@proxy:8080", "http": "user:proxy-secret@proxy"},
+        "read_timeout": 7, "client_cert": ("/cert.pem", "/key.pem"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["to_dict", "to_json", "model_dump", "model_dump_json", "pickle"])
+@pytest.mark.parametrize("later", [False, True])
+def test_urls_lose_their_passwords_where_they_leave_the_process_and_the_rest_is_kept(how, later):
+    llm = BedrockRouter(model=HAIKU, **({} if later else WITH_PASSWORDS))
+    if later:
+        llm = llm.model_copy(update=WITH_PASSWORDS)
+    before = llm.model_dump_json()
+    written = pickle.dumps(llm) if how == "pickle" else getattr(llm, how)()
+    for secret in ("url-secret", "proxy-secret"):
+        assert secret not in str(written)
+        assert secret not in repr(llm)
+    twin = COPIES[how](llm)
+    assert twin.endpoint_url == "http://127.0.0.1:9/path?x=1"
+    assert twin.botocore_config.proxies == {"https": "http://proxy:8080", "http": "proxy"}
+    assert twin.botocore_config.client_cert == ("/cert.pem", "/key.pem")
+    assert twin.botocore_config.read_timeout == 7
+    assert llm.model_dump_json() == before
+    assert "url-secret" in llm.endpoint_url, "here it is still needed"
+    assert "proxy-secret" in copy.deepcopy(llm)._connected()._source.config.proxies["https"]
+
+
+def test_a_config_in_a_dictionary_leaves_out_what_json_cannot_say():
+    llm = BedrockRouter(model=HAIKU, botocore_config=Config(signature_version=UNSIGNED, read_timeout=7))
     written = json.loads(llm.to_json())
     assert written["botocore_config"] == {"read_timeout": 7}
-    assert "proxy-secret" not in repr(llm)
     assert BedrockRouter.from_dict(written).botocore_config.read_timeout == 7
 
 
@@ -218,34 +283,51 @@ def test_secrets_are_in_nothing_that_is_shown_written_or_sent_elsewhere(secrets,
         assert name not in repr(llm)
 
 
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def bundle(authority, tmp_path):
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return str(tmp_path / "ca.pem")
+
+
+@pytest.fixture
+def everywhere():
+    """What all events and callbacks say."""
+    listener, callbacks = Listener(texts=[]), Callbacks()
+    get_dispatcher().add_event_handler(listener)
+    yield lambda: [*listener.texts, *callbacks.texts], CallbackManager([callbacks])
+    get_dispatcher().event_handlers.remove(listener)
+
+
 @pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_secrets_are_in_no_event_payload_log_or_error(bedrock, secrets, form, reachable, caplog):
+async def test_secrets_are_in_no_event_payload_log_or_error(
+    authority, bundle, everywhere, secrets, form, reachable, caplog
+):
+    """Over HTTPS: botocore 1.44 sends no bearer token without it."""
     caplog.set_level(logging.DEBUG, logger="bedrock_routing_integrations")
-    listener, callbacks = Listener(), Callbacks()
-    listener.texts = []
-    llm = BedrockRouter(
-        model=HAIKU, max_retries=0, callback_manager=CallbackManager([callbacks]),
-        endpoint_url=bedrock.endpoint_url if reachable else "http://127.0.0.1:9", **secrets,
-    )  # fmt: skip
-    get_dispatcher().add_event_handler(listener)
-    error = None
-    try:
-        answer = await start(llm, form, HELLO)
-        assert reachable
-        if "stream" in form:
-            answer = [chunk async for chunk in answer] if form.startswith("a") else list(answer)
-        shown = repr(answer)
-    except Exception as caught:
-        assert not reachable
-        error = caught
-        shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    finally:
-        get_dispatcher().event_handlers.remove(listener)
-    assert_hidden([shown, *listener.texts, *callbacks.texts])
-    assert_hidden([record.getMessage() for record in caplog.records if record.name.startswith("bedrock_routing")]
-                  or ["-"])  # fmt: skip
+    told, manager = everywhere
+    said = stream_of(text(0, "Hi")) if form in STREAMED else whole_of({"text": "Hi"})
+    with ScriptedBedrock(said, authority=authority) as server:
+        llm = BedrockRouter(
+            model=HAIKU, max_retries=0, callback_manager=manager, region_name="us-east-1", verify=bundle,
+            endpoint_url=server.url if reachable else "https://127.0.0.1:9", **secrets,
+        )  # fmt: skip
+        if reachable:
+            shown = repr(await run(llm, form, HELLO))
+            assert "Hi" in shown
+        else:
+            with pytest.raises(EndpointConnectionError) as caught:
+                await run(llm, form, HELLO)
+            shown = "".join(traceback.format_exception(caught.type, caught.value, caught.tb))
+    assert_hidden([shown, *told()])
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("bedrock_routing")]
+    assert_hidden([*ours, "-"])
 
 
 def test_a_wrong_argument_beside_secrets_does_not_show_them():

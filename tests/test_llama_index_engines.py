@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import importlib.metadata
 
 import pytest
 from llama_index.core import PromptTemplate, Settings, SummaryIndex
@@ -36,6 +35,8 @@ from samples import HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONN
 from bedrock_routing_integrations.errors import StreamInterruptedError
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
+# Its refine program waited for the whole answer (seen 2026-11 with 0.14.23, and no more with 0.14.25).
+PUTS_TOGETHER = importlib.metadata.version("llama-index-core") in ("0.14.23", "0.14.24")
 WHO_BUILT = "Who built the lighthouse?"
 WHAT_COSTS = "What does a ticket for the ferry cost?"
 MODES = {
@@ -55,17 +56,16 @@ class Building(BaseModel):
     year: int
 
 
-@pytest.fixture(autouse=True)
-def _own_event_loop(request):
-    """LlamaIndex counts tokens in the thread's event loop, and leaves one open where there was none."""
-    if inspect.iscoroutinefunction(request.function):
-        yield
-        return
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
+@pytest.fixture
+def default(monkeypatch):
+    """Makes a LLM LlamaIndex's default. Engines read their window off the default one, up to 0.14.23 off no other."""
+
+    def make(llm):
+        for name, value in (("_llm", llm), ("_prompt_helper", None), ("_chat_prompt_helper", None)):
+            monkeypatch.setattr(Settings, name, value)
+        return llm
+
+    return make
 
 
 # --- query engines ---
@@ -86,10 +86,10 @@ def test_a_query_engine_answers_from_its_documents_and_the_event_says_which_mode
     assert set(sent) == {"modelId", "system", "messages"}, "nothing is sent that nobody asked for"
 
 
-def test_the_smallest_window_of_the_router_is_known_when_an_engine_is_made(bedrock):
+def test_the_smallest_window_of_the_router_is_known_when_an_engine_is_made(bedrock, default):
     mixed = bedrock.create_prompt_router(name="mixed", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     retriever = index().as_retriever(similarity_top_k=ALL)
-    RetrieverQueryEngine.from_args(retriever, llm=BedrockRouter(model=mixed))
+    RetrieverQueryEngine.from_args(retriever, llm=default(BedrockRouter(model=mixed)))
     assert len(bedrock.requests("GetPromptRouter")) == 1
     assert ChatMemoryBuffer.from_defaults(llm=BedrockRouter(model=mixed)).token_limit == int(128_000 * 0.75)
     given = BedrockRouter(model=bedrock.default_router("anthropic.claude:1"), base_models=[HAIKU, SONNET])
@@ -131,8 +131,8 @@ def test_each_call_of_one_question_may_go_to_another_model(bedrock, router):
     assert seen.models == [HAIKU, SONNET, HAIKU]
 
 
-async def test_a_tree_is_summarized_with_calls_side_by_side(bedrock, router):
-    llm = BedrockRouter(model=router, context_window=220, max_tokens=40)
+async def test_a_tree_is_summarized_with_calls_side_by_side(bedrock, router, default):
+    llm = default(BedrockRouter(model=router, context_window=220, max_tokens=40))
     engine = SummaryIndex(nodes()).as_query_engine(llm=llm, response_mode="tree_summarize", use_async=True)
     with routes() as seen:
         response = await engine.aquery(WHO_BUILT)
@@ -148,7 +148,7 @@ def test_a_streaming_engine_yields_the_answer_and_reports_once_it_is_read(bedroc
     with routes() as seen:
         pieces = list(engine.query(WHO_BUILT).response_gen)
     assert LIGHTHOUSE in "".join(pieces)
-    assert len(pieces) > 5
+    assert len(pieces) > 5 or (mode in ("compact", "refine") and PUTS_TOGETHER)
     assert seen.models == answered_by(bedrock)
     assert {entry.operation for entry in calls(bedrock)} == {"ConverseStream"}
 
@@ -402,13 +402,9 @@ async def test_prompts_are_predicted_in_all_four_ways(bedrock, router):
     assert [entry.request["system"] for entry in calls(bedrock)] == [[{"text": "You are a guide."}]] * 4
 
 
-def test_settings_make_it_the_default(bedrock, router):
-    before = Settings._llm
-    try:
-        Settings.llm = BedrockRouter(model=router)
-        with routes() as seen:
-            response = SummaryIndex(nodes()).as_query_engine().query("What color is the wool dyed?")
-    finally:
-        Settings._llm = before
+def test_settings_make_it_the_default(bedrock, router, default):
+    default(BedrockRouter(model=router))
+    with routes() as seen:
+        response = SummaryIndex(nodes()).as_query_engine().query("What color is the wool dyed?")
     assert WOOL in str(response)
     assert seen.models == answered_by(bedrock)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
-from llama_index_forms import FORMS, STREAMED, WHOLE, read, run, start, text_of, user
+from llama_index_forms import FORMS, STREAMED, WHOLE, run, start, text_of, user
 from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.resolution import shared_resolver
 
 NO_STREAMS = "ai21.j2-ultra-v1"
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
@@ -177,9 +178,31 @@ def test_the_region_of_the_arn_is_called(bedrock, monkeypatch):
 
 
 def test_a_client_of_the_users_own_is_used(bedrock, router):
-    for client in (bedrock.client(), RoutedClient(bedrock.client())):
-        llm = BedrockRouter(model=router, client=client, bedrock_client=bedrock.client("bedrock"))
-        assert routing_of(llm.complete(HELLO))["invoked_model"] == HAIKU
+    control = bedrock.client("bedrock", config=Config(user_agent_extra="my-control"))
+    for given in (
+        {"client": bedrock.client(), "bedrock_client": control},
+        {"client": RoutedClient(bedrock.client(), bedrock_client=control)},
+    ):
+        shared_resolver.forget()
+        assert routing_of(BedrockRouter(model=router, **given).complete(HELLO))["invoked_model"] == HAIKU
+        assert "my-control" in bedrock.requests("GetPromptRouter")[-1].headers["user-agent"]
+
+
+@pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers"])
+def test_what_a_client_of_ours_says_itself_is_refused_beside_it(bedrock, router, beside):
+    given = {
+        "bedrock_client": bedrock.client("bedrock"), "base_models": [HAIKU], "default_headers": {"x-team": "a"},
+    }  # fmt: skip
+    client = RoutedClient(bedrock.client())
+    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models and default_headers to that one"):
+        BedrockRouter(model=router, client=client, **{beside: given[beside]})
+    llm = BedrockRouter(model=router, client=client)
+    assert llm.complete(HELLO).text
+    if beside != "bedrock_client":
+        setattr(llm, beside, given[beside])
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError, match="to that one"):
+                llm.complete(HELLO)
 
 
 # --- models that do not stream ---
@@ -233,7 +256,15 @@ def test_metadata_says_what_llamaindex_wants_to_know(router):
     assert metadata.is_chat_model
     assert metadata.is_function_calling_model
     assert metadata.num_output == 77
+    assert BedrockRouter(model=HAIKU).metadata.num_output == 4_096
     assert not BedrockRouter(model="amazon.titan-text-express-v1").metadata.is_function_calling_model
+
+
+@pytest.mark.parametrize("target", [HAIKU, "acme.brand-new-v1:0"])
+def test_the_answer_never_takes_more_than_half_of_the_window(target):
+    """LlamaIndex keeps that much free; what is left is for the documents."""
+    assert BedrockRouter(model=target, context_window=201).metadata.num_output == 100
+    assert BedrockRouter(model=target, context_window=201, max_tokens=150).metadata.num_output == 150
 
 
 def test_metadata_is_looked_up_once(bedrock, router):
@@ -299,51 +330,3 @@ async def test_attempts_are_counted_and_bounded(bedrock, form):
     with pytest.raises(ClientError, match="ThrottlingException"):
         await start(BedrockRouter(model=HAIKU, max_retries=1), form, "Hello")
     assert len(bedrock.requests()) == 2
-
-
-# --- many at once, and cancellation ---
-
-
-async def test_a_hundred_calls_run_at_once(bedrock, router):
-    llm = BedrockRouter(model=router)
-    await llm.achat(user("warm up"))
-    bedrock.clear_journal()
-    bedrock.fail("slow_first_byte", seconds=1.0, rate=1.0, operation="Converse")
-    prompts = [ALICE, HELLO] * 50
-    answers = await asyncio.gather(*(llm.achat(user(prompt)) for prompt in prompts))
-    assert bedrock.peak_in_flight > 40, "asyncio's own threads would be cpu_count + 4"
-    assert [routing_of(answer)["invoked_model"] for answer in answers] == [SONNET, HAIKU] * 50
-
-
-async def test_max_concurrency_bounds_calls_and_streams(bedrock):
-    bedrock.fail("slow_first_byte", seconds=0.1, rate=1.0)
-    llm = BedrockRouter(model=HAIKU, max_concurrency=3)
-    await asyncio.gather(*(run(llm, form, "Hello") for form in ("achat", "astream_chat", "acomplete") * 4))
-    assert bedrock.peak_in_flight <= 3
-
-
-@pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
-async def test_a_cancelled_call_ends_at_once_and_the_next_one_answers(bedrock, form):
-    llm = BedrockRouter(model=HAIKU)
-    fault = bedrock.fail("hang")
-    task = asyncio.create_task(start(llm, form, "Hello"))
-    while not fault.hits:  # noqa: ASYNC110 - the emulator counts them, in its own thread
-        await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
-    assert text_of((await run(llm, form, "Hello"))[-1])
-
-
-async def test_calls_do_not_hold_up_the_event_loop(bedrock):
-    bedrock.fail("slow_first_byte", seconds=0.5, rate=1.0)
-    llm = BedrockRouter(model=HAIKU)
-    turns = 0
-    for form in ("achat", "astream_chat"):
-        task = asyncio.create_task(start(llm, form, "Hello"))
-        while not task.done():
-            turns += 1
-            await asyncio.sleep(0.005)
-        if form == "astream_chat":
-            await read(await task)
-    assert turns > 10

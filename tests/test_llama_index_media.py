@@ -5,8 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import logging
+import re
+import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import botocore.session
 import pytest
@@ -25,6 +30,7 @@ from samples import NOVA_LITE
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter, _media
+from bedrock_routing_integrations.llama_index._media import DocumentNames
 from bedrock_routing_integrations.llama_index.messages import to_converse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -249,6 +255,52 @@ def test_calls_at_the_same_time_do_not_read_the_same_open_file_at_once():
     assert not file.met
 
 
+# --- downloads: what lets anybody in is in no error ---
+
+SIGNED = "?X-Amz-Credential=AKIAEXAMPLE&X-Amz-Signature=c2VjcmV0"
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_error(403)
+
+
+@pytest.fixture
+def refusing():
+    """The address of a server that lets nobody in."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+BLOCKS = {"png": ImageBlock, "pdf": DocumentBlock, "mp4": VideoBlock, "mp3": AudioBlock}
+
+
+@pytest.mark.parametrize("suffix", BLOCKS)
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_signature_of_a_url_is_in_no_error_and_no_log(refusing, suffix, answers, caplog):
+    block = BLOCKS[suffix](url=f"{refusing if answers else 'http://127.0.0.1:9'}/a.{suffix}{SIGNED}")
+    with caplog.at_level(logging.INFO), pytest.raises(InvalidRequestError) as error:
+        sent(block)
+    assert re.match(
+        rf"messages\[0\]\.blocks\[1\] \({type(block).__name__}\) cannot be read: \w+Error$", str(error.value)
+    )
+    told = "".join(traceback.format_exception(error.value)) + caplog.text
+    assert "Signature" not in told
+    assert "AKIAEXAMPLE" not in told
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"cannot be read: .*No such file.*missing\.pdf"):
+        sent(DocumentBlock(path=str(tmp_path / "missing.pdf")))
+
+
 # --- documents: names, and text beside them ---
 
 
@@ -289,6 +341,29 @@ def test_names_are_always_allowed_and_each_once(titles):
         assert all(character.isascii() and (character.isalnum() or character in " -()[]") for character in name)
         assert name == name.strip()
         assert "  " not in name
+
+
+@pytest.mark.parametrize("title", ["report", "x" * 300, None])
+def test_naming_many_documents_alike_takes_no_longer_for_each_of_them(title):
+    def steps(count):
+        """Lines of code that are run: unlike seconds, the same on every machine."""
+        lines, titles = 0, DocumentNames()
+
+        def count_lines(frame, event, _):
+            nonlocal lines
+            lines += event == "line"
+            return count_lines
+
+        before = sys.gettrace()
+        sys.settrace(count_lines)
+        try:
+            made = [titles.name(title) for _ in range(count)]
+        finally:
+            sys.settrace(before)
+        assert len(set(made)) == count
+        return lines
+
+    assert steps(5_000) < 15 * steps(500), "ten times as many; quadratic were a hundred times"
 
 
 def test_documents_of_one_name_reach_bedrock(router):

@@ -1,66 +1,31 @@
-"""LlamaIndex's messages as Converse takes them: roles, text, cache points, thinking, tool calls and their results."""
+"""LlamaIndex's messages as Converse takes them: roles, text, images, cache points, thinking."""
 
 from __future__ import annotations
 
 import copy
-import logging
 from io import BytesIO
 
 import pytest
 from llama_index.core.base.llms.types import (
     AudioBlock,
-    CacheControl,
-    CachePoint,
     ChatMessage,
     CitableBlock,
     CitationBlock,
-    DocumentBlock,
     ImageBlock,
     TextBlock,
     ThinkingBlock,
-    ToolCallBlock,
     VideoBlock,
 )
-from pydantic import BaseModel
-from samples import HELLO
+from llama_index_writing import ADD, CALL, PNG, USE, assistant, contents, document, point, result, user
+from samples import HELLO, NOVA_LITE
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.llama_index.messages import to_converse
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
-PDF = b"%PDF-1.7\n" + bytes(16)
-CALL = ToolCallBlock(tool_call_id="call-1", tool_name="add", tool_kwargs={"a": 1})
-USE = {"toolUse": {"toolUseId": "call-1", "name": "add", "input": {"a": 1}}}
-ADD = {"tools": [{"toolSpec": {"name": "add", "inputSchema": {"json": {"type": "object"}}}}]}
+CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+POINT = {"cachePoint": {"type": "default"}}
 CITATION = CitationBlock(cited_content="a source", source="s", title="t", additional_location_info={})
-
-
-def user(*blocks):
-    return ChatMessage(role="user", blocks=[TextBlock(text=b) if isinstance(b, str) else b for b in blocks])
-
-
-def assistant(*blocks, **said):
-    blocks = [TextBlock(text=b) if isinstance(b, str) else b for b in blocks]
-    return ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
-
-
-def result(*blocks, call_id="call-1", role="tool", **said):
-    blocks = [TextBlock(text=b) if isinstance(b, str) else b for b in blocks]
-    return ChatMessage(role=role, blocks=blocks, additional_kwargs={"tool_call_id": call_id, **said})
-
-
-def point(ttl="5m"):
-    return CachePoint(cache_control=CacheControl(type="default", ttl=ttl))
-
-
-def contents(*messages, **options):
-    return [message["content"] for message in to_converse(messages, **options)[0]]
-
-
-def document(**fields):
-    return DocumentBlock(**{"data": b"Alice has a brother.", "document_mimetype": "text/plain", **fields})
-
 
 # --- roles and text ---
 
@@ -126,7 +91,7 @@ BLOCKS = {
 }  # fmt: skip
 TAKEN = {
     "user": ["text", "image", "audio", "video", "document", "cachePoint", "searchResult"],
-    "assistant": ["text", "cachePoint", "citation", "reasoningContent", "toolUse"],
+    "assistant": ["text", "image", "cachePoint", "citation", "reasoningContent", "toolUse"],
     "tool": ["text", "image", "video", "document", "cachePoint", "searchResult"],
     "system": ["text", "cachePoint"],
 }
@@ -151,14 +116,39 @@ def test_a_block_arrives_or_raises_naming_its_message_and_itself(role, kind):
         content = content[-1]["toolResult"]["content"]
     if kind == "citation":  # a note that says of no text where it belongs
         assert content == [{"text": "See:"}]
+    elif (kind, role) == ("image", "assistant"):
+        assert content == [{"text": "See:"}, {"text": "[an image]"}]
     else:
         assert kind in content[-1]
+
+
+def test_an_image_that_a_model_made_becomes_a_note_and_one_warning_says_so(bedrock, router, caplog):
+    history = [user("Draw"), assistant("Here:", ImageBlock(image=PNG)), user("Thanks")]
+    for _ in range(2):
+        BedrockRouter(model=router).chat(history)
+    assert bedrock.requests("Converse")[-1].request["messages"][1]["content"] == [
+        {"text": "Here:"}, {"text": "[an image]"},
+    ]  # fmt: skip
+    (record,) = [each for each in caplog.records if each.name == "bedrock_routing_integrations"]
+    assert "messages[1].blocks[1] (ImageBlock)" in record.message
+
+
+@pytest.mark.parametrize("message", [{"role": "user", "content": "a"}, "a", None, TextBlock(text="a")])
+def test_what_is_no_message_raises_and_says_where_it_stands(message):
+    with pytest.raises(InvalidRequestError, match=rf"^messages\[1\] is a {type(message).__name__}.*ChatMessage"):
+        to_converse([user("a"), message])
+
+
+@pytest.mark.parametrize("messages", ["Hello", user("Hello")])
+def test_what_is_no_list_of_messages_raises(messages):
+    with pytest.raises(InvalidRequestError, match=rf"^messages must be a list .* {type(messages).__name__}"):
+        to_converse(messages)
 
 
 # --- nothing that the caller passed is changed ---
 
 
-def test_messages_and_blocks_stay_as_they_are_however_often_they_are_sent(bedrock, router):
+def test_messages_and_blocks_stay_as_they_are_however_often_they_are_sent(bedrock):
     file = BytesIO(PNG)
     file.seek(3)
     messages = [
@@ -170,7 +160,7 @@ def test_messages_and_blocks_stay_as_they_are_however_often_they_are_sent(bedroc
         user(ImageBlock(image=file), CitableBlock(title="t", source="s", content="text"), "What is this?"),
     ]  # fmt: skip
     given, objects = copy.deepcopy([dict(message) for message in messages]), [list(m.blocks) for m in messages]
-    llm = BedrockRouter(model=router)
+    llm = BedrockRouter(model=CACHING)
     for _ in range(2):
         llm.chat(messages, toolConfig=ADD)
         llm.chat(messages)
@@ -201,54 +191,56 @@ def test_a_cache_point_for_another_time_raises():
         to_converse([user("a", point("10m"))])
 
 
-REFUSED_POINTS = {
-    "first": (user(point(), "a"), [{"text": "a"}]),
-    "two in a row": (user("a", point(), point()), ["text", "cachePoint"]),
-    "behind a text document": (user("a", document(), point()), ["text", "document"]),
-    "behind blank text": (user(" ", point(), "a"), [{"text": "a"}]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REFUSED_POINTS)
-def test_a_cache_point_that_bedrock_refuses_is_left_out_with_a_warning(case, caplog):
-    message, expected = REFUSED_POINTS[case]
-    with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
-        [content] = contents(message)
-    assert expected in (content, [next(iter(block)) for block in content])
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-def test_a_cache_point_behind_a_pdf_stays():
-    [content] = contents(user("Read", document(data=PDF, document_mimetype="application/pdf"), point()))
-    assert "cachePoint" in content[-1]
-
-
-def test_a_cache_point_behind_thinking_is_left_out():
+def test_a_cache_point_stands_where_it_stood_so_that_what_is_refused_can_be_told_by_what_is_before_it():
+    """Which of them Bedrock takes is decided for the whole request: tests/test_cache_points.py."""
     thinking = ThinkingBlock(content="Hm.", additional_information={"signature": "x"})
-    assert [next(iter(block)) for block in contents(user("a"), assistant(thinking, point(), "b"))[1]] == [
-        "reasoningContent", "text",
+    found = contents(user(point(), "a", document(), point(), point()), assistant(thinking, point(), "b", point()))
+    assert [[next(iter(block)) for block in content] for content in found] == [
+        ["cachePoint", "text", "document", "cachePoint", "cachePoint"],
+        ["reasoningContent", "cachePoint", "text", "cachePoint"],
+    ]
+
+
+def test_a_cache_point_behind_blank_text_stands_behind_what_is_before_that():
+    assert contents(user("a", " ", point(), "b")) == [[{"text": "a"}, POINT, {"text": "b"}]]
+
+
+def test_refused_cache_points_are_left_out_of_the_request(bedrock):
+    history = [
+        ChatMessage(role="system", blocks=[point(), TextBlock(text="Be brief."), point()]),
+        user("a", document(), point()), assistant(CALL), result("2", point()), user("b", point(), point()),
+    ]  # fmt: skip
+    BedrockRouter(model=NOVA_LITE).chat(history, toolConfig=ADD)
+    sent = bedrock.requests("Converse")[-1].request
+    assert sent["system"] == [{"text": "Be brief."}, POINT]
+    assert [[next(iter(block)) for block in message["content"]] for message in sent["messages"]] == [
+        ["text", "document"], ["toolUse"], ["toolResult", "text", "cachePoint"],
     ]  # fmt: skip
 
 
 def test_a_cache_point_in_a_message_of_its_own_ends_the_message_before():
     assert contents(user("a"), user(point()), assistant("b")) == [
-        [{"text": "a"}, {"cachePoint": {"type": "default"}}], [{"text": "b"}],
+        [{"text": "a"}, POINT], [{"text": "b"}],
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_message_of_nothing_but_a_cache_point_does_not_become_an_empty_one(router, place):
+def test_a_message_of_nothing_but_a_cache_point_does_not_become_an_empty_one(bedrock, place):
     messages = [user(HELLO)]
     messages.insert(place, [user(point()), assistant(point())][place])
-    assert contents(*messages) == [[{"text": HELLO}]]
-    assert contents(*messages, user("b")) == [[{"text": HELLO}, {"text": "b"}]]
-    assert BedrockRouter(model=router).chat(messages).message.content
+    texts = [[block for block in content if "text" in block] for content in contents(*messages)]
+    assert texts == [[{"text": HELLO}]]
+    assert len(contents(*messages, user("b"))) == 1
+    assert BedrockRouter(model=CACHING).chat(messages).message.content
+    assert bedrock.requests("Converse")[-1].request["messages"] == [{"role": "user", "content": [{"text": HELLO}]}]
 
 
-def test_a_cache_point_in_a_tool_result_stands_behind_it_and_for_nova_not_at_all():
-    history = [user("a"), assistant(CALL), result("2", point("1h"))]
-    assert contents(*history)[2][1:] == [{"cachePoint": {"type": "default", "ttl": "1h"}}]
-    assert contents(*history, provider="amazon")[2][1:] == []
+def test_a_cache_point_in_a_tool_result_stands_behind_it():
+    history = [user("a"), assistant(CALL), result(point("1h"), "2")]
+    found = contents(*history)[2]
+    assert [next(iter(block)) for block in found] == ["toolResult", "cachePoint"]
+    assert found[0]["toolResult"]["content"] == [{"text": "2"}]
+    assert found[1] == {"cachePoint": {"type": "default", "ttl": "1h"}}
 
 
 # --- thinking ---
@@ -283,133 +275,3 @@ def test_redacted_thinking_that_is_damaged_raises():
     damaged = ThinkingBlock(additional_information={"redacted_content": "a"})
     with pytest.raises(InvalidRequestError, match=r"messages\[1\].blocks\[0\] \(ThinkingBlock\)"):
         to_converse([user("a"), assistant(damaged, "b")])
-
-
-# --- tool calls ---
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sent"),
-    [
-        ({"a": 1}, {"a": 1}), ('{"a": 1}', {"a": 1}), ("", {}), ({}, {}),
-        ('{"a": 1, "b', {"invalid_json": '{"a": 1, "b'}),
-        ("[1, 2]", {"value": [1, 2]}), ("null", {}),
-    ],
-)  # fmt: skip
-def test_the_arguments_of_a_call_are_always_an_object(arguments, sent):
-    call = ToolCallBlock(tool_call_id="call-1", tool_name="add", tool_kwargs=arguments)
-    assert contents(user("a"), assistant(call))[1] == [{"toolUse": {**USE["toolUse"], "input": sent}}]
-    older = assistant(tool_calls=[{"toolUseId": "call-1", "name": "add", "input": arguments}])
-    assert contents(user("a"), older)[1] == [{"toolUse": {**USE["toolUse"], "input": sent}}]
-
-
-class _Function(BaseModel):
-    name: str = "add"
-    arguments: str = '{"a": 1}'
-
-
-class _OpenAICall(BaseModel):
-    id: str = "call-1"
-    type: str = "function"
-    function: _Function = _Function()
-
-
-OLDER = {
-    "bedrock": {"toolUseId": "call-1", "name": "add", "input": {"a": 1}},
-    "bedrock, as text": {"toolUseId": "call-1", "name": "add", "input": '{"a": 1}'},
-    "anthropic": {"id": "call-1", "type": "tool_use", "name": "add", "input": {"a": 1}},
-    "openai": _OpenAICall(),
-    "openai, stored": _OpenAICall().model_dump(),
-}
-
-
-@pytest.mark.parametrize("form", OLDER)
-def test_calls_in_the_place_where_older_histories_have_them_are_sent_once(form):
-    assert contents(user("a"), assistant("Sum:", tool_calls=[OLDER[form]]))[1] == [{"text": "Sum:"}, USE]
-    assert contents(user("a"), assistant(CALL, tool_calls=[OLDER[form]]))[1] == [USE]
-
-
-@pytest.mark.parametrize("calls", [None, "add", [None], ["add"], [{"name": "add"}], [{"toolUseId": "call-1"}], {}])
-def test_what_else_stands_there_is_no_call(calls):
-    assert contents(user("a"), assistant("b", tool_calls=calls))[1] == [{"text": "b"}]
-
-
-@pytest.mark.parametrize("call_id", [None, "", "a b", "x" * 65, "é"])
-def test_a_call_without_an_id_that_bedrock_takes_raises_on_both_sides(call_id):
-    call = ToolCallBlock(tool_call_id=call_id, tool_name="add")
-    with pytest.raises(InvalidRequestError, match=r"messages\[1\]\.blocks\[0\] \(ToolCallBlock\)\.tool_call_id is"):
-        to_converse([user("a"), assistant(call)])
-    with pytest.raises(InvalidRequestError, match=r"messages\[0\] is the result of a tool.*'tool_call_id'"):
-        to_converse([result("2", call_id=call_id)])
-
-
-def test_a_result_that_says_nothing_of_its_call_raises():
-    with pytest.raises(InvalidRequestError, match=r"messages\[0\].*tool_call_id.*None"):
-        to_converse([ChatMessage("2", role="tool")])
-
-
-# --- tool results ---
-
-RESULTS = {
-    "text": (result("2"), [{"text": "2"}]),
-    "as a function's": (result("2", role="function"), [{"text": "2"}]),
-    "several texts": (result("2", "3"), [{"text": "2"}, {"text": "3"}]),
-    "nothing": (result(), [{"text": "(nothing)"}]),
-    "blank": (result(" "), [{"text": "(nothing)"}]),
-    "an object": (result(document(data=b'{"sum": [1, null]}', document_mimetype="application/json; charset=utf-8")),
-                  [{"json": {"sum": [1, None]}}]),
-    "an empty object": (result(document(data=b"{}", document_mimetype="application/json")), [{"json": {}}]),
-    "a list": (result(document(data=b"[1, 2]", document_mimetype="application/json", title="sums")),
-               [{"document": {"format": "txt", "name": "sums", "source": {"bytes": b"[1, 2]"}}}]),
-    "an image": (result("See:", ImageBlock(image=PNG)),
-                 [{"text": "See:"}, {"image": {"format": "png", "source": {"bytes": PNG}}}]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", RESULTS)
-def test_a_tool_result_is_sent_as_what_it_is(bedrock, router, case):
-    message, expected = RESULTS[case]
-    history = [user("What is 1 + 1?"), assistant(CALL), message]
-    sent = {"toolResult": {"toolUseId": "call-1", "content": expected}}
-    assert contents(*history)[2] == [sent]
-    BedrockRouter(model=router).chat(history, toolConfig=ADD)
-    assert bedrock.requests("Converse")[-1].request["messages"][2]["content"] == [sent]
-
-
-@pytest.mark.parametrize(
-    ("said", "status"),
-    [
-        ({"is_error": True}, "error"), ({"status": "error"}, "error"), ({"status": "success"}, "success"),
-        ({"is_error": False}, None), ({}, None), ({"status": "completed"}, None),
-    ],
-)  # fmt: skip
-def test_a_result_says_whether_the_tool_failed(said, status):
-    assert contents(user("a"), assistant(CALL), result("2", **said))[2][0]["toolResult"].get("status") == status
-
-
-def test_a_result_that_says_it_is_json_and_is_not_raises():
-    broken = result(document(data=b'{"sum": ', document_mimetype="application/json"))
-    with pytest.raises(InvalidRequestError, match=r"messages\[2\]\.blocks\[0\] \(DocumentBlock\) says that it is JSON"):
-        to_converse([user("a"), assistant(CALL), broken])
-
-
-def test_results_of_several_calls_are_one_message(bedrock, router):
-    second = ToolCallBlock(tool_call_id="call-2", tool_name="add")
-    history = [user("a"), assistant(CALL, second), result("2"), result("3", call_id="call-2")]
-    BedrockRouter(model=router).chat(history, toolConfig=ADD)
-    sent = bedrock.requests("Converse")[-1].request["messages"][2]["content"]
-    assert [block["toolResult"]["toolUseId"] for block in sent] == ["call-1", "call-2"]
-
-
-def test_a_history_with_tools_is_told_in_words_where_there_are_none_now(bedrock, router):
-    history = [
-        user("Add"), assistant("Sum:", CALL), result("zwölf", document(data=b'{"sum": "\xc3\xb6"}',
-                                                                document_mimetype="application/json")),
-        assistant(CALL), result(ImageBlock(image=PNG), document(title="notes"), is_error=True), user("So?"),
-    ]  # fmt: skip
-    BedrockRouter(model=router).chat(history)
-    sent = bedrock.requests("Converse")[-1].request["messages"]
-    assert sent[1]["content"] == [{"text": "Sum:"}, {"text": '[tool call: add {"a": 1}]'}]
-    assert sent[2]["content"] == [{"text": '[tool result: zwölf {"sum": "ö"}]'}]
-    assert [next(iter(block)) for block in sent[4]["content"]] == ["text", "image", "document", "text"]
-    assert sent[4]["content"][0]["text"].startswith("[tool error: ")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage, TextBlock, ToolCallBlock
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import Context
@@ -40,8 +41,8 @@ def results_in(message):
 
 def test_a_call_without_its_result_gets_one_that_says_so():
     converse, _ = to_converse([user(), calls("a", "b"), result("b"), user("Go on.")])
-    assert results_in(converse[2]) == [("a", "error", UNFINISHED), ("b", None, [{"text": "Sunny."}])]
-    assert converse[2]["content"][-1] == {"text": "Go on."}
+    assert results_in(converse[2]) == [("b", None, [{"text": "Sunny."}]), ("a", "error", UNFINISHED)]
+    assert converse[2]["content"][2:] == [{"text": "Go on."}]
 
 
 def test_results_come_before_what_the_user_says_then():
@@ -49,6 +50,78 @@ def test_results_come_before_what_the_user_says_then():
     assert converse[2]["content"] == [
         {"toolResult": {"toolUseId": "a", "content": UNFINISHED, "status": "error"}}, {"text": "Never mind."},
     ]  # fmt: skip
+
+
+def test_results_come_before_what_was_said_before_them():
+    point = CachePoint(cache_control=CacheControl(type="default"))
+    given = [user(), calls("a", "b"), user("Wait."), result("a"), ChatMessage(role="user", blocks=[point]), result("b")]
+    converse, _ = to_converse(given)
+    assert converse[2]["content"] == [
+        *({"toolResult": {"toolUseId": each, "content": [{"text": "Sunny."}]}} for each in "ab"),
+        {"text": "Wait."}, {"cachePoint": {"type": "default"}},
+    ]  # fmt: skip
+
+
+def test_of_two_results_of_one_call_the_first_counts_and_the_other_becomes_text():
+    converse, _ = to_converse([user(), calls("a"), result("a", "Sunny."), result("a", "Rain.")])
+    assert results_in(converse[2]) == [("a", None, [{"text": "Sunny."}])]
+    assert converse[2]["content"][1:] == [{"text": "[tool result: Rain.]"}]
+
+
+def test_a_call_that_is_there_twice_is_sent_once():
+    converse, _ = to_converse([user(), calls("a", "b"), calls("a", text="Again."), result("a"), result("b")])
+    content = [block["text"] if "text" in block else block["toolUse"]["toolUseId"] for block in converse[1]["content"]]
+    assert content == ["I look.", "a", "b", "Again."]
+    assert [call for call, _, _ in results_in(converse[2])] == ["a", "b"]
+
+
+def test_a_later_call_may_have_the_id_of_an_earlier_one():
+    converse, _ = to_converse([user(), calls("a"), result("a"), calls("a"), result("a", "Rain.")])
+    assert [results_in(converse[number])[0][2] for number in (2, 4)] == [[{"text": "Sunny."}], [{"text": "Rain."}]]
+    assert "toolUse" in converse[3]["content"][1]
+
+
+FOREIGN = ("fc_0|call 1", "x" * 65, "é", " ", "call/1")
+
+
+@pytest.mark.parametrize("call_id", FOREIGN)
+def test_the_id_of_another_provider_becomes_one_that_bedrock_takes_the_same_for_call_and_result(call_id):
+    history = [user(), calls(call_id), result(call_id)]
+    converse, _ = to_converse(history)
+    (sent,) = [block["toolUse"]["toolUseId"] for block in converse[1]["content"] if "toolUse" in block]
+    assert re.fullmatch("[a-zA-Z0-9_.:-]{1,64}", sent)
+    assert results_in(converse[2]) == [(sent, None, [{"text": "Sunny."}])]
+    assert to_converse(history)[0] == converse, "a prompt cache needs the same again"
+
+
+def test_ids_of_other_providers_stay_apart():
+    near = (*FOREIGN, "call 1", "call|1", "call_1", "y" * 65, "x" * 66)
+    converse, _ = to_converse([user(), calls(*near), *(result(each, each) for each in near)])
+    found = results_in(converse[2])
+    assert len({sent for sent, _, _ in found}) == len(near)
+    assert [content[0]["text"].strip() or "(nothing)" for _, _, content in found] == [
+        each.strip() or "(nothing)" for each in near
+    ]
+    assert "call_1" in {sent for sent, _, _ in found}, "what Bedrock takes stays as it is"
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_a_call_of_another_provider_in_both_places_is_sent_once(tools):
+    twice = calls("call 1")
+    twice.additional_kwargs["tool_calls"] = [{"id": "call 1", "name": "get_weather", "input": {"city": "Paris"}}] * 2
+    older = ChatMessage(role="assistant", content="I look.", additional_kwargs=twice.additional_kwargs)
+    for asked in (twice, older):
+        converse, _ = to_converse([user(), asked, result("call 1")], tools=tools)
+        assert len(converse[1]["content"]) == 2
+
+
+def test_bedrock_takes_a_history_of_another_provider(bedrock, router):
+    tool = FunctionTool.from_defaults(get_weather)
+    foreign = ToolCallBlock(tool_call_id="fc|1", tool_name="functions.get weather", tool_kwargs="{}")
+    history = [user(), ChatMessage(role="assistant", blocks=[foreign]), result("fc|1"), user("Thanks.")]
+    BedrockRouter(router).chat_with_tools([tool], chat_history=history)
+    (sent,) = bedrock.requests("Converse")[-1].request["messages"][1]["content"]
+    assert sent["toolUse"]["name"] == "functions_get_weather"
 
 
 def test_a_call_that_ends_the_conversation_gets_a_result_too():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 
 import pytest
+import trustme
 from botocore.config import Config
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index_forms import FORMS, run, user
 from pydantic import ValidationError
+from recording_server import key_used, recording
 from samples import HAIKU, HELLO, NOVA_LITE
+from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter
@@ -106,13 +109,11 @@ def test_the_call_wins_over_additional_kwargs_and_these_over_the_arguments(bedro
     assert sent(bedrock)["inferenceConfig"] == {"temperature": 0, "topP": 0.5}
 
 
-def test_attributes_set_after_constructing_are_used(bedrock, router):
+def test_attributes_set_after_constructing_are_used(bedrock):
     llm = BedrockRouter(model=HAIKU)
     llm.temperature = 0.25
     llm.complete(HELLO)
     assert sent(bedrock)["inferenceConfig"] == {"temperature": 0.25}
-    llm.model = router
-    assert llm.complete(HELLO).additional_kwargs["routing"]["requested_model_id"] == router
 
 
 def test_awss_names_are_taken_and_joined_with_ours(bedrock):
@@ -183,14 +184,21 @@ async def test_an_unknown_argument_of_a_call_raises_with_a_suggestion(bedrock, f
 
 
 def test_an_unknown_argument_of_the_constructor_raises_with_a_suggestion():
-    with pytest.raises(InvalidRequestError, match="no argument 'region'; did you mean 'region_name'"):
+    with pytest.raises(InvalidRequestError, match="no argument 'regionname'; did you mean 'region_name'"):
+        BedrockRouter(model=HAIKU, regionname="us-east-1")
+    with pytest.raises(InvalidRequestError, match=r"no argument 'region'; .*\bregion_name\b"):
         BedrockRouter(model=HAIKU, region="us-east-1")
+    with pytest.raises(InvalidRequestError, match=r"goes into additional_model_request_fields={'top_k': …}"):
+        BedrockRouter(model=HAIKU, top_k=5)
     with pytest.raises(InvalidRequestError, match="no argument 'temprature'; did you mean 'temperature'"):
         BedrockRouter(model=HAIKU, additional_kwargs={"temprature": 0})
     with pytest.raises(InvalidRequestError, match="no argument 'qqq'; it takes additional_kwargs, "):
         BedrockRouter(model=HAIKU, qqq=0)
-    with pytest.raises(InvalidRequestError, match="no async_client"):
+    with pytest.raises(InvalidRequestError, match=r"takes no async_client: asynchronous calls need none\. Leave it out"):
         BedrockRouter(model=HAIKU, async_client=object())
+    with pytest.raises(InvalidRequestError, match=r"takes no api_version: .*\. Leave it out"):
+        BedrockRouter(model=HAIKU, api_version="2023-09-30")
+    assert BedrockRouter(model=HAIKU, async_client=None, api_version=None)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 1.5}, {"max_tokens": 0}, {"top_p": -1}, {"context_window": 0}])
@@ -255,9 +263,19 @@ def test_a_cache_point_that_the_models_refuse_is_left_out_and_said_once(bedrock,
     for _ in range(2):
         llm.chat_with_tools([FunctionTool.from_defaults(add)], "Hello")
         assert len(sent(bedrock)["toolConfig"]["tools"]) == 1, "Nova takes none behind its tools"
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        f"tool_caching is left out: {NOVA_LITE} does not take it."
-    ]
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith(f"No cachePoint is put behind the tools: {NOVA_LITE} takes none")
+
+
+def test_to_models_that_nobody_knows_a_cache_point_is_sent():
+    """They may well cache; and what is asked for is sent."""
+    with ScriptedBedrock(whole_of({"text": "Hi"})) as server:
+        llm = BedrockRouter("acme.brand-new-v1:0", system_prompt_caching=True, tool_caching=True, **server.arguments)
+        messages = [ChatMessage(role="system", content="Be kind."), *user(HELLO)]
+        llm.chat_with_tools([FunctionTool.from_defaults(add)], chat_history=messages)
+    (request,) = server.requests
+    assert request["system"] == [{"text": "Be kind."}, {"cachePoint": {"type": "default"}}]
+    assert request["toolConfig"]["tools"][1:] == [{"cachePoint": {"type": "default"}}]
 
 
 # --- how AWS is reached ---
@@ -270,9 +288,17 @@ def test_headers_are_sent_with_each_call_of_this_object_only(bedrock):
     assert "x-team" not in bedrock.requests()[-1].headers
 
 
-def test_an_api_key_is_sent_instead_of_a_signature(bedrock):
-    BedrockRouter(model=HAIKU, api_key="bedrock-api-key").complete(HELLO)
-    assert bedrock.requests()[-1].authorization == "bearer"
+def test_an_api_key_is_sent_instead_of_a_signature(tmp_path):
+    """Over HTTPS: botocore 1.44 sends no bearer token without it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with recording(authority) as recorder:
+        llm = BedrockRouter(
+            model=HAIKU, api_key="bedrock-api-key", region_name="us-east-1", endpoint_url=recorder.url,
+            verify=str(tmp_path / "ca.pem"),
+        )  # fmt: skip
+        assert llm.complete(HELLO).text == HELLO
+        assert key_used(recorder) == "Bearer bedrock-api-key"
 
 
 def test_arguments_of_the_connection_are_used(bedrock, monkeypatch):

@@ -1,4 +1,4 @@
-"""Tools and structured output through `BedrockRouter`, as LlamaIndex's users call them."""
+"""Tools through `BedrockRouter`, as LlamaIndex's users call them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import logging
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
-from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index_forms import user
-from pydantic import BaseModel, Field
 from samples import HAIKU, SONNET
 from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start, stream_of, text, whole_of
 
@@ -20,16 +18,7 @@ from bedrock_routing_integrations.llama_index import BedrockRouter
 ROUTERS = ("anthropic.claude:1", "amazon.nova:1", "meta.llama:1")
 QUESTION = "What is the weather in Paris?"
 TWO_QUESTIONS = "What is the weather in Paris, and what is 2 + 3?"
-TOPIC = PromptTemplate("Invent a song about {topic}.")
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-
-
-class Song(BaseModel):
-    """A song."""
-
-    title: str = Field(description="The song's title")
-    year: int
-    tags: list[str] = []
 
 
 @pytest.fixture
@@ -203,6 +192,26 @@ def test_a_name_that_bedrock_refuses_is_refused_before_sending(bedrock, router):
     assert not bedrock.requests("Converse")
 
 
+def test_a_function_that_is_no_tool_is_refused_with_what_makes_it_one(bedrock, router):
+    def now():
+        """The time."""
+
+    with pytest.raises(InvalidRequestError, match=r"tools has a function, 'now'.*FunctionTool.from_defaults"):
+        BedrockRouter(model=router).chat_with_tools([now], QUESTION)
+    assert not bedrock.requests("Converse")
+
+
+@pytest.mark.parametrize("form", WITH_TOOLS)
+async def test_the_tools_of_a_call_stand_in_place_of_the_constructors(bedrock, router, tools, form):
+    config = {"tools": [{"toolSpec": {"name": "other", "inputSchema": {"json": {"type": "object"}}}}]}
+    llm = BedrockRouter(model=router, additional_kwargs={"toolConfig": config})
+    await ask_with_tools(llm, form, tools, QUESTION)
+    sent = bedrock.requests()[-1].request["toolConfig"]["tools"]
+    assert [tool["toolSpec"]["name"] for tool in sent] == ["get_weather", "add"]
+    llm.chat(user("Hello"))
+    assert bedrock.requests()[-1].request["toolConfig"] == config
+
+
 def test_converses_own_tool_config_is_taken(bedrock, router, tools):
     config = {"tools": [{"toolSpec": {"name": "add", "inputSchema": {"json": {"type": "object"}}}}]}
     before = json.dumps(config)
@@ -212,52 +221,6 @@ def test_converses_own_tool_config_is_taken(bedrock, router, tools):
     llm.chat(user("Hello"), toolConfig=config, tool_choice="add")
     assert bedrock.requests()[-1].request["toolConfig"]["toolChoice"] == {"tool": {"name": "add"}}
     assert json.dumps(config) == before
-
-
-# --- structured output ---
-
-
-@pytest.mark.filterwarnings("ignore:The `json` method is deprecated")  # LlamaIndex's own StructuredLLM calls it
-async def test_structured_predict_gives_the_object_on_every_family(llm):
-    for song in (
-        llm.structured_predict(Song, TOPIC, topic="cats"),
-        await llm.astructured_predict(Song, TOPIC, topic="cats"),
-    ):
-        assert isinstance(song, Song)
-    structured = llm.as_structured_llm(Song)
-    messages = user("Invent a song about cats.")
-    for response in (
-        structured.chat(messages), await structured.achat(messages), structured.complete("Invent a song about cats."),
-        await structured.acomplete("Invent a song about cats."), list(structured.stream_chat(messages))[-1],
-        [chunk async for chunk in await structured.astream_chat(messages)][-1],
-    ):  # fmt: skip
-        assert isinstance(response.raw, Song)
-
-
-async def test_streamed_structured_output_gives_the_object_on_every_family(llm):
-    streamed = list(llm.stream_structured_predict(Song, TOPIC, topic="cats"))
-    assert isinstance(streamed[-1], Song)
-    streamed = [song async for song in await llm.astream_structured_predict(Song, TOPIC, topic="cats")]
-    assert isinstance(streamed[-1], Song)
-
-
-SONG = ['{"ti', 'tle": "Cats on ', 'the roof", "ye', 'ar": 1999, "tags": ["cat', 's", "roofs"', "]}"]
-
-
-async def test_a_streamed_object_grows_as_the_model_writes_it():
-    answer = stream_of(
-        call_start(0, "t1", "Song"), *(call_delta(0, part) for part in SONG), block_stop(0), stop="tool_use"
-    )
-    with ScriptedBedrock(answer) as server:
-        llm = BedrockRouter(model=HAIKU, **server.arguments)
-        for songs in (
-            list(llm.stream_structured_predict(Song, TOPIC, topic="cats")),
-            [song async for song in await llm.astream_structured_predict(Song, TOPIC, topic="cats")],
-        ):
-            titles = [song.title for song in songs]
-            assert titles == [None, None, "Cats on ", *["Cats on the roof"] * (len(songs) - 3)]
-            assert [song.tags for song in songs][-4:-1] == [["cat"], ["cats", "roofs"], ["cats", "roofs"]]
-            assert songs[-1] == Song(title="Cats on the roof", year=1999, tags=["cats", "roofs"])
 
 
 # --- what no emulated model says ---

@@ -42,9 +42,8 @@ def settle(kind, supported, resolved, *, preferred=False, thinking=False):
 # --- the rule ---
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "thinking"), [*((kind, False) for kind in KINDS), ("auto", True)])
 @pytest.mark.parametrize("preferred", [True, False])
-@pytest.mark.parametrize("thinking", [True, False])
 def test_what_all_models_take_is_sent_as_it_was_asked_for(claude, kind, preferred, thinking):
     assert settle(kind, KINDS, claude, preferred=preferred, thinking=thinking) == kind
 
@@ -72,17 +71,27 @@ def test_a_refusal_says_where_nothing_is_known():
 
 
 @pytest.mark.parametrize("kind", ["any", "tool"])
-def test_a_model_that_thinks_is_not_forced_and_one_warning_says_so(claude, kind, caplog):
-    assert [settle(kind, ("auto",), claude, thinking=True) for _ in range(3)] == ["auto"] * 3
+@pytest.mark.parametrize("supported", [KINDS, ("auto", "any"), ("auto",)])
+def test_a_model_that_thinks_is_not_forced_and_one_warning_says_so(claude, kind, supported, caplog):
+    """Whatever it takes when it does not think: whoever asks need not know."""
+    assert [settle(kind, supported, claude, thinking=True) for _ in range(3)] == ["auto"] * 3
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert f"tool_choice={kind!r}" in record.message
     assert str(claude.target) in record.message
 
 
-def test_a_model_that_thinks_and_takes_no_choice_at_all_is_not_sent_one(claude):
+@pytest.mark.parametrize("kind", ["any", "tool"])
+@pytest.mark.parametrize("supported", [KINDS, ("auto",), ()])
+def test_a_frameworks_wish_to_force_a_model_that_thinks_is_given_up(claude, kind, supported, caplog):
+    assert settle(kind, supported, claude, preferred=True, thinking=True) is None
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("supported", [(), ("any", "tool")])
+def test_a_model_that_thinks_and_cannot_be_left_free_is_not_sent_a_choice(claude, supported):
     with pytest.raises(InvalidRequestError, match="supported: none"):
-        settle("any", (), claude, thinking=True)
+        settle("any", supported, claude, thinking=True)
 
 
 @given(
@@ -97,10 +106,11 @@ def test_nothing_is_ever_sent_that_a_model_refuses(kind, supported, preferred, t
         settled = settle(kind, supported, resolved, preferred=preferred, thinking=thinking)
     except InvalidRequestError:
         assert not preferred, "a wish is never an error"
-        assert kind not in supported
+        assert kind not in supported or thinking
     else:
         assert settled in supported if settled is not None else preferred
-        assert settled == kind or kind not in supported
+        assert settled == kind or kind not in supported or thinking
+        assert not thinking or settled in {"auto", None}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +184,19 @@ def test_a_choice_becomes_the_same_in_both_frameworks(bedrock, through, model, c
     assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
 
 
+def test_thinking_that_only_the_call_asks_for_is_seen_too(bedrock):
+    history = [ChatMessage(role="user", content="Hello")]
+    tools = [FunctionTool.from_defaults(get_weather)]
+    fields = {"thinking": THINKING}
+    ours = {"tools": [tool(get_weather)], "tool_choice": "any", "additional_model_request_fields": fields}
+    ChatBedrockRouter(model=SONNET_37).invoke("Hello", **ours)
+    llm = BedrockRouter(model=SONNET_37)
+    llm.chat_with_tools(tools, chat_history=history, tool_choice="any", thinking=THINKING)
+    llm.chat_with_tools(tools, chat_history=history, tool_choice="any", additional_model_request_fields=fields)
+    sent = [entry.request["toolConfig"].get("toolChoice") for entry in bedrock.requests("Converse")]
+    assert sent == [{"auto": {}}] * 3
+
+
 class Joke(BaseModel):
     """A joke to tell the user."""
 
@@ -189,11 +212,15 @@ def joke_of_llama_index(model):
     return BedrockRouter(model=model).structured_predict(Joke, PromptTemplate("Tell me a joke."))
 
 
-@pytest.mark.parametrize("joke_of", [joke_of_langchain, joke_of_llama_index])
+def streamed_joke_of_llama_index(model):
+    return list(BedrockRouter(model=model).stream_structured_predict(Joke, PromptTemplate("Tell me a joke.")))[-1]
+
+
+@pytest.mark.parametrize("joke_of", [joke_of_langchain, joke_of_llama_index, streamed_joke_of_llama_index])
 @pytest.mark.parametrize("model", [HAIKU, MISTRAL, f"us.{LLAMA_70B}"])
 def test_structured_output_forces_the_tool_only_where_that_is_possible(bedrock, joke_of, model):
     assert isinstance(joke_of(model), Joke)
-    choice = bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice")
+    choice = bedrock.requests()[-1].request["toolConfig"].get("toolChoice")
     # LlamaIndex asks for any tool, LangChain for the one: there is one only.
     forced = choice is not None and set(choice) & {"any", "tool"}
     assert bool(forced) == (model != f"us.{LLAMA_70B}"), json.dumps(choice)

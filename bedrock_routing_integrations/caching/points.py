@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     Section = tuple[str, list[dict[str, Any]]]
 
 _MOST = 4
+_NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
 
 
 def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: Collection[str] = ()) -> dict[str, Any]:
     """The request with cachePoints that Bedrock takes.
 
     A point of the caller's that would be refused where it stands (the models cache nothing there, nothing is before it,
-    it follows thinking or a document that is no PDF) is left out, with a warning.
+    it follows thinking or a document that is no PDF) is left out; one of an hour lasts five minutes where the models
+    offer no more. Each with a warning.
 
     Args:
         request: A Converse request; not changed.
@@ -38,16 +40,17 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
     Raises:
         InvalidRequestError: The caller's points are too many, or one of an hour comes after one of five minutes.
     """
-    sections = [(field, _taken(field, blocks, resolved)) for field, blocks in _sections(request)]
+    optimized = (request.get("performanceConfig") or {}).get("latency") == "optimized"
+    closed = {field: _closed(field, resolved, optimized=optimized) for field in ("tools", "system", "messages")}
+    sections = [(field, _taken(field, blocks, closed[field], resolved)) for field, blocks in _sections(request)]
     own = [_ttl(block) for _, blocks in sections for block in blocks if "cachePoint" in block]
     _check(own)
     room = _MOST - len(own)
     for number, (field, blocks) in enumerate(sections):
         if field not in wanted or room < 1 or not blocks or "cachePoint" in blocks[-1]:
             continue
-        if not _caches(field, resolved):
-            subject = ("cachePoint", field, resolved.target.model_id)
-            warn_once(subject, f"No cachePoint is put behind the {field}: {resolved.target} takes none there.")
+        if why := closed[field]:
+            warn_once(("cachePoint", field, why), f"No cachePoint is put behind the {field}: {why}.")
             continue
         later = [_ttl(block) for _, after in sections[number + 1 :] for block in after if "cachePoint" in block]
         # A point must not last longer than one before it.
@@ -66,11 +69,12 @@ def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
-    placed = dict(request)
     (_, tools), (_, system), *contents = sections
+    # Of a list that held nothing but points that were left out, nothing is left: Bedrock takes no empty list of tools.
+    placed = {name: value for name, value in request.items() if name not in {"toolConfig", "system", "messages"}}
     if tools:
         placed["toolConfig"] = {**request["toolConfig"], "tools": tools}
-    if "system" in request:
+    if system:
         placed["system"] = system
     if "messages" in request:
         placed["messages"] = [
@@ -79,23 +83,40 @@ def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, 
     return placed
 
 
-def _taken(field: str, blocks: Sequence[dict[str, Any]], resolved: ResolvedTarget) -> list[dict[str, Any]]:
+def _taken(
+    field: str, blocks: Sequence[dict[str, Any]], why: str | None, resolved: ResolvedTarget
+) -> list[dict[str, Any]]:
+    """The blocks without the points that are refused there: all of them, for the reason `why`, or some."""
     kept: list[dict[str, Any]] = []
     for block in blocks:
         if "cachePoint" not in block:
             kept.append(block)
             continue
-        why = _refusal(field, kept[-1] if kept else {}, resolved)
-        if why is None:
-            kept.append(block)
+        refusal = why or _refusal(kept[-1] if kept else {}, resolved)
+        if refusal is None:
+            kept.append(_lasting(block, resolved))
         else:
-            warn_once(("cachePoint", why), f"A cachePoint in {field} was left out: {why}.")
+            warn_once(("cachePoint", field, refusal), f"A cachePoint in {field} was left out: {refusal}.")
     return kept
 
 
-def _refusal(field: str, before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
-    if not _caches(field, resolved):
+def _closed(field: str, resolved: ResolvedTarget, *, optimized: bool) -> str | None:
+    """Why the models take no point in a field; None where they do, and where they are not known."""
+    rules, facts = resolved.facts.cache, resolved.facts
+    if rules is None:
+        # Of a router of Nova's that could not be looked up the id still says that it is Nova's.
+        takes = not facts.known and not (facts.provider == _NOVA and field == "tools")
+    else:
+        takes = field in rules.fields
+    if not takes:
         return f"{resolved.target} takes none there"
+    if optimized and rules is not None and not rules.with_optimized_latency:
+        return f"{resolved.target} takes none together with latency 'optimized'"
+    return None
+
+
+def _refusal(before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
+    """Why there can be no point behind a block; None where there can."""
     if not before or "cachePoint" in before:
         return "Bedrock refuses one with nothing to cache before it"
     if "reasoningContent" in before:
@@ -103,15 +124,22 @@ def _refusal(field: str, before: Mapping[str, Any], resolved: ResolvedTarget) ->
     if "document" in before and before["document"].get("format") != "pdf":
         return "Bedrock refuses one after a document that is no PDF"
     rules = resolved.facts.cache
-    if "toolResult" in before and rules is not None and not rules.after_tool_result:
+    after_result = rules.after_tool_result if rules is not None else resolved.facts.provider != _NOVA
+    if "toolResult" in before and not after_result:
         return f"{resolved.target} takes none after the result of a tool"
     return None
 
 
-def _caches(field: str, resolved: ResolvedTarget) -> bool:
-    """Whether the models take a point there; of models that are not known, yes."""
-    rules = resolved.facts.cache
-    return field in rules.fields if rules is not None else not resolved.facts.known
+def _lasting(point: dict[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
+    """The point, for a time that the models offer."""
+    rules, ttl = resolved.facts.cache, _ttl(point)
+    if rules is None or ttl in rules.ttls:
+        return point
+    warn_once(
+        ("cachePoint", ttl, resolved.target.model_id),
+        f"A cachePoint of ttl {ttl!r} lasts five minutes: {resolved.target} offers no other.",
+    )
+    return {"cachePoint": {name: value for name, value in point["cachePoint"].items() if name != "ttl"}}
 
 
 def _ttl(block: Mapping[str, Any]) -> str:

@@ -7,9 +7,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def without_password(url: str | None) -> str | None:
-    """The URL without the user and the password before its host."""
+    """The URL without the user and the password before its host; it may lack its scheme, as a proxy's does."""
     if url is None or "@" not in url:
         return url
+    if "//" not in url:
+        return (without_password(f"//{url}") or "").removeprefix("//")
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

@@ -101,27 +101,24 @@ class Arguments(FunctionCallingLLM):
     ) -> None:
         super().__init__(model=model, **arguments)
         self._given = _Given(client, bedrock_client, botocore_session)
-        if isinstance(client, RoutedClient) and (
-            bedrock_client is not None or self.base_models or self.default_headers
-        ):
-            raise InvalidRequestError(
-                "client= is a RoutedClient: give bedrock_client, base_models and default_headers to that one"
-            )
         self._connect()
 
     def _connect(self) -> RoutedClient:
-        given = self._given
-        self._made_of = tuple([self.__dict__[name] for name in _CONNECTED_BY])
-        self._client = (
-            given.client
-            if isinstance(given.client, RoutedClient)
-            else RoutedClient(
+        given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
+        if isinstance(given.client, RoutedClient):
+            if given.bedrock_client is not None or self.base_models or self.default_headers:
+                raise InvalidRequestError(
+                    "client= is a RoutedClient: give bedrock_client, base_models and default_headers to that one"
+                )
+            self._client = given.client
+        else:
+            self._client = RoutedClient(
                 given.client if given.client is not None else _connection(self, given.session),
                 bedrock_client=given.bedrock_client,
                 base_models={self.model: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
             )
-        )
+        self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client
 
     def _connected(self) -> RoutedClient:
@@ -144,18 +141,13 @@ class Arguments(FunctionCallingLLM):
         refuse_unknown(values, [*cls.model_fields, *_CLIENTS], "it takes")
         check_options(values.get("additional_kwargs") or {})
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
-        if isinstance(values.get("botocore_config"), Mapping):
-            from botocore.config import Config
-
-            options = dict(values["botocore_config"])
-            if isinstance(options.get("client_cert"), list):  # JSON has no tuples
-                options["client_cert"] = tuple(options["client_cert"])
-            values["botocore_config"] = Config(**options)
+        if values.get("botocore_config") is not None:
+            values["botocore_config"] = _config(values["botocore_config"])
         return {**values, "model": parse_target(values["model"]).model_id}
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:
-        return None if config is None else _set_options(config)
+        return None if config is None else _set_options(_config(config))
 
     @field_serializer("endpoint_url")
     def _write_endpoint(self, url: str | None) -> str | None:
@@ -167,7 +159,7 @@ class Arguments(FunctionCallingLLM):
         pickle.dumps(client)
         public: dict[str, Any] = {
             **dict.fromkeys((*_SECRETS, "default_headers")),
-            "botocore_config": config_without_passwords(self.botocore_config),
+            "botocore_config": config_without_passwords(_config(self.botocore_config)),
             "endpoint_url": without_password(self.endpoint_url),
         }
         if client is self._given.client:
@@ -190,8 +182,9 @@ class _Given:
 
 
 def _connection(llm: Arguments, session: Any) -> Connection:
-    """How the fields say that Bedrock is reached."""
-    secrets = {name: value.get_secret_value() for name in _SECRETS if (value := getattr(llm, name))}
+    """How the fields say that Bedrock is reached. Those set after construction are as the user wrote them."""
+    set_ones = {name: value for name in _SECRETS if (value := getattr(llm, name))}
+    secrets = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in set_ones.items()}
     return Connection(
         region_name=llm.region_name,
         profile_name=llm.profile_name,
@@ -200,7 +193,7 @@ def _connection(llm: Arguments, session: Any) -> Connection:
         session_token=secrets.get("aws_session_token"),
         api_key=secrets.get("api_key"),
         endpoint_url=llm.endpoint_url,
-        config=llm.botocore_config,
+        config=_config(llm.botocore_config),
         session=session,
         verify=llm.verify,
         use_ssl=llm.use_ssl,
@@ -208,6 +201,18 @@ def _connection(llm: Arguments, session: Any) -> Connection:
         max_retries=llm.max_retries,
         max_concurrency=llm.max_concurrency,
     )
+
+
+def _config(given: Any) -> Any:
+    """A botocore ``Config``, also from its arguments."""
+    if not isinstance(given, Mapping):
+        return given
+    from botocore.config import Config
+
+    options = dict(given)
+    if isinstance(options.get("client_cert"), list):  # JSON has no tuples
+        options["client_cert"] = tuple(options["client_cert"])
+    return Config(**options)
 
 
 def _set_options(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from typing import Any
 
@@ -118,11 +119,27 @@ def _tool_call(block: ToolCallBlock, at: str) -> dict[str, Any]:
 def _arguments(arguments: Any) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments or "{}")
+            arguments = read_json(arguments or "{}")
         except ValueError:
             # A call that was cut off. The model sees what it wrote; an error here would wedge the conversation.
             return {"invalid_json": arguments}
     return arguments if isinstance(arguments, dict) else {} if arguments is None else {"value": arguments}
+
+
+def read_json(written: str | bytes) -> Any:
+    """What JSON says. Python's own reader takes NaN and numbers that become infinite; Bedrock refuses what it writes.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    return json.loads(written, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no number that JSON has")
+    return value
 
 
 def _thinking(block: ThinkingBlock, provider: str, at: str) -> list[dict[str, Any]]:

@@ -215,14 +215,16 @@ class BedrockRouter(Arguments):
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
         client = self._connected()
         request, resolved = self._prepare(client, messages, dict(call), stream=True)
-        facts = resolved.facts
+        facts, one_tool_call = resolved.facts, bool(call.get(ONE_TOOL_CALL))
+        chunks: Iterator[ChatResponse]
         if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
-            stream = client.converse_stream(**request)["stream"]
-            chunks = read_stream(stream, one_tool_call=bool(call.get(ONE_TOOL_CALL)))
-            return whole_calls(chunks) if call.get(STRUCTURED) else chunks
-        logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
-        whole = read_response(client.converse(**as_whole(request)), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
-        return iter([whole.model_copy(update={"delta": whole.message.content or ""})])
+            chunks = read_stream(client.converse_stream(**request)["stream"], one_tool_call=one_tool_call)
+        else:
+            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
+            whole = read_response(client.converse(**as_whole(request)), one_tool_call=one_tool_call)
+            chunks = iter([whole.model_copy(update={"delta": whole.message.content or ""})])
+        # Where no tools are sent (models without them, PydanticProgramMode.LLM) the object comes as text.
+        return whole_calls(chunks) if call.get(STRUCTURED) and "toolConfig" in request else chunks
 
     # --- LlamaIndex's methods ---
 

@@ -8,7 +8,6 @@ the caller passed is changed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from llama_index.core.bridge.pydantic import BaseModel
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
 
-from ._blocks import cache_point, content_block, tool_id, tool_use
+from ._blocks import cache_point, content_block, read_json, tool_id, tool_use
 from ._citations import cited
 from ._media import DocumentNames, document_bytes, s3_uri
 from ._pairing import in_words, paired
@@ -144,11 +143,14 @@ def _older_tool_calls(message: ChatMessage, content: Sequence[Mapping[str, Any]]
         call = each.model_dump() if isinstance(each, BaseModel) else each
         if not isinstance(call, Mapping):
             continue
-        function = call.get("function") or {}
+        function = call["function"] if isinstance(call.get("function"), Mapping) else {}
         call_id, name = call.get("toolUseId") or call.get("id"), call.get("name") or function.get("name")
-        if call_id and name and call_id not in known:
-            checked = tool_id(call_id, f"{at}.additional_kwargs['tool_calls'][{number}]: the id")
-            calls.append(tool_use(checked, name, call.get("input", function.get("arguments"))))
+        if not call_id or not name:
+            continue
+        checked = tool_id(call_id, f"{at}.additional_kwargs['tool_calls'][{number}]: the id")
+        if checked not in known:
+            known.add(checked)
+            calls.append(tool_use(checked, str(name), call.get("input", function.get("arguments"))))
     return calls
 
 
@@ -176,14 +178,10 @@ def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
     if (block.document_mimetype or "").partition(";")[0] != "application/json" or s3_uri(block, block.data):
         return None
     try:
-        value = json.loads(document_bytes(block, at), parse_constant=_refuse)
+        value = read_json(document_bytes(block, at))
     except ValueError as error:
         raise InvalidRequestError(f"{at} says that it is JSON, and is not: {error}") from error
     return value if isinstance(value, dict) else None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _check(turns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
