@@ -250,16 +250,6 @@ def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, sessio
     assert len(shared._places) < before
 
 
-def test_a_session_in_the_place_of_one_that_is_gone_gets_no_client_of_that_one(bedrock):
-    """Python gives its address, and so its `id`, to the next one."""
-    for number in range(8):
-        session = botocore_session(key=f"AKIA{number}")
-        client = Connection(session=session).client(RUNTIME)
-        assert client._request_signer._credentials.access_key == f"AKIA{number}"
-        del session, client
-        gc.collect()
-
-
 # --- TLS ---
 
 

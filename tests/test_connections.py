@@ -473,9 +473,11 @@ def test_secrets_are_not_in_a_pickle_but_the_rest_is():
     client = RoutedClient(hidden(), default_headers={"X-Token": "hidden-header"}, base_models={ROUTER: [MODEL]})
     for thing in (hidden(), client):
         pickled = pickle.dumps(thing)
-        for secret in (*SECRETS.values(), "hidden-header"):
+        for secret in (*SECRETS.values(), "hidden-header", "hidden-password", "hidden-url-password"):
             assert secret.encode() not in pickled
     copied = pickle.loads(pickle.dumps(client))
+    assert copied._source.endpoint_url == "http://127.0.0.1:9"
+    assert copied._source.config.proxies == {"https": "http://proxy"}
     assert copied.region(MODEL) == "us-east-1"
     assert copied.resolve(ROUTER).base_models == (MODEL.removeprefix("us."),)
 

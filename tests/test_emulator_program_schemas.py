@@ -7,7 +7,7 @@ import pytest
 from bedrock_routing_integrations.emulator.models import MODELS
 from bedrock_routing_integrations.emulator.programs import ProgramRefusal, reply
 
-# Seconds. What does not count what it makes would take hours, or all memory; what does takes one, on a slow machine ten.
+# Seconds. What counts what it makes takes one, on a slow machine ten; what does not takes hours, or all memory.
 SOON = 120
 SONNET = MODELS["anthropic.claude-sonnet-4-5-20250929-v1:0"]
 INTEGER = {"type": "integer"}

@@ -144,10 +144,10 @@ def test_a_pickle_says_once_what_it_leaves_out_and_its_copy_finds_its_own(bedroc
     llm = BedrockRouter(model=HAIKU, **LEFT_OUT[what](bedrock))
     pickles = [pickle.dumps(llm) for _ in range(2)]
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert said == [
-        "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle: the process "
-        "that loads it uses the credentials that it finds."
-    ]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle"
+    )
     for pickled in pickles:
         assert_hidden([str(pickled)])
         twin = pickle.loads(pickled)
@@ -266,9 +266,9 @@ class Callbacks(BaseCallbackHandler):
 
 def assert_hidden(texts):
     assert texts
-    for text in texts:
+    for shown in texts:
         for secret in HIDDEN:
-            assert secret not in text
+            assert secret not in shown
 
 
 @pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import ChatMessage, LLMMetadata
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, TokenCountingHandler
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
@@ -15,7 +15,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.rate_limiter import BaseRateLimiter
-from llama_index_forms import FORMS, STREAMED, run, start, text_of, user
+from llama_index_forms import FORMS, STREAMED, WHOLE, run, start, text_of, user
 from pydantic import Field
 from samples import ALICE, HAIKU, HELLO, SONNET
 from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
@@ -24,6 +24,8 @@ from bedrock_routing_integrations.llama_index import BedrockRouter, ModelRoutedE
 from bedrock_routing_integrations.llama_index._streams import as_chat, as_completion
 
 SCENARIOS = {"success": {}, "refused": {"kind": "validation"}, "cut": {"kind": "cut", "frame": 4}, "closed": {}}
+# Only streams can be cut, or closed, before they are whole.
+PLAYED = [(form, name) for form in FORMS for name in SCENARIOS if form in STREAMED or name in {"success", "refused"}]
 
 
 class Listener(BaseEventHandler):
@@ -77,6 +79,22 @@ class Upstreams(CustomLLM):
         return self.ours.to_payload()
 
     @llm_chat_callback()
+    def chat(self, messages, **kwargs):
+        return self.ours._ask(messages, kwargs)
+
+    @llm_completion_callback()
+    def complete(self, prompt, formatted=False, **kwargs):
+        return chat_response_to_completion_response(self.ours._ask(user(prompt), kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages, **kwargs):
+        return self.ours._ask(messages, kwargs)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt, formatted=False, **kwargs):
+        return chat_response_to_completion_response(self.ours._ask(user(prompt), kwargs))
+
+    @llm_chat_callback()
     def stream_chat(self, messages, **kwargs):
         return (as_chat(chunk) for chunk in self.ours._open(messages, kwargs))
 
@@ -104,9 +122,6 @@ class Upstreams(CustomLLM):
 
         return relay()
 
-    def complete(self, prompt, formatted=False, **kwargs):
-        raise NotImplementedError
-
 
 def comparable(value):
     """What is the same in two calls that ask for the same."""
@@ -133,9 +148,11 @@ def told(events):
 
 
 async def play(llm, form, scenario):
-    """One streamed call; how it ended."""
+    """One call; how it ended."""
     try:
         stream = await start(llm, form, HELLO, temperature=0)
+        if form in WHOLE:
+            return text_of(stream)
         count = 0
         if form.startswith("a"):
             async for _ in stream:
@@ -152,9 +169,8 @@ async def play(llm, form, scenario):
     return count
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("form", STREAMED)
-async def test_a_streamed_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router, heard, form, scenario):
+@pytest.mark.parametrize(("form", "scenario"), PLAYED)
+async def test_a_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router, heard, form, scenario):
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
     seen = {}
@@ -175,35 +191,46 @@ async def test_a_streamed_call_is_told_as_llamaindexs_decorators_tell_it(bedrock
     kind = "Chat" if "chat" in form else "Completion"
     assert names[0] == f"LLM{kind}StartEvent"
     assert (names[-1] == f"LLM{kind}EndEvent") is (scenario == "success")
-    chunks = {"refused": 0, "cut": 3}.get(scenario, seen["ours"][0])
+    chunks = 0 if form in WHOLE else {"refused": 0, "cut": 3}.get(scenario, seen["ours"][0])
     assert names.count(f"LLM{kind}InProgressEvent") == chunks
+    ends = [call for call in seen["ours"][2] if call[0] == "end"]
+    assert len(ends) == 1
+    assert (EventPayload.EXCEPTION in ends[0][2]) is (scenario != "success")
 
 
-async def test_without_listeners_callbacks_are_told_all_the_same(router):
-    for form in STREAMED:
-        callbacks = Callbacks()
-        *_, last = await run(BedrockRouter(model=router, callback_manager=CallbackManager([callbacks])), form, HELLO)
-        (begun, ended) = [call for call in callbacks.calls if call[0] in {"start", "end"}]
-        assert begun[1] == ended[1] == CBEventType.LLM
-        assert begun[3] == ended[3]
-        name = EventPayload.RESPONSE if "chat" in form else EventPayload.COMPLETION
-        assert ended[2][name] is last
+@pytest.mark.parametrize("form", FORMS)
+async def test_without_listeners_callbacks_are_told_all_the_same(router, form):
+    callbacks = Callbacks()
+    *_, last = await run(BedrockRouter(model=router, callback_manager=CallbackManager([callbacks])), form, HELLO)
+    (begun, ended) = [call for call in callbacks.calls if call[0] in {"start", "end"}]
+    assert begun[1] == ended[1] == CBEventType.LLM
+    assert begun[3] == ended[3]
+    name = EventPayload.RESPONSE if "chat" in form else EventPayload.COMPLETION
+    assert ended[2][name] is last
 
 
-def test_a_handler_of_one_module_only_hears_progress_too(router):
-    """Not at the root: `_is_heard` has to look at every dispatcher on the way."""
-    for name in ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llama_index.core"):
-        dispatcher = get_dispatcher(name)
+# On the way from the dispatcher that LlamaIndex tells of calls to the root one.
+DISPATCHERS = ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llama_index.core", "root")
+
+
+@pytest.mark.parametrize("form", ["chat", "acomplete", "stream_chat", "astream_complete"])
+@pytest.mark.parametrize("name", DISPATCHERS)
+async def test_a_handler_of_one_module_hears_what_it_hears_of_other_llms(router, name, form):
+    """`_is_heard` has to look at every dispatcher that propagates, and at no other."""
+    ours = BedrockRouter(model=router)
+    ours.metadata  # noqa: B018 - both then know the router
+    heard = []
+    for llm in (ours, Upstreams(ours=ours)):
         listener = Listener()
+        dispatcher = get_dispatcher(name)
         dispatcher.add_event_handler(listener)
         try:
-            chunks = list(BedrockRouter(model=router).stream_chat(user(HELLO)))
+            assert await play(llm, form, "success")
         finally:
             dispatcher.event_handlers.remove(listener)
-        got = [type(event).__name__ for event in listener.events]
-        started = got.count("LLMChatStartEvent")
-        assert started == 1 or name != "llama_index.core.llms.callbacks"
-        assert got.count("LLMChatInProgressEvent") == started * len(chunks)
+        heard.append(told(listener.events))
+    assert heard[0] == heard[1]
+    assert len(heard[0]) >= 2 or name not in (DISPATCHERS[0], "root")
 
 
 class Limiter(BaseRateLimiter):
@@ -247,18 +274,12 @@ async def test_one_event_says_who_answered_before_the_call_has_ended(router, hea
     assert heard[end].response.additional_kwargs["routing"]["invoked_model"] == SONNET
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("scenario", ["refused", "cut", "closed"])
+@pytest.mark.parametrize(("form", "scenario"), [each for each in PLAYED if each[1] != "success"])
 async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, heard, form, scenario):
-    if scenario != "refused" and form not in STREAMED:
-        return
     if SCENARIOS[scenario]:
         bedrock.fail(**SCENARIOS[scenario])
-    if form in STREAMED:
-        await play(BedrockRouter(model=router), form, scenario)
-    else:
-        with contextlib.suppress(Exception):
-            await start(BedrockRouter(model=router), form, HELLO)
+    ended = await play(BedrockRouter(model=router), form, scenario)
+    assert ended == {"refused": "ValidationException", "cut": "StreamInterruptedError", "closed": 3}[scenario]
     assert heard
     assert not any(isinstance(event, ModelRoutedEvent) for event in heard)
 

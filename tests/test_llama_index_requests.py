@@ -194,7 +194,7 @@ def test_an_unknown_argument_of_the_constructor_raises_with_a_suggestion():
         BedrockRouter(model=HAIKU, additional_kwargs={"temprature": 0})
     with pytest.raises(InvalidRequestError, match="no argument 'qqq'; it takes additional_kwargs, "):
         BedrockRouter(model=HAIKU, qqq=0)
-    with pytest.raises(InvalidRequestError, match=r"takes no async_client: asynchronous calls need none\. Leave it out"):
+    with pytest.raises(InvalidRequestError, match=r"takes no async_client: .* need none\. Leave it out"):
         BedrockRouter(model=HAIKU, async_client=object())
     with pytest.raises(InvalidRequestError, match=r"takes no api_version: .*\. Leave it out"):
         BedrockRouter(model=HAIKU, api_version="2023-09-30")

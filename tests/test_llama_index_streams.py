@@ -222,6 +222,24 @@ def test_a_chunk_looks_like_one_that_llamaindex_made(router, form):
 
 
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
+def test_chunks_that_nobody_has_read_are_equal_where_they_say_the_same(form):
+    with ScriptedBedrock(stream_of(text(0, "Good "), text(0, "morning."))) as server:
+        llm = BedrockRouter(model=HAIKU, **server.arguments)
+
+        def chunks():
+            return list(llm.stream_chat(user(HELLO)) if form == "stream_chat" else llm.stream_complete(HELLO))
+
+        assert chunks()[0] == chunks()[0]
+        assert chunks()[1] == chunks()[1]
+        assert chunks()[0] != chunks()[1]
+        (read, *_), (unread, *_), (other, *_) = chunks(), chunks(), chunks()
+        assert text_of(read) == "Good "
+        assert read == unread, "the other way round too"
+        other.delta = "other"
+        assert chunks()[0] != other
+
+
+@pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
 def test_a_chunk_can_be_changed_like_any_other(router, form):
     chunk, said = a_chunk(router, form)
     chunk.delta = "other"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import (
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -44,9 +43,6 @@ _NOT_NONE = ("additional_kwargs", "callback_manager", "max_concurrency", "system
 
 class Arguments(FunctionCallingLLM):
     """The arguments of `BedrockRouter`, which documents them."""
-
-    # A secret of the wrong type would be in the error's message.
-    model_config = ConfigDict(hide_input_in_errors=True)
 
     model: str
     base_models: list[str] | None = None
@@ -93,12 +89,14 @@ class Arguments(FunctionCallingLLM):
     def __init__(
         self,
         model: str | None = None,
-        *,
+        *others: Any,
         client: Any = None,
         bedrock_client: Any = None,
         botocore_session: Any = None,
         **arguments: Any,
     ) -> None:
+        if others:
+            raise InvalidRequestError("only model is given by position; give the others by name, as in temperature=0.5")
         super().__init__(model=model, **arguments)
         self._given = _Given(client, bedrock_client, botocore_session)
         self._connect()
@@ -139,6 +137,7 @@ class Arguments(FunctionCallingLLM):
             if values.pop(name, None) is not None:
                 raise InvalidRequestError(f"BedrockRouter takes no {name}: {why}. Leave it out.")
         refuse_unknown(values, [*cls.model_fields, *_CLIENTS], "it takes")
+        _check_secrets(values)
         check_options(values.get("additional_kwargs") or {})
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
         if values.get("botocore_config") is not None:
@@ -166,6 +165,18 @@ class Arguments(FunctionCallingLLM):
             public["client"] = client  # `__init__` takes it again
         state = super().__getstate__()
         return {**state, "__dict__": {**state["__dict__"], **public}, "__pydantic_private__": None}
+
+
+def _check_secrets(values: Mapping[str, Any]) -> None:
+    """Refuse what pydantic would refuse too, and then show."""
+    for name in _SECRETS:
+        if not isinstance(values.get(name), (str, SecretStr, type(None))):
+            raise InvalidRequestError(f"{name} must be a string, and is a {type(values[name]).__name__}")
+    headers = values.get("default_headers")
+    if headers is not None and not (
+        isinstance(headers, Mapping) and all(isinstance(part, str) for pair in headers.items() for part in pair)
+    ):
+        raise InvalidRequestError("default_headers must be a mapping of strings to strings")
 
 
 class _Given:

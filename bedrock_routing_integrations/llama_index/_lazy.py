@@ -87,10 +87,8 @@ class _Lazy:
         return repr(self)
 
     def __eq__(self, other: object) -> bool:
-        for each in (self, other):
-            if isinstance(each, _Lazy):
-                _settle(each)
-        return bool(self == other)
+        _settle(self)
+        return bool(self == other)  # an unread `other` comes here in its turn: Python asks a subclass first
 
     __hash__ = None  # type: ignore[assignment]  # as pydantic's models
 

@@ -394,6 +394,6 @@ class BedrockRouter(Arguments):
 def _as_messages(prompt: str) -> list[ChatMessage]:
     if not isinstance(prompt, str):
         raise InvalidRequestError(
-            f"prompt must be a str, and is a {type(prompt).__name__}. for messages there is chat()"
+            f"prompt must be a str, and is a {type(prompt).__name__}; for messages there is chat()"
         )
     return prompt_to_messages(prompt)

@@ -1,0 +1,105 @@
+"""The mistakes that beginners make: what is wrong is said, with what to do, before anything is sent."""
+
+from __future__ import annotations
+
+import logging
+
+import boto3
+import pytest
+from llama_index.core.base.llms.types import ChatMessage
+from samples import HAIKU, HELLO
+
+from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.llama_index import BedrockRouter
+
+USER = ChatMessage(role="user", content=HELLO)
+
+
+def greet():
+    """Say hello."""
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: BedrockRouter(HAIKU, 0.3, 100), "only model is given by position"),
+        (lambda: BedrockRouter(HAIKU, temprature=0.3), "did you mean 'temperature'?"),
+        (lambda: BedrockRouter(HAIKU, top_k=3), r"goes into additional_model_request_fields=\{'top_k': …\}"),
+        (lambda: BedrockRouter(HAIKU, async_client=object()), "takes no async_client: asynchronous calls need none"),
+        (lambda: BedrockRouter(HAIKU, api_version="2023"), "takes no api_version"),
+        (
+            lambda: BedrockRouter(HAIKU, aws_secret_access_key=1234567),
+            "aws_secret_access_key must be a string, and is a int",
+        ),
+        (lambda: BedrockRouter(HAIKU, default_headers={"x-key": 1234567}), "default_headers must be a mapping"),
+        (lambda: BedrockRouter(HAIKU, client="bedrock-runtime"), "client for 'bedrock-runtime' .boto3., and is a str"),
+        (
+            lambda: BedrockRouter(HAIKU, client=boto3.client("bedrock", "us-east-1")),
+            "client for 'bedrock-runtime' .boto3., and is a client for 'bedrock'",
+        ),
+        (
+            lambda: BedrockRouter(
+                HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]
+            ),
+            "give bedrock_client, base_models and default_headers to that one",
+        ),
+    ],
+)
+def test_constructing(make, said):
+    with pytest.raises(InvalidRequestError, match=said) as raised:
+        make()
+    assert "1234567" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda llm: llm.chat("Hello"), r"messages must be a list of ChatMessage, and is a str; .* complete\(\)"),
+        (lambda llm: llm.chat(USER), "messages must be a list of ChatMessage, and is a ChatMessage"),
+        (
+            lambda llm: llm.chat([{"role": "user", "content": "Hello"}]),
+            r"messages\[0\] is a dict; it must be a ChatMessage",
+        ),
+        (lambda llm: llm.complete(USER), r"prompt must be a str, and is a ChatMessage; .* chat\(\)"),
+        (lambda llm: llm.complete("  "), "nothing to send"),
+        (
+            lambda llm: llm.chat_with_tools([greet], "Hello"),
+            r"tools has a function, 'greet'; .*from_defaults\(function\)",
+        ),
+        (lambda llm: llm.complete(HELLO, stream=True), "knows no argument 'stream'; a call takes"),
+    ],
+)
+def test_calling(bedrock, call, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        call(BedrockRouter(HAIKU))
+    assert bedrock.requests() == []
+
+
+def test_a_value_that_is_wrong_is_shown_where_it_is_no_secret():
+    with pytest.raises(ValueError, match=r"temperature[\s\S]*input_value=2"):
+        BedrockRouter(HAIKU, temperature=2)
+
+
+def test_tools_may_be_written_as_converse_has_them(bedrock):
+    spec = {"toolSpec": {"name": "greet", "inputSchema": {"json": {"type": "object"}}}}
+    BedrockRouter(HAIKU).chat([USER], tools=[spec])
+    assert bedrock.requests("Converse")[-1].request["toolConfig"] == {"tools": [spec]}
+
+
+def test_metadata_that_could_not_be_looked_up_says_why(bedrock, router, caplog):
+    bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
+    with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
+        assert BedrockRouter(router).metadata.context_window == 3900
+    said = [record.message for record in caplog.records if "can read" in record.message]
+    assert len(said) == 1
+    assert "the look-up failed: " in said[0]
+    assert "context_window=" in said[0]
+
+
+def test_metadata_of_what_is_no_target_any_more_does_not_raise():
+    llm = BedrockRouter(HAIKU)
+    llm.model = "nonsense model"
+    assert llm.metadata.model_name == "nonsense model"
+    with pytest.raises(BedrockRoutingError, match="nonsense"):
+        llm.complete(HELLO)
