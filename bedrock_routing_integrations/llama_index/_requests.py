@@ -158,7 +158,7 @@ def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> 
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
             if name in _OF_SOME_MODELS:
                 meant = f"what only some models take goes into additional_model_request_fields={{{name!r}: …}}."
