@@ -42,7 +42,7 @@ def shared_client(connection: Connection, service: str, region: str) -> Any:
     if place is None:
         place = _places.setdefault(at, _Place())
         if connection.session is not None:  # nobody can ask for its clients again once it is gone
-            weakref.finalize(connection.session, _places.pop, at, None).atexit = False
+            weakref.finalize(connection.session, _places.pop, at, None)
         while len(_places) > _MOST_PLACES:
             _places.pop(next(iter(_places)), None)
     key = connection.key()

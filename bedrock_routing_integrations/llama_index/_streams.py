@@ -32,7 +32,7 @@ def read_stream(stream: RoutedStream, *, one_tool_call: bool) -> Iterator[ChatRe
     """
     chunks = _chunks(stream, one_tool_call=one_tool_call)
     # A generator that is given up before anybody reads never runs, and so cannot close what it was given.
-    weakref.finalize(chunks, stream.close).atexit = False
+    weakref.finalize(chunks, stream.close).atexit = False  # type: ignore[misc,unused-ignore]  # mypy 1.18 knows no such
     return chunks
 
 
