@@ -103,3 +103,12 @@ def test_metadata_of_what_is_no_target_any_more_does_not_raise():
     assert llm.metadata.model_name == "nonsense model"
     with pytest.raises(BedrockRoutingError, match="nonsense"):
         llm.complete(HELLO)
+
+
+def test_looking_up_beforehand_spares_metadata_the_wait(bedrock, router):
+    llm = BedrockRouter(router)
+    assert bedrock.requests() == []
+    assert llm.resolved() is llm
+    assert [entry.operation for entry in bedrock.requests()] == ["GetPromptRouter"]
+    assert llm.metadata.context_window == 200_000
+    assert len(bedrock.requests()) == 1

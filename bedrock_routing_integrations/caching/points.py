@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Section = tuple[str, list[dict[str, Any]]]
 
-_MOST = 4
+_MOST = 4  # where the catalog knows nothing of the models
 _NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
 
 
@@ -44,8 +44,9 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
     closed = {field: _closed(field, resolved, optimized=optimized) for field in ("tools", "system", "messages")}
     sections = [(field, _taken(field, blocks, closed[field], resolved)) for field, blocks in _sections(request)]
     own = [_ttl(block) for _, blocks in sections for block in blocks if "cachePoint" in block]
-    _check(own)
-    room = _MOST - len(own)
+    most = resolved.facts.cache.max_points if resolved.facts.cache is not None else _MOST
+    _check(own, most)
+    room = most - len(own)
     for number, (field, blocks) in enumerate(sections):
         if field not in wanted or room < 1 or not blocks or "cachePoint" in blocks[-1]:
             continue
@@ -146,9 +147,9 @@ def _ttl(block: Mapping[str, Any]) -> str:
     return block["cachePoint"].get("ttl") or "5m"
 
 
-def _check(ttls: Sequence[str]) -> None:
-    if len(ttls) > _MOST:
-        raise InvalidRequestError(f"The request has {len(ttls)} cachePoints; Bedrock takes {_MOST}.")
+def _check(ttls: Sequence[str], most: int) -> None:
+    if len(ttls) > most:
+        raise InvalidRequestError(f"The request has {len(ttls)} cachePoints; Bedrock takes {most}.")
     if "5m" in ttls and "1h" in ttls[ttls.index("5m") :]:
         raise InvalidRequestError(
             "A cachePoint of ttl '1h' comes after one of '5m' (the order is tools, system, messages), which Bedrock "

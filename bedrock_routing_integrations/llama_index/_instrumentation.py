@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.llm import (
@@ -28,6 +29,7 @@ from llama_index_instrumentation.span import active_span_id
 
 from bedrock_routing_integrations.invocation import ROUTING
 
+from ._streams import as_chat, as_completion
 from .events import ModelRoutedEvent
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index_instrumentation.dispatcher import Dispatcher
 
-T = TypeVar("T")
-
 _ours = get_dispatcher(__package__)
 # Where LlamaIndex's decorators tell of the calls of every LLM; whoever listens there hears ours too.
 _theirs = get_dispatcher("llama_index.core.llms.callbacks")
@@ -46,7 +46,7 @@ _theirs = get_dispatcher("llama_index.core.llms.callbacks")
 
 @dataclass(frozen=True)
 class Kind:
-    """What LlamaIndex calls the parts of a chat, or of a completion."""
+    """What LlamaIndex calls the parts of a chat, or of a completion, and how an answer becomes one of them."""
 
     trace: str
     asked: str
@@ -55,15 +55,18 @@ class Kind:
     start: type[Any]
     progress: type[Any]
     end: type[Any]
+    whole: Callable[[ChatResponse], Any]
+    chunk: Callable[[ChatResponse], Any]
 
 
 CHAT = Kind(
     "chat", "messages", EventPayload.MESSAGES, EventPayload.RESPONSE,
-    LLMChatStartEvent, LLMChatInProgressEvent, LLMChatEndEvent,
+    LLMChatStartEvent, LLMChatInProgressEvent, LLMChatEndEvent, as_chat, as_chat,
 )  # fmt: skip
 COMPLETION = Kind(
     "completion", "prompt", EventPayload.PROMPT, EventPayload.COMPLETION,
     LLMCompletionStartEvent, LLMCompletionInProgressEvent, LLMCompletionEndEvent,
+    chat_response_to_completion_response, as_completion,
 )  # fmt: skip
 
 
@@ -109,18 +112,18 @@ class Call:
             if self._answer is not None:
                 self._finish(self._answer)
 
-    def answered(self, response: ChatResponse, convert: Callable[[ChatResponse], T]) -> T:
+    def answered(self, response: ChatResponse) -> Any:
         """The whole answer; inside of `opening`, which tells of it."""
-        self._answer = shown = convert(self._told(response))
-        return shown
+        self._answer = self._kind.whole(self._told(response))
+        return self._answer
 
-    def reading(self, chunks: Iterator[ChatResponse], convert: Callable[[ChatResponse], T]) -> Generator[T, None, None]:
+    def reading(self, chunks: Iterator[ChatResponse]) -> Generator[Any, None, None]:
         """The chunks, told as they are read."""
         last = None
         try:
             with self._failing():
                 for chunk in chunks:
-                    last = self._progress(chunk, convert)
+                    last = self._progress(chunk)
                     yield last
         finally:
             # Who keeps the exception that was told keeps this frame, and all that is in it.
@@ -129,25 +132,22 @@ class Call:
         self._finish(last)
 
     async def areading(
-        self,
-        first: ChatResponse,
-        rest: AsyncGenerator[ChatResponse, None],
-        convert: Callable[[ChatResponse], T],
-    ) -> AsyncGenerator[T, None]:
+        self, first: ChatResponse, rest: AsyncGenerator[ChatResponse, None]
+    ) -> AsyncGenerator[Any, None]:
         """`reading`, asynchronously; the first chunk is here already."""
         try:
             with self._failing():
-                last = self._progress(first, convert)
+                last = self._progress(first)
                 yield last
                 async for chunk in rest:
-                    last = self._progress(chunk, convert)
+                    last = self._progress(chunk)
                     yield last
         finally:
             await rest.aclose()
         self._finish(last)
 
-    def _progress(self, chunk: ChatResponse, convert: Callable[[ChatResponse], T]) -> T:
-        shown = convert(self._told(chunk))
+    def _progress(self, chunk: ChatResponse) -> Any:
+        shown = self._kind.chunk(self._told(chunk))
         if self._heard:
             asked = {self._kind.asked: self._asked}
             _theirs.event(self._kind.progress(**asked, response=shown, span_id=self._span_id))

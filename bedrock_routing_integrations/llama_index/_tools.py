@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ToolCallBlock
@@ -129,8 +130,12 @@ def whole_calls(chunks: Iterator[ChatResponse]) -> Iterator[ChatResponse]:
         ToolCallError: At the end, where it did not. LlamaIndex asks too, logs the error, and keeps the part that came.
     """
     last = None
-    for last in chunks:
-        yield last
+    try:
+        for last in chunks:
+            yield last
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
     if last is not None:
         selections(last, error_on_no_tool_call=True)
 

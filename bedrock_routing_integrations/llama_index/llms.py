@@ -31,9 +31,9 @@ changes the import, and the model if they like. What is different:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response, prompt_to_messages
+from llama_index.core.base.llms.generic_utils import prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 
@@ -44,13 +44,13 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 
 from ._answers import read_response
 from ._arguments import Arguments
-from ._instrumentation import CHAT, COMPLETION, Call
+from ._instrumentation import CHAT, COMPLETION, Call, Kind
 from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, as_whole, build_request, check_options
-from ._streams import as_chat, as_completion, read_stream
+from ._streams import read_stream
 from ._tools import selections, tool_config, whole_calls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 
     from llama_index.core.base.llms.types import (
         ChatMessage,
@@ -69,8 +69,6 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.catalog import ModelFacts
     from bedrock_routing_integrations.client import RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
-
-T = TypeVar("T")
 
 
 class BedrockRouter(Arguments):
@@ -235,11 +233,11 @@ class BedrockRouter(Arguments):
             InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        return self._whole(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return self._whole(CHAT, messages, messages, kwargs)  # type: ignore[no-any-return]
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronously."""
-        return await self._awhole(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return await self._awhole(CHAT, messages, messages, kwargs)  # type: ignore[no-any-return]
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """`chat` in chunks; the last one has the tokens and ``"routing"``.
@@ -247,26 +245,23 @@ class BedrockRouter(Arguments):
         Raises:
             StreamInterruptedError: While reading, where the stream breaks off.
         """
-        return self._stream(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return self._stream(CHAT, messages, messages, kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronously. Returns when the first chunk is here."""
-        return await self._astream(Call(self, CHAT, messages, kwargs), messages, kwargs, as_chat)
+        return await self._astream(CHAT, messages, messages, kwargs)
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`chat` for a prompt."""
-        call = Call(self, COMPLETION, prompt, kwargs)
-        return self._whole(call, _as_messages(prompt), kwargs, chat_response_to_completion_response)
+        return self._whole(COMPLETION, prompt, _as_messages(prompt), kwargs)  # type: ignore[no-any-return]
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`complete`, asynchronously."""
-        call = Call(self, COMPLETION, prompt, kwargs)
-        return await self._awhole(call, _as_messages(prompt), kwargs, chat_response_to_completion_response)
+        return await self._awhole(COMPLETION, prompt, _as_messages(prompt), kwargs)  # type: ignore[no-any-return]
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:  # noqa: FBT001, FBT002 - LlamaIndex's signature
         """`stream_chat` for a prompt."""
-        call = Call(self, COMPLETION, prompt, kwargs)
-        return self._stream(call, _as_messages(prompt), kwargs, as_completion)
+        return self._stream(COMPLETION, prompt, _as_messages(prompt), kwargs)
 
     async def astream_complete(
         self,
@@ -275,60 +270,42 @@ class BedrockRouter(Arguments):
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronously."""
-        call = Call(self, COMPLETION, prompt, kwargs)
-        return await self._astream(call, _as_messages(prompt), kwargs, as_completion)
+        return await self._astream(COMPLETION, prompt, _as_messages(prompt), kwargs)
 
-    def _whole(
-        self,
-        call: Call,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        convert: Callable[[ChatResponse], T],
-    ) -> T:
+    def _whole(self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = Call(self, kind, asked, kwargs)
         with call.opening():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
-            return call.answered(self._ask(messages, kwargs), convert)
+            return call.answered(self._ask(messages, kwargs))
 
-    async def _awhole(
-        self,
-        call: Call,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        convert: Callable[[ChatResponse], T],
-    ) -> T:
+    async def _awhole(self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = Call(self, kind, asked, kwargs)
         with call.opening():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
-            response = await run_in_thread(self.max_concurrency, self._ask, messages, kwargs)
-            return call.answered(response, convert)
+            return call.answered(await run_in_thread(self.max_concurrency, self._ask, messages, kwargs))
 
     def _stream(
-        self,
-        call: Call,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        convert: Callable[[ChatResponse], T],
-    ) -> Generator[T, None, None]:
+        self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+    ) -> Generator[Any, None, None]:
+        call = Call(self, kind, asked, kwargs)
         with call.opening():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
             chunks = self._open(messages, kwargs)
-        return call.reading(chunks, convert)
+        return call.reading(chunks)
 
     async def _astream(
-        self,
-        call: Call,
-        messages: Sequence[ChatMessage],
-        kwargs: dict[str, Any],
-        convert: Callable[[ChatResponse], T],
-    ) -> AsyncGenerator[T, None]:
+        self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        call = Call(self, kind, asked, kwargs)
         with call.opening():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
             chunks = iterate_in_thread(self.max_concurrency, lambda: self._open(messages, kwargs))
             first = await anext(chunks)
-        return call.areading(first, chunks, convert)
+        return call.areading(first, chunks)
 
     # --- tools and structured output ---
 
