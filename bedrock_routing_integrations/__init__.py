@@ -11,20 +11,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .caching import CachePolicy, plan_cache_points
     from .client import RoutedClient
     from .errors import BedrockRoutingError
     from .invocation import Invocation
     from .targets import Target, TargetKind, parse_target
 
-__all__ = ["BedrockRoutingError", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target"]
+__all__ = [
+    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target",
+    "plan_cache_points",
+]  # fmt: skip
 
 _HOMES = {
     "BedrockRoutingError": "errors",
+    "CachePolicy": "caching",
     "Invocation": "invocation",
     "RoutedClient": "client",
     "Target": "targets",
     "TargetKind": "targets",
     "parse_target": "targets",
+    "plan_cache_points": "caching",
 }
 
 

@@ -6,6 +6,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
+from .caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
 from .connections import Connection, GivenClient, GivenControlPlane, extra_headers, warn_of_pickle
 from .errors import InvalidRequestError
 from .invocation import ROUTING, invoked_model_id, read_invocation
@@ -15,8 +16,9 @@ from .streams import RoutedStream
 from .targets import Target, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
+    from .caching import CachePolicy, Draft
     from .resolution import ControlPlane
 
 
@@ -32,7 +34,10 @@ class RoutedClient:
         bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is made when needed.
         base_models: Target → the base models that it can use, for targets that must not be looked up.
         default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
-        clock: Seconds, only ever rising; look-ups expire by it. With a clock of your own nothing is shared.
+        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
+            `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.
+        clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
+            nothing is shared.
 
     Example:
         ```python
@@ -55,6 +60,7 @@ class RoutedClient:
         bedrock_client: Any = None,
         base_models: Mapping[str, Sequence[str]] | None = None,
         default_headers: Mapping[str, str] | None = None,
+        cache: str | CachePolicy = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
@@ -69,6 +75,8 @@ class RoutedClient:
         self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
         self._default_headers = dict(default_headers or {})
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
+        self._policy = policy_of(cache)
+        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=clock is not time.monotonic), clock)
 
     def resolve(self, model_id: str) -> ResolvedTarget:
         """What is known of a target, asking the control plane where its id does not say it.
@@ -111,10 +119,9 @@ class RoutedClient:
         """
         if "modelId" not in request:  # boto3 says best what is missing
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
-        resolved, client, sent = self._prepare(request)
-        with extra_headers(client, self._default_headers):
-            response = client.converse(**sent)
-        return {**response, ROUTING: self._report(sent, response, resolved)}
+        resolved, client, draft = self._prepare(request)
+        response = self._send(client, "converse", draft, resolved)
+        return {**response, ROUTING: self._report(draft, response, resolved)}
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
         """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
@@ -127,32 +134,63 @@ class RoutedClient:
         """
         if "modelId" not in request:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
-        resolved, client, sent = self._prepare(request)
+        resolved, client, draft = self._prepare(request)
         started = time.monotonic()
-        with extra_headers(client, self._default_headers):
-            response = client.converse_stream(**sent)
+        response = self._send(client, "converse_stream", draft, resolved)
         http = response.get("ResponseMetadata") or {}
 
         def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
-            return self._report(sent, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+            return self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
 
         return {**response, "stream": RoutedStream(response["stream"], describe, started)}
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
 
-    def _prepare(self, request: dict[str, Any]) -> tuple[ResolvedTarget, Any, dict[str, Any]]:
+    def plan_cache_points(self, **request: Any) -> CachePlan:
+        """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
+
+        Raises:
+            InvalidRequestError: It is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        return explain(self._plan(request, self.resolve(request["modelId"])))
+
+    def _prepare(self, request: dict[str, Any]) -> tuple[ResolvedTarget, Any, Draft]:
         resolved = self.resolve(request["modelId"])
-        client = self._runtime(resolved.target)
-        return resolved, client, {**request, "modelId": resolved.target.model_id}
+        return resolved, self._runtime(resolved.target), self._plan(request, resolved)
+
+    def _plan(self, request: dict[str, Any], resolved: ResolvedTarget) -> Draft:
+        sent = {**request, "modelId": resolved.target.model_id}
+        return self._planner.plan(sent, resolved, self._scope(resolved))
+
+    def _scope(self, resolved: ResolvedTarget) -> Hashable:
+        return self._source.caller(), resolved.target.model_id
+
+    def _send(self, client: Any, operation: str, draft: Draft, resolved: ResolvedTarget) -> Any:
+        """Send; and once more without our cachePoints, where Bedrock refuses one of them."""
+        send = getattr(client, operation)
+        with extra_headers(client, self._default_headers):
+            self._planner.sent(draft)
+            try:
+                return send(**draft.request)
+            except Exception as error:
+                self._planner.failed(draft)
+                refusal = (getattr(error, "response", None) or {}).get("Error") or {}
+                code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+                if not self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target)):
+                    raise
+            return send(**draft.request)
 
     def _report(
-        self, request: Mapping[str, Any], response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
+        self, draft: Draft, response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
     ) -> dict[str, Any]:
         traced = invoked_model_id(response)
         if traced is not None:
             self._resolver.learn(resolved, traced, self._control_plane)
-        invocation = read_invocation(request, response, resolved, **measured)
+        points = [point.as_dict() for point in draft.points]
+        invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
+        self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         logger.debug("%s answered for %s", invocation.invoked_model_id or invocation.invoked_model, resolved.target)
         return invocation.as_dict()
 
@@ -175,4 +213,12 @@ class RoutedClient:
         # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
         if self._default_headers or self._control_plane is not self._source:
             warn_of_pickle()
-        return functools.partial(type(self), base_models=self._base_models), (self._source,)
+        return functools.partial(type(self), base_models=self._base_models, cache=self._policy), (self._source,)
+
+
+def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:
+    if isinstance(wanted, PrefixMemory):
+        return wanted
+    if wanted == "none":
+        return None
+    return PrefixMemory() if alone or wanted == "own" else shared_memory

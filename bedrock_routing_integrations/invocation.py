@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .resolution import ResolvedTarget
 
@@ -47,7 +47,8 @@ class Invocation:
         time_to_first_token_ms: Milliseconds from sending to the first content of a stream, measured here.
         attempts: How often boto3 sent the request.
         request_id: AWS's id of the request.
-        cache_points: The cachePoint markers that we placed.
+        cache_points: The cachePoint markers that were sent, the caller's own too: section (with `message` in messages),
+            position in its list, ttl, reason.
     """
 
     requested_model_id: str
@@ -106,6 +107,7 @@ def read_invocation(
     *,
     http: Mapping[str, Any] | None = None,
     time_to_first_token_ms: int | None = None,
+    cache_points: Sequence[dict[str, Any]] = (),
 ) -> Invocation:
     """Read what happened.
 
@@ -115,6 +117,7 @@ def read_invocation(
         resolved: The target that was called.
         http: ``ResponseMetadata``, where it is not part of `response` (a stream's).
         time_to_first_token_ms: As measured, for a stream.
+        cache_points: The points that were sent.
     """
     target = resolved.target
     http = http if http is not None else response.get("ResponseMetadata") or {}
@@ -136,6 +139,7 @@ def read_invocation(
         time_to_first_token_ms=time_to_first_token_ms,
         attempts=http["RetryAttempts"] + 1 if "RetryAttempts" in http else None,
         request_id=http.get("RequestId"),
+        cache_points=tuple(cache_points),
     )
 
 

@@ -1,5 +1,12 @@
-"""cachePoints in a Converse request."""
+"""cachePoints in a Converse request: which pay, where Bedrock takes them, and what became of those before."""
 
+from .memory import PrefixMemory
+from .plan import CachePlan, explain, plan_cache_points, shared_memory
+from .planner import Draft, PlannedPoint, Planner
 from .points import place_points
+from .policy import CachePolicy, policy_of
 
-__all__ = ["place_points"]
+__all__ = [
+    "CachePlan", "CachePolicy", "Draft", "PlannedPoint", "Planner", "PrefixMemory", "explain", "place_points",
+    "plan_cache_points", "policy_of", "shared_memory",
+]  # fmt: skip

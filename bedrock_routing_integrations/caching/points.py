@@ -1,15 +1,12 @@
-"""Bedrock's rules for cachePoints, kept: those that the caller put, and those that are asked for behind a section.
-
-The prefix that a point ends goes through the request in the order tools, system, messages. Rules: the catalog, for what
-a model takes; AWS's user guide on prompt caching, and refusals that were reported (2026-11), for the rest.
-"""
+"""The caller's cachePoints, and what frameworks put for the caller: kept where Bedrock takes them, repaired where not."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
+
+from .rules import as_point, closed, is_optimized, most_points, refusal, ttl_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,16 +15,21 @@ if TYPE_CHECKING:
 
     Section = tuple[str, list[dict[str, Any]]]
 
-_MOST = 4  # where the catalog knows nothing of the models
-_NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
+
+def repair_points(request: Mapping[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
+    """The request with those of its cachePoints that Bedrock takes; a copy of it as it is where there are none."""
+    if not any("cachePoint" in block for _, blocks in _sections(request) for block in blocks):
+        return dict(request)
+    return place_points(request, resolved)
 
 
 def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: Collection[str] = ()) -> dict[str, Any]:
     """The request with cachePoints that Bedrock takes.
 
-    A point of the caller's that would be refused where it stands (the models cache nothing there, nothing is before it,
-    it follows thinking or a document that is no PDF) is left out; one of an hour lasts five minutes where the models
-    offer no more. Each with a warning.
+    A point that would be refused where it stands (the models cache nothing there, nothing is before it, it follows
+    thinking or a document that is no PDF) is left out; one of an hour lasts five minutes where the models offer no more,
+    and one before one of an hour lasts an hour; of too many, those in the earliest messages are left out. Each with a
+    warning.
 
     Args:
         request: A Converse request; not changed.
@@ -36,27 +38,22 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
 
     Returns:
         A new request; what is in its content blocks is shared.
-
-    Raises:
-        InvalidRequestError: The caller's points are too many, or one of an hour comes after one of five minutes.
     """
-    optimized = (request.get("performanceConfig") or {}).get("latency") == "optimized"
-    closed = {field: _closed(field, resolved, optimized=optimized) for field in ("tools", "system", "messages")}
-    sections = [(field, _taken(field, blocks, closed[field], resolved)) for field, blocks in _sections(request)]
-    own = [_ttl(block) for _, blocks in sections for block in blocks if "cachePoint" in block]
-    most = resolved.facts.cache.max_points if resolved.facts.cache is not None else _MOST
-    _check(own, most)
-    room = most - len(own)
+    optimized = is_optimized(request)
+    why = {field: closed(field, resolved, optimized=optimized) for field in ("tools", "system", "messages")}
+    sections = [(field, _taken(field, blocks, why[field], resolved)) for field, blocks in _sections(request)]
+    most = most_points(resolved)
+    sections = _as_many(_lasting_on(sections), most)
+    room = most - sum("cachePoint" in block for _, blocks in sections for block in blocks)
     for number, (field, blocks) in enumerate(sections):
         if field not in wanted or room < 1 or not blocks or "cachePoint" in blocks[-1]:
             continue
-        if why := closed[field]:
-            warn_once(("cachePoint", field, why), f"No cachePoint is put behind the {field}: {why}.")
+        if why[field]:
+            warn_once(("cachePoint", field, why[field]), f"No cachePoint is put behind the {field}: {why[field]}.")
             continue
-        later = [_ttl(block) for _, after in sections[number + 1 :] for block in after if "cachePoint" in block]
+        later = [ttl_of(block) for _, after in sections[number + 1 :] for block in after if "cachePoint" in block]
         # A point must not last longer than one before it.
-        lasting = {"ttl": "1h"} if "1h" in later else {}
-        sections[number] = (field, [*blocks, {"cachePoint": {"type": "default", **lasting}}])
+        sections[number] = (field, [*blocks, as_point("1h" if "1h" in later else "5m")])
         room -= 1
     return _with(request, sections)
 
@@ -66,7 +63,7 @@ def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
     yield "tools", (request.get("toolConfig") or {}).get("tools") or []
     yield "system", request.get("system") or []
     for message in request.get("messages") or ():
-        yield "messages", message["content"]
+        yield "messages", message.get("content") or []
 
 
 def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, 
         placed["toolConfig"] = {**request["toolConfig"], "tools": tools}
     if system:
         placed["system"] = system
-    if "messages" in request:
+    if request.get("messages") is not None:
         placed["messages"] = [
             {**message, "content": content} for message, (_, content) in zip(request["messages"], contents, strict=True)
         ]
@@ -93,47 +90,17 @@ def _taken(
         if "cachePoint" not in block:
             kept.append(block)
             continue
-        refusal = why or _refusal(kept[-1] if kept else {}, resolved)
-        if refusal is None:
-            kept.append(_lasting(block, resolved))
+        wrong = why or refusal(kept[-1] if kept else {}, resolved)
+        if wrong is None:
+            kept.append(_offered(block, resolved))
         else:
-            warn_once(("cachePoint", field, refusal), f"A cachePoint in {field} was left out: {refusal}.")
+            warn_once(("cachePoint", field, wrong), f"A cachePoint in {field} was left out: {wrong}.")
     return kept
 
 
-def _closed(field: str, resolved: ResolvedTarget, *, optimized: bool) -> str | None:
-    """Why the models take no point in a field; None where they do, and where they are not known."""
-    rules, facts = resolved.facts.cache, resolved.facts
-    if rules is None:
-        # Of a router of Nova's that could not be looked up the id still says that it is Nova's.
-        takes = not facts.known and not (facts.provider == _NOVA and field == "tools")
-    else:
-        takes = field in rules.fields
-    if not takes:
-        return f"{resolved.target} takes none there"
-    if optimized and rules is not None and not rules.with_optimized_latency:
-        return f"{resolved.target} takes none together with latency 'optimized'"
-    return None
-
-
-def _refusal(before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
-    """Why there can be no point behind a block; None where there can."""
-    if not before or "cachePoint" in before:
-        return "Bedrock refuses one with nothing to cache before it"
-    if "reasoningContent" in before:
-        return "Bedrock refuses one after thinking"
-    if "document" in before and before["document"].get("format") != "pdf":
-        return "Bedrock refuses one after a document that is no PDF"
-    rules = resolved.facts.cache
-    after_result = rules.after_tool_result if rules is not None else resolved.facts.provider != _NOVA
-    if "toolResult" in before and not after_result:
-        return f"{resolved.target} takes none after the result of a tool"
-    return None
-
-
-def _lasting(point: dict[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
+def _offered(point: dict[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
     """The point, for a time that the models offer."""
-    rules, ttl = resolved.facts.cache, _ttl(point)
+    rules, ttl = resolved.facts.cache, ttl_of(point)
     if rules is None or ttl in rules.ttls:
         return point
     warn_once(
@@ -143,15 +110,52 @@ def _lasting(point: dict[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
     return {"cachePoint": {name: value for name, value in point["cachePoint"].items() if name != "ttl"}}
 
 
-def _ttl(block: Mapping[str, Any]) -> str:
-    return block["cachePoint"].get("ttl") or "5m"
+def _lasting_on(sections: list[Section]) -> list[Section]:
+    """Points before one of an hour last an hour, as Bedrock asks."""
+    until_now: list[Section] = []
+    hour = False
+    for field, blocks in reversed(sections):
+        if not any("cachePoint" in block for block in blocks):
+            until_now.append((field, blocks))
+            continue
+        lasting = []
+        for block in reversed(blocks):
+            if "cachePoint" not in block:
+                lasting.append(block)
+                continue
+            if hour and ttl_of(block) == "5m":
+                warn_once(
+                    ("cachePoint", field, "1h after 5m"),
+                    f"A cachePoint in {field} lasts an hour, as one of ttl '1h' comes after it (the order is tools, system, "
+                    "messages) and Bedrock refuses that after one of five minutes.",
+                )
+                block = {"cachePoint": {**block["cachePoint"], "ttl": "1h"}}  # noqa: PLW2901 - a new block
+            hour = hour or ttl_of(block) == "1h"
+            lasting.append(block)
+        until_now.append((field, lasting[::-1]))
+    return until_now[::-1]
 
 
-def _check(ttls: Sequence[str], most: int) -> None:
-    if len(ttls) > most:
-        raise InvalidRequestError(f"The request has {len(ttls)} cachePoints; Bedrock takes {most}.")
-    if "5m" in ttls and "1h" in ttls[ttls.index("5m") :]:
-        raise InvalidRequestError(
-            "A cachePoint of ttl '1h' comes after one of '5m' (the order is tools, system, messages), which Bedrock "
-            "refuses: let the earlier one last as long."
-        )
+def _as_many(sections: list[Section], most: int) -> list[Section]:
+    """No more points than Bedrock takes. The later ones of messages are kept: they cache what the earlier ones do, too."""
+    surplus = sum("cachePoint" in block for _, blocks in sections for block in blocks) - most
+    if surplus <= 0:
+        return sections
+    warn_once(
+        ("cachePoint", "too many"),
+        f"A request had {most + surplus} cachePoints, and Bedrock takes {most}: the first ones in its messages were left out.",
+    )
+    left = []
+    # Messages first; then what is before them, from the front, as the last of a list caches the most.
+    order = sorted(range(len(sections)), key=lambda number: (sections[number][0] != "messages", number))
+    kept = dict(enumerate(sections))
+    for number in order:
+        field, blocks = kept[number]
+        left = []
+        for block in blocks:
+            if surplus > 0 and "cachePoint" in block:
+                surplus -= 1
+            else:
+                left.append(block)
+        kept[number] = (field, left)
+    return [kept[number] for number in range(len(sections))]

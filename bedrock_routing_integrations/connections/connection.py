@@ -194,6 +194,10 @@ class Connection:
         """Which control plane answers: a target means the same to everyone who asks there."""
         return control_plane_identity(self._runtime_endpoint())
 
+    def caller(self) -> Hashable:
+        """Who calls, and where: what Bedrock caches for one caller is there for equal ones."""
+        return self.fixed_key, self.region_name, self._runtime_endpoint()
+
     def endpoint_for(self, service: str) -> str | None:
         """The endpoint of a service; None lets boto3 find it."""
         if service == "bedrock-runtime":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .connection import Connection, warn_region_conflict
 from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
-from .shared import GivenToken, new_session
+from .shared import GivenToken, new_session, number_of_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -50,6 +50,13 @@ class GivenClient:
     def identity(self, target: Target) -> Hashable:
         """Which control plane answers."""
         return control_plane_identity(endpoint_of(self._client))
+
+    def caller(self) -> Hashable:
+        """Who calls: what Bedrock caches for the client is there for all that use it."""
+        try:
+            return number_of_session(self._client)
+        except TypeError:  # a client of somebody's own that cannot be referred to weakly
+            return id(self._client)
 
     def _make(self, service: str) -> Any:
         from botocore.config import Config

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .candidates import Candidate, ResolvedTarget, base_model_of_id, from_base_models
+from .candidates import Candidate, ResolvedTarget, base_model_of_id, from_base_models, resolve_by_id
 from .look_up import ControlPlane
 from .resolver import KEEP_FAILED_SECONDS, KEEP_REFUSED_SECONDS, KEEP_SECONDS, Resolver, shared_resolver
 
@@ -19,5 +19,6 @@ __all__ = [
     "Resolver",
     "base_model_of_id",
     "from_base_models",
+    "resolve_by_id",
     "shared_resolver",
 ]

@@ -1,0 +1,223 @@
+"""Of all places where a point could stand, the few that can be worth one, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .habits import SOON, Category
+from .rules import closed, is_optimized, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from bedrock_routing_integrations.catalog import CacheRules
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+    from .memory import Record, Shelf
+    from .policy import CachePolicy
+    from .prefix import Place, Prefix
+    from .sizes import Calibration
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A place that may be worth a point. Lists have one value for each model that can answer.
+
+    Attributes:
+        at: The index of the place in the prefix.
+        place: The place.
+        tokens: Tokens before it, as far as they can be estimated.
+        categories: What it is to each model.
+        live: Whether what is before it is cached now.
+        soon: How likely the prefix is to come back, to the same model, within five minutes.
+        later: The same, within an hour.
+        given: Whether the caller's own point stands here.
+        flying: Whether a request under way writes it.
+        ttl: Of the point that stands here, or would.
+    """
+
+    at: int
+    place: Place
+    tokens: float
+    categories: list[Category]
+    live: list[bool]
+    soon: list[float]
+    later: list[float]
+    given: bool
+    flying: bool
+    ttl: str = "5m"
+
+
+class Openings:
+    """Where points can stand in one request, and why not elsewhere."""
+
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        resolved: ResolvedTarget,
+        rules: CacheRules,
+        policy: CachePolicy,
+        refused: Sequence[str],
+        calibration: Calibration,
+    ) -> None:
+        self._resolved, self._rules, self._calibration = resolved, rules, calibration
+        optimized = is_optimized(request)
+        self._closed: dict[str, str | None] = {}
+        for section in ("tools", "system", "messages"):
+            why = closed(section, resolved, optimized=optimized)
+            if why is None and section not in policy.sections:
+                why = "the policy leaves this section out"
+            if why is None and section in refused:
+                why = "Bedrock refused a point there"
+            self._closed[section] = why
+
+    def why_not(self, place: Place) -> str | None:
+        """Why no point can stand there; None where one can."""
+        why = self._closed[place.section] or refusal(place.block, self._resolved)
+        if why is not None:
+            return why
+        tokens, margin = self._calibration.tokens(place.words, place.media), self._calibration.margin
+        least, most = self._rules.min_tokens, self._rules.max_tokens
+        if tokens * (1 + margin) < least:
+            return f"about {tokens:,.0f} tokens, and nothing is cached below {least:,}"
+        if most is not None and tokens * (1 + margin) > most:
+            return f"about {tokens:,.0f} tokens, and at most {most:,} are cached"
+        return None
+
+
+def find_candidates(
+    prefix: Prefix, openings: Openings, shelf: Shelf, models: tuple[str, ...], calibration: Calibration, now: float
+) -> list[Candidate]:
+    """The candidates, shallowest first."""
+    places = prefix.places
+    known = _Known(prefix, shelf, models, now)
+    kinds = _kinds(prefix, openings, known)
+    for at, place in enumerate(places):
+        if place.ttl is not None:
+            kinds.setdefault(at, "shared" if place.section == "messages" else place.section)
+    reliability = shelf.reliability
+    found = []
+    for at in sorted(kinds):
+        place = places[at]
+        records = known.records(at)
+        categories = [known.category(kinds[at], at, record) for record in records]
+        chances = [shelf.habits.chances(category, prefix.application) for category in categories]
+        found.append(
+            Candidate(
+                at=at,
+                place=place,
+                tokens=calibration.tokens(place.words, place.media),
+                categories=categories,
+                live=[record is not None and record.until > now for record in records],
+                soon=[soon * reliability for soon, _ in chances],
+                later=[later * reliability for _, later in chances],
+                given=place.ttl is not None,
+                flying=shelf.is_flying(place.digest, now),
+                ttl=place.ttl or "5m",
+            )
+        )
+    _make_monotone(found, len(models))
+    return found
+
+
+class _Known:
+    """What of a prefix has been seen before."""
+
+    def __init__(self, prefix: Prefix, shelf: Shelf, models: tuple[str, ...], now: float) -> None:
+        self._prefix, self._shelf, self._models, self._now = prefix, shelf, models, now
+        self.deepest = next((at for at in range(len(prefix.places) - 1, -1, -1) if any(self.records(at))), -1)
+        """The index of the deepest place seen by any model; -1 for none."""
+        self._origin = self._state_beyond()
+
+    def records(self, at: int) -> list[Record | None]:
+        digest = self._prefix.places[at].digest
+        return [self._shelf.find(model, digest, self._now) for model in self._models]
+
+    def live(self) -> list[int]:
+        """For each model, the index of the deepest place of which an entry is there."""
+        found = []
+        for model in self._models:
+            for at in range(self.deepest, -1, -1):
+                record = self._shelf.find(model, self._prefix.places[at].digest, self._now)
+                if record is not None and record.until > self._now:
+                    found.append(at)
+                    break
+        return found
+
+    def _state_beyond(self) -> tuple[str, bool]:
+        """What is known of a prefix that reaches beyond the deepest place seen."""
+        if self.deepest < 0 or self._prefix.places[self.deepest].section != "messages":
+            return "first", False
+        records = [record for record in self.records(self.deepest) if record is not None]
+        state = "continuing" if any(record.ended for record in records) else "branching"
+        return state, self._now - max(record.seen for record in records) > SOON
+
+    def category(self, kind: str, at: int, record: Record | None) -> Category:
+        if record is not None:
+            if kind == "shared" and record.ended:
+                kind = "past"
+            return Category(kind, "again", self._now - record.seen > SOON, record.uses > 1)
+        if at <= self.deepest:
+            others = [other for other in self.records(at) if other is not None]
+            if others:
+                return Category(kind, "sibling", self._now - max(other.seen for other in others) > SOON)
+        if self._prefix.places[at].section != "messages":
+            return Category(kind, "first")
+        return Category(kind, *self._origin)
+
+
+def _kinds(prefix: Prefix, openings: Openings, known: _Known) -> dict[int, str]:
+    """The indices of the candidates, and what ends the prefix there."""
+    places = prefix.places
+    kinds: dict[int, str] = {}
+
+    def add(at: int, kind: str) -> None:
+        """The place, or where a point cannot stand there, the nearest before it in the same section."""
+        section = places[at].section
+        while at >= 0 and places[at].section == section:
+            if openings.why_not(places[at]) is None:
+                kinds.setdefault(at, kind)
+                return
+            at -= 1
+
+    last = len(places) - 1
+    ends = {place.section: at for at, place in enumerate(places)}
+    for start, kind in _new_places(places, known.deepest, last):
+        add(start, kind)
+    for start in (known.deepest, *known.live()):
+        if start >= 0:
+            section = places[start].section
+            add(start, "shared" if section == "messages" else section)
+    for section in ("tools", "system"):
+        start = ends.get(section, -1)
+        if start >= 0:
+            add(start, section)
+    return kinds
+
+
+def _new_places(places: list[Place], deepest: int, last: int) -> list[tuple[int, str]]:
+    """Of what no model has seen: the end of the request, and where the next one may well part from it."""
+    if last < 0 or places[last].section != "messages":
+        return []
+    found = [(last, "end")]
+    message = places[last].message
+    first = last
+    while first > 0 and places[first - 1].message == message and places[first - 1].section == "messages":
+        first -= 1
+    if last - 1 >= first:
+        found.append((last - 1, "block"))
+        found.append((first, "head"))
+    if first > 0 and places[first - 1].section == "messages":
+        found.append((first - 1, "turn"))
+    return [(at, kind) for at, kind in found if at > deepest or kind == "end"]
+
+
+def _make_monotone(candidates: list[Candidate], models: int) -> None:
+    """A prefix comes back at least as often as a longer one that begins with it."""
+    for number in range(models):
+        soon = later = 0.0
+        for candidate in reversed(candidates):
+            soon = candidate.soon[number] = max(soon, candidate.soon[number])
+            later = candidate.later[number] = max(later, candidate.later[number])

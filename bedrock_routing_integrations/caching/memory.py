@@ -1,0 +1,232 @@
+"""What is remembered: prefixes seen, what of them is cached, and the habits of each target.
+
+One `PrefixMemory` holds many `Shelf`s, one for each target and way to reach it. Bounded: so many prefixes, of about
+300 bytes each; what was not seen for an hour, as long as any entry lasts, is forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from .habits import LATER, SOON, Habits
+from .sizes import Calibration
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .habits import Tallies
+
+MAX_PREFIXES = 80_000
+_MAX_SHELVES = 1_024
+_FLIGHT_SECONDS = 30.0
+_REFUSED_SECONDS = 86_400.0
+
+
+class Record:
+    """A prefix that a model has seen.
+
+    Attributes:
+        seen: When, last.
+        uses: How often, at most 2.
+        ended: Whether a request ended there.
+        shared: Whether requests part there.
+        until: When what is cached of it expires; 0 where nothing is.
+        lasts: Seconds that the entry lasts from each use.
+        tallies: Where to count that it came back; None once that is counted.
+    """
+
+    __slots__ = ("ended", "lasts", "seen", "shared", "tallies", "until", "uses")
+
+    def __init__(self, seen: float) -> None:
+        self.seen = seen
+        self.uses = 1
+        self.ended = False
+        self.shared = False
+        self.until = 0.0
+        self.lasts = SOON
+        self.tallies: Tallies | None = None
+
+    def came_back(self, at: float) -> None:
+        """It was seen again."""
+        if self.tallies is not None:
+            for tally in self.tallies:
+                tally.add_return(at - self.seen)
+            self.tallies = None
+        self.uses = 2
+        self.seen = max(self.seen, at)
+
+
+class PrefixMemory:
+    """A memory of prefixes. Safe under threads. Holds digests and counts, no text.
+
+    Args:
+        max_prefixes: How many prefixes are remembered at most; the least recently seen are forgotten first.
+    """
+
+    def __init__(self, *, max_prefixes: int = MAX_PREFIXES) -> None:
+        self.lock = threading.RLock()
+        self._half = max(1, max_prefixes // 2)
+        # Two generations: what is asked for moves to the young one, and when that is full, or an hour old, the old one
+        # is forgotten as a whole. That is "least recently used" without a list to keep in order.
+        self._young: dict[int, Record] = {}
+        self._old: dict[int, Record] = {}
+        self._since: float | None = None
+        self._shelves: dict[Hashable, Shelf] = {}
+        self._calibrations: dict[str, Calibration] = {}
+
+    def __len__(self) -> int:
+        """How many prefixes are remembered."""
+        return len(self._young) + len(self._old)
+
+    def shelf(self, scope: Hashable) -> Shelf:
+        """What is known of one target."""
+        shelf = self._shelves.get(scope)
+        if shelf is None:
+            while len(self._shelves) >= _MAX_SHELVES:
+                del self._shelves[next(iter(self._shelves))]
+            shelf = self._shelves[scope] = Shelf(self, scope)
+        return shelf
+
+    def calibration(self, family: str) -> Calibration:
+        """How estimates of tokens are off for a family of models."""
+        return self._calibrations.get(family) or self._calibrations.setdefault(family, Calibration())
+
+    def find(self, key: int, now: float) -> Record | None:
+        """A prefix that was seen within the hour."""
+        record = self._young.get(key)
+        if record is None:
+            record = self._old.pop(key, None)
+            if record is None:
+                return None
+            self._keep(key, record, now)
+        return record if now - record.seen <= LATER else None
+
+    def add(self, key: int, now: float) -> Record:
+        """Remember a prefix."""
+        record = Record(now)
+        self._old.pop(key, None)
+        self._keep(key, record, now)
+        return record
+
+    def drop(self, key: int) -> None:
+        """Forget a prefix."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+    def _keep(self, key: int, record: Record, now: float) -> None:
+        if self._since is None:
+            self._since = now
+        if len(self._young) >= self._half or now - self._since > LATER:
+            self._old, self._young, self._since = self._young, {}, now
+        self._young[key] = record
+
+    def forget(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self._young, self._old, self._since = {}, {}, None
+            self._shelves.clear()
+            self._calibrations.clear()
+
+    def start_afresh(self) -> None:
+        """Forget everything in a process that was just forked: a thread that held the lock is not here."""
+        self.lock = threading.RLock()
+        self.forget()
+
+    def __copy__(self) -> PrefixMemory:
+        return self  # what shares a memory goes on sharing it
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PrefixMemory:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PrefixMemory, ()  # a copy in another process begins with nothing
+
+
+class Shelf:
+    """What is remembered of one target: its habits, how its models take turns, what it refused."""
+
+    def __init__(self, memory: PrefixMemory, scope: Hashable) -> None:
+        self._memory = memory
+        self._scope = scope
+        self._salts: dict[str, int] = {}
+        self._answers: dict[str, float] = {}
+        self._flights: dict[int, float] = {}
+        self._refused: dict[str, float] = {}
+        self._reads_expected = self._reads = 0.0
+        self.habits = Habits()
+
+    def find(self, model: str, digest: int, now: float) -> Record | None:
+        """A prefix that the model has seen within the hour."""
+        return self._memory.find(digest ^ self._salt(model), now)
+
+    def add(self, model: str, digest: int, now: float) -> Record:
+        """Remember a prefix that the model has seen."""
+        return self._memory.add(digest ^ self._salt(model), now)
+
+    def drop(self, model: str, digest: int) -> None:
+        """Forget a prefix."""
+        self._memory.drop(digest ^ self._salt(model))
+
+    def _salt(self, model: str) -> int:
+        salt = self._salts.get(model)
+        if salt is None:
+            salt = self._salts[model] = hash((self._scope, model)) & 0xFFFFFFFFFFFFFFFF
+        return salt
+
+    # --- who answers ---
+
+    def answered(self, model: str) -> None:
+        """Count an answer; older ones count for less and less."""
+        for name in self._answers:
+            self._answers[name] *= 0.97
+        self._answers[model] = self._answers.get(model, 0.0) + 1.0
+
+    def shares(self, models: tuple[str, ...]) -> list[float]:
+        """How likely each model is to answer next."""
+        if len(models) == 1:
+            return [1.0]
+        counts = [1.0 + self._answers.get(model, 0.0) for model in models]
+        return [count / sum(counts) for count in counts]
+
+    # --- whether what is cached is read ---
+
+    @property
+    def reliability(self) -> float:
+        """The share of expected reads that happen. A profile may send a call to a Region where nothing is cached yet."""
+        return (4.75 + self._reads) / (5.0 + self._reads_expected)
+
+    def expected_read(self, happened: bool) -> None:
+        """Count a read that was expected."""
+        self._reads_expected = self._reads_expected * 0.97 + 1.0
+        self._reads = self._reads * 0.97 + float(happened)
+
+    # --- what is being written at this moment ---
+
+    def take_off(self, digests: list[int], now: float) -> None:
+        """These are being written: others that ask at the same time need not pay for it again."""
+        for digest in digests:
+            self._flights[digest] = now
+        while self._flights and (len(self._flights) > 1_000 or now - next(iter(self._flights.values())) > _FLIGHT_SECONDS):
+            del self._flights[next(iter(self._flights))]
+
+    def land(self, digests: list[int]) -> None:
+        """They are written, or will not be."""
+        for digest in digests:
+            self._flights.pop(digest, None)
+
+    def is_flying(self, digest: int, now: float) -> bool:
+        """Whether a request under way writes it."""
+        since = self._flights.get(digest)
+        return since is not None and now - since <= _FLIGHT_SECONDS
+
+    # --- what was refused ---
+
+    def refuse(self, what: str, now: float) -> None:
+        """Bedrock refused a point in a section, or a ttl."""
+        self._refused[what] = now
+
+    def is_refused(self, what: str, now: float) -> bool:
+        """Whether it did, within a day."""
+        since = self._refused.get(what)
+        return since is not None and now - since <= _REFUSED_SECONDS

@@ -1,0 +1,160 @@
+"""`plan_cache_points`: what would be placed in a request and what not, and why, without sending it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models, resolve_by_id
+from bedrock_routing_integrations.targets import parse_target
+
+from .memory import PrefixMemory
+from .planner import PlannedPoint, Planner
+from .policy import policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .candidates import Candidate
+    from .planner import Draft
+    from .policy import CachePolicy
+
+shared_memory = PrefixMemory()
+"""What ``memory="shared"`` means."""
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=shared_memory.start_afresh)
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """The plan for one request.
+
+    Attributes:
+        request: The request with its points; new, but what is in its content blocks is shared with the one given.
+        points: Every point in it, in the order of the prefix; the caller's own too.
+        not_placed: Places that were considered and got none; `position` is where it would be in `request`.
+        tokens: What the whole prompt has, estimated.
+        saving: What our points are expected to save, in plain input tokens, in this request and the next of its kind.
+    """
+
+    request: dict[str, Any]
+    points: tuple[PlannedPoint, ...]
+    not_placed: tuple[PlannedPoint, ...]
+    tokens: int
+    saving: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe, without the request."""
+        return {
+            "points": [point.as_dict() for point in self.points],
+            "not_placed": [point.as_dict() for point in self.not_placed],
+            "tokens": self.tokens,
+            "saving": self.saving,
+        }
+
+
+def plan_cache_points(
+    request: Mapping[str, Any],
+    *,
+    cache: str | CachePolicy = "auto",
+    base_models: Sequence[str] | None = None,
+    client: Any = None,
+) -> CachePlan:
+    """Say which cachePoints a Converse request would get, and where it gets none, and why. Sends nothing.
+
+    Without `client` nothing is remembered and nothing looked up: the plan is the one for the first request ever seen.
+
+    Args:
+        request: A Converse request with ``modelId``; not changed.
+        cache: ``"auto"``, ``"off"``, or a `CachePolicy`.
+        base_models: The base models that the target can use, where its id does not say it.
+        client: A `RoutedClient`: its policy, its memory and what it knows of the target are used (it may look the
+            target up) instead of `cache` and `base_models`.
+
+    Raises:
+        InvalidRequestError: `request` is no Converse request.
+        InvalidTargetError: ``modelId`` is no target.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations import plan_cache_points
+
+        plan = plan_cache_points(
+            {
+                "modelId": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+                "system": [{"text": "You answer questions about bees. " * 400}],
+                "messages": [{"role": "user", "content": [{"text": "How many are there?"}]}],
+            }
+        )
+        [point.section for point in plan.points]  # ["system", "messages"]
+        ```
+    """
+    if not isinstance(request, dict) or "modelId" not in request:
+        raise InvalidRequestError("plan_cache_points needs a Converse request: a dict with modelId, messages …")
+    if client is not None:
+        plan: CachePlan = client.plan_cache_points(**request)
+        return plan
+    target = parse_target(request["modelId"])
+    resolved = (
+        from_base_models(target, base_models)
+        if base_models
+        else resolve_by_id(target) or ResolvedTarget(target, complete=False)
+    )
+    policy = policy_of(cache)
+    memory = policy.memory if isinstance(policy.memory, PrefixMemory) else PrefixMemory(max_prefixes=2)
+    return explain(Planner(policy, memory, time.monotonic).plan(request, resolved, target.model_id))
+
+
+def explain(draft: Draft) -> CachePlan:
+    """A draft, for people.
+
+    Raises:
+        InvalidRequestError: It was made of something that is no Converse request.
+    """
+    prefix, calibration = draft.prefix, draft.calibration
+    if prefix is None:
+        raise InvalidRequestError(f"This is no Converse request: {draft.request!r:.200}")
+    tokens = calibration.tokens(prefix.words, prefix.media) if calibration else prefix.words + prefix.media
+    return CachePlan(draft.request, draft.points, tuple(_not_placed(draft)), round(tokens), round(draft.saving))
+
+
+def _not_placed(draft: Draft) -> Iterator[PlannedPoint]:
+    """The ends of the sections, the places in the last message, and the other candidates, as far as they got none."""
+    prefix = draft.prefix
+    places = prefix.places if prefix else []
+    candidates = {candidate.at: candidate for candidate in draft.candidates}
+    chosen = {draft.candidates[number].at for number in draft.chosen}
+    ends = {place.section: at for at, place in enumerate(places)}
+    last = places[-1].message if places else None
+    tail = [at for at, place in enumerate(places) if place.message == last and place.section == "messages"]
+    for at in sorted({*ends.values(), *tail, *candidates}):
+        place = places[at]
+        if at in chosen or place.ttl is not None:
+            continue
+        before = [p for p in draft.points if (p.section, p.message) == (place.section, place.message)]
+        position = place.index + 1
+        for point in before:
+            position += point.position <= position and not point.given
+        candidate = candidates.get(at)
+        ttl = candidate.ttl if candidate else "5m"
+        yield PlannedPoint(place.section, place.message, position, ttl, _why_not(draft, at, candidate), given=False)
+
+
+def _why_not(draft: Draft, at: int, candidate: Candidate | None) -> str:
+    if draft.why_none is not None:
+        return draft.why_none
+    if draft.openings is not None and draft.prefix is not None:
+        why = draft.openings.why_not(draft.prefix.places[at])
+        if why is not None:
+            return why
+    if candidate is None:
+        return "requests are not known to part there"
+    chance = max(candidate.soon if candidate.ttl == "5m" else candidate.later)
+    if candidate.flying:
+        return "a request under way writes it"
+    if any(draft.candidates[number].at > at for number in draft.chosen):
+        return f"a later point covers it, and {chance:.0%} of such prefixes come back in time"
+    return f"writing it is expected to cost more than it saves: {chance:.0%} of such prefixes come back in time"

@@ -1,0 +1,88 @@
+"""Where Bedrock takes a cachePoint, for the models of a target.
+
+Sources: the catalog, for what a model takes; AWS's user guide on prompt caching, and refusals that were reported
+(2026-11), for the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.targets import TargetKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+MOST_POINTS = 4
+"""Points in one request, where the catalog knows nothing of the models."""
+_NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
+
+
+def ttl_of(block: Mapping[str, Any]) -> str:
+    """How long the entry of a cachePoint block lasts."""
+    return block["cachePoint"].get("ttl") or "5m"
+
+
+def as_point(ttl: str) -> dict[str, Any]:
+    """A cachePoint block."""
+    return {"cachePoint": {"type": "default", **({"ttl": ttl} if ttl != "5m" else {})}}
+
+
+def is_optimized(request: Mapping[str, Any]) -> bool:
+    """Whether a request asks for latency ``optimized``."""
+    return (request.get("performanceConfig") or {}).get("latency") == "optimized"
+
+
+def most_points(resolved: ResolvedTarget) -> int:
+    """How many points one request may have."""
+    rules = resolved.facts.cache
+    return rules.max_points if rules is not None else MOST_POINTS
+
+
+def closed(field: str, resolved: ResolvedTarget, *, optimized: bool) -> str | None:
+    """Why the models take no point in a section; None where they do, and where they are not known."""
+    rules, facts = resolved.facts.cache, resolved.facts
+    if rules is None:
+        # Of a router of Nova's that could not be looked up the id still says that it is Nova's.
+        takes = not facts.known and not (facts.provider == _NOVA and field == "tools")
+    else:
+        takes = field in rules.fields
+    if not takes:
+        return f"{resolved.target} takes none there"
+    if optimized and rules is not None and not rules.with_optimized_latency:
+        return f"{resolved.target} takes none together with latency 'optimized'"
+    return None
+
+
+def refusal(before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
+    """Why there can be no point behind a block; None where there can."""
+    if not before or "cachePoint" in before:
+        return "Bedrock refuses one with nothing to cache before it"
+    if "reasoningContent" in before:
+        return "Bedrock refuses one after thinking"
+    if "document" in before and before["document"].get("format") != "pdf":
+        return "Bedrock refuses one after a document that is no PDF"
+    rules = resolved.facts.cache
+    after_result = rules.after_tool_result if rules is not None else resolved.facts.provider != _NOVA
+    if "toolResult" in before and not after_result:
+        return f"{resolved.target} takes none after the result of a tool"
+    return None
+
+
+def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
+    """Why no point at all can be placed unasked; None where some can."""
+    target, facts = resolved.target, resolved.facts
+    if target.kind is TargetKind.PROMPT:
+        return f"{target} is a managed prompt, whose text is not in the request"
+    models, rules = resolved.base_models, facts.cache
+    # A router has two models. Where the look-up failed, both are known when both have answered.
+    known = models and all(candidate.base_model for candidate in resolved.candidates)
+    if not known or not (resolved.complete or (target.kind.is_router and len(models) > 1)):
+        return f"which models can answer for {target} is not known"
+    if rules is None:
+        return f"{', '.join(models)}: not all of these cache prompts" if len(models) > 1 else f"{models[0]} caches none"
+    if is_optimized(request) and not rules.with_optimized_latency:
+        return f"{target} takes none together with latency 'optimized'"
+    return None

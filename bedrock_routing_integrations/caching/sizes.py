@@ -1,0 +1,148 @@
+"""How many tokens a block has, without a tokenizer, and what has to go into its digest.
+
+Estimates: English has about four characters to a token; characters beyond ASCII count for more (one to a token in
+Chinese, two in Russian). What `Calibration` learns from the usage that comes back corrects them for each family.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CHARACTERS_PER_TOKEN = 4.0
+_TOKENS_PER_FOREIGN_BYTE = 0.4
+_IMAGE_TOKENS = 1_500.0  # Claude: width * height / 750, scaled down to about this; Nova's sizes are of this order
+_CLIP_TOKENS = 3_000.0
+_ELSEWHERE_TOKENS = 1_500.0  # in S3: it has a size that only Bedrock sees
+_PDF_PAGE_TOKENS = 1_800.0  # AWS and Anthropic give 1,500 to 3,000 for a page
+_PDF_BYTES_PER_TOKEN = 40.0
+_OFFICE_BYTES_PER_TOKEN = 10.0  # compressed text
+_PDF_PAGE = re.compile(rb"/Type\s*/Page\b")
+_PLAIN = frozenset(["txt", "md", "csv", "html"])
+# Of a big file its length and both ends are enough to know it again: a mistake would cost a wrong guess, nothing else.
+_WHOLE_BYTES = 65_536
+
+Part = tuple[str, bytes, float, float]
+"""Of a block: its kind, what identifies it, tokens of text, tokens of media."""
+
+
+def measure(block: Mapping[str, Any]) -> Part:
+    """What a block of tools, system or messages is; both counts are estimates before calibration."""
+    text = block.get("text")
+    if text is not None and isinstance(text, str):
+        data = text.encode("utf-8", "surrogatepass")
+        return "text", data, _text_tokens(len(text), len(data)), 0.0
+    kind = next(iter(block), "")
+    pieces: list[bytes] = []
+    words = media = 0.0
+    for piece, piece_words, piece_media in _pieces(kind, block.get(kind)):
+        pieces.append(piece)
+        words += piece_words
+        media += piece_media
+    return kind, b"\x1f".join(pieces), words, media
+
+
+def _pieces(kind: str, value: Any) -> Iterator[tuple[bytes, float, float]]:
+    """What is in a block, piece by piece: what identifies it, tokens of text, tokens of media."""
+    if kind == "toolResult" and isinstance(value, dict):
+        yield _json({name: inner for name, inner in value.items() if name != "content"}), 0.0, 0.0
+        for block in value.get("content") or ():
+            name, data, words, media = measure(block)
+            yield name.encode() + b":" + data, words, media
+    elif kind == "document" and isinstance(value, dict):
+        yield from _document(value)
+    elif kind in {"image", "video", "audio"} and isinstance(value, dict):
+        yield _source(value), 0.0, _IMAGE_TOKENS if kind == "image" else _CLIP_TOKENS
+    else:
+        data = _json(value)
+        yield data, len(data) / _CHARACTERS_PER_TOKEN, 0.0
+
+
+def _document(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float]]:
+    source = document.get("source") or {}
+    about = _json([document.get("format"), document.get("name"), document.get("context"), document.get("citations")])
+    data = source.get("bytes")
+    if not isinstance(data, (bytes, bytearray)):
+        text = source.get("text")
+        whole = _json(source) if text is None else str(text).encode("utf-8", "surrogatepass")
+        known = text is not None or "content" in source
+        yield about + whole, len(whole) / _CHARACTERS_PER_TOKEN if known else 0.0, 0.0 if known else _ELSEWHERE_TOKENS
+        return
+    kind = document.get("format")
+    if kind in _PLAIN:
+        yield about + _ends(data), len(data) / _CHARACTERS_PER_TOKEN, 0.0
+    elif kind == "pdf":
+        pages = len(_PDF_PAGE.findall(data))
+        yield about + _ends(data), 0.0, pages * _PDF_PAGE_TOKENS or len(data) / _PDF_BYTES_PER_TOKEN
+    else:
+        yield about + _ends(data), 0.0, len(data) / _OFFICE_BYTES_PER_TOKEN
+
+
+def _source(value: Mapping[str, Any]) -> bytes:
+    data = (value.get("source") or {}).get("bytes")
+    return _ends(data) if isinstance(data, (bytes, bytearray)) else _json(value)
+
+
+def _ends(data: bytes | bytearray) -> bytes:
+    if len(data) <= _WHOLE_BYTES:
+        return bytes(data)
+    half = _WHOLE_BYTES // 2
+    return b"%d:" % len(data) + bytes(data[:half]) + bytes(data[-half:])
+
+
+def _text_tokens(characters: int, size: int) -> float:
+    return characters / _CHARACTERS_PER_TOKEN + (size - characters) * _TOKENS_PER_FOREIGN_BYTE
+
+
+def _json(value: Any) -> bytes:
+    # In the order in which it is written: another order of members is another prompt.
+    return json.dumps(value, separators=(",", ":"), default=_other).encode("utf-8", "surrogatepass")
+
+
+def _other(value: Any) -> str:
+    return _ends(value).hex() if isinstance(value, (bytes, bytearray)) else repr(value)
+
+
+class Calibration:
+    """How far estimates are off for one model family: tokens counted by Bedrock per token estimated.
+
+    Text and media are learned apart. What comes back is believed within limits: a canned answer in somebody's test, or
+    a gateway that counts in its own way, must not turn a planner's head.
+    """
+
+    __slots__ = ("_media", "_text", "seen")
+
+    _LEAST, _MOST = 0.5, 2.5
+    _WEIGHT = 0.2  # of one answer; the first few count for more
+
+    def __init__(self) -> None:
+        self._text = self._media = 1.0
+        self.seen = 0
+
+    def tokens(self, text: float, media: float) -> float:
+        """Tokens, corrected."""
+        return text * self._text + media * self._media
+
+    @property
+    def margin(self) -> float:
+        """How far off a corrected estimate may well be, as a share of it."""
+        return 0.15 if self.seen < 3 else 0.05
+
+    def learn(self, text: float, media: float, counted: int) -> None:
+        """Learn from one request: what was estimated, and what was counted."""
+        estimated = text * self._text + media * self._media
+        if estimated < 200 or counted <= 0:  # a few tokens more or less would be a big ratio
+            return
+        self.seen += 1
+        weight = max(self._WEIGHT, 1 / self.seen)
+        if media * self._media > text * self._text:
+            self._media = self._mixed(self._media, (counted - text * self._text) / media, weight)
+        else:
+            self._text = self._mixed(self._text, (counted - media * self._media) / text, weight)
+
+    def _mixed(self, old: float, new: float, weight: float) -> float:
+        return min(self._MOST, max(self._LEAST, old + weight * (new - old)))
