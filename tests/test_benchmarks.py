@@ -79,3 +79,10 @@ def test_the_benchmarks_of_langchain_run():
     assert ran.returncode == 0, ran.stderr
     assert "ChatBedrockRouter.invoke, on a router" in ran.stdout
     assert "ChatBedrockRouter astream on a model" in ran.stdout
+
+
+def test_the_benchmark_of_planning_runs():
+    ran = bench("cache_planning", "--rounds", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert "200,000 tokens in 40 messages, all new  " in ran.stdout
+    assert "state with 10,000 conversations live" in ran.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .habits import SOON, Category
+from .habits import GUESSES, LEADER, NEW, SOON, Category
 from .rules import closed, is_optimized, refusal
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .sizes import Calibration
 
 
+# So that a place where requests may part gets a point that would cost nothing, before one is seen to be missing there.
+_OFTENER = 1.01
+
+
 @dataclass(eq=False)
 class Candidate:
     """A place that may be worth a point. Lists have one value for each model that can answer.
@@ -29,10 +33,13 @@ class Candidate:
         at: The index of the place in the prefix.
         place: The place.
         tokens: Tokens before it, as far as they can be estimated.
+        open: Whether a point can stand there. Places where none can are watched all the same.
         categories: What it is to each model.
-        live: Whether what is before it is cached now.
+        live: Whether what is before it is cached now: for how long from its next use, ``"5m"`` or ``"1h"``; else None.
         soon: How likely the prefix is to come back, to the same model, within five minutes.
         later: The same, within an hour.
+        seen: When each model saw it last; minus infinity for never.
+        past: Whether an earlier request ended here.
         given: Whether the caller's own point stands here.
         flying: Whether a request under way writes it.
         ttl: Of the point that stands here, or would.
@@ -41,13 +48,21 @@ class Candidate:
     at: int
     place: Place
     tokens: float
+    open: bool
     categories: list[Category]
-    live: list[bool]
+    live: list[str | None]
     soon: list[float]
     later: list[float]
+    seen: list[float]
+    past: bool
     given: bool
     flying: bool
     ttl: str = "5m"
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether nothing at all has been seen that speaks for it."""
+        return all(category.state in GUESSES for category in self.categories)
 
 
 class Openings:
@@ -97,22 +112,27 @@ def find_candidates(
     for at, place in enumerate(places):
         if place.ttl is not None:
             kinds.setdefault(at, "shared" if place.section == "messages" else place.section)
-    reliability = shelf.reliability
+    reliability, leading = shelf.reliability, _Leading(shelf, prefix.application, len(models))
     found = []
     for at in sorted(kinds):
         place = places[at]
         records = known.records(at)
         categories = [known.category(kinds[at], at, record) for record in records]
-        chances = [shelf.habits.chances(category, prefix.application) for category in categories]
+        chances = [
+            leading.chances(number, category, place.section) for number, category in enumerate(categories)
+        ]
         found.append(
             Candidate(
                 at=at,
                 place=place,
                 tokens=calibration.tokens(place.words, place.media),
+                open=place.ttl is not None or openings.why_not(place) is None,
                 categories=categories,
-                live=[record is not None and record.until > now for record in records],
+                live=[_lasting(record, now) for record in records],
                 soon=[soon * reliability for soon, _ in chances],
-                later=[later * reliability for _, later in chances],
+                later=[(soon + slow) * reliability for soon, slow in chances],
+                seen=[record.seen if record is not None else float("-inf") for record in records],
+                past=any(record is not None and record.ended for record in records),
                 given=place.ttl is not None,
                 flying=shelf.is_flying(place.digest, now),
                 ttl=place.ttl or "5m",
@@ -120,6 +140,33 @@ def find_candidates(
         )
     _make_monotone(found, len(models))
     return found
+
+
+class _Leading:
+    """What is expected of what is new: of the first in the messages by itself, of those that it leads along with it."""
+
+    def __init__(self, shelf: Shelf, application: int, models: int) -> None:
+        self._habits, self._application = shelf.habits, application
+        self._stays = shelf.stays if models > 1 else 1.0
+        self._leader: list[tuple[float, float] | None] = [None] * models
+
+    def chances(self, number: int, category: Category, section: str) -> tuple[float, float]:
+        """Of the next place, going deeper, for a model."""
+        if section != "messages" or category.state not in NEW:
+            return self._habits.chances(category, self._application, self._stays)
+        leader = self._leader[number]
+        if leader is None:
+            leader = self._habits.chances(category._replace(kind=LEADER), self._application, self._stays)
+            self._leader[number] = leader
+            return leader
+        also = self._habits.also(category, self._application)
+        return leader[0] * also, leader[1] * also
+
+
+def _lasting(record: Record | None, now: float) -> str | None:
+    if record is None or record.until <= now:
+        return None
+    return "1h" if record.lasts > SOON else "5m"
 
 
 class _Known:
@@ -149,7 +196,7 @@ class _Known:
     def _state_beyond(self) -> tuple[str, bool]:
         """What is known of a prefix that reaches beyond the deepest place seen."""
         if self.deepest < 0 or self._prefix.places[self.deepest].section != "messages":
-            return "first", False
+            return ("resumed" if "assistant" in self._prefix.roles else "first"), False
         records = [record for record in self.records(self.deepest) if record is not None]
         state = "continuing" if any(record.ended for record in records) else "branching"
         return state, self._now - max(record.seen for record in records) > SOON
@@ -174,11 +221,12 @@ def _kinds(prefix: Prefix, openings: Openings, known: _Known) -> dict[int, str]:
     kinds: dict[int, str] = {}
 
     def add(at: int, kind: str) -> None:
-        """The place, or where a point cannot stand there, the nearest before it in the same section."""
+        """The place, and where a point cannot stand there, the nearest before it in the same section."""
+        kinds.setdefault(at, kind)
         section = places[at].section
         while at >= 0 and places[at].section == section:
             if openings.why_not(places[at]) is None:
-                kinds.setdefault(at, kind)
+                kinds.setdefault(at, "near" if kind == "end" else kind)
                 return
             at -= 1
 
@@ -215,9 +263,9 @@ def _new_places(places: list[Place], deepest: int, last: int) -> list[tuple[int,
 
 
 def _make_monotone(candidates: list[Candidate], models: int) -> None:
-    """A prefix comes back at least as often as a longer one that begins with it."""
+    """A prefix comes back somewhat more often than a longer one that begins with it."""
     for number in range(models):
         soon = later = 0.0
         for candidate in reversed(candidates):
-            soon = candidate.soon[number] = max(soon, candidate.soon[number])
-            later = candidate.later[number] = max(later, candidate.later[number])
+            soon = candidate.soon[number] = max(min(1.0, soon * _OFTENER), candidate.soon[number])
+            later = candidate.later[number] = max(min(1.0, later * _OFTENER), candidate.later[number])

@@ -7,7 +7,7 @@ written then: so what writing it now can save is the price of that write less th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,8 +16,25 @@ if TYPE_CHECKING:
 
     from .candidates import Candidate
 
+_CLEARLY_SLOW = 0.25
 LOOK_BACK = 16
 """Blocks before a point in which an entry is surely found. The service looks back "about 20"."""
+
+
+class Chosen(NamedTuple):
+    """A choice.
+
+    Attributes:
+        points: The indices of the candidates that have points, the caller's too.
+        ttls: The ttl of each candidate.
+        saving: What our points are expected to save, in tokens.
+        stake: What is paid, more than plain input costs, for writing what is only guessed to come back.
+    """
+
+    points: list[int]
+    ttls: list[str]
+    saving: float
+    stake: float
 
 
 class Choice:
@@ -41,25 +58,27 @@ class Choice:
             [number for number, candidate in enumerate(candidates) if candidate.live[model]] for model in self._models
         ]
 
-    def choose(self, room: int, ttl: str, min_saving: float) -> tuple[list[int], list[str], float]:
+    def choose(self, room: int, ttl: str, min_saving: float, budget: float) -> Chosen:
         """The best choice.
 
         Args:
             room: How many points may be added to the caller's.
             ttl: ``"5m"``, ``"1h"``, or ``"auto"``.
             min_saving: Least saving that is wanted of ours, in tokens.
-
-        Returns:
-            The indices of all points (the caller's too), the ttl of each candidate, the saving of ours.
+            budget: What may be paid for writing what is only guessed to come back, in tokens.
         """
-        best: tuple[list[int], list[str], float] | None = None
-        for ttls in self._lifetimes(ttl):
-            chosen, saving = self._fill(room, ttls)
-            if best is None or saving > best[2]:
-                best = chosen, ttls, saving
-        if best is None or best[2] < max(min_saving, 1.0):
-            return self._given, self._adapted(["5m"] * len(self._candidates)), 0.0
+        everywhere = [number for number, candidate in enumerate(self._candidates) if candidate.open]
+        best = self._best(room, ttl, everywhere)
+        if best.stake > budget:
+            best = self._best(room, ttl, [n for n in everywhere if not self._candidates[n].is_guess])
+        if best.saving < max(min_saving, 1.0):
+            return Chosen(self._given, self._adapted(["5m"] * len(self._candidates)), 0.0, 0.0)
         return best
+
+    def _best(self, room: int, ttl: str, among: list[int]) -> Chosen:
+        shortest, *longer = [self._fill(room, ttls, among) for ttls in self._lifetimes(ttl)]
+        best = max(longer, key=lambda choice: choice.saving, default=shortest)
+        return best if best.saving > shortest.saving else shortest
 
     def _lifetimes(self, ttl: str) -> list[list[str]]:
         """The lifetimes to try, one for each candidate."""
@@ -73,10 +92,15 @@ class Choice:
         return [short, self._adapted(["1h"] * count), self._adapted(mixed)]
 
     def _is_slow(self, candidate: Candidate) -> bool:
-        """Whether an hour can be worth more than five minutes."""
+        """Whether an hour can be worth more than five minutes.
+
+        Not where nearly all come back within five minutes: how many of those come late after all, and how many never
+        again, cannot be told apart before an hour has passed.
+        """
         short, long = self._write["5m"], self._write["1h"]
         return any(
-            later * (long - self._read) - (long - 1) > max(0.0, soon * (short - self._read) - (short - 1))
+            later > (1.0 + _CLEARLY_SLOW) * soon
+            and later * (long - self._read) - (long - 1) > max(0.0, soon * (short - self._read) - (short - 1))
             for soon, later in zip(candidate.soon, candidate.later, strict=True)
         )
 
@@ -86,13 +110,13 @@ class Choice:
         shorts = min((number for number in self._given if self._candidates[number].ttl == "5m"), default=len(ttls))
         return ["1h" if number <= hours else "5m" if number >= shorts else ttl for number, ttl in enumerate(ttls)]
 
-    def _fill(self, room: int, ttls: list[str]) -> tuple[list[int], float]:
+    def _fill(self, room: int, ttls: list[str], among: list[int]) -> Chosen:
         """Add the candidate that saves most, again and again."""
         worth = self._worth(ttls)
         chosen = list(self._given)
         alone = best = worth(chosen)
         while room > 0:
-            options = [sorted([*chosen, number]) for number in range(len(self._candidates)) if number not in chosen]
+            options = [sorted([*chosen, number]) for number in among if number not in chosen]
             if not options:
                 break
             values = [worth(option) for option in options]
@@ -100,35 +124,51 @@ class Choice:
             if value <= best + 1e-6:
                 break
             chosen, best, room = options[values.index(value)], value, room - 1
-        return chosen, best - alone
+        return Chosen(chosen, ttls, best - alone, self._stake(chosen, ttls))
+
+    def _stake(self, chosen: list[int], ttls: list[str]) -> float:
+        paid = 0.0
+        for model in self._models:
+            before = self._hit(model, chosen)
+            for number in chosen:
+                candidate = self._candidates[number]
+                written = max(0.0, candidate.tokens - before)
+                before += written
+                if candidate.is_guess and not candidate.given:
+                    paid += self._shares[model] * written * (self._write[ttls[number]] - 1.0)
+        return paid
 
     def _worth(self, ttls: list[str]) -> Callable[[list[int]], float]:
         """What points save: in this request, by what they read less what they write, and in the next one."""
-        candidates, shares, read = self._candidates, self._shares, self._read
+        candidates, read, write = self._candidates, self._read, self._write
+        tokens = [candidate.tokens for candidate in candidates]
+        premiums = [write[ttl] - 1.0 for ttl in ttls]
+
+        def gain(candidate: Candidate, model: int, ttl: str) -> float:
+            chance = candidate.soon[model] if ttl == "5m" else candidate.later[model]
+            return chance * (write[ttl] - read)
+
+        # For each model: what a token gains if it is written, and if it is cached already, whatever is written now.
         gains = []
-        for candidate, ttl in zip(candidates, ttls, strict=True):
-            chances = candidate.soon if ttl == "5m" else candidate.later
+        for model in self._models:
+            lasting = {number: candidates[number].live[model] or "5m" for number in self._live[model]}
+            kept = [gain(c, model, next((lasting[n] for n in lasting if n >= at), "5m")) for at, c in enumerate(candidates)]
             # What another request is writing just now will be there in any case.
-            gain = 0.0 if candidate.flying else self._write[ttl] - read
-            gains.append(sum(share * chance for share, chance in zip(shares, chances, strict=True)) * gain)
-        premiums = [self._write[ttl] - 1.0 for ttl in ttls]
+            new = [0.0 if c.flying else gain(c, model, ttl) for c, ttl in zip(candidates, ttls, strict=True)]
+            gains.append((kept, new))
 
         def worth(chosen: list[int]) -> float:
-            if not chosen:
-                return 0.0
-            saved = before = 0.0
-            for number in chosen:
-                saved += (candidates[number].tokens - before) * gains[number]
-                before = candidates[number].tokens
-            for model in self._models:
+            saved = 0.0
+            for model in self._models if chosen else ():
+                kept, new = gains[model]
                 found = self._hit(model, chosen)
-                now = (1.0 - read) * found
-                before = found
+                value, before = (1.0 - read) * found, 0.0
                 for number in chosen:
-                    if candidates[number].tokens > before:
-                        now -= (candidates[number].tokens - before) * premiums[number]
-                        before = candidates[number].tokens
-                saved += shares[model] * now
+                    there = min(tokens[number], found) - min(before, found)
+                    written = tokens[number] - before - there
+                    value += there * kept[number] + written * (new[number] - premiums[number])
+                    before = tokens[number]
+                saved += self._shares[model] * value
             return saved
 
         return worth

@@ -16,9 +16,9 @@ class Category(NamedTuple):
     Attributes:
         kind: What ends the prefix: ``"tools"``, ``"system"``; in messages ``"head"`` (behind the first block of the
             last message), ``"turn"`` (before the last message), ``"block"`` (before its last block), ``"end"`` (of the
-            request), ``"past"`` (where an earlier request ended), ``"shared"`` (elsewhere, where requests part).
+            request), ``"near"`` (as near to it as a point can stand), ``"past"`` (where an earlier request ended), ``"shared"`` (elsewhere, where requests part).
         state: What is known of it. ``"first"``: nothing, and of nothing before it in the messages either;
-            ``"continuing"``: nothing, but an earlier request ended within it; ``"branching"``: nothing, but it begins
+            ``"resumed"``: likewise, though the conversation has been going on; ``"continuing"``: nothing, but an earlier request ended within it; ``"branching"``: nothing, but it begins
             like an earlier one; ``"sibling"``: another model of the router has seen it; ``"again"``: seen before.
         slow: Whether the last gap (of it, or of the conversation that it continues) was longer than five minutes.
         often: Whether it has come back before.
@@ -30,51 +30,94 @@ class Category(NamedTuple):
     often: bool = False
 
 
-# (state, slow): expected share that comes back within five minutes, within an hour, and how many observations that is
-# worth. A prefix of which nothing is known is as likely to come back as not: where none does, three are written for
-# nothing before their price is no longer paid.
+# (state, slow): the shares expected to come back within five minutes, and after that within an hour; and how many
+# observations that is worth. A prefix of which nothing is known is as likely to come back as not: where none does, three
+# are written for nothing before their price is no longer paid.
 _PRIORS = {
-    ("first", False): (0.50, 0.55, 2.0),
-    ("branching", False): (0.50, 0.55, 2.0),
-    ("branching", True): (0.15, 0.55, 2.0),
-    ("sibling", False): (0.60, 0.65, 2.0),
-    ("sibling", True): (0.15, 0.60, 2.0),
-    ("continuing", False): (0.75, 0.80, 4.0),
-    ("continuing", True): (0.15, 0.75, 4.0),
-    ("again", False): (0.75, 0.80, 4.0),
-    ("again", True): (0.15, 0.75, 4.0),
+    ("first", False): (0.50, 0.05, 2.0),
+    ("resumed", False): (0.50, 0.05, 2.0),
+    ("branching", False): (0.50, 0.05, 2.0),
+    ("branching", True): (0.15, 0.40, 2.0),
+    ("sibling", False): (0.60, 0.05, 2.0),
+    ("sibling", True): (0.15, 0.45, 2.0),
+    ("continuing", False): (0.75, 0.02, 3.0),
+    ("continuing", True): (0.15, 0.60, 3.0),
+    ("again", False): (0.75, 0.02, 2.0),
+    ("again", True): (0.15, 0.60, 2.0),
 }
 # A prefix comes back at least as often as a longer one that begins with it.
-_NEARER = {"tools": 0.03, "system": 0.025, "head": 0.02, "turn": 0.015, "shared": 0.015, "past": 0.015, "block": 0.01}
+_NEARER = {"tools": 0.03, "system": 0.025, "past": 0.015, "shared": 0.015}
+NEW = frozenset(["first", "resumed", "branching", "continuing"])
+"""States of what has not been seen. Of several such prefixes in the messages of one request the shortest leads."""
+LEADER = "new"
+"""The kind under which leaders are counted, whatever ends them: does anything of what is new come back?"""
+GUESSES = NEW - {"continuing"}
+"""Those of them for which nothing speaks but what others of their kind did."""
+_ALIKE = {"first": "resumed", "resumed": "first"}
+_ALSO = {"head": 0.97, "turn": 0.97, "block": 0.96, "near": 0.96, "end": 0.95, "shared": 0.96, "past": 0.96}
+_ALSO_STRENGTH = 2.0
 _OFTEN = 0.1
 _MOST_TRIED = 100.0
+_PENDING = 0.25
 _MOST_TALLIES = 4_096
 
 
 class Tally:
-    """How many prefixes were seen, and how many of them came back: within five minutes, within an hour."""
+    """How many prefixes were seen, and how many of them came back: within five minutes, and later within an hour.
 
-    __slots__ = ("later", "soon", "tried")
+    One that has not come back yet counts as lost, but less so (a quarter) while it is not overdue: at once for the hour,
+    and for the five minutes where some did come back. Where none ever did, waiting to see would cost too much.
+    """
+
+    __slots__ = ("awaited", "gap", "slow", "soon", "tried")
 
     def __init__(self) -> None:
-        self.tried = self.soon = self.later = 0.0
+        self.tried = self.soon = self.slow = self.awaited = 0.0
+        self.gap = SOON
 
     def add_trial(self) -> None:
         """Count one that was seen. Of old experience less and less is kept, so that new habits show."""
         self.tried += 1.0
+        self.awaited += 1.0
         if self.tried > _MOST_TRIED:
-            self.tried, self.soon, self.later = self.tried / 2, self.soon / 2, self.later / 2
+            for name in ("tried", "soon", "slow"):
+                setattr(self, name, getattr(self, name) / 2)
+
+    def settle(self) -> None:
+        """It came back, or it is overdue."""
+        self.awaited = max(0.0, self.awaited - 1.0)
 
     def add_return(self, gap: float) -> None:
         """Count one that came back after so many seconds."""
-        if gap <= LATER:
-            self.later = min(self.later + 1.0, self.tried)
-            if gap <= SOON:
-                self.soon = min(self.soon + 1.0, self.tried)
+        if gap <= SOON:
+            self.gap = gap if self.soon == 0 else self.gap + 0.2 * (gap - self.gap)
+            self.soon = min(self.soon + 1.0, self.tried)
+        elif gap <= LATER:
+            self.slow = min(self.slow + 1.0, self.tried)
+
+    def without(self, other: Tally | None) -> Tally:
+        """What is left of it without another."""
+        if other is None:
+            return self
+        left = Tally()
+        for name in ("tried", "soon", "slow", "awaited"):
+            setattr(left, name, max(0.0, getattr(self, name) - getattr(other, name)))
+        return left
+
+    def mixed(self, soon: float, slow: float, strength: float) -> tuple[float, float]:
+        """What is expected, given what was expected before and how many observations that was worth."""
+        settled = max(self.soon + self.slow, self.tried - (1.0 - _PENDING) * min(self.awaited, self.tried))
+        soon = (strength * soon + self.soon) / (strength + (settled if self.soon else self.tried))
+        return soon, min(1.0 - soon, (strength * slow + self.slow) / (strength + settled))
 
 
 Tallies = tuple[Tally, Tally]
 """Of all applications, and of one."""
+
+
+def _to_the_same(chance: float, stays: float) -> float:
+    """How likely a prefix is to come back to the same model sooner or later, if it comes back each time so likely."""
+    return chance * stays / (1.0 - chance * (1.0 - stays))
 
 
 class Habits:
@@ -101,18 +144,36 @@ class Habits:
             own = self._own[key] = Tally()
         return everyone, own
 
-    def chances(self, category: Category, application: int) -> tuple[float, float]:
-        """How likely it is that such a prefix comes back within five minutes, and within an hour."""
-        soon, later, strength = _PRIORS[category.state, category.slow]
+    def chances(self, category: Category, application: int, stays: float) -> tuple[float, float]:
+        """How likely such a prefix is to come back to the same model within five minutes, and later within an hour.
+
+        Args:
+            category: What it is.
+            application: Whose it is.
+            stays: How likely a conversation is to stay with a model; 1 where there is but one.
+        """
+        soon, slow, strength = _PRIORS[category.state, category.slow]
+        soon, slow = _to_the_same(soon, stays), _to_the_same(slow, stays)
+        alike = category._replace(state=_ALIKE.get(category.state, category.state))
+        if alike != category and alike in self._all:  # where the one does not come back, the other hardly does
+            soon = min(soon, self._mixed(alike, application, soon, slow, strength)[0])
         nearer = _NEARER.get(category.kind, 0.0) + (_OFTEN if category.often else 0.0)
-        soon, later = min(0.97, soon + (0.0 if category.slow else nearer)), min(0.97, later + nearer)
+        if category.slow:
+            slow = min(0.97 - soon, slow + nearer)
+        else:
+            soon = min(0.97, soon + nearer)
+        return self._mixed(category, application, soon, min(slow, 1.0 - soon), strength)
+
+    def also(self, category: Category, application: int) -> float:
+        """How likely a prefix is to come back, where the shorter one that leads it (see `LEADER`) does."""
+        soon, slow = self._mixed(category, application, _ALSO[category.kind], 0.0, _ALSO_STRENGTH)
+        return soon + slow
+
+    def _mixed(
+        self, category: Category, application: int, soon: float, slow: float, strength: float
+    ) -> tuple[float, float]:
         everyone, own = self._all.get(category), self._own.get((category, application))
         if everyone is None:
-            return soon, later
-        tried, came_soon, came_later = (own.tried, own.soon, own.later) if own is not None else (0.0, 0.0, 0.0)
-        others = strength + max(0.0, everyone.tried - tried)
-        soon = (strength * soon + max(0.0, everyone.soon - came_soon)) / others
-        later = (strength * later + max(0.0, everyone.later - came_later)) / others
-        soon = (strength * soon + came_soon) / (strength + tried)
-        later = (strength * later + came_later) / (strength + tried)
-        return min(soon, 1.0), min(max(soon, later), 1.0)
+            return soon, slow
+        soon, slow = everyone.without(own).mixed(soon, slow, strength)
+        return own.mixed(soon, slow, strength) if own is not None else (soon, slow)

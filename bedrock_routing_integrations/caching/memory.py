@@ -7,8 +7,10 @@ One `PrefixMemory` holds many `Shelf`s, one for each target and way to reach it.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
+from .account import Account
 from .habits import LATER, SOON, Habits
 from .sizes import Calibration
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 MAX_PREFIXES = 80_000
 _MAX_SHELVES = 1_024
 _FLIGHT_SECONDS = 30.0
+_MOST_AWAITED = 512
 _REFUSED_SECONDS = 86_400.0
 
 
@@ -34,9 +37,11 @@ class Record:
         until: When what is cached of it expires; 0 where nothing is.
         lasts: Seconds that the entry lasts from each use.
         tallies: Where to count that it came back; None once that is counted.
+        overdue: Whether it was given up.
+        followers: Where to count that the longer prefixes, which this one leads, may have come back with it.
     """
 
-    __slots__ = ("ended", "lasts", "seen", "shared", "tallies", "until", "uses")
+    __slots__ = ("ended", "followers", "lasts", "overdue", "seen", "shared", "tallies", "until", "uses")
 
     def __init__(self, seen: float) -> None:
         self.seen = seen
@@ -46,13 +51,21 @@ class Record:
         self.until = 0.0
         self.lasts = SOON
         self.tallies: Tallies | None = None
+        self.overdue = False
+        self.followers: tuple[Tallies, ...] = ()
 
     def came_back(self, at: float) -> None:
         """It was seen again."""
         if self.tallies is not None:
             for tally in self.tallies:
+                if not self.overdue:
+                    tally.settle()
                 tally.add_return(at - self.seen)
             self.tallies = None
+            for tally in (each for tallies in self.followers for each in tallies):
+                tally.add_trial()
+                tally.settle()
+            self.followers = ()
         self.uses = 2
         self.seen = max(self.seen, at)
 
@@ -154,7 +167,10 @@ class Shelf:
         self._flights: dict[int, float] = {}
         self._refused: dict[str, float] = {}
         self._reads_expected = self._reads = 0.0
+        self._continued = self._stayed = 0.0
+        self._awaited: deque[tuple[float, Record, Tallies]] = deque()
         self.habits = Habits()
+        self.account = Account()
 
     def find(self, model: str, digest: int, now: float) -> Record | None:
         """A prefix that the model has seen within the hour."""
@@ -174,20 +190,55 @@ class Shelf:
             salt = self._salts[model] = hash((self._scope, model)) & 0xFFFFFFFFFFFFFFFF
         return salt
 
+    # --- what is awaited ---
+
+    def expect(self, record: Record, tallies: Tallies, within: float) -> None:
+        """A trial: the prefix may come back. Count it as lost for good if it does not come within so many seconds."""
+        record.tallies, record.overdue = tallies, False
+        for tally in tallies:
+            tally.add_trial()
+        self._awaited.append((record.seen + within, record, tallies))
+        if len(self._awaited) > _MOST_AWAITED:
+            self._give_up()
+
+    def give_up_overdue(self, now: float) -> None:
+        """Count what is overdue."""
+        while self._awaited and self._awaited[0][0] <= now:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        _, record, tallies = self._awaited.popleft()
+        if record.tallies is tallies and not record.overdue:
+            record.overdue = True
+            for tally in tallies:
+                tally.settle()
+
     # --- who answers ---
 
-    def answered(self, model: str) -> None:
-        """Count an answer; older ones count for less and less."""
+    def answered(self, model: str, as_before: bool | None) -> None:
+        """Count an answer, and whether it came from the model that the conversation had last; old ones fade."""
+        if as_before is not None:
+            self._continued = self._continued * 0.97 + 1.0
+            self._stayed = self._stayed * 0.97 + float(as_before)
         for name in self._answers:
             self._answers[name] *= 0.97
         self._answers[model] = self._answers.get(model, 0.0) + 1.0
 
-    def shares(self, models: tuple[str, ...]) -> list[float]:
-        """How likely each model is to answer next."""
+    def shares(self, models: tuple[str, ...], before: int | None) -> list[float]:
+        """How likely each model is to answer next, given the one that the conversation had last."""
         if len(models) == 1:
             return [1.0]
         counts = [1.0 + self._answers.get(model, 0.0) for model in models]
-        return [count / sum(counts) for count in counts]
+        if before is None:
+            return [count / sum(counts) for count in counts]
+        stays = self.stays
+        others = sum(counts) - counts[before]
+        return [stays if n == before else (1 - stays) * count / others for n, count in enumerate(counts)]
+
+    @property
+    def stays(self) -> float:
+        """How likely a conversation is to stay with the model that answered last."""
+        return (1.2 + self._stayed) / (2.0 + self._continued)
 
     # --- whether what is cached is read ---
 

@@ -10,7 +10,7 @@ from bedrock_routing_integrations.logs import logger, warn_once
 
 from .candidates import Openings, find_candidates
 from .choosing import Choice
-from .habits import LATER, SOON
+from .habits import LATER, LEADER, NEW, SOON
 from .memory import PrefixMemory
 from .points import repair_points
 from .prefix import read_prefix
@@ -19,9 +19,11 @@ from .rules import as_point, most_points, unplannable
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from bedrock_routing_integrations.catalog import CacheRules
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
     from .candidates import Candidate
+    from .habits import Category, Tallies
     from .memory import Record, Shelf
     from .policy import CachePolicy
     from .prefix import Place, Prefix
@@ -33,6 +35,7 @@ _ABOUT_TTL = re.compile(r"\bttl\b", re.IGNORECASE)
 _SECTION_NAMES = {"tools": re.compile(r"\btool", re.I), "system": re.compile(r"\bsystem\b", re.I),
                   "messages": re.compile(r"\bmessages?\b", re.I)}  # fmt: skip
 _REFUSALS = frozenset(["ValidationException", "AccessDeniedException"])
+_WATCHED = 0.25
 _LANDMARKS = 8  # places of the first message, and of the last two, that are remembered
 
 
@@ -84,6 +87,8 @@ class Draft:
     chosen: list[int] = field(default_factory=list)
     hits: list[float] = field(default_factory=list)
     saving: float = 0.0
+    stake: float = 0.0
+    rules: CacheRules | None = None
     identified: bool = False
     openings: Openings | None = None
     calibration: Calibration | None = None
@@ -148,25 +153,29 @@ class Planner:
         memory = self._memory if self._memory is not None else PrefixMemory(max_prefixes=1)
         if rules is None or prefix is None or not prefix.places:
             return
-        draft.models = resolved.base_models
+        draft.models, draft.rules = resolved.base_models, rules
         calibration = draft.calibration = memory.calibration(resolved.facts.family or resolved.facts.provider)
         tokens = calibration.tokens(prefix.words, prefix.media)
-        if tokens * (1 + calibration.margin) < rules.min_tokens:
+        # Somewhat shorter ones are remembered, too: a conversation that will be long enough began there.
+        if tokens * (1 + calibration.margin) < rules.min_tokens * _WATCHED:
             draft.why_none = f"about {tokens:,.0f} tokens, and nothing is cached below {rules.min_tokens:,}"
             return
         prefix.identify()
         draft.identified = True
         with memory.lock:
             shelf = draft.shelf = memory.shelf(scope)
+            shelf.give_up_overdue(draft.at)
             refused = [name for name in ("tools", "system", "messages") if shelf.is_refused(name, draft.at)]
             draft.openings = Openings(draft.request, resolved, rules, self._policy, refused, calibration)
             draft.candidates = find_candidates(prefix, draft.openings, shelf, draft.models, calibration, draft.at)
-            choice = Choice(draft.candidates, shelf.shares(draft.models), rules)
+            choice = Choice(draft.candidates, shelf.shares(draft.models, _answered_before(draft)), rules)
+            budget = shelf.account.budget(tokens)
             ttl = "5m" if shelf.is_refused("1h", draft.at) else self._policy.ttl
         given = sum(place.ttl is not None for place in prefix.places)
         room = min(self._policy.max_points, most_points(resolved)) - given
-        draft.chosen, ttls, draft.saving = choice.choose(room, ttl, self._policy.min_saving)
-        for candidate, lasts in zip(draft.candidates, ttls, strict=True):
+        chosen = choice.choose(room, ttl, self._policy.min_saving, budget)
+        draft.chosen, draft.saving, draft.stake = chosen.points, chosen.saving, chosen.stake
+        for candidate, lasts in zip(draft.candidates, chosen.ttls, strict=True):
             candidate.ttl = candidate.place.ttl or lasts
         draft.hits = choice.hits(draft.chosen)
         _insert(draft)
@@ -175,14 +184,17 @@ class Planner:
 
     def sent(self, draft: Draft) -> None:
         """The request is on its way."""
-        if draft.shelf is not None and self._memory is not None and draft.has_ours and len(draft.models) == 1:
+        if draft.shelf is not None and self._memory is not None and draft.has_ours:
             with self._memory.lock:
-                draft.shelf.take_off(_digests(draft), draft.at)
+                draft.shelf.account.stake(draft, draft.stake, draft.at)
+                if len(draft.models) == 1:
+                    draft.shelf.take_off(_digests(draft), draft.at)
 
     def failed(self, draft: Draft) -> None:
         """There will be no answer."""
         if draft.shelf is not None and self._memory is not None:
             with self._memory.lock:
+                draft.shelf.account.settle(draft)
                 draft.shelf.land(_digests(draft))
 
     def refused(self, draft: Draft, code: str, message: str, scope: Hashable, target: str) -> bool:
@@ -236,8 +248,11 @@ class Planner:
             if draft.shelf is None:
                 return
             draft.shelf.land(_digests(draft))
+            draft.shelf.account.settle(draft)
+            if draft.rules is not None:
+                draft.shelf.account.pay(counted, _saved(usage, draft.rules))
             model = model or draft.models[0]
-            draft.shelf.answered(model)
+            draft.shelf.answered(model, _same_as_before(draft, model))
             _Lesson(draft, draft.shelf, model, read, written).learn()
 
 
@@ -248,6 +263,8 @@ class _Lesson:
         self._draft, self._shelf, self._model = draft, shelf, model
         self._read, self._written = read, written
         self._number = draft.models.index(model) if model in draft.models else None
+        seen = [moment for candidate in draft.candidates for moment in candidate.seen if moment > float("-inf")]
+        self._gap = draft.at - max(seen, default=draft.at)
 
     def learn(self) -> None:
         draft, prefix = self._draft, self._draft.prefix
@@ -256,14 +273,13 @@ class _Lesson:
         self._check_read()
         records = self._see(prefix.places)
         candidates = {candidate.at: candidate for candidate in draft.candidates}
+        leader: Record | None = None
         for at, candidate in candidates.items():
             record = records.get(at)
             if record is None:
                 continue
             if self._number is not None:
-                record.tallies = self._shelf.habits.tallies(candidate.categories[self._number], prefix.application)
-                for tally in record.tallies:
-                    tally.add_trial()
+                leader = self._expect(record, candidate, prefix.application, leader)
             kind = candidate.categories[0].kind
             record.ended = record.ended or kind == "end"
             record.shared = record.shared or (kind == "shared" and not record.ended)
@@ -280,6 +296,28 @@ class _Lesson:
                     record = self._find(candidate.place)
                     if record is not None and candidate.tokens > self._read * 1.1:
                         record.until = 0.0
+
+    def _expect(self, record: Record, candidate: Candidate, application: int, leader: Record | None) -> Record | None:
+        """Wait for the prefix to come back; returns what leads those that are new."""
+        category = candidate.categories[self._number or 0]
+        habits = self._shelf.habits
+        if candidate.place.section != "messages" or category.state not in NEW:
+            tallies = habits.tallies(category, application)
+            self._shelf.expect(record, tallies, self._patience(category, tallies))
+            return leader
+        if leader is None:
+            tallies = habits.tallies(category._replace(kind=LEADER), application)
+            self._shelf.expect(record, tallies, self._patience(category, tallies))
+            return record
+        record.tallies, record.overdue = habits.tallies(category, application), True  # counted when the leader is back
+        leader.followers = (*leader.followers, record.tallies)
+        return leader
+
+    def _patience(self, category: Category, tallies: Tallies) -> float:
+        """Seconds after which a prefix is overdue."""
+        if category.slow:  # somewhat more than the last gap
+            return min(LATER, 1.5 * max(self._gap, SOON))
+        return min(SOON, 3.0 * tallies[0].gap)
 
     def _find(self, place: Place) -> Record | None:
         return self._shelf.find(self._model, place.digest, self._draft.at)
@@ -339,6 +377,26 @@ def _worth_remembering(places: list[Place], candidates: set[int]) -> set[int]:
     tools = [at for at, place in enumerate(places) if place.section == "tools"]
     kept.update(system[-_LANDMARKS:], tools[-1:])
     return kept
+
+
+def _saved(usage: Mapping[str, Any], rules: CacheRules) -> float:
+    """What caching saved in one call, in plain input tokens; negative where it cost more."""
+    hour = sum(d.get("inputTokens") or 0 for d in usage.get("cacheDetails") or () if d.get("ttl") == "1h")
+    prices = dict(rules.write_multipliers)
+    written = (usage.get("cacheWriteInputTokens") or 0) - hour
+    dearer = written * (prices["5m"] - 1.0) + hour * (prices.get("1h", prices["5m"]) - 1.0)
+    return float((usage.get("cacheReadInputTokens") or 0) * (1.0 - rules.read_multiplier) - dearer)
+
+
+def _answered_before(draft: Draft) -> int | None:
+    """The model that answered the conversation's last request: its index."""
+    continued = [candidate.seen for candidate in draft.candidates if candidate.past]
+    return continued[-1].index(max(continued[-1])) if continued else None
+
+
+def _same_as_before(draft: Draft, model: str) -> bool | None:
+    before = _answered_before(draft)
+    return None if before is None or len(draft.models) < 2 else draft.models[before] == model
 
 
 def _digests(draft: Draft) -> list[int]:
@@ -408,6 +466,7 @@ def why_placed(candidate: Candidate) -> str:
         return f"{tokens} that came back, and come back again in {chance:.0%} of such cases"
     known = {
         "first": "new",
+        "resumed": "new",
         "continuing": "the continuation of an earlier request",
         "branching": "new behind a beginning that is known",
         "sibling": "known to another model of the router",

@@ -73,7 +73,7 @@ def _document(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float
         yield about + whole, len(whole) / _CHARACTERS_PER_TOKEN if known else 0.0, 0.0 if known else _ELSEWHERE_TOKENS
         return
     kind = document.get("format")
-    if kind in _PLAIN:
+    if kind in _PLAIN or (kind == "pdf" and not data.startswith(b"%PDF-")):
         yield about + _ends(data), len(data) / _CHARACTERS_PER_TOKEN, 0.0
     elif kind == "pdf":
         pages = len(_PDF_PAGE.findall(data))
@@ -114,14 +114,17 @@ class Calibration:
     a gateway that counts in its own way, must not turn a planner's head.
     """
 
-    __slots__ = ("_media", "_text", "seen")
+    __slots__ = ("_error", "_media", "_seen", "_text")
 
-    _LEAST, _MOST = 0.5, 2.5
+    _TEXT = (0.5, 2.5)
+    _MEDIA = (0.05, 20.0)  # what is in a compressed file is hard to tell from outside
     _WEIGHT = 0.2  # of one answer; the first few count for more
+    _WIDEST, _NARROWEST = 0.15, 0.02
 
     def __init__(self) -> None:
         self._text = self._media = 1.0
-        self.seen = 0
+        self._error = self._WIDEST
+        self._seen = 0
 
     def tokens(self, text: float, media: float) -> float:
         """Tokens, corrected."""
@@ -130,19 +133,22 @@ class Calibration:
     @property
     def margin(self) -> float:
         """How far off a corrected estimate may well be, as a share of it."""
-        return 0.15 if self.seen < 3 else 0.05
+        return min(self._WIDEST, max(self._NARROWEST, 2 * self._error))
 
     def learn(self, text: float, media: float, counted: int) -> None:
         """Learn from one request: what was estimated, and what was counted."""
         estimated = text * self._text + media * self._media
         if estimated < 200 or counted <= 0:  # a few tokens more or less would be a big ratio
             return
-        self.seen += 1
-        weight = max(self._WEIGHT, 1 / self.seen)
+        self._seen += 1
+        weight = max(self._WEIGHT, 1 / self._seen)
+        self._error += self._WEIGHT * (min(1.0, abs(counted / estimated - 1)) - self._error)
         if media * self._media > text * self._text:
-            self._media = self._mixed(self._media, (counted - text * self._text) / media, weight)
+            self._media = self._mixed(self._media, (counted - text * self._text) / media, weight, self._MEDIA)
         else:
-            self._text = self._mixed(self._text, (counted - media * self._media) / text, weight)
+            self._text = self._mixed(self._text, (counted - media * self._media) / text, weight, self._TEXT)
 
-    def _mixed(self, old: float, new: float, weight: float) -> float:
-        return min(self._MOST, max(self._LEAST, old + weight * (new - old)))
+    @staticmethod
+    def _mixed(old: float, new: float, weight: float, limits: tuple[float, float]) -> float:
+        least, most = limits
+        return min(most, max(least, old + weight * (new - old)))

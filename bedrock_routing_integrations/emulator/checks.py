@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["check_account_id", "check_quota", "check_region", "check_time_scale"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["check_account_id", "check_clock", "check_quota", "check_region", "check_time_scale"]
 
 _REGION = re.compile(r"[a-z]{2,8}(?:-[a-z]+)+-\d{1,2}")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -37,3 +41,10 @@ def check_quota(optimized_quota: int | None) -> int | None:
     if optimized_quota is not None and optimized_quota < 0:
         raise ValueError(f"optimized_quota is None (no limit) or a number of requests from 0, not {optimized_quota!r}")
     return optimized_quota
+
+
+def check_clock(clock: Callable[[], float]) -> Callable[[], float]:
+    """A function from nothing to seconds."""
+    if not callable(clock):
+        raise ValueError(f"clock is a function that returns seconds, such as time.monotonic, not {clock!r}")  # noqa: TRY004 - as the others
+    return clock

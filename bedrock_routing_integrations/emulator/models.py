@@ -4,6 +4,8 @@ Ids, modalities, geographies and which models are latency-optimised follow AWS's
 prices follow genai-prices 0.2.3 where it lists the model, and are from memory for the few retired ones that it does
 not; tool choice is what langchain-aws 1.9 relies on (all read 2026-11). Which models are `direct` differs by Region in
 reality; here it does not. Claude 3 Sonnet stands for the models that have reached their end of life.
+Prompt caching follows the user guide of autumn 2026, and its earlier editions for Claude Sonnet 4 and Nova Premier,
+which that one lists no more; sources disagree on the minimum of some models.
 
 Three columns are the emulator's own: `size` (an ordering of ability that its programs and its router go by),
 `first_token_ms` and `tokens_per_second` (of the right order, so that simulated latencies differ as they do in
@@ -20,7 +22,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MODELS", "EmulatedModel"]
+__all__ = ["MODELS", "CacheOffer", "EmulatedModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOffer:
+    """How one model caches prompts.
+
+    Attributes:
+        minimum_tokens: A shorter prefix is answered, but not cached.
+        maximum_tokens: A longer prefix is refused; None without limit.
+        ttls: The lifetimes that a cachePoint may ask for.
+        fields: Where cachePoints may stand: "tools", "system", "messages".
+        never_after: Kinds of content blocks that this model takes no cachePoint behind, beside those of every model.
+    """
+
+    minimum_tokens: int
+    maximum_tokens: int | None
+    ttls: tuple[str, ...]
+    fields: tuple[str, ...]
+    never_after: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +68,7 @@ class EmulatedModel:
         tokens_per_second: Simulated speed after that.
         input_usd_per_million: US dollars per million input tokens.
         output_usd_per_million: US dollars per million output tokens.
+        cache: How it caches prompts; None when it does not.
     """
 
     model_id: str
@@ -68,6 +90,7 @@ class EmulatedModel:
     tokens_per_second: float
     input_usd_per_million: float
     output_usd_per_million: float
+    cache: CacheOffer | None
 
 
 # `accepts`: beside text. `tools`: "no", "yes" (but no toolChoice), or the furthest toolChoice that is
@@ -84,6 +107,9 @@ anthropic.claude-sonnet-4-20250514-v1:0  |Claude Sonnet 4        |0.88|200_000  
 anthropic.claude-sonnet-4-5-20250929-v1:0|Claude Sonnet 4.5      |0.92|200_000  |64_000 |image      |tool
 anthropic.claude-haiku-4-5-20251001-v1:0 |Claude Haiku 4.5       |0.70|200_000  |64_000 |image      |tool
 anthropic.claude-opus-4-5-20251101-v1:0  |Claude Opus 4.5        |0.97|200_000  |64_000 |image      |tool
+anthropic.claude-opus-4-6-v1             |Claude Opus 4.6        |0.97|1_000_000|128_000|image      |tool
+anthropic.claude-sonnet-4-6              |Claude Sonnet 4.6      |0.94|1_000_000|64_000 |image      |tool
+anthropic.claude-opus-5                  |Claude Opus 5          |0.99|1_000_000|128_000|image      |tool
 amazon.nova-micro-v1:0                   |Nova Micro             |0.25|128_000  |10_000 |           |tool
 amazon.nova-lite-v1:0                    |Nova Lite              |0.35|300_000  |10_000 |image video|tool
 amazon.nova-pro-v1:0                     |Nova Pro               |0.65|300_000  |10_000 |image video|tool
@@ -116,6 +142,9 @@ anthropic.claude-sonnet-4-20250514-v1:0  |us eu apac global   |         |950    
 anthropic.claude-sonnet-4-5-20250929-v1:0|us eu jp au global  |         |950     |65   |3    |15
 anthropic.claude-haiku-4-5-20251001-v1:0 |us eu jp au global  |         |450     |140  |1    |5
 anthropic.claude-opus-4-5-20251101-v1:0  |us eu global        |         |1300    |55   |5    |25
+anthropic.claude-opus-4-6-v1             |us eu global        |         |1300    |55   |5    |25
+anthropic.claude-sonnet-4-6              |us eu jp au global  |         |950     |65   |3    |15
+anthropic.claude-opus-5                  |us eu global        |         |1250    |60   |5    |25
 amazon.nova-micro-v1:0                   |direct us eu apac   |         |280     |210  |0.035|0.14
 amazon.nova-lite-v1:0                    |direct us eu apac ca|         |330     |170  |0.06 |0.24
 amazon.nova-pro-v1:0                     |direct us eu apac   |optimized|480     |95   |0.8  |3.2
@@ -133,6 +162,26 @@ amazon.titan-text-express-v1             |direct              |         |500    
 deepseek.r1-v1:0                         |us                  |         |1200    |50   |1.35 |5.4
 openai.gpt-oss-20b-1:0                   |direct              |         |350     |180  |0.07 |0.3
 openai.gpt-oss-120b-1:0                  |direct              |         |450     |120  |0.15 |0.6
+"""
+
+# The models that cache prompts. Tokens; `never after`: see `CacheOffer`.
+_CACHES = """
+model id                                 |minimum|maximum|ttls |fields               |never after
+anthropic.claude-3-5-sonnet-20241022-v2:0|1_024  |       |5m   |tools system messages|
+anthropic.claude-3-5-haiku-20241022-v1:0 |2_048  |       |5m   |tools system messages|
+anthropic.claude-3-7-sonnet-20250219-v1:0|1_024  |       |5m   |tools system messages|
+anthropic.claude-sonnet-4-20250514-v1:0  |1_024  |       |5m   |tools system messages|
+anthropic.claude-sonnet-4-5-20250929-v1:0|1_024  |       |5m 1h|tools system messages|
+anthropic.claude-haiku-4-5-20251001-v1:0 |4_096  |       |5m 1h|tools system messages|
+anthropic.claude-opus-4-5-20251101-v1:0  |4_096  |       |5m 1h|tools system messages|
+anthropic.claude-opus-4-6-v1             |4_096  |       |5m 1h|tools system messages|
+anthropic.claude-sonnet-4-6              |1_024  |       |5m 1h|tools system messages|
+anthropic.claude-opus-5                  |512    |       |5m 1h|tools system messages|
+amazon.nova-micro-v1:0                   |1_000  |20_000 |5m   |system messages      |toolResult
+amazon.nova-lite-v1:0                    |1_000  |20_000 |5m   |system messages      |toolResult
+amazon.nova-pro-v1:0                     |1_000  |20_000 |5m   |system messages      |toolResult
+amazon.nova-premier-v1:0                 |1_000  |20_000 |5m   |system messages      |toolResult
+amazon.nova-2-lite-v1:0                  |1_000  |20_000 |5m   |system messages      |toolResult
 """
 
 _PROVIDERS = {
@@ -153,8 +202,19 @@ def _rows(table: str) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def _model(ability: Mapping[str, str], offer: Mapping[str, str]) -> EmulatedModel:
-    """One model from its lines in both tables."""
+def _cache(row: Mapping[str, str]) -> CacheOffer:
+    """A line of the table of caches."""
+    return CacheOffer(
+        minimum_tokens=int(row["minimum"]),
+        maximum_tokens=int(row["maximum"]) if row["maximum"] else None,
+        ttls=tuple(row["ttls"].split()),
+        fields=tuple(row["fields"].split()),
+        never_after=tuple(row["never after"].split()),
+    )
+
+
+def _model(ability: Mapping[str, str], offer: Mapping[str, str], cache: Mapping[str, str] | None) -> EmulatedModel:
+    """One model from its lines in the tables."""
     furthest = ability["tools"]
     offered = offer["offered"].split()
     return EmulatedModel(
@@ -177,13 +237,16 @@ def _model(ability: Mapping[str, str], offer: Mapping[str, str]) -> EmulatedMode
         tokens_per_second=float(offer["tok/s"]),
         input_usd_per_million=float(offer["in $"]),
         output_usd_per_million=float(offer["out $"]),
+        cache=None if cache is None else _cache(cache),
     )
 
 
 def _read_tables() -> dict[str, EmulatedModel]:
-    """Both tables joined by model id, in the order of the first."""
-    offers = {row["model id"]: row for row in _rows(_OFFERS)}
-    return {row["model id"]: _model(row, offers[row["model id"]]) for row in _rows(_ABILITIES)}
+    """The tables joined by model id, in the order of the first."""
+    offers, caches = ({row["model id"]: row for row in _rows(table)} for table in (_OFFERS, _CACHES))
+    return {
+        row["model id"]: _model(row, offers[row["model id"]], caches.get(row["model id"])) for row in _rows(_ABILITIES)
+    }
 
 
 MODELS: Mapping[str, EmulatedModel] = MappingProxyType(_read_tables())

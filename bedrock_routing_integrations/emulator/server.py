@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from .account import Account
-from .checks import check_quota, check_time_scale
+from .caches import PromptCaches
+from .checks import check_clock, check_quota, check_time_scale
 from .environment import variables
 from .errors import ServiceError
 from .faults import Fault, Faults
@@ -69,6 +71,8 @@ class BedrockEmulator(Account):
             gives the simulated time.
         optimized_quota: How many requests are served with optimized latency before `standard` is served
             instead; None without limit.
+        clock: Seconds, only rising: what the prompt caches' entries expire by. With one of its own a test lets hours
+            pass in no time.
 
     Raises:
         ValueError: For an argument that cannot be; it says what can.
@@ -83,13 +87,15 @@ class BedrockEmulator(Account):
         account_id: str = "123456789012",
         time_scale: float = 0.0,
         optimized_quota: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(region=region, account_id=account_id)
         self.host = host
         self._wanted_port = port
         self._time_scale = check_time_scale(time_scale)
         self._choices = Choices()
-        self._runtime = Runtime(self._directory, self._choices, check_quota(optimized_quota))
+        self._caches = PromptCaches(check_clock(clock))
+        self._runtime = Runtime(self._directory, self._choices, self._caches, check_quota(optimized_quota))
         self._faults = Faults()
         self._journal = Journal()
         self._running: ServerThread | None = None
@@ -247,6 +253,10 @@ class BedrockEmulator(Account):
     def clear_faults(self) -> None:
         """End every fault."""
         self._faults.clear()
+
+    def clear_caches(self) -> None:
+        """Forget every prompt that was cached."""
+        self._caches.clear()
 
     @property
     def journal(self) -> list[Entry]:

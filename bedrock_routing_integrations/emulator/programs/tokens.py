@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from .documents import document_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["block_tokens", "document_block_text", "input_tokens", "text_tokens"]
+__all__ = ["MESSAGE_TOKENS", "block_tokens", "document_block_text", "input_tokens", "text_tokens", "tool_list_tokens"]
+
+MESSAGE_TOKENS = 3
+"""What a message adds to its content."""
 
 _BYTES_PER_TOKEN = 4
-_MESSAGE_TOKENS = 3
 _IMAGE_TOKENS = 1_600
 _CLIP_BYTES_PER_TOKEN = 1_000
 _CLIP_LEAST_TOKENS = 200
@@ -28,13 +30,34 @@ _CLIP_LEAST_TOKENS = 200
 
 def text_tokens(text: str) -> int:
     """Tokens of a text."""
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return _tokens_of_bytes(_text_bytes(text))
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _tokens_of_bytes(size: int) -> int:
     return -(-size // _BYTES_PER_TOKEN)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def json_tokens(value: Any) -> int:
     """Tokens of a JSON value."""
-    return text_tokens(json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str))
+    return text_tokens(_compact(value))
+
+
+def tool_list_tokens(specs: Iterable[Any]) -> list[int]:
+    """Tokens of a list of `toolSpec`s as far as each of them; the last number is the whole list's."""
+    size = len("[")
+    counts: list[int] = []
+    for spec in specs:
+        size += _text_bytes(_compact(spec)) + len("]")  # further on the bracket is a comma
+        counts.append(_tokens_of_bytes(size))
+    return counts
 
 
 def document_block_text(document: Mapping[str, Any]) -> str:
@@ -79,8 +102,8 @@ def input_tokens(request: Mapping[str, Any]) -> int:
     """Tokens of a request's system prompt, tools and messages; at least 1."""
     total = sum(map(block_tokens, request.get("system") or ()))
     for message in request["messages"]:
-        total += _MESSAGE_TOKENS + sum(map(block_tokens, message["content"]))
+        total += MESSAGE_TOKENS + sum(map(block_tokens, message["content"]))
     tools = [tool["toolSpec"] for tool in (request.get("toolConfig") or {}).get("tools", ()) if "toolSpec" in tool]
     if tools:
-        total += json_tokens(tools)
+        total += tool_list_tokens(tools)[-1]
     return max(1, total)
