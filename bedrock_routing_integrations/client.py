@@ -178,9 +178,12 @@ class RoutedClient:
                 self._planner.failed(draft)
                 refusal = (getattr(error, "response", None) or {}).get("Error") or {}
                 code, message = str(refusal.get("Code")), str(refusal.get("Message"))
-                if not self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target)):
+                if not self._planner.may_be_ours(draft, code, message):
                     raise
-            return send(**draft.request)
+            response = send(**draft.without)
+        self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target))
+        draft.take_out_ours()
+        return response
 
     def _report(
         self, draft: Draft, response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from bedrock_routing_integrations.caching import shared_memory
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
 from bedrock_routing_integrations.resolution import shared_resolver
@@ -28,6 +29,7 @@ def _own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     forget_warnings()
     shared_resolver.forget()
+    shared_memory.forget()
 
 
 @pytest.fixture

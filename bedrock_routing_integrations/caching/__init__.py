@@ -1,8 +1,9 @@
 """cachePoints in a Converse request: which pay, where Bedrock takes them, and what became of those before."""
 
+from .draft import Draft, PlannedPoint
 from .memory import PrefixMemory
 from .plan import CachePlan, explain, plan_cache_points, shared_memory
-from .planner import Draft, PlannedPoint, Planner
+from .planner import Planner
 from .points import place_points
 from .policy import CachePolicy, policy_of
 

@@ -8,9 +8,9 @@ _SECONDS_AT_STAKE = 600.0
 class Account:
     """The account of one target, in plain input tokens.
 
-    A prefix of which nothing is known is written on a guess. What that has cost more than it saved, with what is at stake
-    in requests under way, may be a few guesses' worth to begin with, and 1.5% of all input in the long run: whatever the
-    prompts are, caching never costs noticeably more than none.
+    A prefix of which nothing is known is written on a guess. What that has cost more than caching saved, with what is
+    at stake in requests under way, may be a few guesses' worth to begin with, and 1.5% of all input in the long run:
+    guesses never make caching noticeably dearer than none.
     """
 
     __slots__ = ("_requests", "_saved", "_stakes", "_tokens")

@@ -60,6 +60,11 @@ class Candidate:
     ttl: str = "5m"
 
     @property
+    def chance(self) -> float:
+        """How likely the prefix is to come back in time."""
+        return max(self.soon if self.ttl == "5m" else self.later)
+
+    @property
     def is_guess(self) -> bool:
         """Whether nothing at all has been seen that speaks for it."""
         return all(category.state in GUESSES for category in self.categories)
@@ -68,7 +73,7 @@ class Candidate:
 class Openings:
     """Where points can stand in one request, and why not elsewhere."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what is known of a request comes from as many places
         self,
         request: Mapping[str, Any],
         resolved: ResolvedTarget,
@@ -102,7 +107,7 @@ class Openings:
         return None
 
 
-def find_candidates(
+def find_candidates(  # noqa: PLR0917 - as above
     prefix: Prefix, openings: Openings, shelf: Shelf, models: tuple[str, ...], calibration: Calibration, now: float
 ) -> list[Candidate]:
     """The candidates, shallowest first."""
@@ -118,9 +123,7 @@ def find_candidates(
         place = places[at]
         records = known.records(at)
         categories = [known.category(kinds[at], at, record) for record in records]
-        chances = [
-            leading.chances(number, category, place.section) for number, category in enumerate(categories)
-        ]
+        chances = [leading.chances(number, category, place.section) for number, category in enumerate(categories)]
         found.append(
             Candidate(
                 at=at,
@@ -260,6 +263,12 @@ def _new_places(places: list[Place], deepest: int, last: int) -> list[tuple[int,
     if first > 0 and places[first - 1].section == "messages":
         found.append((first - 1, "turn"))
     return [(at, kind) for at, kind in found if at > deepest or kind == "end"]
+
+
+def last_model(candidates: Sequence[Candidate]) -> int | None:
+    """The index of the model that answered the conversation's last request; None where none is known."""
+    continued = [candidate.seen for candidate in candidates if candidate.past]
+    return continued[-1].index(max(continued[-1])) if continued else None
 
 
 def _make_monotone(candidates: list[Candidate], models: int) -> None:

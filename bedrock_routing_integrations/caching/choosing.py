@@ -152,7 +152,8 @@ class Choice:
         gains = []
         for model in self._models:
             lasting = {number: candidates[number].live[model] or "5m" for number in self._live[model]}
-            kept = [gain(c, model, next((lasting[n] for n in lasting if n >= at), "5m")) for at, c in enumerate(candidates)]
+            lasts = [next((lasting[n] for n in lasting if n >= at), "5m") for at in range(len(candidates))]
+            kept = [gain(c, model, ttl) for c, ttl in zip(candidates, lasts, strict=True)]
             # What another request is writing just now will be there in any case.
             new = [0.0 if c.flying else gain(c, model, ttl) for c, ttl in zip(candidates, ttls, strict=True)]
             gains.append((kept, new))
@@ -177,9 +178,7 @@ class Choice:
         """Tokens that the model reads, given these points."""
         for number in reversed(self._live[model]):
             where = self._candidates[number].place.number
-            if any(
-                point >= number and self._candidates[point].place.number - where <= LOOK_BACK for point in chosen
-            ):
+            if any(point >= number and self._candidates[point].place.number - where <= LOOK_BACK for point in chosen):
                 return self._candidates[number].tokens
         return 0.0
 

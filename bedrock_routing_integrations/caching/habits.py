@@ -16,10 +16,12 @@ class Category(NamedTuple):
     Attributes:
         kind: What ends the prefix: ``"tools"``, ``"system"``; in messages ``"head"`` (behind the first block of the
             last message), ``"turn"`` (before the last message), ``"block"`` (before its last block), ``"end"`` (of the
-            request), ``"near"`` (as near to it as a point can stand), ``"past"`` (where an earlier request ended), ``"shared"`` (elsewhere, where requests part).
+            request), ``"near"`` (as near to it as a point can stand), ``"past"`` (where an earlier request ended),
+            ``"shared"`` (elsewhere, where requests part).
         state: What is known of it. ``"first"``: nothing, and of nothing before it in the messages either;
-            ``"resumed"``: likewise, though the conversation has been going on; ``"continuing"``: nothing, but an earlier request ended within it; ``"branching"``: nothing, but it begins
-            like an earlier one; ``"sibling"``: another model of the router has seen it; ``"again"``: seen before.
+            ``"resumed"``: likewise, though the conversation has been going on; ``"continuing"``: nothing, but an
+            earlier request ended within it; ``"branching"``: nothing, but it begins like an earlier one;
+            ``"sibling"``: another model of the router has seen it; ``"again"``: seen before.
         slow: Whether the last gap (of it, or of the conversation that it continues) was longer than five minutes.
         often: Whether it has come back before.
     """
@@ -31,8 +33,8 @@ class Category(NamedTuple):
 
 
 # (state, slow): the shares expected to come back within five minutes, and after that within an hour; and how many
-# observations that is worth. A prefix of which nothing is known is as likely to come back as not: where none does, three
-# are written for nothing before their price is no longer paid.
+# observations that is worth. A prefix of which nothing is known is as likely to come back as not: where none does,
+# three are written for nothing before their price is no longer paid.
 _PRIORS = {
     ("first", False): (0.50, 0.05, 2.0),
     ("resumed", False): (0.50, 0.05, 2.0),
@@ -58,22 +60,21 @@ _ALSO = {"head": 0.97, "turn": 0.97, "block": 0.96, "near": 0.96, "end": 0.95, "
 _ALSO_STRENGTH = 2.0
 _OFTEN = 0.1
 _MOST_TRIED = 100.0
-_PENDING = 0.25
+_AWAITED = 0.25
 _MOST_TALLIES = 4_096
 
 
 class Tally:
     """How many prefixes were seen, and how many of them came back: within five minutes, and later within an hour.
 
-    One that has not come back yet counts as lost, but less so (a quarter) while it is not overdue: at once for the hour,
-    and for the five minutes where some did come back. Where none ever did, waiting to see would cost too much.
+    For the five minutes one counts as lost until it is back: waiting to see would cost too much. For the hour it counts
+    by a quarter while it is not overdue: waiting is what the hour is for.
     """
 
-    __slots__ = ("awaited", "gap", "slow", "soon", "tried")
+    __slots__ = ("awaited", "slow", "soon", "tried")
 
     def __init__(self) -> None:
         self.tried = self.soon = self.slow = self.awaited = 0.0
-        self.gap = SOON
 
     def add_trial(self) -> None:
         """Count one that was seen. Of old experience less and less is kept, so that new habits show."""
@@ -90,7 +91,6 @@ class Tally:
     def add_return(self, gap: float) -> None:
         """Count one that came back after so many seconds."""
         if gap <= SOON:
-            self.gap = gap if self.soon == 0 else self.gap + 0.2 * (gap - self.gap)
             self.soon = min(self.soon + 1.0, self.tried)
         elif gap <= LATER:
             self.slow = min(self.slow + 1.0, self.tried)
@@ -100,14 +100,15 @@ class Tally:
         if other is None:
             return self
         left = Tally()
-        for name in ("tried", "soon", "slow", "awaited"):
+        for name in self.__slots__:
             setattr(left, name, max(0.0, getattr(self, name) - getattr(other, name)))
         return left
 
     def mixed(self, soon: float, slow: float, strength: float) -> tuple[float, float]:
         """What is expected, given what was expected before and how many observations that was worth."""
-        settled = max(self.soon + self.slow, self.tried - (1.0 - _PENDING) * min(self.awaited, self.tried))
-        soon = (strength * soon + self.soon) / (strength + (settled if self.soon else self.tried))
+        awaited = min(self.awaited, self.tried)
+        settled = max(self.slow, self.tried - (1.0 - _AWAITED) * awaited)
+        soon = (strength * soon + self.soon) / (strength + self.tried)
         return soon, min(1.0 - soon, (strength * slow + self.slow) / (strength + settled))
 
 

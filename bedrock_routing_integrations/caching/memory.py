@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .account import Account
+from .diagnosis import Diagnosis
 from .habits import LATER, SOON, Habits
 from .sizes import Calibration
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_PREFIXES = 80_000
 _MAX_SHELVES = 1_024
 _FLIGHT_SECONDS = 30.0
+_MOST_FLIGHTS = 1_024
 _MOST_AWAITED = 512
 _REFUSED_SECONDS = 86_400.0
 
@@ -92,13 +94,18 @@ class PrefixMemory:
         """How many prefixes are remembered."""
         return len(self._young) + len(self._old)
 
-    def shelf(self, scope: Hashable) -> Shelf:
-        """What is known of one target."""
+    def shelf(self, scope: Hashable, name: str) -> Shelf:
+        """What is known of one target.
+
+        Args:
+            scope: What tells it from others.
+            name: What it is called in warnings.
+        """
         shelf = self._shelves.get(scope)
         if shelf is None:
             while len(self._shelves) >= _MAX_SHELVES:
                 del self._shelves[next(iter(self._shelves))]
-            shelf = self._shelves[scope] = Shelf(self, scope)
+            shelf = self._shelves[scope] = Shelf(self, scope, name)
         return shelf
 
     def calibration(self, family: str) -> Calibration:
@@ -159,7 +166,7 @@ class PrefixMemory:
 class Shelf:
     """What is remembered of one target: its habits, how its models take turns, what it refused."""
 
-    def __init__(self, memory: PrefixMemory, scope: Hashable) -> None:
+    def __init__(self, memory: PrefixMemory, scope: Hashable, name: str) -> None:
         self._memory = memory
         self._scope = scope
         self._salts: dict[str, int] = {}
@@ -171,6 +178,7 @@ class Shelf:
         self._awaited: deque[tuple[float, Record, Tallies]] = deque()
         self.habits = Habits()
         self.account = Account()
+        self.diagnosis = Diagnosis(name)
 
     def find(self, model: str, digest: int, now: float) -> Record | None:
         """A prefix that the model has seen within the hour."""
@@ -215,7 +223,7 @@ class Shelf:
 
     # --- who answers ---
 
-    def answered(self, model: str, as_before: bool | None) -> None:
+    def answered(self, model: str, *, as_before: bool | None) -> None:
         """Count an answer, and whether it came from the model that the conversation had last; old ones fade."""
         if as_before is not None:
             self._continued = self._continued * 0.97 + 1.0
@@ -244,10 +252,10 @@ class Shelf:
 
     @property
     def reliability(self) -> float:
-        """The share of expected reads that happen. A profile may send a call to a Region where nothing is cached yet."""
+        """The share of expected reads that happen. A profile may send a call to a Region where nothing is cached."""
         return (4.75 + self._reads) / (5.0 + self._reads_expected)
 
-    def expected_read(self, happened: bool) -> None:
+    def expected_read(self, *, happened: bool) -> None:
         """Count a read that was expected."""
         self._reads_expected = self._reads_expected * 0.97 + 1.0
         self._reads = self._reads * 0.97 + float(happened)
@@ -258,8 +266,11 @@ class Shelf:
         """These are being written: others that ask at the same time need not pay for it again."""
         for digest in digests:
             self._flights[digest] = now
-        while self._flights and (len(self._flights) > 1_000 or now - next(iter(self._flights.values())) > _FLIGHT_SECONDS):
-            del self._flights[next(iter(self._flights))]
+        while self._flights:
+            digest, since = next(iter(self._flights.items()))
+            if len(self._flights) <= _MOST_FLIGHTS and now - since <= _FLIGHT_SECONDS:
+                break
+            del self._flights[digest]
 
     def land(self, digests: list[int]) -> None:
         """They are written, or will not be."""

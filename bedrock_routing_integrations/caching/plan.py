@@ -11,15 +11,16 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models, resolve_by_id
 from bedrock_routing_integrations.targets import parse_target
 
+from .draft import PlannedPoint
 from .memory import PrefixMemory
-from .planner import PlannedPoint, Planner
+from .planner import Planner
 from .policy import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .candidates import Candidate
-    from .planner import Draft
+    from .draft import Draft
     from .policy import CachePolicy
 
 shared_memory = PrefixMemory()
@@ -118,15 +119,15 @@ def explain(draft: Draft) -> CachePlan:
     if prefix is None:
         raise InvalidRequestError(f"This is no Converse request: {draft.request!r:.200}")
     tokens = calibration.tokens(prefix.words, prefix.media) if calibration else prefix.words + prefix.media
-    return CachePlan(draft.request, draft.points, tuple(_not_placed(draft)), round(tokens), round(draft.saving))
+    saving = draft.weighing.saving if draft.weighing is not None else 0.0
+    return CachePlan(draft.request, draft.points, tuple(_not_placed(draft)), round(tokens), round(saving))
 
 
 def _not_placed(draft: Draft) -> Iterator[PlannedPoint]:
     """The ends of the sections, the places in the last message, and the other candidates, as far as they got none."""
-    prefix = draft.prefix
-    places = prefix.places if prefix else []
-    candidates = {candidate.at: candidate for candidate in draft.candidates}
-    chosen = {draft.candidates[number].at for number in draft.chosen}
+    places = draft.prefix.places if draft.prefix is not None else []
+    weighed, chosen = _weighed(draft)
+    candidates = {candidate.at: candidate for candidate in weighed}
     ends = {place.section: at for at, place in enumerate(places)}
     last = places[-1].message if places else None
     tail = [at for at, place in enumerate(places) if place.message == last and place.section == "messages"]
@@ -146,15 +147,24 @@ def _not_placed(draft: Draft) -> Iterator[PlannedPoint]:
 def _why_not(draft: Draft, at: int, candidate: Candidate | None) -> str:
     if draft.why_none is not None:
         return draft.why_none
-    if draft.openings is not None and draft.prefix is not None:
-        why = draft.openings.why_not(draft.prefix.places[at])
+    if draft.weighing is not None and draft.prefix is not None:
+        why = draft.weighing.openings.why_not(draft.prefix.places[at])
         if why is not None:
             return why
     if candidate is None:
-        return "requests are not known to part there"
-    chance = max(candidate.soon if candidate.ttl == "5m" else candidate.later)
+        return "no request is known to part from others there"
     if candidate.flying:
         return "a request under way writes it"
-    if any(draft.candidates[number].at > at for number in draft.chosen):
-        return f"a later point covers it, and {chance:.0%} of such prefixes come back in time"
-    return f"writing it is expected to cost more than it saves: {chance:.0%} of such prefixes come back in time"
+    if max(_weighed(draft)[1], default=-1) > at:
+        return f"a later point covers it; {candidate.chance:.0%} of such prefixes come back in time"
+    return (
+        f"writing it is expected to cost more than it saves: {candidate.chance:.0%} of such prefixes come back in time"
+    )
+
+
+def _weighed(draft: Draft) -> tuple[list[Candidate], set[int]]:
+    """The candidates, and the places of those that have a point."""
+    weighing = draft.weighing
+    if weighing is None:
+        return [], set()
+    return weighing.candidates, {weighing.candidates[number].at for number in weighing.chosen}

@@ -1,4 +1,4 @@
-"""The caller's cachePoints, and what frameworks put for the caller: kept where Bedrock takes them, repaired where not."""
+"""The caller's cachePoints, and what frameworks put for the caller: kept where Bedrock takes them, else repaired."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
     """The request with cachePoints that Bedrock takes.
 
     A point that would be refused where it stands (the models cache nothing there, nothing is before it, it follows
-    thinking or a document that is no PDF) is left out; one of an hour lasts five minutes where the models offer no more,
-    and one before one of an hour lasts an hour; of too many, those in the earliest messages are left out. Each with a
-    warning.
+    thinking or a document that is no PDF) is left out; one of an hour lasts five minutes where the models offer no
+    more, and one before one of an hour lasts an hour; of too many, those in the earliest messages are left out. Each
+    with a warning.
 
     Args:
         request: A Converse request; not changed.
@@ -68,12 +68,15 @@ def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
 
 def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
     (_, tools), (_, system), *contents = sections
-    # Of a list that held nothing but points that were left out, nothing is left: Bedrock takes no empty list of tools.
-    placed = {name: value for name, value in request.items() if name not in {"toolConfig", "system", "messages"}}
+    placed = dict(request)
     if tools:
         placed["toolConfig"] = {**request["toolConfig"], "tools": tools}
+    elif (request.get("toolConfig") or {}).get("tools"):
+        del placed["toolConfig"]  # it held nothing but points that were left out; Bedrock takes no empty list of tools
     if system:
         placed["system"] = system
+    elif request.get("system"):
+        del placed["system"]
     if request.get("messages") is not None:
         placed["messages"] = [
             {**message, "content": content} for message, (_, content) in zip(request["messages"], contents, strict=True)
@@ -126,8 +129,8 @@ def _lasting_on(sections: list[Section]) -> list[Section]:
             if hour and ttl_of(block) == "5m":
                 warn_once(
                     ("cachePoint", field, "1h after 5m"),
-                    f"A cachePoint in {field} lasts an hour, as one of ttl '1h' comes after it (the order is tools, system, "
-                    "messages) and Bedrock refuses that after one of five minutes.",
+                    f"A cachePoint in {field} lasts an hour, as one of ttl '1h' comes after it (the order is tools, "
+                    "system, messages) and Bedrock refuses that after one of five minutes.",
                 )
                 block = {"cachePoint": {**block["cachePoint"], "ttl": "1h"}}  # noqa: PLW2901 - a new block
             hour = hour or ttl_of(block) == "1h"
@@ -137,21 +140,21 @@ def _lasting_on(sections: list[Section]) -> list[Section]:
 
 
 def _as_many(sections: list[Section], most: int) -> list[Section]:
-    """No more points than Bedrock takes. The later ones of messages are kept: they cache what the earlier ones do, too."""
+    """No more points than Bedrock takes. Of messages the later ones are kept: they cache what the earlier do, too."""
     surplus = sum("cachePoint" in block for _, blocks in sections for block in blocks) - most
     if surplus <= 0:
         return sections
     warn_once(
         ("cachePoint", "too many"),
-        f"A request had {most + surplus} cachePoints, and Bedrock takes {most}: the first ones in its messages were left out.",
+        f"A request had {most + surplus} cachePoints, and Bedrock takes {most}: the first ones in its messages were "
+        "left out.",
     )
-    left = []
     # Messages first; then what is before them, from the front, as the last of a list caches the most.
     order = sorted(range(len(sections)), key=lambda number: (sections[number][0] != "messages", number))
     kept = dict(enumerate(sections))
     for number in order:
         field, blocks = kept[number]
-        left = []
+        left: list[dict[str, Any]] = []
         for block in blocks:
             if surplus > 0 and "cachePoint" in block:
                 surplus -= 1

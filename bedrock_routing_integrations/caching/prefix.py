@@ -1,4 +1,4 @@
-"""A Converse request as the prefix that Bedrock caches: every place where a cachePoint could stand, and what precedes it."""
+"""A Converse request as the prefix that Bedrock caches: where points could stand, and what is before them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .sizes import Part
 
 # Of additionalModelRequestFields: what changes how the prompt is rendered. A change of it breaks the prefix; sampling
-# parameters do not (AWS user guide, prompt caching; names differ by model: thinking, reasoning_config, output_config …).
+# parameters do not (AWS user guide, prompt caching; names differ by model: thinking, reasoning_config …).
 _RENDERED = ("think", "reason", "effort", "output", "beta", "tool")
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
+SECTIONS = ("tools", "system", "messages")
+"""The parts of a request that hold cachePoints, in the order of the prefix."""
 MOST_POINTS = 4
 """Points in one request, where the catalog knows nothing of the models."""
 _NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool

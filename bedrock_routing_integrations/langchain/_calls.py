@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import ensure_config
 
+from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
@@ -75,6 +76,19 @@ def _choice_type(tool_choice: Any) -> str | None:
     if not tool_choice:
         return None
     return tool_choice if tool_choice in ("auto", "any") else "tool"
+
+
+def with_cache_policy(values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor, with what `cache` says of cachePoints under the name of our own field.
+
+    Raises:
+        InvalidRequestError: It says nothing that we or LangChain know.
+    """
+    cache = values.get("cache")
+    if isinstance(cache, (str, CachePolicy)):  # LangChain's own is a cache of responses, True, False or None
+        values = {**{name: value for name, value in values.items() if name != "cache"}, "cache_policy": cache}
+    policy_of(values.get("cache_policy", "auto"))
+    return values
 
 
 def with_own_lists(call: dict[str, Any]) -> dict[str, Any]:

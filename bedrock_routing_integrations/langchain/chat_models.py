@@ -24,7 +24,15 @@ from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._calls import PREFERRED, check_kind, split_model, with_concurrency, with_own_lists, with_settled_choice
+from ._calls import (
+    PREFERRED,
+    check_kind,
+    split_model,
+    with_cache_policy,
+    with_concurrency,
+    with_own_lists,
+    with_settled_choice,
+)
 from ._messages import as_chunk, copied_containers, name_the_model
 from ._own_client import SECRETS, OwnClient, connection_of
 from ._served import combine_settings, probe_update
@@ -64,6 +72,9 @@ class ChatBedrockRouter(ChatBedrockConverse):
     Args:
         model: What to call; see `parse_target` for the forms.
         base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
+        cache: ``"auto"`` (the default): requests get the cachePoints that are expected to save money; ``"off"``: none;
+            or a `CachePolicy`. It is kept in `cache_policy`. What LangChain itself means by `cache` (a cache of
+            responses, True, False, None) is passed on to LangChain.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
 
     Raises:
@@ -79,6 +90,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
     """
 
     base_models: list[str] | None = None
+    cache_policy: Any = "auto"
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
     aws_access_key_id: SecretStr | None = Field(default=None)
@@ -107,7 +119,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
             values = {name: v for name, v in values.items() if name not in own.derived or v is not own.derived[name]}
             del values["client"]
         values = {name: value for name, value in values.items() if name not in ("model", "model_id")}
-        return {**values, "model": parse_target(given).model_id}
+        return {**with_cache_policy(values), "model": parse_target(given).model_id}
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
@@ -123,6 +135,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
                 bedrock_client=self.bedrock_client,
                 base_models={self.model_id: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
+                cache=self.cache_policy,
             )
         self._asked = {
             "provider": self.provider,

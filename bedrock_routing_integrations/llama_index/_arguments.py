@@ -15,6 +15,7 @@ from llama_index.core.bridge.pydantic import (
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
+from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.connections import (
     DEFAULT_MAX_CONCURRENCY,
@@ -30,15 +31,22 @@ from ._requests import check_options, refuse_unknown
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
 _CONNECTED_BY = (
-    "model", "base_models", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries", "max_concurrency",
-    "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
+    "model", "base_models", "cache", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries",
+    "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
 )  # fmt: skip
 _NOT_TAKEN = {
     "async_client": "asynchronous calls need none",
     "api_version": "Bedrock's runtime has one only",
 }
 # BedrockConverse's users pass None for what they leave open; these have a default that is not None.
-_NOT_NONE = ("additional_kwargs", "callback_manager", "max_concurrency", "system_prompt_caching", "tool_caching")
+_NOT_NONE = (
+    "additional_kwargs",
+    "cache",
+    "callback_manager",
+    "max_concurrency",
+    "system_prompt_caching",
+    "tool_caching",
+)
 
 
 class Arguments(FunctionCallingLLM):
@@ -62,6 +70,7 @@ class Arguments(FunctionCallingLLM):
     guardrail_version: str | None = None
     guardrail_stream_processing_mode: Literal["sync", "async"] | None = None
     trace: str | None = None
+    cache: Any = "auto"
     system_prompt_caching: bool = False
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
@@ -104,9 +113,9 @@ class Arguments(FunctionCallingLLM):
     def _connect(self) -> RoutedClient:
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
-            if given.bedrock_client is not None or self.base_models or self.default_headers:
+            if given.bedrock_client is not None or self.base_models or self.default_headers or self.cache != "auto":
                 raise InvalidRequestError(
-                    "client= is a RoutedClient: give bedrock_client, base_models and default_headers to that one"
+                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers and cache to that one"
                 )
             self._client = given.client
         else:
@@ -115,6 +124,7 @@ class Arguments(FunctionCallingLLM):
                 bedrock_client=given.bedrock_client,
                 base_models={self.model: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
+                cache=self.cache,
             )
         self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client
@@ -142,7 +152,13 @@ class Arguments(FunctionCallingLLM):
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
         if values.get("botocore_config") is not None:
             values["botocore_config"] = _config(values["botocore_config"])
+        if "cache" in values:
+            policy_of(values["cache"])
         return {**values, "model": parse_target(values["model"]).model_id}
+
+    @field_serializer("cache")
+    def _write_cache(self, cache: Any) -> Any:
+        return cache.as_dict() if isinstance(cache, CachePolicy) else cache
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:

@@ -98,8 +98,10 @@ class BedrockRouter(Arguments):
         guardrail_identifier: A guardrail, with its `guardrail_version`.
         guardrail_stream_processing_mode: ``"sync"`` or ``"async"``, for streams.
         trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
-        system_prompt_caching: Put a cachePoint behind the system messages, where the models take it.
-        tool_caching: Put a cachePoint behind the tools, where the models take it.
+        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
+            `CachePolicy`.
+        system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
+        tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
         additional_kwargs: More of the same, for every call: our names or AWS's.
         region_name: The Region; None for the target ARN's, else the one that boto3 finds.
