@@ -154,6 +154,8 @@ class RoutedClient:
             InvalidRequestError: It is no Converse request.
             InvalidTargetError: ``modelId`` is no target.
         """
+        if "modelId" not in request:
+            raise InvalidRequestError("plan_cache_points needs a Converse request, with modelId=…")
         return explain(self._plan(request, self.resolve(request["modelId"])))
 
     def _prepare(self, request: dict[str, Any]) -> tuple[ResolvedTarget, Any, Draft]:

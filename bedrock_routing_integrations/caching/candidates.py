@@ -84,6 +84,7 @@ class Openings:
     ) -> None:
         self._resolved, self._rules, self._calibration = resolved, rules, calibration
         optimized = is_optimized(request)
+        self._answers: dict[int, str | None] = {}
         self._closed: dict[str, str | None] = {}
         for section in ("tools", "system", "messages"):
             why = closed(section, resolved, optimized=optimized)
@@ -95,6 +96,11 @@ class Openings:
 
     def why_not(self, place: Place) -> str | None:
         """Why no point can stand there; None where one can."""
+        if place.number not in self._answers:
+            self._answers[place.number] = self._why_not(place)
+        return self._answers[place.number]
+
+    def _why_not(self, place: Place) -> str | None:
         why = self._closed[place.section] or refusal(place.block, self._resolved)
         if why is not None:
             return why

@@ -45,9 +45,9 @@ class Diagnosis:
         if self._unread == _TIMES:
             warn_once(
                 ("cache never read", self.target),
-                f"{_TIMES} requests to {self.target} in a row had cachePoints behind what had been cached shortly before, "
-                "and nothing was read from the cache. Is there a gateway, a profile that spreads calls over many "
-                "Regions, or something that rewrites the requests in between? cache='off' places none.",
+                f"{_TIMES} requests to {self.target} in a row had cachePoints behind what had been cached shortly "
+                "before, and nothing was read from the cache. Is there a gateway, a profile that spreads calls over "
+                "many Regions, or something that rewrites the requests in between? cache='off' places none.",
             )
 
     def see(self, prefix: Prefix, *, known: bool, cacheable: bool) -> None:

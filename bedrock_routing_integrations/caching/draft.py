@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .rules import as_point
@@ -139,6 +139,9 @@ class Draft:
 
     def take_out_ours(self) -> None:
         """Leave the caller's points only."""
+        if self.weighing is not None:
+            given = [number for number in self.weighing.chosen if self.weighing.candidates[number].given]
+            self.weighing = replace(self.weighing, chosen=given, saving=0.0, stake=0.0)
         self.request = self.without
         self.points = tuple(
             PlannedPoint(place.section, place.message, place.index + 1, place.ttl, _GIVEN, given=True)

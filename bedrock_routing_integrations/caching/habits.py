@@ -176,5 +176,6 @@ class Habits:
         everyone, own = self._all.get(category), self._own.get((category, application))
         if everyone is None:
             return soon, slow
-        soon, slow = everyone.without(own).mixed(soon, slow, strength)
+        if own is None or own.tried < everyone.tried:
+            soon, slow = everyone.without(own).mixed(soon, slow, strength)
         return own.mixed(soon, slow, strength) if own is not None else (soon, slow)
