@@ -142,7 +142,10 @@ class RoutedClient:
         def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
             return self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
 
-        return {**response, "stream": RoutedStream(response["stream"], describe, started)}
+        def give_up() -> None:
+            self._planner.failed(draft)
+
+        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up)}
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)

@@ -25,6 +25,7 @@ class RoutedStream:
         stream: boto3's ``EventStream``.
         describe: Given the ``metadata`` event and the milliseconds to the first token, returns the ``"routing"`` entry.
         started: ``time.monotonic()`` when the request was sent.
+        gave_up: Called where reading ends without the ``metadata`` event.
 
     Raises:
         StreamInterruptedError: While iterating, where the stream ends before Bedrock's ``messageStop`` and ``metadata``
@@ -32,9 +33,9 @@ class RoutedStream:
         botocore.exceptions.EventStreamError: While iterating, an error that Bedrock itself reports in the stream.
     """
 
-    def __init__(self, stream: Any, describe: Describe, started: float) -> None:
+    def __init__(self, stream: Any, describe: Describe, started: float, gave_up: Callable[[], None]) -> None:
         self._source = _Source(stream)
-        self._events = _read(self._source, describe, started)
+        self._events = _read(self._source, describe, started, gave_up)
 
     @property
     def received(self) -> Received:
@@ -81,7 +82,7 @@ class _Source:
 
 # A function of its own: a generator that refers to the object that holds it is a cycle, and what it has open would wait
 # for the garbage collector when the stream is forgotten half read.
-def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[str, Any]]:
+def _read(source: _Source, describe: Describe, started: float, gave_up: Callable[[], None]) -> Iterator[dict[str, Any]]:
     received = source.received
     first_token_ms: int | None = None
     stopped = described = False
@@ -109,6 +110,7 @@ def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[
         if not described:
             # Given up or broken: nobody will read on, and the connection must not wait for the garbage collector.
             source.close()
+            gave_up()
     if not (stopped and described):
         missing = "metadata" if stopped else "messageStop"
         raise _interrupted(received, f"it ended without its {missing} event")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import boto3
 import pytest
 
 from bedrock_routing_integrations.caching import shared_memory
@@ -27,6 +28,7 @@ def _own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # boto3 keeps one, with the credentials of the first test
     forget_warnings()
     shared_resolver.forget()
     shared_memory.forget()

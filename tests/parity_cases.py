@@ -10,11 +10,12 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
-from llama_index.core.base.llms.types import CacheControl, CachePoint, ChatMessage
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.base.llms.types import DocumentBlock as Document
 from llama_index.core.base.llms.types import ImageBlock as Image
 from llama_index.core.base.llms.types import ThinkingBlock as Thinking
 from llama_index.core.tools import FunctionTool
+from parity_points import LLAMA_INDEX_POINT, POINT, POINTS, SONNET_37, SONNET_45
 from parity_writing import (
     ASSISTANT,
     SYSTEM,
@@ -37,9 +38,6 @@ from parity_writing import (
 )
 from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
 
-# These cache prompts, the first for an hour too. For models that do not, points are left out in LlamaIndex.
-SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
 PNG = png()
 PDF = b"%PDF-1.4\n% A report of the quarter.\n"
 LANGCHAIN_IMAGE = {"type": "image", "base64": base64.b64encode(PNG).decode(), "mime_type": "image/png"}
@@ -54,11 +52,6 @@ NO_STATUS = "LangChain's ToolMessage always has a status; without one Bedrock ta
 SUCCESS = Differs("messages.2.content.0.toolResult.status", "success", NO_STATUS)
 JOINED = "langchain-core's merge_message_runs joins texts with a line break"
 UNTITLED = "LangChain leaves pydantic's titles out of a tool's schema"
-
-POINT = {"cachePoint": {"type": "default"}}
-HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}
-LLAMA_INDEX_POINT = CachePoint(cache_control=CacheControl(type="default"))
-LLAMA_INDEX_HOUR = CachePoint(cache_control=CacheControl(type="default", ttl="1h"))
 
 BUDGET = {"type": "enabled", "budget_tokens": 1024}
 THOUGHT = {"text": "The user greets me.", "signature": "c2lnbmVk"}
@@ -153,32 +146,6 @@ MESSAGES = {
             ],
             [said(USER, "Sum up.", Document(data=PDF, title="report", document_mimetype="application/pdf"))],
         ),
-    ),
-    "cache points": case(
-        {
-            "system": [{"text": "Be brief."}, HOUR],
-            "messages": [user("A long story.", POINT), assistant("I see."), user(HELLO)],
-        },
-        Own(
-            [
-                SystemMessage([text("Be brief."), HOUR]),
-                HumanMessage([text("A long story."), POINT]), AIMessage("I see."), HumanMessage(HELLO),
-            ],
-            [
-                said(SYSTEM, "Be brief.", LLAMA_INDEX_HOUR),
-                said(USER, "A long story.", LLAMA_INDEX_POINT), said(ASSISTANT, "I see."), said(USER, HELLO),
-            ],
-        ),
-        target=lambda bedrock: SONNET_45,
-    ),
-    "a cache point behind the system": case(
-        {"system": [{"text": "Be brief."}, POINT], "messages": [user(HELLO)]},
-        Own(
-            [SystemMessage([text("Be brief."), POINT]), HumanMessage(HELLO)],
-            [said(SYSTEM, "Be brief."), said(USER, HELLO)],
-        ),
-        llm=Own({}, {"system_prompt_caching": True}),
-        target=lambda bedrock: SONNET_37,
     ),
     "thinking in the history": case(
         {
@@ -394,4 +361,4 @@ TARGETS = {
     "provisioned model": prompt(HELLO, target=lambda bedrock: bedrock.add_provisioned_model(HAIKU)),
 }
 
-CASES = {**MESSAGES, **TOOL_USE, **ARGUMENTS, **TARGETS}
+CASES = {**MESSAGES, **POINTS, **TOOL_USE, **ARGUMENTS, **TARGETS}

@@ -12,7 +12,6 @@ from samples import HAIKU, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET
 
 from bedrock_routing_integrations import parse_target
 from bedrock_routing_integrations.caching import place_points
-from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models
 
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and an hour
@@ -153,10 +152,30 @@ def test_a_point_that_was_left_out_does_not_count():
     assert points(place_points(later, opaque("amazon.nova:1"))) == [HOUR["cachePoint"]]
 
 
-def test_more_than_four_raise():
+def test_of_more_than_four_the_first_in_the_messages_are_left_out_with_one_warning(caplog):
     five = request(TEXT, POINT, TEXT, POINT, TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
-    with pytest.raises(InvalidRequestError, match=r"has 5 cachePoints; Bedrock takes 4"):
-        place_points(five, models(SONNET_45))
+    for _ in range(2):
+        placed = place_points(five, models(SONNET_45))
+        assert placed == request(TEXT, TEXT, POINT, TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
+    (record,) = caplog.records
+    assert "had 5 cachePoints, and Bedrock takes 4" in record.message
+
+
+def test_of_too_many_those_of_earlier_messages_go_before_those_of_later_ones():
+    turns = {"messages": [{"role": "user", "content": [TEXT, POINT]}, {"role": "assistant", "content": [TEXT, POINT]}]}
+    six = {**request(system=[TEXT, POINT, TEXT, POINT], tools=[TOOL, POINT, TOOL, POINT]), **turns}
+    placed = place_points(six, models(SONNET_45))
+    assert placed == {**six, "messages": [{**message, "content": [TEXT]} for message in turns["messages"]]}
+    seven = {**request(system=[TEXT, POINT, TEXT, POINT], tools=[TOOL]), "messages": [*turns["messages"]] * 2}
+    assert [len(points({"messages": [message]})) for message in place_points(seven, models(SONNET_45))["messages"]] == [
+        0, 0, 1, 1,
+    ]  # fmt: skip
+
+
+def test_of_too_many_before_the_messages_the_last_of_the_system_are_kept():
+    many = request(TEXT, POINT, tools=[TOOL, POINT, TOOL, POINT], system=[TEXT, POINT] * 4)
+    placed = place_points(many, models(SONNET_45))
+    assert placed == request(TEXT, tools=[TOOL, TOOL], system=[TEXT, POINT] * 4)
 
 
 # --- how long they last ---
@@ -164,16 +183,25 @@ def test_more_than_four_raise():
 
 @pytest.mark.parametrize("short", [POINT, FIVE_MINUTES])
 @pytest.mark.parametrize("resolved", [models(SONNET_45), models(UNKNOWN)])
-def test_an_hour_behind_five_minutes_raises_and_says_the_order(short, resolved):
-    for mixed in (
-        request(TEXT, HOUR, tools=[TOOL, short]),
-        request(TEXT, HOUR, system=[TEXT, short]),
-        request(TEXT, short, TEXT, HOUR),
+def test_five_minutes_before_an_hour_last_an_hour_and_a_warning_says_the_order(short, resolved, caplog):
+    for mixed, repaired in (
+        (request(TEXT, HOUR, tools=[TOOL, short]), request(TEXT, HOUR, tools=[TOOL, HOUR])),
+        (request(TEXT, HOUR, system=[TEXT, short]), request(TEXT, HOUR, system=[TEXT, HOUR])),
+        (request(TEXT, short, TEXT, HOUR), request(TEXT, HOUR, TEXT, HOUR)),
+        (request(TEXT, short, TEXT, HOUR, TEXT, short), request(TEXT, HOUR, TEXT, HOUR, TEXT, short)),
     ):
-        with pytest.raises(InvalidRequestError, match=r"'1h' comes after one of '5m'.*tools, system, messages"):
-            place_points(mixed, resolved)
+        assert place_points(mixed, resolved) == repaired
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3, "one for each section"
+    assert all("(the order is tools, system, messages)" in record.message for record in caplog.records)
+    caplog.clear()
     downwards = request(TEXT, short, tools=[TOOL, HOUR], system=[TEXT, HOUR])
     assert place_points(downwards, resolved) == downwards
+    assert caplog.records == []
+
+
+def test_an_hour_that_is_left_out_makes_nothing_last_longer():
+    spoilt = request(THOUGHT, HOUR, tools=[TOOL, POINT], system=[TEXT, POINT])
+    assert place_points(spoilt, models(SONNET_45)) == request(THOUGHT, tools=[TOOL, POINT], system=[TEXT, POINT])
 
 
 @pytest.mark.parametrize("resolved", [models(SONNET_37), models(NOVA_LITE), models(SONNET_45, SONNET_37)])
@@ -315,19 +343,13 @@ def without_points(made):
 )
 def test_whatever_is_asked_for_bedrock_takes_what_is_sent(made, names, wanted):
     before, resolved = copy.deepcopy(made), models(*names)
-    try:
-        placed = place_points(made, resolved, wanted)
-    except InvalidRequestError:
-        event("refused")
-        # Never where the caller's own points are none, or are few and of one time.
-        assert len(points(made)) > 4 or len({point.get("ttl", "5m") for point in points(made)}) == 2
-        return
-    finally:
-        assert made == before
+    placed = place_points(made, resolved, wanted)
+    assert made == before
     event(f"{len(points(placed))} points")
     assert broken_rules(placed, names) == set()
     assert without_points(placed) == without_points(made)
-    assert placed.get("toolConfig", {}).get("toolChoice") == ({"auto": {}} if sections(placed)[0] else None)
+    kept = sections(placed)[0] or made.get("toolConfig", {}).get("tools") == []  # that one is boto3's to refuse
+    assert placed.get("toolConfig", {}).get("toolChoice") == ({"auto": {}} if kept else None)
     assert place_points(placed, resolved, wanted) == placed
     caching = all("system" in MODELS[name][1] for name in names) and "performanceConfig" not in made
     if caching and "system" in wanted and without_points(made)[1][1] and len(points(made)) < 3:
@@ -337,10 +359,7 @@ def test_whatever_is_asked_for_bedrock_takes_what_is_sent(made, names, wanted):
 @given(requests(), st.sampled_from(sorted(MODELS)), st.lists(st.sampled_from(BOTH), unique=True))
 def test_what_is_sent_can_be_changed_without_changing_the_callers_lists(made, name, wanted):
     before = copy.deepcopy(made)
-    try:
-        placed = place_points(made, models(name), wanted)
-    except InvalidRequestError:
-        return
+    placed = place_points(made, models(name), wanted)
     for found in sections(placed):
         found.append(POINT)
     placed["messages"].append(None)

@@ -11,8 +11,10 @@ import pytest
 from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
 from samples import HAIKU, SONNET
 
+from bedrock_routing_integrations.cli.demo_documents import document_blocks
 from bedrock_routing_integrations.cli.demo_places import _client_of
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.emulator.programs.documents import document_text
 
 DRAWN = re.compile(r"[─-╿…⠀-⣿]")
 
@@ -65,6 +67,38 @@ def table_under(title, lines):
     assert head[:4] == ["TARGET", "NAME", "ANSWERED BY", "FALLBACK"]
     assert {len(row) for row in table} == {11}
     return [dict(zip(head, row, strict=True)) for row in table]
+
+
+def test_demo_repeats_the_published_case_of_caching(piped_demo):
+    lines = piped_demo.stdout.splitlines()
+    start = lines.index("What caching saves: three documents, three questions") + 1
+    head, *calls = [re.split(r" {2,}", line) for line in lines[start : lines.index("", start)]]
+    assert head == ["WRITTEN", "READ", "PLAIN", "INPUT COST", "MS", "MS WITHOUT", "QUESTION"]
+    assert [call[:2] for call in calls] == [["29841", "0"], ["0", "29841"], ["0", "29841"]]  # as at the launch
+    assert all(int(call[2]) < 20 for call in calls)
+    assert [call[3] for call in calls] == ["125%", "10%", "10%"]  # what Claude's writes and reads cost
+    assert calls[0][4] == calls[0][5]
+    assert all(int(cached) < 0.55 * int(without) for *_, cached, without, _ in calls[1:])
+    said = "input for 48% of what it costs without caching, and 50% less time for the later answers."
+    assert said in lines[start + 5]
+
+
+def test_the_documents_of_the_demo_are_pdf_files_with_text():
+    blocks = [block["document"] for block in document_blocks()]
+    assert [block["name"] for block in blocks] == ["beekeeping", "gardening", "carpentry"]
+    for block in blocks:
+        data = block["source"]["bytes"]
+        text = document_text(data, "pdf")
+        assert f"Rule 17 of {block['name']}: " in text
+        assert len(text) > 39_000
+        table = int(re.search(rb"startxref\n(\d+)\n%%EOF\n$", data)[1])
+        entries = re.findall(rb"(\d{10}) 00000 n \n", data[table:])
+        assert data[table:].startswith(b"xref\n0 %d\n" % (len(entries) + 1))
+        for number, offset in enumerate(entries, 1):
+            assert data[int(offset) :].startswith(b"%d 0 obj\n" % number)
+        streams = re.findall(rb"/Length (\d+) >>\nstream\n(.*?)\nendstream", data, re.DOTALL)
+        assert len(streams) == len(re.findall(rb"/Type /Page ", data)) > 10
+        assert all(int(length) == len(content) for length, content in streams)
 
 
 @pytest.mark.parametrize(("hidden", "named"), [("langchain_aws", "LangChain"), ("llama_index", "LlamaIndex")])
@@ -120,6 +154,9 @@ def test_demo_fits_the_terminal(columns):
         "27 / 160",
         "4589 ms",
         "streamed",
+        "What caching saves",
+        "29,841",
+        "125%",
     ):
         assert part in text
     squeezed = re.sub(r"[^a-z]", "", text.lower())
@@ -146,6 +183,10 @@ def test_demo_on_an_account_takes_what_is_there_and_makes_nothing(bedrock):
     assert "Skipped, no application profile: there is none in us-east-1, and the demo makes none." in result.stdout
     asked = [entry.operation for entry in bedrock.journal]
     assert not [operation for operation in asked if operation.startswith(("Create", "Delete"))]
+    # What would cost real money is only named.
+    assert "29841" not in result.stdout
+    assert "what_caching_saves.ipynb with BEDROCK_ON_AWS=1" in result.stdout
+    assert max(len(str(entry.request)) for entry in bedrock.journal) < 10_000
     assert made in [entry.request.get("modelId") for entry in bedrock.journal]
 
 

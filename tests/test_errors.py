@@ -152,7 +152,10 @@ def test_a_refusal_while_constructing_an_llm_of_llama_index_is_ours_and_not_pyda
 
 # Names
 
-PUBLIC = ["BedrockRoutingError", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target"]
+PUBLIC = [
+    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target",
+    "plan_cache_points",
+]  # fmt: skip
 LANGCHAIN = ["BedrockRouterLLM", "ChatBedrockRouter"]
 LLAMA_INDEX = ["BedrockRouter", "ModelRoutedEvent"]
 EMULATOR = ["BedrockEmulator"]
@@ -227,6 +230,8 @@ def python(code, *arguments):
         "import bedrock_routing_integrations.emulator",
         "from bedrock_routing_integrations import parse_target; parse_target('us.amazon.nova-lite-v1:0')",
         "from bedrock_routing_integrations import BedrockRoutingError, Invocation, RoutedClient, Target, TargetKind",
+        "from bedrock_routing_integrations import CachePolicy; CachePolicy(ttl='1h')",
+        "from bedrock_routing_integrations import plan_cache_points as plan; plan({'modelId': 'a.b', 'messages': []})",
         "from bedrock_routing_integrations.connections import Connection; Connection(region_name='us-east-1')",
         "import bedrock_routing_integrations.resolution, bedrock_routing_integrations.threads",
         "dir(__import__('bedrock_routing_integrations'))",

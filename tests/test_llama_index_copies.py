@@ -23,7 +23,7 @@ from pydantic import BaseModel, SecretStr, SerializeAsAny
 from samples import HAIKU, HELLO, SONNET
 from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 
-from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.llama_index._arguments import Arguments
@@ -35,6 +35,7 @@ EVERYTHING = {
     "additional_model_response_field_paths": ["/stop_sequence"], "prompt_variables": {"a": "b"},
     "request_metadata": {"team": "a"}, "guardrail_identifier": "gr1", "guardrail_version": "7",
     "guardrail_stream_processing_mode": "sync", "trace": "enabled", "system_prompt_caching": True,
+    "cache": CachePolicy(ttl="1h", sections=("tools", "system"), memory="own"),
     "tool_caching": True, "supports_forced_tool_calls": False, "additional_kwargs": {"temperature": 0.25},
     "region_name": "eu-west-1", "profile_name": "team", "endpoint_url": "http://127.0.0.1:9", "timeout": 5.0,
     "max_retries": 1, "max_concurrency": 8, "use_ssl": False, "verify": "/etc/ca.pem", "system_prompt": "Be brief.",

@@ -188,13 +188,14 @@ def test_a_client_of_the_users_own_is_used(bedrock, router):
         assert "my-control" in bedrock.requests("GetPromptRouter")[-1].headers["user-agent"]
 
 
-@pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers"])
+@pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers", "cache"])
 def test_what_a_client_of_ours_says_itself_is_refused_beside_it(bedrock, router, beside):
     given = {
         "bedrock_client": bedrock.client("bedrock"), "base_models": [HAIKU], "default_headers": {"x-team": "a"},
+        "cache": "off",
     }  # fmt: skip
     client = RoutedClient(bedrock.client())
-    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models and default_headers to that one"):
+    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models, default_headers and cache"):
         BedrockRouter(model=router, client=client, **{beside: given[beside]})
     llm = BedrockRouter(model=router, client=client)
     assert llm.complete(HELLO).text

@@ -38,11 +38,13 @@ def greet():
             lambda: BedrockRouter(HAIKU, client=boto3.client("bedrock", "us-east-1")),
             "client for 'bedrock-runtime' .boto3., and is a client for 'bedrock'",
         ),
+        (lambda: BedrockRouter(HAIKU, cache="atuo"), "cache must be 'auto', 'off' or a CachePolicy, and is 'atuo'"),
+        (lambda: BedrockRouter(HAIKU, cache={"tll": "1h"}), "A CachePolicy has no 'tll'; it has sections, ttl"),
         (
             lambda: BedrockRouter(
                 HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]
             ),
-            "give bedrock_client, base_models and default_headers to that one",
+            "give bedrock_client, base_models, default_headers and cache to that one",
         ),
     ],
 )

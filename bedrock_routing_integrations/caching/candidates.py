@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # So that a place where requests may part gets a point that would cost nothing, before one is seen to be missing there.
 _OFTENER = 1.01
+_TRIFLE = 24.0  # tokens
 
 
 @dataclass(eq=False)
@@ -104,26 +105,33 @@ class Openings:
         why = self._closed[place.section] or refusal(place.block, self._resolved)
         if why is not None:
             return why
-        tokens, margin = self._calibration.tokens(place.words, place.media), self._calibration.margin
+        tokens = self._calibration.tokens(place.words, place.media)
         least, most = self._rules.min_tokens, self._rules.max_tokens
-        if tokens * (1 + margin) < least:
+        if tokens * (1 + self._calibration.margin) < least:
             return f"about {tokens:,.0f} tokens, and nothing is cached below {least:,}"
-        if most is not None and tokens * (1 + margin) > most:
+        if most is not None and self._calibration.at_most(place.words, place.media) > most:
             return f"about {tokens:,.0f} tokens, and at most {most:,} are cached"
         return None
 
 
 def find_candidates(  # noqa: PLR0917 - as above
-    prefix: Prefix, openings: Openings, shelf: Shelf, models: tuple[str, ...], calibration: Calibration, now: float
+    prefix: Prefix,
+    openings: Openings,
+    shelf: Shelf,
+    models: tuple[str, ...],
+    calibration: Calibration,
+    now: float,
+    *,
+    patient: bool,
 ) -> list[Candidate]:
-    """The candidates, shallowest first."""
+    """The candidates, shallowest first; `patient` as in `Habits.chances`."""
     places = prefix.places
     known = _Known(prefix, shelf, models, now)
     kinds = _kinds(prefix, openings, known)
     for at, place in enumerate(places):
         if place.ttl is not None:
             kinds.setdefault(at, "shared" if place.section == "messages" else place.section)
-    reliability, leading = shelf.reliability, _Leading(shelf, prefix.application, len(models))
+    reliability, leading = shelf.reliability, _Leading(shelf, prefix.application, len(models), patient=patient)
     found = []
     for at in sorted(kinds):
         place = places[at]
@@ -148,13 +156,15 @@ def find_candidates(  # noqa: PLR0917 - as above
             )
         )
     _make_monotone(found, len(models))
+    _leave_out_trifles(found)
     return found
 
 
 class _Leading:
     """What is expected of what is new: of the first in the messages by itself, of those that it leads along with it."""
 
-    def __init__(self, shelf: Shelf, application: int, models: int) -> None:
+    def __init__(self, shelf: Shelf, application: int, models: int, *, patient: bool) -> None:
+        self._patient = patient
         self._habits, self._application = shelf.habits, application
         self._stays = shelf.stays if models > 1 else 1.0
         self._leader: list[tuple[float, float] | None] = [None] * models
@@ -162,14 +172,17 @@ class _Leading:
     def chances(self, number: int, category: Category, section: str) -> tuple[float, float]:
         """Of the next place, going deeper, for a model."""
         if section != "messages" or category.state not in NEW:
-            return self._habits.chances(category, self._application, self._stays)
+            return self._chances(category)
         leader = self._leader[number]
         if leader is None:
-            leader = self._habits.chances(category._replace(kind=LEADER), self._application, self._stays)
+            leader = self._chances(category._replace(kind=LEADER))
             self._leader[number] = leader
             return leader
         also = self._habits.also(category, self._application)
         return leader[0] * also, leader[1] * also
+
+    def _chances(self, category: Category) -> tuple[float, float]:
+        return self._habits.chances(category, self._application, self._stays, patient=self._patient)
 
 
 def _lasting(record: Record | None, now: float) -> str | None:
@@ -275,6 +288,18 @@ def last_model(candidates: Sequence[Candidate]) -> int | None:
     """The index of the model that answered the conversation's last request; None where none is known."""
     continued = [candidate.seen for candidate in candidates if candidate.past]
     return continued[-1].index(max(continued[-1])) if continued else None
+
+
+def _leave_out_trifles(candidates: list[Candidate]) -> None:
+    """No point for a handful of tokens behind another place: it would use up one of four."""
+    before = float("-inf")
+    for candidate in candidates:
+        if not candidate.open:
+            continue
+        if candidate.tokens - before < _TRIFLE and not candidate.given and not any(candidate.live):
+            candidate.open = False
+        else:
+            before = candidate.tokens
 
 
 def _make_monotone(candidates: list[Candidate], models: int) -> None:

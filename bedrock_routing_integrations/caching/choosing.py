@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bedrock_routing_integrations.catalog import CacheRules
 
+    from .account import Budget
     from .candidates import Candidate
 
 _CLEARLY_SLOW = 0.25
@@ -29,12 +30,19 @@ class Chosen(NamedTuple):
         ttls: The ttl of each candidate.
         saving: What our points are expected to save, in tokens.
         stake: What is paid, more than plain input costs, for writing what is only guessed to come back.
+        outlay: What is paid so for everything, as far as it is not expected to come back.
     """
 
     points: list[int]
     ttls: list[str]
     saving: float
     stake: float
+    outlay: float
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether an entry of an hour is asked for."""
+        return any(self.ttls[number] == "1h" for number in self.points)
 
 
 class Choice:
@@ -44,35 +52,65 @@ class Choice:
         candidates: Where points may stand, shallowest first; those of the caller are among them.
         shares: How likely each model is to answer.
         rules: What the models allow, and their prices.
+        given: The points that are there in any case, and their ttl; the caller's where it is not said.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], shares: Sequence[float], rules: CacheRules) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        shares: Sequence[float],
+        rules: CacheRules,
+        given: Mapping[int, str] | None = None,
+    ) -> None:
         self._candidates = candidates
         self._shares = shares
+        self._rules = rules
         self._read = rules.read_multiplier
         self._write = dict(rules.write_multipliers)
-        self._given = [number for number, candidate in enumerate(candidates) if candidate.given]
+        if given is None:
+            given = {number: candidate.ttl for number, candidate in enumerate(candidates) if candidate.given}
+        self._given = given
         self._offers_hour = "1h" in rules.ttls
         self._models = range(len(shares))
         self._live = [
             [number for number, candidate in enumerate(candidates) if candidate.live[model]] for model in self._models
         ]
 
-    def choose(self, room: int, ttl: str, min_saving: float, budget: float) -> Chosen:
+    def choose(self, room: int, ttl: str, min_saving: float, budget: Budget) -> Chosen:
         """The best choice.
 
         Args:
             room: How many points may be added to the caller's.
             ttl: ``"5m"``, ``"1h"``, or ``"auto"``.
             min_saving: Least saving that is wanted of ours, in tokens.
-            budget: What may be paid for writing what is only guessed to come back, in tokens.
+            budget: What may be paid for writing.
         """
+        chosen = self._choose(room, ttl, min_saving, budget)
+        more = len(chosen.points) - len(self._given)
+        if more in {0, room}:
+            return chosen
+        # What was chosen as a whole can leave something to be added, of another lifetime: until nothing is, so that to
+        # plan what was planned changes nothing.
+        fixed = Choice(self._candidates, self._shares, self._rules, {n: chosen.ttls[n] for n in chosen.points})
+        added = fixed.choose(room - more, ttl, min_saving, budget)
+        return added._replace(
+            saving=chosen.saving + added.saving,
+            stake=chosen.stake + added.stake,
+            outlay=chosen.outlay + added.outlay,
+        )
+
+    def _choose(self, room: int, ttl: str, min_saving: float, budget: Budget) -> Chosen:
         everywhere = [number for number, candidate in enumerate(self._candidates) if candidate.open]
         best = self._best(room, ttl, everywhere)
-        if best.stake > budget:
-            best = self._best(room, ttl, [n for n in everywhere if not self._candidates[n].is_guess])
+        if best.stake > budget.guesses:
+            everywhere = [number for number in everywhere if not self._candidates[number].is_guess]
+            best = self._best(room, ttl, everywhere)
+        if best.has_hours and best.outlay > budget.outlay_of_hours:
+            best = self._best(room, "5m", everywhere)
+        if not best.has_hours and best.outlay > budget.outlay:
+            best = self._best(room, "5m", [n for n in everywhere if any(self._candidates[n].live)])
         if best.saving < max(min_saving, 1.0):
-            return Chosen(self._given, self._adapted(["5m"] * len(self._candidates)), 0.0, 0.0)
+            return Chosen(sorted(self._given), self._adapted(["5m"] * len(self._candidates)), 0.0, 0.0, 0.0)
         return best
 
     def _best(self, room: int, ttl: str, among: list[int]) -> Chosen:
@@ -106,14 +144,14 @@ class Choice:
 
     def _adapted(self, ttls: list[str]) -> list[str]:
         """Lifetimes that never rise, with the caller's as they are."""
-        hours = max((number for number in self._given if self._candidates[number].ttl == "1h"), default=-1)
-        shorts = min((number for number in self._given if self._candidates[number].ttl == "5m"), default=len(ttls))
+        hours = max((number for number, ttl in self._given.items() if ttl == "1h"), default=-1)
+        shorts = min((number for number, ttl in self._given.items() if ttl == "5m"), default=len(ttls))
         return ["1h" if number <= hours else "5m" if number >= shorts else ttl for number, ttl in enumerate(ttls)]
 
     def _fill(self, room: int, ttls: list[str], among: list[int]) -> Chosen:
         """Add the candidate that saves most, again and again."""
         worth = self._worth(ttls)
-        chosen = list(self._given)
+        chosen = sorted(self._given)
         alone = best = worth(chosen)
         while room > 0:
             options = [sorted([*chosen, number]) for number in among if number not in chosen]
@@ -124,19 +162,23 @@ class Choice:
             if value <= best + 1e-6:
                 break
             chosen, best, room = options[values.index(value)], value, room - 1
-        return Chosen(chosen, ttls, best - alone, self._stake(chosen, ttls))
+        return Chosen(chosen, ttls, best - alone, *self._paid(chosen, ttls))
 
-    def _stake(self, chosen: list[int], ttls: list[str]) -> float:
-        paid = 0.0
+    def _paid(self, chosen: list[int], ttls: list[str]) -> tuple[float, float]:
+        """A choice's `stake` and `outlay`."""
+        stake = outlay = 0.0
         for model in self._models:
             before = self._hit(model, chosen)
             for number in chosen:
                 candidate = self._candidates[number]
                 written = max(0.0, candidate.tokens - before)
                 before += written
-                if candidate.is_guess and not candidate.given:
-                    paid += self._shares[model] * written * (self._write[ttls[number]] - 1.0)
-        return paid
+                if number in self._given:
+                    continue
+                premium = self._shares[model] * written * (self._write[ttls[number]] - 1.0)
+                stake += premium if candidate.is_guess else 0.0
+                outlay += premium * (1.0 - (candidate.soon if ttls[number] == "5m" else candidate.later)[model])
+        return stake, outlay
 
     def _worth(self, ttls: list[str]) -> Callable[[list[int]], float]:
         """What points save: in this request, by what they read less what they write, and in the next one."""
@@ -154,9 +196,10 @@ class Choice:
             lasting = {number: candidates[number].live[model] or "5m" for number in self._live[model]}
             lasts = [next((lasting[n] for n in lasting if n >= at), "5m") for at in range(len(candidates))]
             kept = [gain(c, model, ttl) for c, ttl in zip(candidates, lasts, strict=True)]
-            # What another request is writing just now will be there in any case.
-            new = [0.0 if c.flying else gain(c, model, ttl) for c, ttl in zip(candidates, ttls, strict=True)]
+            new = [gain(c, model, ttl) for c, ttl in zip(candidates, ttls, strict=True)]
             gains.append((kept, new))
+        # What another request is writing just now will be there in any case, also where a longer prefix begins with it.
+        soon_there = max((candidate.tokens for candidate in candidates if candidate.flying), default=0.0)
 
         def worth(chosen: list[int]) -> float:
             saved = 0.0
@@ -167,7 +210,8 @@ class Choice:
                 for number in chosen:
                     there = min(tokens[number], found) - min(before, found)
                     written = tokens[number] - before - there
-                    value += there * kept[number] + written * (new[number] - premiums[number])
+                    flying = max(0.0, min(tokens[number], soon_there) - max(before, found))
+                    value += there * kept[number] + (written - flying) * new[number] - written * premiums[number]
                     before = tokens[number]
                 saved += self._shares[model] * value
             return saved

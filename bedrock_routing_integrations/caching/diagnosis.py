@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bedrock_routing_integrations.logs import warn_once
 
@@ -13,10 +13,24 @@ if TYPE_CHECKING:
 
 _TIMES = 5
 """Requests in a row after which something is a pattern."""
+_MANY_TIMES = 20
+"""The same, where it may as well be many users or applications, each with a prompt of its own, who will be back."""
 _JUST_UNDER = 0.75
+_OF_CLOCKS_AND_IDS = b"0123456789abcdefABCDEF-"
 
-Named = tuple[str, int]
-"""Of a block before the messages: its name, and what tells its content apart."""
+
+class Named(NamedTuple):
+    """A block before the messages.
+
+    Attributes:
+        name: Where it is in the request.
+        content: Tells its content apart.
+        frame: The same, of what is left of it without digits: that of another time of day, or id, is the same.
+    """
+
+    name: str
+    content: int
+    frame: int
 
 
 class Diagnosis:
@@ -26,18 +40,18 @@ class Diagnosis:
         target: Its name, for the warnings.
     """
 
-    __slots__ = ("_blocks", "_changed", "_changes", "_short", "_unread", "target")
+    __slots__ = ("_blocks", "_changed", "_changes", "_clear", "_short", "_unread", "target")
 
     def __init__(self, target: Hashable) -> None:
         self.target = target
         self._unread = 0
-        self._changes = 0
+        self._changes = self._clear = 0
         self._changed: str | None = None
         self._blocks: tuple[Named, ...] = ()
         self._short: dict[int, int] = {}
 
     def read(self, *, expected: bool, tokens: int) -> None:
-        """An answer to a request with points: whether something should have been read, and how much was."""
+        """An answer to a request with points: whether something should have been read or written, and what was read."""
         if tokens:
             self._unread = 0
         elif expected:
@@ -53,29 +67,34 @@ class Diagnosis:
     def see(self, prefix: Prefix, *, known: bool, cacheable: bool) -> None:
         """What is before the messages: whether it was seen before, and is long enough to be cached.
 
-        Where it is new again and again, the first block that changes is named. Applications that take turns do not
-        look like that: each of theirs is known after the first time.
+        Where it is new again and again, the first block that changes is named: soon, where it is the same but for
+        digits or the order of tools, else later. Applications and users that take turns do not look like that: each of
+        theirs is known after the first time.
         """
+        if known or not cacheable:
+            self._blocks, self._changes, self._clear = (), 0, 0
+            return
         blocks = tuple(_named(prefix.places))
         before, self._blocks = self._blocks, blocks
-        if known or not cacheable or not before:
-            self._changes = 0
+        if not before:
             return
-        changed = _first_change(before, blocks)
+        changed, clear = _first_change(before, blocks)
         if changed is None:
             return
-        self._changes = self._changes + 1 if changed == self._changed or self._changes == 0 else 1
+        same = changed == self._changed or self._changes == 0
+        self._changes = self._changes + 1 if same else 1
+        self._clear = (self._clear if same else 0) + clear
         self._changed = changed
-        if self._changes == _TIMES:
+        if self._clear == _TIMES or self._changes == _MANY_TIMES:
             warn_once(
                 ("prefix changes", self.target),
                 f"What comes before the messages of requests to {self.target} cannot be cached: it was new in each of "
-                f"{_TIMES} requests in a row. The first that changes is {changed}. What changes (a clock, a request's "
-                "own facts) belongs behind what does not: into the last message, or into a system block at the end.",
+                f"{self._changes} requests in a row. The first that changes is {changed}. What changes (a clock, a "
+                "request's own facts) belongs behind what does not: into the last message, or the last system block.",
             )
 
     def see_short(self, application: int, tokens: float, least: int) -> None:
-        """Tools and system that come again and again, and are a little too short to be cached."""
+        """Tools and system that come again and again, and are a little too short to be cached without more."""
         if not _JUST_UNDER * least <= tokens < least:
             return
         if len(self._short) > 64:
@@ -97,15 +116,16 @@ def _named(places: Sequence[Place]) -> list[Named]:
         if place.section == "messages":
             break
         name = f"toolConfig.tools[{place.index}]" if place.section == "tools" else f"system[{place.index}]"
-        found.append((name, hash(place.data)))
+        found.append(Named(name, hash(place.data), hash(place.data.translate(None, _OF_CLOCKS_AND_IDS))))
     return found
 
 
-def _first_change(before: Sequence[Named], now: Sequence[Named]) -> str | None:
-    """The name of the first block that is another one; None where nothing before the end is."""
-    tools = [{data for name, data in blocks if name.startswith("tool")} for blocks in (before, now)]
-    for (_, old), (name, new) in zip(before, now, strict=False):
-        if old != new:
-            same_tools = name.startswith("tool") and tools[0] == tools[1]
-            return f"{name}: the tools come in another order" if same_tools else name
-    return None if len(now) <= len(before) else now[len(before)][0]
+def _first_change(before: Sequence[Named], now: Sequence[Named]) -> tuple[str | None, bool]:
+    """The first block that is another one, None where nothing before the end is; and whether that is a plain case."""
+    tools = [{block.content for block in blocks if block.name.startswith("tool")} for blocks in (before, now)]
+    for old, new in zip(before, now, strict=False):
+        if old.content != new.content:
+            if new.name.startswith("tool") and tools[0] == tools[1]:
+                return "toolConfig.tools: the same tools come in another order", True
+            return new.name, old.name == new.name and old.frame == new.frame
+    return (None if len(now) <= len(before) else now[len(before)].name), False

@@ -59,6 +59,7 @@ _ALIKE = {"first": "resumed", "resumed": "first"}
 _ALSO = {"head": 0.97, "turn": 0.97, "block": 0.96, "near": 0.96, "end": 0.95, "shared": 0.96, "past": 0.96}
 _ALSO_STRENGTH = 2.0
 _OFTEN = 0.1
+_PATIENT = 0.35
 _MOST_TRIED = 100.0
 _AWAITED = 0.25
 _MOST_TALLIES = 4_096
@@ -145,15 +146,20 @@ class Habits:
             own = self._own[key] = Tally()
         return everyone, own
 
-    def chances(self, category: Category, application: int, stays: float) -> tuple[float, float]:
+    def chances(
+        self, category: Category, application: int, stays: float, *, patient: bool = False
+    ) -> tuple[float, float]:
         """How likely such a prefix is to come back to the same model within five minutes, and later within an hour.
 
         Args:
             category: What it is.
             application: Whose it is.
             stays: How likely a conversation is to stay with a model; 1 where there is but one.
+            patient: Whether the caller says, by asking for entries of an hour, that it comes back within one.
         """
         soon, slow, strength = _PRIORS[category.state, category.slow]
+        if patient:
+            slow = max(slow, min(_PATIENT, 1.0 - soon))
         soon, slow = _to_the_same(soon, stays), _to_the_same(slow, stays)
         alike = category._replace(state=_ALIKE.get(category.state, category.state))
         if alike != category and alike in self._all:  # where the one does not come back, the other hardly does

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .memory import Record
     from .prefix import Place, Prefix
 
+_SURELY = 1.3
+_TURNS = 4
 _LANDMARKS = 8  # places of the first message, and of the last two, that are remembered
 
 
@@ -83,12 +85,16 @@ class Lesson:
     def _diagnose(self) -> None:
         weighing, diagnosis = self._weighing, self._shelf.diagnosis
         if weighing.chosen and self._read is not None:
-            diagnosis.read(expected=self._hit > 0, tokens=self._read)
+            # Neither read nor written, though long enough by any estimate: the points did not reach the model.
+            longest = max(weighing.candidates[number].tokens for number in weighing.chosen)
+            lost = not self._written and longest > _SURELY * weighing.rules.min_tokens
+            diagnosis.read(expected=self._hit > 0 or lost, tokens=self._read)
         before = [candidate for candidate in weighing.candidates if candidate.place.section != "messages"]
         if before:
             last, least = before[-1], weighing.rules.min_tokens
             diagnosis.see(self._prefix, known=max(last.seen) > float("-inf"), cacheable=last.tokens >= least)
-            diagnosis.see_short(self._prefix.application, last.tokens, least)
+            if not self._read and not self._written:  # else it is cached together with what follows it
+                diagnosis.see_short(self._prefix.application, last.tokens, least)
 
     def _see(self) -> dict[int, Record]:
         """Count what came back, remember what may come back, and forget what a conversation has left behind."""
@@ -121,6 +127,9 @@ class Lesson:
         kept = {candidate.at for candidate in self._weighing.candidates}
         kept.update(sections["tools"][-1:], sections["system"][-_LANDMARKS:])
         kept.update(first[:_LANDMARKS], latest[-_LANDMARKS:])
+        # Also where the last few messages end: what an application adds for one call only (a reminder, a list of things
+        # to do) is gone in the next.
+        kept.update({places[at].message: at for at in messages if (places[at].message or 0) >= last - _TURNS}.values())
         return kept
 
     def _expect(self, record: Record, candidate: Candidate, category: Category, leader: Record | None) -> Record | None:
@@ -152,10 +161,13 @@ class Lesson:
         for number in self._weighing.chosen:
             candidate = self._weighing.candidates[number]
             record = records.get(candidate.at)
-            if record is not None:
-                lasts = LATER if candidate.ttl == "1h" else SOON
-                record.lasts = max(lasts, record.lasts) if record.until > self._at else lasts
-                record.until = self._at + record.lasts
+            if record is None:
+                continue
+            lasts, live = LATER if candidate.ttl == "1h" else SOON, record.until > self._at
+            if self._read and not live and candidate.tokens <= self._hit:
+                continue  # inside of what was read nothing was written
+            record.lasts = max(lasts, record.lasts) if live else lasts
+            record.until = self._at + record.lasts
         for candidate in self._weighing.candidates if self._hit and (self._read or unknown) else ():
             record = records.get(candidate.at)
             if record is not None and record.until > self._at and candidate.tokens == self._hit:

@@ -6,7 +6,9 @@ One `PrefixMemory` holds many `Shelf`s, one for each target and way to reach it.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -81,6 +83,7 @@ class PrefixMemory:
 
     def __init__(self, *, max_prefixes: int = MAX_PREFIXES) -> None:
         self.lock = threading.RLock()
+        _living.add(self)
         self._half = max(1, max_prefixes // 2)
         # Two generations: what is asked for moves to the young one, and when that is full, or an hour old, the old one
         # is forgotten as a whole. That is "least recently used" without a list to keep in order.
@@ -161,6 +164,18 @@ class PrefixMemory:
 
     def __reduce__(self) -> tuple[object, ...]:
         return PrefixMemory, ()  # a copy in another process begins with nothing
+
+
+_living: weakref.WeakSet[PrefixMemory] = weakref.WeakSet()
+
+
+def _start_afresh() -> None:
+    for memory in list(_living):
+        memory.start_afresh()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 class Shelf:

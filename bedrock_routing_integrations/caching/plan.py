@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from bedrock_routing_integrations.targets import parse_target
 from .draft import PlannedPoint
 from .memory import PrefixMemory
 from .planner import Planner
+from .points import copy_lists
 from .policy import policy_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 shared_memory = PrefixMemory()
 """What ``memory="shared"`` means."""
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=shared_memory.start_afresh)
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class CachePlan:
         not_placed: Places that were considered and got none; `position` is where it would be in `request`.
         tokens: What the whole prompt has, estimated.
         saving: What our points are expected to save, in plain input tokens, in this request and the next of its kind.
+        why_none: Why nothing at all was weighed; None where something was.
     """
 
     request: dict[str, Any]
@@ -46,6 +45,7 @@ class CachePlan:
     not_placed: tuple[PlannedPoint, ...]
     tokens: int
     saving: int
+    why_none: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe, without the request."""
@@ -54,6 +54,7 @@ class CachePlan:
             "not_placed": [point.as_dict() for point in self.not_placed],
             "tokens": self.tokens,
             "saving": self.saving,
+            "why_none": self.why_none,
         }
 
 
@@ -90,7 +91,7 @@ def plan_cache_points(
                 "messages": [{"role": "user", "content": [{"text": "How many are there?"}]}],
             }
         )
-        [point.section for point in plan.points]  # ["system", "messages"]
+        [point.section for point in plan.points]  # ["system"]
         ```
     """
     if not isinstance(request, dict) or "modelId" not in request:
@@ -120,7 +121,8 @@ def explain(draft: Draft) -> CachePlan:
         raise InvalidRequestError(f"This is no Converse request: {draft.request!r:.200}")
     tokens = calibration.tokens(prefix.words, prefix.media) if calibration else prefix.words + prefix.media
     saving = draft.weighing.saving if draft.weighing is not None else 0.0
-    return CachePlan(draft.request, draft.points, tuple(_not_placed(draft)), round(tokens), round(saving))
+    not_placed = tuple(_not_placed(draft))
+    return CachePlan(copy_lists(draft.request), draft.points, not_placed, round(tokens), round(saving), draft.why_none)
 
 
 def _not_placed(draft: Draft) -> Iterator[PlannedPoint]:

@@ -61,14 +61,14 @@ class Planner:
         """
         try:
             repaired = repair_points(request, resolved)
-            prefix = read_prefix(repaired)
-        except (AttributeError, KeyError, TypeError, ValueError):  # no Converse request: boto3 says best what is wrong
+            draft = Draft(repaired, repaired, self._clock(), read_prefix(repaired))
+            draft.why_none = "caching is off" if self._policy.max_points == 0 else unplannable(repaired, resolved)
+            if draft.why_none is None:
+                self._weigh(draft, resolved, scope)
+            draft.put_points()
+        except Exception:  # noqa: BLE001 - no Converse request: boto3 says best what is wrong, and nothing here may cost a call
+            logger.debug("No cachePoints were planned", exc_info=True)
             return Draft(dict(request), dict(request), why_none="this is no Converse request")
-        draft = Draft(repaired, repaired, self._clock(), prefix)
-        draft.why_none = "caching is off" if self._policy.max_points == 0 else unplannable(repaired, resolved)
-        if draft.why_none is None:
-            self._weigh(draft, resolved, scope)
-        draft.put_points()
         return draft
 
     def _weigh(self, draft: Draft, resolved: ResolvedTarget, scope: Hashable) -> None:
@@ -88,10 +88,11 @@ class Planner:
             shelf.give_up_overdue(now)
             refused = [name for name in SECTIONS if shelf.is_refused(name, now)]
             openings = Openings(draft.request, resolved, rules, policy, refused, calibration)
-            candidates = find_candidates(prefix, openings, shelf, models, calibration, now)
-            shares = shelf.shares(models, last_model(candidates))
-            budget = shelf.account.budget(tokens)
             ttl = "5m" if shelf.is_refused("1h", now) else policy.ttl
+            patient = ttl == "1h" and "1h" in rules.ttls
+            candidates = find_candidates(prefix, openings, shelf, models, calibration, now, patient=patient)
+            shares = shelf.shares(models, last_model(candidates))
+            budget = shelf.account.budget(tokens, rules.write_multiplier("1h" if patient else "5m") - 1.0)
         choice = Choice(candidates, shares, rules)
         given = sum(place.ttl is not None for place in prefix.places)
         room = min(policy.max_points, most_points(resolved)) - given
@@ -126,13 +127,22 @@ class Planner:
             model: The base model that answered, or the id that the trace gave; None where it is not known.
             usage: The ``usage`` member of the answer.
         """
-        prefix, memory, weighing, usage = draft.prefix, self._memory, draft.weighing, usage or {}
+        try:
+            self._learn(draft, model, usage or {})
+        except Exception:  # noqa: BLE001 - an answer that is paid for is not lost for what a gateway wrote into its usage
+            logger.debug("Nothing was learned from an answer", exc_info=True)
+
+    def _learn(self, draft: Draft, model: str | None, usage: Mapping[str, Any]) -> None:
+        prefix, memory, weighing = draft.prefix, self._memory, draft.weighing
         if prefix is None or memory is None or draft.calibration is None:
             return
         names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
         counted = sum(usage.get(name) or 0 for name in names)
         with memory.lock:
-            draft.calibration.learn(prefix.words, prefix.media, counted)
+            if not draft.points or any(
+                usage.get(name) is not None for name in names[1:]
+            ):  # else cached ones are missing
+                draft.calibration.learn(prefix.words, prefix.media, counted)
             if weighing is None:
                 return
             shelf, model = weighing.shelf, model or weighing.models[0]

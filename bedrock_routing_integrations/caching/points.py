@@ -23,6 +23,11 @@ def repair_points(request: Mapping[str, Any], resolved: ResolvedTarget) -> dict[
     return place_points(request, resolved)
 
 
+def copy_lists(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of which every list that can hold points is a new one; what is in its blocks is shared."""
+    return _with(request, [(field, list(blocks)) for field, blocks in _sections(request)])
+
+
 def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: Collection[str] = ()) -> dict[str, Any]:
     """The request with cachePoints that Bedrock takes.
 
@@ -68,15 +73,16 @@ def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
 
 def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
     (_, tools), (_, system), *contents = sections
-    placed = dict(request)
-    if tools:
-        placed["toolConfig"] = {**request["toolConfig"], "tools": tools}
-    elif (request.get("toolConfig") or {}).get("tools"):
-        del placed["toolConfig"]  # it held nothing but points that were left out; Bedrock takes no empty list of tools
-    if system:
-        placed["system"] = system
-    elif request.get("system"):
+    placed, config = dict(request), request.get("toolConfig") or {}
+    # What held nothing but points that were left out goes: Bedrock takes no empty list of tools.
+    if config.get("tools") and not tools:
+        del placed["toolConfig"]
+    elif config.get("tools") is not None:
+        placed["toolConfig"] = {**config, "tools": tools}
+    if request.get("system") and not system:
         del placed["system"]
+    elif request.get("system") is not None:
+        placed["system"] = system
     if request.get("messages") is not None:
         placed["messages"] = [
             {**message, "content": content} for message, (_, content) in zip(request["messages"], contents, strict=True)

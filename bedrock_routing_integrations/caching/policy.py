@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         given: object = self.sections
-        sections = (given,) if isinstance(given, str) else self.sections
+        sections = given if isinstance(given, Collection) and not isinstance(given, str) else (given,)
         unknown = [name for name in sections if name not in SECTIONS]
         if unknown:
             raise InvalidRequestError(f"CachePolicy(sections=…) has {unknown[0]!r}; there are {', '.join(SECTIONS)}.")

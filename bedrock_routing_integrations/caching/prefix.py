@@ -88,7 +88,8 @@ class Prefix:
                 if place.message != message:
                     message = place.message
                     running.update(b"\x1e" + self.roles[message or 0].encode())
-            running.update(b"\x1d" + place.section[0].encode() + next(iter(place.block), "").encode() + b"\x1c")
+            # With its length: no text can pass for two blocks.
+            running.update(f"{place.section}:{next(iter(place.block), '')}:{len(place.data)}:".encode())
             running.update(place.data)
             place.digest = int.from_bytes(running.copy().digest()[:8], "big")
 

@@ -84,7 +84,9 @@ def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | N
     if not known or not (resolved.complete or (target.kind.is_router and len(models) > 1)):
         return f"which models can answer for {target} is not known"
     if rules is None:
-        return f"{', '.join(models)}: not all of these cache prompts" if len(models) > 1 else f"{models[0]} caches none"
+        if not facts.known:
+            return f"the catalog does not know whether {', '.join(models)} caches prompts"
+        return f"not all of {', '.join(models)} cache prompts" if len(models) > 1 else f"{models[0]} caches no prompts"
     if is_optimized(request) and not rules.with_optimized_latency:
         return f"{target} takes none together with latency 'optimized'"
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ _ELSEWHERE_TOKENS = 1_500.0  # in S3: it has a size that only Bedrock sees
 _PDF_PAGE_TOKENS = 1_800.0  # AWS and Anthropic give 1,500 to 3,000 for a page
 _PDF_BYTES_PER_TOKEN = 40.0
 _OFFICE_BYTES_PER_TOKEN = 10.0  # compressed text
+_MOST_PAGES = 4_000  # more than any model reads
+_SEEN_ENOUGH = 1  # answer
+_DENSEST = 1.5  # of an estimate: text of 2.7 characters per token
+_UNSURE_OF_MEDIA = 1.2
 _PDF_PAGE = re.compile(rb"/Type\s*/Page\b")
 _PLAIN = frozenset(["txt", "md", "csv", "html"])
 # Of a big file its length and both ends are enough to know it again: a mistake would cost a wrong guess, nothing else.
@@ -59,7 +64,7 @@ def _pieces(kind: str, value: Any) -> Iterator[tuple[bytes, float, float]]:
         yield _source(value), 0.0, _IMAGE_TOKENS if kind == "image" else _CLIP_TOKENS
     else:
         data = _json(value)
-        yield data, len(data) / _CHARACTERS_PER_TOKEN, 0.0
+        yield data, _tokens_of(data), 0.0
 
 
 def _document(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float]]:
@@ -70,21 +75,25 @@ def _document(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float
         text = source.get("text")
         whole = _json(source) if text is None else str(text).encode("utf-8", "surrogatepass")
         known = text is not None or "content" in source
-        yield about + whole, len(whole) / _CHARACTERS_PER_TOKEN if known else 0.0, 0.0 if known else _ELSEWHERE_TOKENS
+        yield about + whole, _tokens_of(whole) if known else 0.0, 0.0 if known else _ELSEWHERE_TOKENS
         return
     kind = document.get("format")
     if kind in _PLAIN or (kind == "pdf" and not data.startswith(b"%PDF-")):
         yield about + _ends(data), len(data) / _CHARACTERS_PER_TOKEN, 0.0
     elif kind == "pdf":
-        pages = len(_PDF_PAGE.findall(data))
-        yield about + _ends(data), 0.0, pages * _PDF_PAGE_TOKENS or len(data) / _PDF_BYTES_PER_TOKEN
+        pages = sum(1 for _ in islice(_PDF_PAGE.finditer(data), _MOST_PAGES))
+        # Where none can be seen (since PDF 1.5 they may be compressed) there is at least one.
+        unseen = max(_PDF_PAGE_TOKENS, len(data) / _PDF_BYTES_PER_TOKEN)
+        yield about + _ends(data), 0.0, pages * _PDF_PAGE_TOKENS or unseen
     else:
         yield about + _ends(data), 0.0, len(data) / _OFFICE_BYTES_PER_TOKEN
 
 
 def _source(value: Mapping[str, Any]) -> bytes:
     data = (value.get("source") or {}).get("bytes")
-    return _ends(data) if isinstance(data, (bytes, bytearray)) else _json(value)
+    if not isinstance(data, (bytes, bytearray)):
+        return _json(value)
+    return _json({name: inner for name, inner in value.items() if name != "source"}) + _ends(data)
 
 
 def _ends(data: bytes | bytearray) -> bytes:
@@ -94,13 +103,18 @@ def _ends(data: bytes | bytearray) -> bytes:
     return b"%d:" % len(data) + bytes(data[:half]) + bytes(data[-half:])
 
 
+def _tokens_of(data: bytes) -> float:
+    return _text_tokens(len(data.decode("utf-8", "replace")), len(data))
+
+
 def _text_tokens(characters: int, size: int) -> float:
     return characters / _CHARACTERS_PER_TOKEN + (size - characters) * _TOKENS_PER_FOREIGN_BYTE
 
 
 def _json(value: Any) -> bytes:
     # In the order in which it is written: another order of members is another prompt.
-    return json.dumps(value, separators=(",", ":"), default=_other).encode("utf-8", "surrogatepass")
+    text = json.dumps(value, separators=(",", ":"), default=_other, ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _other(value: Any) -> str:
@@ -134,6 +148,14 @@ class Calibration:
     def margin(self) -> float:
         """How far off a corrected estimate may well be, as a share of it."""
         return min(self._WIDEST, max(self._NARROWEST, 2 * self._error))
+
+    def at_most(self, text: float, media: float) -> float:
+        """Tokens, as many as they may well be: what is too long is refused.
+
+        What was learned of one language or kind of file is not relied on for the next.
+        """
+        dense = 1.0 + self.margin if self._seen >= _SEEN_ENOUGH else _DENSEST
+        return text * max(1.0, self._text) * dense + media * max(1.0, self._media) * max(dense, _UNSURE_OF_MEDIA)
 
     def learn(self, text: float, media: float, counted: int) -> None:
         """Learn from one request: what was estimated, and what was counted."""

@@ -133,6 +133,45 @@ def ask(
 
 
 @app.command()
+def plan(
+    request: Annotated[
+        str,
+        typer.Argument(
+            metavar="REQUEST",
+            help='File with a Converse request in JSON, as the AWS CLI takes it; "-" reads standard input.',
+            show_default=False,
+        ),
+    ],
+    *,
+    cache: Annotated[Literal["auto", "off"], typer.Option(help="What your code passes as cache=.")] = "auto",
+    ttl: Annotated[
+        Literal["auto", "5m", "1h"], typer.Option(help="How long what is cached shall last; auto chooses.")
+    ] = "auto",
+    base_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A model that can answer, instead of a look-up; once for each."),
+    ] = None,
+    region: Region = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which cachePoints a request would get, and why. Sends nothing; a router or profile may be looked up."""
+    with clear_errors():
+        from .plan import print_plan
+
+        code = print_plan(
+            request,
+            cache=cache,
+            ttl=ttl,
+            base_models=base_model or (),
+            region=region,
+            endpoint_url=endpoint_url,
+            as_json_object=as_json,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
 def emulate(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")] = 8080,

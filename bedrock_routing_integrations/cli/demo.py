@@ -1,4 +1,7 @@
-"""``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each."""
+"""``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each.
+
+On the emulator also what prompt caching saves.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .demo_asking import asker
+from .demo_caching import NOT_ON_AWS, TITLE, ask_about_documents, plain_lines, rich_lines, what_was_saved
 from .demo_places import aws_account, emulator
 from .demo_steps import SECTIONS, Offer, Step, Wanted
 from .demo_tables import plain_table, rich_table
@@ -70,6 +74,8 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
             found = _run(section.steps, place, ask, console)
             _show(f"Who answers, with {section.framework.value}", found, console)
             rows += found
+        if rows and not on_aws:
+            _show_caching(place, console)
     if not console.is_terminal:
         typer.echo()
     for line in (*missing, *_skipped(place), *_closing(rows, on_aws=on_aws)):
@@ -118,6 +124,17 @@ def _show(title: str, rows: Sequence[Row], console: Console) -> None:
         typer.echo(line)
 
 
+def _show_caching(place: Place, console: Console) -> None:
+    calls = ask_about_documents(place.arguments)
+    if console.is_terminal and console.width >= _NARROWEST_TABLE:
+        console.print(rich_lines(calls, console.width))
+    else:
+        for line in ("", TITLE, *plain_lines(calls), ""):
+            typer.echo(line)
+    for line in what_was_saved(calls):
+        _say(console, line)
+
+
 def _skipped(place: Place) -> Iterable[str]:
     wanted = dict.fromkeys(step.on for section in SECTIONS for step in section.steps)
     for kind in wanted:
@@ -137,6 +154,7 @@ def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
         return
     yield from _who_answered(worked)
     if on_aws:
+        yield NOT_ON_AWS
         yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, TARGET being a router, profile or model of yours.'
     else:
         yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."

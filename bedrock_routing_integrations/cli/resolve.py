@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.catalog import CacheRules, ModelFacts
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
-__all__ = ["as_json_object", "print_target"]
+__all__ = ["as_json_object", "explain_incomplete", "print_target", "without_warnings"]
 
 # The names of botocore's exceptions for a connection that was not made, or not answered.
 _NOBODY = frozenset(
@@ -53,7 +53,7 @@ def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_
     client = RoutedClient(Connection(region_name=region, endpoint_url=endpoint_url))
     parse_target(text)
     called_in = client.region(text)
-    with _no_warnings():  # a look-up that failed is explained below
+    with without_warnings():  # a look-up that failed is explained below
         resolved = client.resolve(text)
     if as_json:
         typer.echo(json.dumps(as_json_object(resolved, called_in), indent=2))
@@ -64,7 +64,8 @@ def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_
 
 
 @contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
+    """Keep the package's warnings from being printed, where what they say is explained otherwise."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -117,7 +118,7 @@ def _describe(resolved: ResolvedTarget, region: str | None, region_source: str) 
     yield from _candidates(resolved)
     if not resolved.complete:
         yield ""
-        yield from _incomplete(resolved)
+        yield from explain_incomplete(resolved)
     yield ""
     if resolved.base_models or resolved.facts.known:
         yield from _facts(resolved.facts, len(resolved.base_models))
@@ -137,7 +138,7 @@ def _candidates(resolved: ResolvedTarget) -> Iterable[str]:
     yield from aligned(rows)
 
 
-def _incomplete(resolved: ResolvedTarget) -> Iterable[str]:
+def explain_incomplete(resolved: ResolvedTarget) -> Iterable[str]:
     """Why a look-up failed, and what to do. `refused` reads ``GetPromptRouter: AccessDeniedException``."""
     yield f"Not all is known. {resolved.refused or 'The control plane names no model that could be followed'}."
     api, _, why = (resolved.refused or "").partition(": ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.caches import BaseCache
 from langchain_core.runnables.config import ensure_config
 
 from bedrock_routing_integrations.caching import CachePolicy, policy_of
@@ -84,11 +85,21 @@ def with_cache_policy(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequestError: It says nothing that we or LangChain know.
     """
-    cache = values.get("cache")
-    if isinstance(cache, (str, CachePolicy)):  # LangChain's own is a cache of responses, True, False or None
-        values = {**{name: value for name, value in values.items() if name != "cache"}, "cache_policy": cache}
-    policy_of(values.get("cache_policy", "auto"))
-    return values
+    if is_policy(values.get("cache")):
+        values = {**{name: v for name, v in values.items() if name != "cache"}, "cache_policy": values["cache"]}
+    given = values.get("cache_policy", "auto")
+    policy = policy_of(given)
+    return {**values, "cache_policy": policy} if isinstance(given, dict) else values  # as `dumps` writes it
+
+
+def is_policy(cache: Any) -> bool:
+    """Whether `cache` is to say something of cachePoints. LangChain's own: a cache of responses, True, False, None."""
+    return not isinstance(cache, (BaseCache, bool, type(None)))
+
+
+def written_policy(cache: Any) -> Any:
+    """A `cache_policy` as JSON has it."""
+    return cache.as_dict() if isinstance(cache, CachePolicy) else cache
 
 
 def with_own_lists(call: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_aws import ChatBedrockConverse
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
-from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
@@ -32,9 +31,10 @@ from ._calls import (
     with_concurrency,
     with_own_lists,
     with_settled_choice,
+    written_policy,
 )
 from ._messages import as_chunk, copied_containers, name_the_model
-from ._own_client import SECRETS, OwnClient, connection_of
+from ._own_client import SECRETS, OwnClient, client_of, without_derived
 from ._served import combine_settings, probe_update
 
 if TYPE_CHECKING:
@@ -68,13 +68,16 @@ class ChatBedrockRouter(ChatBedrockConverse):
     - `model` may also be given to a call: ``llm.invoke("…", model=other_target)``.
     - ``batch`` runs up to `max_concurrency` calls at once unless its config says otherwise.
     - A stream that breaks off raises `StreamInterruptedError`.
+    - cachePoints of yours, of ``cache_control=`` and of LangChain's prompt caching middleware are kept; where Bedrock
+      would refuse one it is repaired or left out, with a warning.
 
     Args:
         model: What to call; see `parse_target` for the forms.
         base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
-        cache: ``"auto"`` (the default): requests get the cachePoints that are expected to save money; ``"off"``: none;
-            or a `CachePolicy`. It is kept in `cache_policy`. What LangChain itself means by `cache` (a cache of
-            responses, True, False, None) is passed on to LangChain.
+        cache: ``"auto"`` (the default): requests get the cachePoints that are expected to save money; ``"off"``: none
+            but your own; or a `CachePolicy`. What LangChain itself means by `cache` (a cache of responses, True, False,
+            None) is passed on to LangChain.
+        cache_policy: Where the above is kept. To say both, give LangChain's as `cache`, and this.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
 
     Raises:
@@ -112,13 +115,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
         if given is None:
             raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
-        own = values.get("client")
-        if isinstance(own, OwnClient):
-            # Somebody makes a new object from the fields of another, as LangChain's configurable fields do: what was
-            # derived for the other's model, and its client, must not be taken for what was asked.
-            values = {name: v for name, v in values.items() if name not in own.derived or v is not own.derived[name]}
-            del values["client"]
-        values = {name: value for name, value in values.items() if name not in ("model", "model_id")}
+        values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
         return {**with_cache_policy(values), "model": parse_target(given).model_id}
 
     @model_validator(mode="after")
@@ -129,14 +126,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
             self.bedrock_api_key = None  # upstream copied it; boto3 reads it at the call, when it may be another one
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
-        if not isinstance(self.client, RoutedClient):
-            self.client = OwnClient(
-                self.client if self.client is not None else connection_of(self),
-                bedrock_client=self.bedrock_client,
-                base_models={self.model_id: self.base_models} if self.base_models else None,
-                default_headers=self.default_headers,
-                cache=self.cache_policy,
-            )
+        self.client = client_of(self)
         self._asked = {
             "provider": self.provider,
             # langchain-core has filled in a missing profile by the model's name already.
@@ -205,6 +195,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
     def _prepare(self, call: dict[str, Any]) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
         """The copy for this call, and the call's arguments with what is ours taken out."""
         model_id, call = self._called_model(call)
+        if isinstance(self.client, OwnClient):
+            self.client = self.client.following(self.cache_policy)
         resolved = self.client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
@@ -378,6 +370,15 @@ class ChatBedrockRouter(ChatBedrockConverse):
     def get_lc_namespace(cls) -> list[str]:
         """Where ``langchain_core.load.load`` finds this class."""
         return ["bedrock_routing_integrations", "langchain"]
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """What ``langchain_core.load.dumps`` writes in another form than the field has."""
+        return {**super().lc_attributes, "cache_policy": written_policy(self.cache_policy)}
+
+    @field_serializer("cache_policy")
+    def _write_policy(self, cache: Any) -> Any:
+        return written_policy(cache)
 
     def __getstate__(self) -> dict[str, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.

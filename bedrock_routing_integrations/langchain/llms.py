@@ -14,6 +14,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
+from ._calls import is_policy
 from .chat_models import ChatBedrockRouter
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class BedrockRouterLLM(LLM):
     def _make_chat_model(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        own = {name: value for name, value in values.items() if name in cls.model_fields}
-        engine = {name: value for name, value in values.items() if name not in cls.model_fields}
+        points = {"cache"} if is_policy(values.get("cache")) else set()  # what else `cache` can be is LangChain's own
+        engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
+        own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
             own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:

@@ -152,8 +152,9 @@ class Arguments(FunctionCallingLLM):
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
         if values.get("botocore_config") is not None:
             values["botocore_config"] = _config(values["botocore_config"])
-        if "cache" in values:
-            policy_of(values["cache"])
+        policy = policy_of(values.get("cache", "auto"))
+        if isinstance(values.get("cache"), dict):  # as `to_dict` writes it
+            values["cache"] = policy
         return {**values, "model": parse_target(values["model"]).model_id}
 
     @field_serializer("cache")

@@ -11,6 +11,8 @@ changes the import, and the model if they like. What is different:
   `ModelRoutedEvent`. ``response.raw`` is Bedrock's response; ``"routing"`` and LlamaIndex's token counts are added.
 - ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total; and
   LlamaIndex's ``TokenCountingHandler`` counts what Bedrock counted, once per call.
+- **Prompts are cached where that is expected to save money** (`cache`). Your cachePoints are kept, and repaired where
+  Bedrock would refuse them; `tool_caching` places one in every kind of call, for any model that takes it.
 - **A stream that breaks off raises** `StreamInterruptedError`; BedrockConverse returns it as if it were complete. Its
   last chunk has all that `chat` would have returned. Chunks copy nothing that came before.
 - **A structured stream** (``stream_structured_predict``) calls its tool for certain where the models can be forced,
@@ -98,8 +100,8 @@ class BedrockRouter(Arguments):
         guardrail_identifier: A guardrail, with its `guardrail_version`.
         guardrail_stream_processing_mode: ``"sync"`` or ``"async"``, for streams.
         trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
-        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
-            `CachePolicy`.
+        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none but your own;
+            or a `CachePolicy`. What came of it: ``additional_kwargs["routing"]["cache_points"]``.
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.

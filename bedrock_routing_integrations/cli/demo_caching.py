@@ -1,0 +1,149 @@
+"""The demo's section on prompt caching: three documents, three questions, with cachePoints and without.
+
+It repeats what AWS published at the launch of prompt caching: the first call wrote 29,841 tokens to the cache, each
+later one read the same number and took 55% less time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from bedrock_routing_integrations.caching import CachePolicy
+from bedrock_routing_integrations.client import RoutedClient
+
+from .demo_documents import QUESTIONS, document_blocks
+from .output import aligned, short_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bedrock_routing_integrations.catalog import CacheRules
+
+__all__ = ["NOT_ON_AWS", "TITLE", "CachedCall", "ask_about_documents", "plain_lines", "rich_lines", "what_was_saved"]
+
+TITLE = "What caching saves: three documents, three questions"
+NOT_ON_AWS = (
+    "Left out, as long prompts cost real money: what caching saves. See it with `bedrock-routing demo`; to try it on "
+    "AWS, run cookbook/what_caching_saves.ipynb with BEDROCK_ON_AWS=1."
+)
+_MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+# One point, as in the published run; up to four, as by default, would also write the few tokens of each question.
+_ONE_POINT = CachePolicy(max_points=1, memory="own")
+_WIDE = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedCall:
+    """A question about the documents, asked with a cachePoint and without.
+
+    Attributes:
+        question: What was asked.
+        written: Input tokens written to the cache.
+        read: Input tokens read from it.
+        plain: Other input tokens.
+        cost: What all of them cost, in plain input tokens.
+        latency_ms: Milliseconds that the answer took.
+        uncached_ms: The same, asked without a cachePoint.
+    """
+
+    question: str
+    written: int
+    read: int
+    plain: int
+    cost: float
+    latency_ms: int
+    uncached_ms: int
+
+    @property
+    def tokens(self) -> int:
+        """All input tokens."""
+        return self.written + self.read + self.plain
+
+
+def ask_about_documents(arguments: Mapping[str, Any]) -> list[CachedCall]:
+    """Ask each question, with all the documents in front of it.
+
+    Args:
+        arguments: How Bedrock is reached: `client` and `bedrock_client`.
+    """
+    inside, control = arguments["client"], arguments["bedrock_client"]
+    caching = RoutedClient(inside, bedrock_client=control, cache=_ONE_POINT)
+    without = RoutedClient(inside, bedrock_client=control, cache="off")
+    rules = caching.resolve(_MODEL).facts.cache
+    if rules is None:
+        raise AssertionError(f"the catalog says that {_MODEL} does not cache")
+    documents = document_blocks()
+    return [_asked(question, documents, caching, without, rules) for question in QUESTIONS]
+
+
+def _asked(
+    question: str, documents: list[dict[str, Any]], caching: RoutedClient, without: RoutedClient, rules: CacheRules
+) -> CachedCall:
+    request = {"modelId": _MODEL, "messages": [{"role": "user", "content": [*documents, {"text": question}]}]}
+    cached, uncached = (client.converse(**request)["routing"] for client in (caching, without))
+    usage = cached["usage"]
+    write = dict(rules.write_multipliers)
+    cost = usage["input"] + usage["cache_read"] * rules.read_multiplier + usage["cache_write_5m"] * write["5m"]
+    return CachedCall(
+        question=question,
+        written=usage["cache_write_5m"],
+        read=usage["cache_read"],
+        plain=usage["input"],
+        cost=cost,
+        latency_ms=cached["latency_ms"],
+        uncached_ms=uncached["latency_ms"],
+    )
+
+
+def what_was_saved(calls: Sequence[CachedCall]) -> Iterator[str]:
+    """The sum of it, in words."""
+    cost, tokens = sum(call.cost for call in calls), sum(call.tokens for call in calls)
+    later = calls[1:]
+    faster = 1 - sum(call.latency_ms for call in later) / sum(call.uncached_ms for call in later)
+    model = short_model(_MODEL.partition(".")[2])
+    yield (
+        f"All {len(calls)} calls to {model}: input for {cost / tokens:.0%} of what it costs without caching, and "
+        f"{faster:.0%} less time for the later answers."
+    )
+    yield (
+        'It took one argument, cache=CachePolicy(max_points=1). cache="auto", the default, places up to four points; '
+        "`bedrock-routing plan` shows where."
+    )
+
+
+def plain_lines(calls: Sequence[CachedCall]) -> list[str]:
+    """Aligned columns for a pipe; times in milliseconds."""
+    return aligned(
+        [("WRITTEN", "READ", "PLAIN", "INPUT COST", "MS", "MS WITHOUT", "QUESTION"), *map(_plain_cells, calls)]
+    )
+
+
+def _plain_cells(call: CachedCall) -> tuple[str, ...]:
+    tokens = map(str, (call.written, call.read, call.plain))
+    times = map(str, (call.latency_ms, call.uncached_ms))
+    return (*tokens, f"{call.cost / call.tokens:.0%}", *times, call.question)
+
+
+def rich_lines(calls: Sequence[CachedCall], width: int) -> Table:
+    """A table for a terminal that is `width` columns wide."""
+    table = Table(
+        title=TITLE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("Question", ratio=1 if width < _WIDE else None, overflow="fold")
+    for name in ("Tokens\nwritten", "\nread", "\nplain", "Input cost,\nof no caching", "Time,\nwithout"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for call in calls:
+        table.add_row(
+            Text(call.question),
+            Text(f"{call.written:,}", "yellow" if call.written else "dim"),
+            Text(f"{call.read:,}", "bold green" if call.read else "dim"),
+            Text(f"{call.plain:,}"),
+            Text(f"{call.cost / call.tokens:.0%}", "bold green" if call.cost < call.tokens else "yellow"),
+            Text(f"{call.latency_ms} ms\n{call.uncached_ms} ms"),
+        )
+    return table

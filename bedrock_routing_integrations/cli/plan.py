@@ -1,0 +1,162 @@
+"""``bedrock-routing plan``: which cachePoints a Converse request would get, which not, and why. Sends nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bedrock_routing_integrations.caching import CachePolicy
+from bedrock_routing_integrations.client import RoutedClient
+from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.targets import TargetKind
+
+from .output import aligned
+from .plan_request import as_json, read_request
+from .resolve import explain_incomplete, without_warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bedrock_routing_integrations.caching import CachePlan, PlannedPoint
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+__all__ = ["print_plan"]
+
+_NARROWEST_TABLE = 60  # columns, as in the demo
+_ORDER = {"tools": 0, "system": 1, "messages": 2}
+_GIVEN, _PLACED, _NOT_PLACED = "yours", "placed", "not placed"
+_STYLES = {_GIVEN: "bold", _PLACED: "bold green", _NOT_PLACED: "dim"}
+_FIRST_OF_ITS_KIND = (
+    "Nothing was sent. This is the plan for the first request of its kind: a running program learns what repeats, and "
+    "plans the next ones by that."
+)
+
+
+def print_plan(
+    source: str,
+    *,
+    cache: str,
+    ttl: str,
+    base_models: Sequence[str],
+    region: str | None,
+    endpoint_url: str | None,
+    as_json_object: bool,
+) -> int:
+    """Print the plan for the request in a file. A target whose id does not say its models is looked up for it.
+
+    Args:
+        source: The path of the file; ``"-"`` is standard input.
+        cache: ``"auto"`` or ``"off"``.
+        ttl: As in `CachePolicy`.
+        base_models: The models that the target can use; with them nothing is looked up.
+        region: Wins over the target's.
+        endpoint_url: Another endpoint than AWS's.
+        as_json_object: Print one object, with the request as it would be sent.
+
+    Returns:
+        The exit code: 1 where no plan can be made, as a look-up failed and no model is known.
+
+    Raises:
+        NotWorkingError: There is no Converse request in the file.
+        InvalidTargetError: Its ``modelId`` is no target, or a base model is none.
+    """
+    request = read_request(source)
+    client = RoutedClient(
+        Connection(region_name=region, endpoint_url=endpoint_url),
+        base_models={request["modelId"]: base_models} if base_models else None,
+        cache="off" if cache == "off" else CachePolicy(ttl=ttl, memory="own"),
+    )
+    with without_warnings():  # a look-up that failed is explained below
+        plan = client.plan_cache_points(**request)
+        resolved = client.recall(request["modelId"])
+    if as_json_object:
+        typer.echo(as_json({**plan.as_dict(), "request": plan.request}))
+    else:
+        _print(plan, resolved, Console(highlight=False, markup=False))
+    known = resolved.complete or resolved.candidates or resolved.target.kind is TargetKind.PROMPT
+    return 0 if known else 1
+
+
+def _print(plan: CachePlan, resolved: ResolvedTarget, console: Console) -> None:
+    for line in (resolved.target.model_id, "", *_sums(plan), ""):
+        typer.echo(line)
+    rows = list(_rows(plan))
+    reasons = {why for *_, why in rows}
+    if not plan.points and len(reasons) < 2:
+        # Of a model that the catalog does not know the notes say more.
+        _say(": ".join(["No cachePoint is placed", *(reasons if resolved.facts.known else ())]) + ".", console)
+    elif console.is_terminal and console.width >= _NARROWEST_TABLE:
+        console.print(_table(rows))
+    else:
+        for line in aligned([("CACHEPOINT", "WHERE", "TTL", "WHY"), *rows]):
+            typer.echo(line)
+        typer.echo()
+    for line in _notes(plan, resolved):
+        _say(line, console)
+
+
+def _say(line: str, console: Console) -> None:
+    """A line: wrapped between words in a terminal, left alone in a pipe."""
+    if console.is_terminal:
+        console.print(line)
+    else:
+        typer.echo(line)
+
+
+def _sums(plan: CachePlan) -> list[str]:
+    saving = f"about {plan.saving:,} plain input tokens, in this request and the next of its kind"
+    return aligned(
+        [
+            ("tokens", f"about {plan.tokens:,} (estimated without a tokenizer)"),
+            ("expected saving", saving if plan.saving else "none"),
+        ]
+    )
+
+
+def _rows(plan: CachePlan) -> Iterator[tuple[str, str, str, str]]:
+    """What became of each place, in the order of the prefix: what, where, ttl, why."""
+    listed = [(point, _GIVEN if point.given else _PLACED) for point in plan.points]
+    listed += [(point, _NOT_PLACED) for point in plan.not_placed]
+    for point, what in sorted(listed, key=lambda pair: _depth(pair[0])):
+        yield what, _where(point), "-" if what == _NOT_PLACED else point.ttl, point.reason
+
+
+def _depth(point: PlannedPoint) -> tuple[int, int, int]:
+    return _ORDER[point.section], point.message or 0, point.position
+
+
+def _where(point: PlannedPoint) -> str:
+    """The path of a point in the request as it would be sent."""
+    if point.section == "messages":
+        return f"messages[{point.message}].content[{point.position}]"
+    return f"{'toolConfig.tools' if point.section == 'tools' else 'system'}[{point.position}]"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("cachePoint", no_wrap=True)
+    table.add_column("Where", overflow="fold")
+    table.add_column("ttl", no_wrap=True)
+    table.add_column("Why", ratio=1, overflow="fold")
+    for what, where, ttl, why in rows:
+        table.add_row(Text(what, _STYLES[what]), Text(where), Text(ttl), Text(why))
+    return table
+
+
+def _notes(plan: CachePlan, resolved: ResolvedTarget) -> Iterator[str]:
+    """What limits the plan, and what it is for."""
+    if resolved.target.kind is TargetKind.PROMPT:
+        yield "The text of a managed prompt is not in the request: set its cachePoints where the prompt is managed."
+    elif not resolved.complete:
+        yield from explain_incomplete(resolved)
+        yield "Or name the models that can answer: --base-model ID, once for each."
+    elif not resolved.facts.known:
+        models = ", ".join(resolved.base_models) or resolved.target.model_id
+        yield f"The catalog does not know {models}: whether it caches is not known, so no point is placed unasked."
+        yield "Is the id spelled right? `aws bedrock list-foundation-models` lists those of a Region."
+    yield _FIRST_OF_ITS_KIND if plan.saving else "Nothing was sent."

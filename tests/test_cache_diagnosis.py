@@ -1,0 +1,262 @@
+"""Is my cache working? What is said about it, when, how often, and what is never said."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import random
+
+import pytest
+from cached_calls import (
+    NOVA_PRO,
+    SONNET_37,
+    SONNET_45,
+    Clock,
+    a_world,
+    assistant,
+    scripted_client,
+    text,
+    tool,
+    tool_result,
+    tool_use,
+    user,
+    words,
+)  # fmt: skip
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scripted_bedrock import ScriptedBedrock, whole_of
+
+from bedrock_routing_integrations.logs import forget_warnings
+
+PACKAGE = "bedrock_routing_integrations"
+
+
+@pytest.fixture(scope="module")
+def running():
+    with a_world() as world:
+        yield world
+
+
+@pytest.fixture
+def world(running):
+    return running.fresh()
+
+
+@pytest.fixture
+def warned(caplog):
+    """The warnings so far."""
+    caplog.set_level(logging.INFO, PACKAGE)
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# --- the prefix changes ---
+
+
+def with_a_clock(number):
+    return {"system": [{"text": f"It is 2026-11-21T10:{number:02d}:07Z. {words(3_000, 'fixed')}"}]}
+
+
+def with_tools_in_another_order(number):
+    tools = [tool(f"tool_{n}", tokens=300) for n in range(8)]
+    random.Random(number).shuffle(tools)
+    return {"toolConfig": {"tools": tools}, "system": [text(500, "fixed")]}
+
+
+def with_a_tool_that_counts(number):
+    counting = tool(f"tool_of_request_{number}")
+    return {"toolConfig": {"tools": [tool("a", 600), tool("b", 600), counting]}, "system": [text(500, "fixed")]}
+
+
+def with_an_id_behind(number):
+    identity = {"text": f"Request {random.Random(number).randbytes(16).hex()}"}
+    return {"system": [text(3_000, "fixed"), identity, text(200, "also fixed")]}
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        (with_a_clock, "system[0]."), (with_tools_in_another_order, "toolConfig.tools: the same tools come in another"),
+        (with_a_tool_that_counts, "toolConfig.tools[2]."), (with_an_id_behind, "system[1]."),
+    ],
+)  # fmt: skip
+def test_a_prefix_that_keeps_changing_is_reported_once_and_the_first_block_that_changes_named(
+    world, warned, members, named
+):
+    for number in range(4):
+        world.call(world.question(), **members(number))
+    assert warned() == [], "not yet a pattern"
+    for number in range(4, 30):
+        world.call(world.question(), **members(number))
+    (message,) = warned()
+    assert f"The first that changes is {named}" in message
+    assert SONNET_45 in message
+
+
+def test_each_target_is_told_once(world, warned):
+    for number in range(40):
+        world.call(world.question(), model=(SONNET_45, SONNET_37)[number % 2], **with_a_clock(number))
+    assert len(warned()) == 2
+    assert all(any(model in message for message in warned()) for model in (SONNET_45, SONNET_37))
+
+
+def test_prompts_that_differ_in_words_are_called_changing_only_when_there_were_many(world, warned):
+    """Users and applications each have their own; only that none is ever back shows that it is something else."""
+    for number in range(15):
+        world.call(world.question(), system=[text(3_000, f"words {number}")])
+    assert warned() == []
+    for number in range(15, 30):
+        world.call(world.question(), system=[text(3_000, f"words {number}")])
+    (message,) = warned()
+    assert "system[0]" in message
+
+
+# --- nothing is read ---
+
+
+def counting(read=0, written=0):
+    def answer(request):
+        size = len(json.dumps(request)) // 4 - read - written
+        usage = {
+            "inputTokens": max(0, size), "outputTokens": 2, "totalTokens": size + read + written + 2,
+            "cacheReadInputTokens": read, "cacheWriteInputTokens": written,
+        }  # fmt: skip
+        return whole_of({"text": "Yes."}, usage=usage)
+
+    return answer
+
+
+def ask_often(answer, times=12):
+    clock = Clock()
+    with ScriptedBedrock(answer) as server:
+        client = scripted_client(server, clock)
+        for number in range(times):
+            clock.now += 1
+            messages = [user(text(4_000, "doc"), text(10, number))]
+            client.converse(modelId=SONNET_45, messages=messages)
+
+
+@pytest.mark.parametrize("written", [0, 4_000])
+def test_points_that_are_never_read_are_reported_once(warned, written):
+    """A gateway takes the points out, so that nothing is written; or calls are spread, so that all is written again."""
+    ask_often(counting(written=written))
+    (message,) = warned()
+    assert "nothing was read from the cache" in message
+    assert SONNET_45 in message
+
+
+def test_a_few_that_read_nothing_are_no_reason_to_say_something(warned):
+    ask_often(counting(written=4_000), times=4)
+    assert warned() == []
+
+
+def test_where_some_are_read_nothing_is_said(warned):
+    asked, writes, reads = itertools.count(1), counting(written=4_000), counting(read=4_000)
+
+    def answer(request):
+        return reads(request) if next(asked) % 4 == 0 else writes(request)
+
+    ask_often(answer, 20)
+    assert warned() == []
+
+
+def test_answers_without_cache_members_say_nothing_and_nothing_is_said(warned):
+    usage = {"inputTokens": 4_010, "outputTokens": 2, "totalTokens": 4_012}
+    ask_often(whole_of({"text": "Yes."}, usage=usage))
+    assert warned() == []
+
+
+# --- just too short ---
+
+
+@pytest.mark.parametrize("model", [SONNET_45, NOVA_PRO])
+def test_instructions_that_are_just_too_short_are_reported_once(world, warned, model):
+    for _ in range(12):
+        world.call(world.question(), system=[text(900, "instructions")], model=model)
+    (message,) = warned()
+    assert "just too short" in message
+    assert model in message
+    assert "about 9" in message
+
+
+@pytest.mark.parametrize("tokens", [500, 1_200])
+def test_instructions_that_are_long_enough_or_far_too_short_are_not(world, warned, tokens):
+    for _ in range(12):
+        world.call(world.question(), system=[text(tokens, "instructions")])
+    assert warned() == []
+
+
+# --- healthy use: nothing is said ---
+
+
+def an_agent(world, turns=10, instructions=800, name="a"):
+    messages = [user(text(1_500, name))]
+    for turn in range(turns):
+        system = [text(instructions, "agent")]
+        yield world.call(messages=messages, system=system, toolConfig={"tools": [tool("search")]})
+        messages = [*messages, assistant(tool_use(f"{name}-{turn}")), user(tool_result(f"{name}-{turn}"))]
+
+
+def test_agents_whose_instructions_are_short_but_whose_past_is_read_are_told_nothing(world, warned):
+    for name in range(6):
+        list(an_agent(world, name=f"agent-{name}"))
+    assert warned() == []
+
+
+def test_nothing_is_said_about_rag(world, warned):
+    for number in range(20):
+        world.call(text(3_000, f"passages {number}"), world.question(), system=[text(2_000, "instructions")])
+    assert warned() == []
+
+
+@pytest.mark.parametrize("applications", [2, 5, 8, 15])
+def test_nothing_is_said_about_applications_that_take_turns(world, warned, applications):
+    for number in range(40):
+        own = number % applications
+        world.call(world.question(), system=[text(2_000, f"application {own}")])
+    assert warned() == []
+
+
+@pytest.mark.parametrize("users", [3, 15])
+def test_nothing_is_said_about_prompts_for_each_user_where_users_come_back(world, warned, users):
+    names = [words(4, f"name {number}")[-12:] for number in range(users)]
+    for number in range(60):
+        world.call(world.question(), system=[{"text": f"You help {names[number % users]}. {words(2_000, 'fixed')}"}])
+    assert warned() == []
+
+
+def test_nothing_is_said_where_each_users_prompt_has_a_number_and_each_asks_several_times(world, warned):
+    for number in range(60):
+        world.call(world.question(), system=[{"text": f"You help customer {number // 3}. {words(2_000, 'fixed')}"}])
+    assert warned() == []
+
+
+def test_nothing_is_said_about_pauses_one_offs_and_short_prompts(world, warned):
+    for number in range(12):
+        world.call(text(3_000, f"one-off {number}"))
+        world.call(world.question())
+        world.call(text(3_000, "doc"), world.question(), after=4_000)
+        world.call(text(3_000, "doc"), world.question(), after=400, model=SONNET_37)
+    assert warned() == []
+
+
+# --- what is never said ---
+
+secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=12, max_size=40)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(secrets)
+def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(running, caplog, secret):
+    world = running.fresh()
+    forget_warnings()
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    point = {"cachePoint": {"type": "default"}}
+    for number in range(7):
+        changing = [{"text": f"{number} {secret} {words(2_000, 'fixed')}"}]
+        world.call({"text": secret}, point, system=changing, toolConfig={"tools": [tool("a")]})
+        world.call({"text": secret}, system=[{"text": f"{secret} {words(860, 'short')}"}], model=SONNET_37)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) >= 2
+    assert not any(secret in message or secret[:12] in message for message in said)

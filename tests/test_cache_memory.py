@@ -1,0 +1,275 @@
+"""What is remembered of prefixes: by whom it is shared, how much, for how long, and under threads, tasks and forks."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import pickle
+import signal
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cached_calls import NOVA_PRO, ONCE, SONNET_37, SONNET_45, a_world, text, user
+
+from bedrock_routing_integrations import CachePolicy, RoutedClient
+from bedrock_routing_integrations.caching import PrefixMemory, shared_memory
+from bedrock_routing_integrations.connections import Connection
+
+DOC = 3_000
+
+
+@pytest.fixture(scope="module")
+def running():
+    with a_world() as world:
+        yield world
+
+
+@pytest.fixture
+def world(running):
+    return running.fresh()
+
+
+@pytest.fixture
+def environment(running, monkeypatch):
+    for name, value in running.emulator.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def request(world, seed="doc", tokens=DOC):
+    return {"modelId": SONNET_45, "messages": [user(text(tokens, seed), world.question())]}
+
+
+def knows(client, world, seed="doc"):
+    """Whether it has seen a document."""
+    points = client.plan_cache_points(**request(world, seed)).points
+    return any("cached" in point.reason or "came back" in point.reason for point in points)
+
+
+# --- who shares it ---
+
+
+def test_two_clients_of_equal_connections_share_what_they_have_seen(world, environment):
+    one, two = RoutedClient(Connection()), RoutedClient(Connection())
+    elsewhere = RoutedClient(Connection(region_name="eu-west-1"))
+    one.converse(**request(world))
+    assert knows(one, world)
+    assert knows(two, world)
+    assert not knows(elsewhere, world)
+
+
+def test_two_clients_of_one_boto3_client_share_and_those_of_two_accounts_do_not(world):
+    keys = {"aws_access_key_id": "another", "aws_secret_access_key": "another"}
+    other = world.emulator.client("bedrock-runtime", config=ONCE, **keys)
+    one, two, stranger = RoutedClient(world.boto), RoutedClient(world.boto), RoutedClient(other)
+    one.converse(**request(world))
+    assert knows(two, world)
+    other_session = Connection(
+        region_name="us-east-1", endpoint_url=world.emulator.endpoint_url, access_key_id="b", secret_access_key="b"
+    )
+    assert not knows(RoutedClient(other_session), world)
+    assert not knows(stranger, world)
+
+
+def test_what_one_target_has_seen_another_has_not(world):
+    world.client.converse(**request(world))
+    assert knows(world.client, world)
+    for model in (SONNET_37, NOVA_PRO):
+        plan = world.client.plan_cache_points(**{**request(world), "modelId": model})
+        assert not any("cached" in point.reason for point in plan.points)
+
+
+def test_with_a_clock_or_a_memory_of_its_own_a_client_shares_nothing(world):
+    RoutedClient(world.boto).converse(**request(world))
+    assert knows(RoutedClient(world.boto), world)
+    assert not knows(world.new_client(), world)
+    assert not knows(RoutedClient(world.boto, cache=CachePolicy(memory="own")), world)
+    assert not knows(RoutedClient(world.boto, cache=CachePolicy(memory="none")), world)
+
+
+def test_without_a_memory_each_request_is_the_first(world):
+    client = world.new_client(cache=CachePolicy(memory="none"))
+    calls = [world.call(text(DOC, f"one-off {n}"), client=client) for n in range(6)]
+    assert all(call.points for call in calls)
+    assert len(shared_memory) == 0
+
+
+def test_a_memory_can_be_shared_by_hand(world):
+    memory = PrefixMemory()
+    one, two = (world.new_client(cache=CachePolicy(memory=memory)) for _ in range(2))
+    one.converse(**request(world))
+    assert knows(two, world)
+    assert len(memory) > 0
+    memory.forget()
+    assert len(memory) == 0
+    assert not knows(two, world)
+
+
+# --- how much, and for how long ---
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 100])
+def test_the_memory_is_bounded_and_what_is_used_stays(world, most):
+    memory = PrefixMemory(max_prefixes=most)
+    client = world.new_client(cache=CachePolicy(memory=memory))
+    for number in range(max(30, most)):
+        world.call(text(DOC, number), world.question(), client=client)
+        world.call(text(DOC, "doc"), world.question(), client=client)
+        assert len(memory) <= max(2, most)
+    if most == 100:
+        assert knows(client, world, "doc")
+        assert not knows(client, world, 0)
+
+
+def test_after_an_hour_a_prefix_is_forgotten(world):
+    memory = PrefixMemory()
+    client = world.new_client(cache=CachePolicy(memory=memory))
+    client.converse(**request(world))
+    world.clock.now += 3_590
+    assert knows(client, world)
+    world.clock.now += 20
+    assert not knows(client, world)
+    for hour in range(4):
+        world.call(text(DOC, f"other {hour}"), client=client, after=3_700)
+    assert len(memory) <= 4, "and its place is free"
+
+
+def test_no_text_is_kept(world):
+    memory = PrefixMemory()
+    client = world.new_client(cache=CachePolicy(memory=memory))
+    secret = "the treasure lies below the old oak " * 200
+    for number in range(8):  # the changes before the messages are watched, too
+        said = [user({"text": secret}, world.question())]
+        client.converse(modelId=SONNET_45, system=[{"text": f"{number}{secret}"}], messages=said)
+    assert len(memory) > 5
+    assert "treasure" not in repr(everything(memory))
+
+
+def everything(thing, seen=None):
+    """All that can be reached from an object of ours, as plain values."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return None
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        return [everything(part, seen) for pair in list(thing.items()) for part in pair]
+    if not isinstance(thing, str) and hasattr(thing, "__iter__"):
+        return [everything(part, seen) for part in thing]
+    names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
+    return [everything(getattr(thing, name), seen) for name in names] or thing
+
+
+# --- threads, tasks, forks ---
+
+
+def test_eight_threads_that_use_one_memory_do_it_no_harm(world):
+    """Conversations, documents and one-offs, with so small a memory that it forgets all the time."""
+    memory = PrefixMemory(max_prefixes=50)
+    clients = [world.new_client(cache=CachePolicy(memory=memory)) for _ in range(8)]
+    start = threading.Barrier(8, timeout=20)
+
+    def work(number):
+        start.wait()
+        messages = []
+        for turn in range(15):
+            messages = [*messages, user(text(1_200, f"{number}/{turn}"))]
+            call = world.call(messages=messages, client=clients[number], after=0)
+            messages.append(call.answer)
+            world.call(text(DOC, turn % 3), text(5, number), client=clients[number], after=0)
+            world.call(text(DOC, f"one-off {number}/{turn}"), client=clients[number], after=61)
+            assert len(memory) <= 50
+        return call.read
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    memory.forget()
+    calls = [world.call(text(DOC, "afterwards"), world.question(), client=clients[0]) for _ in range(3)]
+    assert [call.read >= DOC for call in calls] == [False, True, True]
+
+
+async def test_tasks_that_run_at_once_share_what_they_see(world):
+    await asyncio.to_thread(world.call, text(DOC, "doc"), world.question())
+    questions = [world.question() for _ in range(20)]
+    calls = await asyncio.gather(*[asyncio.to_thread(world.call, text(DOC, "doc"), q) for q in questions])
+    assert all(call.read >= DOC for call in calls)
+
+
+def in_child(work, seconds=15):
+    """Run work in a forked child; what it returned, or None where it did not come back in time."""
+    receive, send = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; that is what is tested
+        child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(seconds)
+            os.write(send, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(send)
+    with os.fdopen(receive, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(said) if said else None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("memory", ["shared", "own", "given"])
+def test_a_process_that_forks_while_a_thread_uses_the_memory_does_not_hang_its_child(world, memory):
+    policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
+    client = RoutedClient(world.boto, cache=policy)
+    client.converse(**request(world))
+    used = client._planner._memory
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with used.lock:
+            inside.set()
+            go_on.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(10)
+    try:
+        planned = in_child(lambda: [len(client.plan_cache_points(**request(world)).points), knows(client, world)])
+    finally:
+        go_on.set()
+        holder.join()
+    assert planned == [2, False], "it plans, and begins with nothing"
+    assert knows(client, world), "the parent goes on knowing"
+
+
+# --- copies ---
+
+
+@pytest.mark.parametrize(
+    "cache",
+    ["auto", "off", CachePolicy(ttl="1h", sections=("system",), min_saving=5, max_points=2), CachePolicy(memory="own"),
+     CachePolicy(memory="none"), CachePolicy(memory=PrefixMemory())],
+)  # fmt: skip
+def test_a_pickled_client_has_the_policy_and_none_of_the_memory(world, environment, cache):
+    client = RoutedClient(Connection(), cache=cache)
+    client.converse(**request(world))
+    again = pickle.loads(pickle.dumps(client))
+    as_told = cache.as_dict() if isinstance(cache, CachePolicy) else None
+    if as_told:
+        assert again._policy.as_dict() == as_told
+    shared_memory.forget()  # as in another process
+    assert not knows(again, world)
+    points = again.converse(**request(world))["routing"]["cache_points"]
+    assert points == [] if cache == "off" or (as_told and as_told["sections"] == ["system"]) else points
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("memory", ["own", "given"])
+def test_a_copy_goes_on_with_the_memory(world, how, memory):
+    policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
+    client = world.new_client(cache=policy)
+    client.converse(**request(world))
+    assert knows(how(client), world)
+    assert how(policy).memory is policy.memory
+    if memory == "given":
+        assert knows(world.new_client(cache=how(policy)), world)

@@ -1,0 +1,175 @@
+"""Whatever the application sends and whatever was learned before: no cachePoint of ours is one that Bedrock refuses."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections import Counter
+
+import pytest
+from cache_requests import FAMILIES, BedrockWithoutAWire, Clock, Writer, lists_of, points_of, taken
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from samples import NOVA_PRO
+
+from bedrock_routing_integrations import CachePolicy, RoutedClient
+from bedrock_routing_integrations.emulator import BedrockEmulator
+
+EXAMPLES, APPLICATIONS, REQUESTS = 51, 8, 25
+
+
+def some_policy(chance):
+    if chance.random() < 0.4:
+        return CachePolicy()
+    return CachePolicy(
+        sections=chance.sample(["tools", "system", "messages"], chance.choice([1, 2, 3, 3])),
+        ttl=chance.choice(["auto", "5m", "1h", "1h"]),
+        min_saving=chance.choice([0, 0, 0, 600]),
+        max_points=chance.choice([1, 2, 3, 4, 4, 4]),
+        memory=chance.choice(["shared", "own", "none"]),
+    )
+
+
+def check_plan(made, planned, off, policy, models):
+    """What a plan must be, whatever else it is."""
+    given_points, points = points_of(made), points_of(planned)
+    assert len(points) <= 4
+    lifetimes = [point[3] for point in points]
+    assert lifetimes == sorted(lifetimes), "an hour comes first"  # "1h" sorts before "5m"
+    kept = points_of(off)
+    if taken(made, models):
+        assert kept == given_points, "what is right is not repaired"
+    assert set(kept) <= set(points)
+    ours = [point for point in points if point not in kept]
+    assert {point[0] for point in ours} <= set(policy.sections)
+    assert not ours or len(points) <= max(policy.max_points, len(kept))
+    # All else is what was given: the very same blocks, and the other members.
+    for (_, _, before), (_, _, after) in zip(lists_of(made), lists_of(planned), strict=True):
+        theirs = [block for block in before if "cachePoint" not in block]
+        same = [block for block in after if "cachePoint" not in block]
+        assert len(theirs) == len(same)
+        assert all(one is other for one, other in zip(theirs, same, strict=True))
+    assert [message["role"] for message in planned["messages"]] == [message["role"] for message in made["messages"]]
+    assert list(planned) == list(made)
+    assert planned.get("toolConfig", {}).keys() == made.get("toolConfig", {}).keys()
+    for name in made.keys() - {"messages", "system", "toolConfig"}:
+        assert planned[name] == made[name]
+    return ours
+
+
+def run(family, seed, seen):
+    """One application with a client of its own; a third of what is planned is sent and answered, and learned from."""
+    chance, clock = random.Random(seed), Clock()
+    writer = Writer(family, chance)
+    bedrock, policy = BedrockWithoutAWire(writer.models, clock, chance), some_policy(chance)
+    known = {writer.target: writer.models}
+    client = RoutedClient(bedrock, base_models=known, cache=policy, clock=clock)
+    off = RoutedClient(bedrock, base_models=known, cache="off", clock=clock)
+    for number in range(REQUESTS):
+        clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
+        made = writer.request()
+        if marked := chance.random() < 0.3:
+            made = writer.with_points(made)
+        before = pickle.dumps(made)
+        repaired = off.plan_cache_points(**made).request if marked else made
+        if not taken(repaired, writer.models):  # the caller's own points end too long a prefix
+            continue
+        explained = client.plan_cache_points(**made).request if number % 3 or not number else None
+        if number % 3 == 0:
+            client.converse(**made)
+        planned = explained or bedrock.sent
+        assert number or bedrock.sent == planned, "what is explained is what is sent"
+        bedrock.check(planned)
+        ours = check_plan(made, planned, repaired, policy, writer.models)
+        assert pickle.dumps(made) == before
+        lifetimes = {point[3] for point in ours}
+        seen.update(["requests", *["ours"] * bool(ours), *{point[0] for point in ours}, *lifetimes])
+        seen["callers"] += bool(points_of(repaired))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bedrock_takes_ten_thousand_requests_as_they_were_planned(family):
+    seen = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate])
+    @given(st.lists(st.integers(0, 2**32), min_size=APPLICATIONS, max_size=APPLICATIONS, unique=True))
+    def applications(seeds):
+        for seed in seeds:
+            run(family, seed, seen)
+
+    applications()
+    assert seen["requests"] >= 10_000
+    if family == "llama":
+        assert set(seen) == {"requests", "callers"}
+        assert seen["callers"] == 0
+        return
+    # Else it would prove nothing.
+    assert seen["ours"] > 2_500
+    assert seen["callers"] > 1_000
+    assert all(seen[section] > 200 for section in ("system", "messages", *["tools"] * (family != "nova")))
+    assert (seen["1h"] > 500) is (family == "claude")
+
+
+def planned_again(seed, policy):
+    """Whether each plan of one application's was the plan of itself."""
+    chance, clock = random.Random(seed), Clock()
+    writer = Writer("claude", chance)
+    bedrock = BedrockWithoutAWire(writer.models, clock, chance)
+    client = RoutedClient(bedrock, cache=policy, clock=clock)
+    for _ in range(REQUESTS):
+        clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
+        made = writer.request()
+        planned = client.plan_cache_points(**made).request
+        yield client.plan_cache_points(**planned).request == planned
+        client.converse(**made)
+
+
+@pytest.mark.parametrize("ttl", ["5m", "1h"])
+def test_what_was_planned_is_planned_again_as_it_is(ttl):
+    assert all(same for seed in range(15) for same in planned_again(seed, CachePolicy(ttl=ttl)))
+
+
+def test_what_was_planned_with_a_chosen_ttl_is_planned_again_as_it_is():
+    assert all(same for seed in range(150) for same in planned_again(seed, CachePolicy()))
+
+
+def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_russian():
+    clock = Clock()
+    bedrock = BedrockWithoutAWire([NOVA_PRO], clock, random.Random(0))
+    client = RoutedClient(bedrock, cache="auto", clock=clock)
+    for words in ["Пчёлы летают. " * 1_000] * 10 + ["The bees have gone. " * 4_100] * 2:  # 20,500 tokens
+        clock.now += 10
+        messages = [{"role": "user", "content": [{"text": words}, {"text": f"What at {clock.now}?"}]}]
+        client.converse(modelId=f"us.{NOVA_PRO}", messages=messages)
+
+
+# --- over the wire ---
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bedrock_answers_at_once_whatever_was_planned(family):
+    clock, chance = Clock(), random.Random(family)
+    with BedrockEmulator(clock=clock) as bedrock:
+        client = RoutedClient(bedrock.client("bedrock-runtime"), clock=clock)
+        placed = 0
+        for application in range(4):
+            writer = Writer(family, chance)
+            if family == "router":
+                names = [f"us.{name}" for name in writer.models]
+                writer.target = bedrock.create_prompt_router(name=f"r{application}", models=names, fallback=names[1])
+            for number in range(20):
+                clock.now += 30
+                made = writer.request()
+                made.pop("performanceConfig", None)  # not all of these models offer it
+                made = writer.with_points(made) if number % 4 == 0 else made
+                if number % 5 == 0:
+                    *_, last = client.converse_stream(**made)["stream"]
+                    routing = last["metadata"]["routing"]
+                else:
+                    routing = client.converse(**made)["routing"]
+                sent = bedrock.requests()[-1].request
+                told = [(point["section"], point.get("message"), point["ttl"]) for point in routing["cache_points"]]
+                assert told == [(section, message, ttl) for section, message, _, ttl in points_of(sent)]
+                placed += bool(told) and number % 4 != 0
+        assert [entry.status for entry in bedrock.requests() if "Converse" in entry.operation] == [200] * 80
+    assert placed == 0 if family == "llama" else placed > 15

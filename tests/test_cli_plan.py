@@ -1,0 +1,279 @@
+"""`bedrock-routing plan`: the cachePoints that a request in a file would get, in a pipe, in a terminal and as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import pytest
+from command_line import ANSI, ROUTER, command, in_terminal, run
+
+from bedrock_routing_integrations import RoutedClient, plan_cache_points
+from bedrock_routing_integrations.cli.demo_documents import document_blocks
+from bedrock_routing_integrations.emulator import BedrockEmulator
+
+CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+SONNET_37, SONNET_45 = "anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"
+INSTRUCTIONS = {"text": "You answer questions about bees. " * 400}
+# A tool's schema and input are JSON documents: what is called "bytes" in them are no bytes.
+TOOL = {"toolSpec": {"name": "look_up", "inputSchema": {"json": {"type": "object", "properties": {"bytes": {}}}}}}
+
+
+def request(*content, model_id=CACHING, **others):
+    messages = [{"role": "user", "content": list(content) or [{"text": "How many are there?"}]}]
+    return {"modelId": model_id, "system": [INSTRUCTIONS], "messages": messages, **others}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plans for a request; `text` is what stands in the file instead."""
+
+    def run_plan(given=None, *arguments, text=None):
+        path = tmp_path / "request.json"
+        document = json.dumps(given, default=lambda data: base64.b64encode(data).decode()) if text is None else text
+        path.write_bytes(document if isinstance(document, bytes) else document.encode())
+        return run("plan", str(path), *arguments)
+
+    return run_plan
+
+
+def table(shown):
+    """The rows, by where the points are."""
+    lines = shown.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("CACHEPOINT"))
+    rows = [re.split(r" {2,}", line, maxsplit=3) for line in lines[start + 1 : lines.index("", start)]]
+    return {where: (what, ttl, why) for what, where, ttl, why in rows}
+
+
+# --- what is shown
+
+
+def test_plan_shows_which_points_a_request_would_get_and_why(plan):
+    result = plan(request(toolConfig={"tools": [TOOL]}))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{CACHING}\n\ntokens           about 3,3")
+    assert re.search(r"^expected saving  about \d,\d{3} plain input tokens, in this", result.stdout, re.MULTILINE)
+    rows = table(result.stdout)
+    assert rows["system[1]"][:2] == ("placed", "5m")
+    assert "tokens, new;" in rows["system[1]"][2]
+    assert rows["toolConfig.tools[1]"][0] == "not placed"
+    assert "nothing is cached below 1,024" in rows["toolConfig.tools[1]"][2]
+    assert result.stdout.splitlines()[-1].startswith("Nothing was sent.")
+
+
+def test_plan_shows_what_plan_cache_points_plans(plan):
+    given = request({"text": "x" * 9_000}, {"text": "And now?"})
+    found, expected = json.loads(plan(given, "--json").stdout), plan_cache_points(given)
+    assert found == {**expected.as_dict(), "request": expected.request}
+    assert found["points"]
+
+
+def test_plan_shows_points_where_they_stand_in_what_would_be_sent(plan):
+    point = {"cachePoint": {"type": "default"}}
+    given = request({"text": "x" * 9_000}, point, {"text": "And now?"})
+    rows = table(plan(given).stdout)
+    sent = json.loads(plan(given, "--json").stdout)["request"]
+    placed = {where for where, (what, _, _) in rows.items() if what in ("placed", "yours")}
+    listed = {f"system[{n}]" for n, block in enumerate(sent["system"]) if block == point}
+    content = sent["messages"][0]["content"]
+    listed |= {f"messages[0].content[{n}]" for n, block in enumerate(content) if "cachePoint" in block}
+    assert placed == listed
+    assert rows["messages[0].content[1]"] == ("yours", "5m", "the caller's own")
+
+
+def test_plan_reads_bytes_as_base64_and_gives_them_back_so(plan):
+    documents = document_blocks()
+    found = json.loads(plan(request(*documents, {"text": "What is it?"}), "--json").stdout)
+    expected = plan_cache_points(request(*documents, {"text": "What is it?"}))
+    assert found["tokens"] == expected.tokens
+    sent = [block["document"] for block in found["request"]["messages"][0]["content"] if "document" in block]
+    assert [base64.b64decode(each["source"]["bytes"]) for each in sent] == [
+        each["document"]["source"]["bytes"] for each in documents
+    ]
+
+
+def test_plan_takes_what_it_gives_for_a_request(plan):
+    given = request(*document_blocks(), {"text": "What is it?"}, toolConfig={"tools": [TOOL]})
+    first = json.loads(plan(given, "--json").stdout)
+    again = json.loads(plan(first["request"], "--json").stdout)
+    assert again["request"] == first["request"]
+    assert {point["reason"] for point in again["points"]} == {"the caller's own"}
+    assert first["request"]["toolConfig"]["tools"][0] == TOOL
+
+
+def test_plan_reads_standard_input_in_any_encoding_of_json():
+    text = json.dumps(request())
+    for data in (text.encode(), text.encode("utf-8-sig"), text.encode("utf-16")):  # PowerShell writes the last two
+        result = run("plan", "-", stdin=data)
+        assert result.exit_code == 0, result.output
+        assert "system[1]" in result.stdout
+
+
+def test_plan_with_caching_off_places_none_and_says_it_in_a_line(plan):
+    shown = plan(request(), "--cache", "off").stdout
+    assert "No cachePoint is placed: caching is off." in shown
+    assert "expected saving  none" in shown
+    assert "CACHEPOINT" not in shown
+
+
+def test_plan_for_an_hour_says_that_a_guess_would_be_too_dear(plan):
+    assert table(plan(request(), "--ttl", "5m").stdout)["system[1]"][1] == "5m"
+    shown = plan(request(), "--ttl", "1h").stdout
+    assert table(shown)["system[1]"][:2] == ("not placed", "-")
+    assert "expected to cost more than it saves" in shown
+
+
+def test_plan_for_a_short_prompt_names_the_minimum(plan):
+    shown = plan({"modelId": CACHING, "messages": [{"role": "user", "content": [{"text": "Hello"}]}]}).stdout
+    assert re.search(r"No cachePoint is placed: about \d tokens, and nothing is cached below 1,024\.", shown)
+
+
+def test_plan_in_a_pipe_is_plain(tmp_path):
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(request()))
+    done = command("plan", str(path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert not ANSI.search(done.stdout)
+    assert table(done.stdout)["system[1]"][0] == "placed"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_plan_fits_the_terminal(tmp_path, columns):
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(request(toolConfig={"tools": [TOOL]})))
+    code, shown = in_terminal(columns, "plan", str(path))
+    assert code == 0
+    assert ANSI.search(shown)
+    text = ANSI.sub("", shown)
+    drawn = text[text.index("cachePoint") : text.index("Nothing was sent")]
+    assert max(len(line) for line in drawn.splitlines()) <= columns
+    assert "…" not in text
+    assert "not placed" in text
+
+
+# --- targets
+
+
+def test_plan_sends_nothing_but_a_look_up_of_a_router(bedrock, plan):
+    router = bedrock.create_prompt_router(name="bees", models=[SONNET_37, SONNET_45], fallback=SONNET_45)
+    result = plan(request(model_id=router))
+    assert result.exit_code == 0, result.output
+    assert table(result.stdout)["system[1]"][0] == "placed"
+    assert {entry.operation for entry in bedrock.journal} == {"GetPromptRouter"}
+
+
+def test_plan_looks_nothing_up_where_the_models_are_named(bedrock, plan):
+    result = plan(request(model_id=ROUTER), "--base-model", SONNET_37, "--base-model", SONNET_45)
+    assert table(result.stdout)["system[1]"][0] == "placed"
+    assert len(bedrock.journal) == 0
+
+
+def test_plan_goes_to_the_endpoint_that_is_named(plan, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulated")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
+    with BedrockEmulator() as bedrock:
+        router = bedrock.create_prompt_router(name="bees", models=[SONNET_37, SONNET_45], fallback=SONNET_45)
+        result = plan(request(model_id=router), "--endpoint-url", bedrock.endpoint_url)
+        assert result.exit_code == 0, result.output
+        assert [entry.operation for entry in bedrock.journal] == ["GetPromptRouter"]
+
+
+def test_plan_for_a_router_that_cannot_be_looked_up_says_why_and_what_to_do(plan):
+    result = plan(request(model_id=ROUTER.replace("123456789012", "510987654321")))
+    assert result.exit_code == 1
+    assert "No cachePoint is placed" in result.stdout
+    assert "Not all is known. GetPromptRouter: NoCredentialsError" in result.stdout
+    assert "--base-model ID" in result.stdout
+    assert result.stderr == ""
+
+
+def test_plan_for_a_model_that_nobody_knows_asks_for_the_spelling(plan):
+    result = plan(request(model_id="anthropic.nothing-v1:0"))
+    assert result.exit_code == 0
+    assert "The catalog does not know anthropic.nothing-v1:0" in result.stdout
+    assert "aws bedrock list-foundation-models" in result.stdout
+
+
+def test_plan_for_a_model_that_does_not_cache_says_so(plan):
+    shown = plan(request(model_id="meta.llama3-1-8b-instruct-v1:0")).stdout
+    assert "No cachePoint is placed: meta.llama3-1-8b-instruct-v1:0 caches no prompts." in shown
+
+
+def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):
+    arn = bedrock.add_prompt("bees", "How many bees has {{name}}?", SONNET_37)
+    result = plan({"modelId": arn, "promptVariables": {"name": {"text": "Ada"}}})
+    assert result.exit_code == 0
+    assert "The text of a managed prompt is not in the request" in result.stdout
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty. A Converse request looks like this: {"),
+        ("{'modelId': 'x'}", "is no JSON: Expecting property name enclosed in double quotes in line 1"),
+        ('{"modelId": "x",\n}', "in line 2"),
+        (b"%PDF-1.4 \xff\xfe\x00", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "holds no JSON object. A Converse request looks like this: {"),
+        ('"hello"', "holds no JSON object"),
+        ('{"messages": []}', 'has no modelId. Add one, as in {"modelId": "'),
+        ('{"modelId": 7, "messages": []}', "has no modelId"),
+        ('{"anthropic_version": "bedrock-2023-05-31", "messages": []}', "looks like a body of InvokeModel"),
+        ('{"prompt": "Hello", "max_gen_len": 5}', "(it has 'prompt'); plan takes a Converse request"),
+        (json.dumps({"modelId": CACHING}), "has no messages. A Converse request"),
+        (
+            json.dumps({"modelId": CACHING, "messages": [{"role": "user", "content": "Hello " * 99}]}),
+            "is no Converse request. Invalid type for parameter messages[0].content",
+        ),
+        (
+            json.dumps({"modelId": CACHING, "messages": [{"role": "user", "content": []}], "max_tokens": 5}),
+            'Unknown parameter in input: "max_tokens", must be one of: modelId, messages',
+        ),
+        (
+            json.dumps(request({"image": {"format": "png", "source": {"bytes": "@@@"}}})),
+            "messages[0].content[0].image.source.bytes is no base64",
+        ),
+    ],
+)
+def test_a_request_that_is_none_is_explained_in_a_line(plan, text, said):
+    result = plan(text=text)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert len(result.stderr) < 700
+    assert result.stdout == ""
+
+
+def test_an_id_that_is_no_target_lists_what_is_accepted(plan):
+    for wrong in ({"model_id": "claude"}, {"model_id": ROUTER.replace("default-prompt-router", "promptrouter")}):
+        result = plan(request(**wrong))
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Error: ")
+        assert "Traceback" not in result.stderr
+
+
+def test_a_base_model_that_is_none_is_said(plan):
+    result = plan(request(model_id=ROUTER), "--base-model", ROUTER)
+    assert result.exit_code == 2
+    assert "base_models must name foundation models" in result.stderr
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_said(tmp_path):
+    missing, directory = run("plan", str(tmp_path / "none.json")), run("plan", str(tmp_path))
+    assert missing.exit_code == directory.exit_code == 1
+    assert "There is no file '" in missing.stderr
+    assert "cannot be read: " in directory.stderr
+
+
+def test_what_the_plan_promises_is_what_a_client_then_places(bedrock, plan):
+    given = request({"text": "x" * 9_000}, {"text": "And now?"})
+    promised = json.loads(plan(given, "--json").stdout)
+    routing = RoutedClient(bedrock.client()).converse(**given)["routing"]
+    assert routing["cache_points"] == promised["points"]
+    assert bedrock.journal[-1].request["system"] == promised["request"]["system"]

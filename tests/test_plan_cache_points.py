@@ -1,0 +1,266 @@
+"""`plan_cache_points`: what would be placed, what not, and why, without sending; and which targets get any."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+
+import pytest
+from cache_requests import FAMILIES, HOUR, POINT, SONNET_37, SONNET_45, Writer, lists_of
+from samples import HAIKU, LLAMA_70B, NOVA_PRO, SONNET
+
+from bedrock_routing_integrations import CachePolicy, RoutedClient, plan_cache_points
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+
+HAIKU_45 = "anthropic.claude-haiku-4-5-20251001-v1:0"  # from 4,096 tokens
+LONG = {"text": "The bees have come home. " * 400}  # 2,500 tokens
+SHORT = {"text": "Where are they?"}
+THOUGHT = {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}}
+TOOL = {"toolSpec": {"name": "look", "description": LONG["text"], "inputSchema": {"json": {"type": "object"}}}}
+CLAUDE = f"us.{SONNET_45}"
+ACCOUNT = "arn:aws:bedrock:us-east-1:123456789012:"
+
+
+def request(model=CLAUDE, *, system=(LONG,), content=(LONG, SHORT), tools=(TOOL,), **more):
+    config = {"toolConfig": {"tools": list(tools)}} if tools else {}
+    said = {"system": list(system)} if system else {}
+    return {"modelId": model, **config, **said, "messages": [{"role": "user", "content": list(content)}], **more}
+
+
+def sections(plan):
+    return [point.section for point in plan.points]
+
+
+def why_not(plan, section):
+    (why,) = {place.reason for place in plan.not_placed if place.section == section}
+    return why
+
+
+# --- the plan ---
+
+
+def test_the_example_of_the_docstring_is_true():
+    plan = plan_cache_points(
+        {
+            "modelId": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "system": [{"text": "You answer questions about bees. " * 400}],
+            "messages": [{"role": "user", "content": [{"text": "How many are there?"}]}],
+        }
+    )
+    assert sections(plan) == ["system"], "the question alone is not worth one of four"
+    assert 3_000 < plan.tokens < 3_600
+    assert plan.saving > 0
+
+
+def test_nothing_is_sent_and_nothing_remembered(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    plans = [plan_cache_points(request()).as_dict() for _ in range(5)]
+    assert plans == [plans[0]] * 5
+
+
+@pytest.mark.parametrize("made", [request(content=[LONG, POINT, SHORT]), request(), request(HAIKU)])
+def test_the_request_is_not_changed_and_the_plans_can_be_changed(made):
+    before = copy.deepcopy(made)
+    for cache in ("auto", "off"):
+        plan = plan_cache_points(made, cache=cache)
+        assert made == before
+        assert plan.request["system"][0] is made["system"][0]
+        for _, _, blocks in lists_of(plan.request):
+            blocks.append(POINT)
+        plan.request["messages"].append(None)
+        plan.request["toolConfig"]["toolChoice"] = {"any": {}}
+        assert made == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_are_those_of_the_points_in_the_planned_request(family):
+    writer, placed = Writer(family, random.Random(7)), 0
+    for number in range(150):
+        made = writer.request() if number % 3 else writer.with_points(writer.request())
+        plan = plan_cache_points(made, base_models=writer.models)
+        there = [
+            (section, message, index, block["cachePoint"].get("ttl", "5m"))
+            for section, message, blocks in lists_of(plan.request)
+            for index, block in enumerate(blocks)
+            if "cachePoint" in block
+        ]
+        assert [(point.section, point.message, point.position, point.ttl) for point in plan.points] == there
+        blocks_of = {(section, message): blocks for section, message, blocks in lists_of(plan.request)}
+        for place in plan.not_placed:
+            blocks = blocks_of[place.section, place.message]
+            assert 1 <= place.position <= len(blocks)
+            assert "cachePoint" not in blocks[place.position - 1], "it would stand behind something"
+            assert "cachePoint" not in blocks[place.position : place.position + 1], "there is none"
+            assert place.reason
+        placed += len(plan.points)
+    assert placed > 100 or family == "llama"
+
+
+def test_every_point_says_whose_it_is_and_why():
+    plan = plan_cache_points(request(system=[LONG, POINT]))
+    own = {point.section: point.given for point in plan.points}
+    assert own == {"tools": False, "system": True, "messages": False}
+    assert all(point.reason == "the caller's own" for point in plan.points if point.given)
+    assert all("tokens" in point.reason and "come back" in point.reason for point in plan.points if not point.given)
+
+
+def test_it_is_written_as_json():
+    plan = plan_cache_points(request(content=[LONG, SHORT]))
+    written = plan.as_dict()
+    assert json.loads(json.dumps(written)) == written
+    assert list(written) == ["points", "not_placed", "tokens", "saving", "why_none"]
+    assert list(written["points"][0]) == ["section", "position", "ttl", "reason"]
+    assert list(written["points"][-1]) == ["section", "message", "position", "ttl", "reason"]
+
+
+# --- why not ---
+
+
+@pytest.mark.parametrize(
+    ("made", "section", "why"),
+    [
+        (request(content=[LONG], system=[SHORT], tools=()), "system", "nothing is cached below 1,024"),
+        (request(system=(), tools=(), content=[SHORT]), "messages", "nothing is cached below 1,024"),
+        (request(NOVA_PRO), "tools", "takes none there"),
+        (request(NOVA_PRO, content=[{"text": LONG["text"] * 9}]), "messages", "at most 20,000 are cached"),
+        (request(NOVA_PRO, content=[{"toolResult": {"toolUseId": "1", "content": [LONG]}}]), "messages", "of a tool"),
+        (request(content=[{"document": {"format": "txt", "name": "a", "source": {"bytes": b"a" * 9_000}}}]),
+         "messages", "a document that is no PDF"),
+        (request(content=[THOUGHT]), "messages", "after thinking"),
+        (request(HAIKU), "system", "caches no prompts"),
+        (request(f"us.{LLAMA_70B}"), "messages", "caches no prompts"),
+        (request(f"us.{NOVA_PRO}", performanceConfig={"latency": "optimized"}), "system", "latency 'optimized'"),
+    ],
+)  # fmt: skip
+def test_a_place_without_a_point_says_why(made, section, why):
+    assert why in why_not(plan_cache_points(made), section)
+
+
+def test_a_policy_is_a_reason_too():
+    assert "policy" in why_not(plan_cache_points(request(), cache=CachePolicy(sections=["messages"])), "system")
+    off = plan_cache_points(request(), cache="off")
+    assert {place.reason for place in off.not_placed} == {"caching is off"}
+    assert (off.points, off.saving, off.request) == ((), 0, request())
+    dear = plan_cache_points(request(), cache=CachePolicy(min_saving=1e6))
+    assert "cost more than it saves" in why_not(dear, "system") or "covers" in why_not(dear, "system")
+
+
+@pytest.mark.parametrize("wrong", [None, "Hello", [], {}, {"messages": []}])
+def test_what_is_no_request_is_refused(wrong):
+    with pytest.raises(InvalidRequestError, match="dict with modelId"):
+        plan_cache_points(wrong)
+
+
+@pytest.mark.parametrize(
+    "part", [{"messages": 3}, {"messages": [3]}, {"system": "Be brief."}, {"toolConfig": {"tools": 3}}]
+)
+def test_a_request_of_the_wrong_shape_is_refused_too(part):
+    with pytest.raises(InvalidRequestError, match="no Converse request"):
+        plan_cache_points({**request(), **part})
+    with pytest.raises(InvalidTargetError):
+        plan_cache_points({**request(), "modelId": "nonsense"})
+
+
+# --- client= ---
+
+
+def test_with_a_client_its_policy_its_memory_and_its_look_ups_are_used(bedrock):
+    router = bedrock.create_prompt_router(
+        name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
+    )
+    made = request(router)
+    client = RoutedClient(bedrock.client("bedrock-runtime"), cache=CachePolicy(sections=["system"]))
+    assert sections(plan_cache_points(made)) == []
+    plan = plan_cache_points(made, client=client, cache="off")
+    assert sections(plan) == ["system"]
+    assert not any("cached, and read" in point.reason for point in plan.points)
+    assert bedrock.requests("Converse") == []
+    client.converse(**made)
+    assert "cached, and read" in plan_cache_points(made, client=client).points[0].reason
+    assert len(bedrock.requests("Converse")) == 1
+
+
+# --- which targets get points ---
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{ACCOUNT}prompt/ABCDEFGHIJ:1", f"{ACCOUNT}imported-model/abcdefghijkl", "somebody.something-v1:0",
+        "arn:aws:sagemaker:us-east-1:123456789012:endpoint/mine", f"{ACCOUNT}provisioned-model/abcdefghijkl",
+        f"{ACCOUNT}custom-model/anthropic.claude-3-7-sonnet-20250219-v1/abcdefghijkl", f"{ACCOUNT}prompt-router/abc",
+        f"{ACCOUNT}custom-model-deployment/abcdefghijkl", f"{ACCOUNT}application-inference-profile/abcdefghijkl",
+    ],
+)  # fmt: skip
+def test_where_it_is_not_known_which_models_answer_there_are_none(target):
+    plan = plan_cache_points(request(target))
+    assert (plan.points, plan.request) == ((), request(target))
+    assert all(word.strip() for word in {place.reason for place in plan.not_placed})
+
+
+def test_a_managed_prompt_gets_none_even_where_its_model_is_known():
+    target = f"{ACCOUNT}prompt/ABCDEFGHIJ:1"
+    plan = plan_cache_points({"modelId": target, "messages": request()["messages"]}, base_models=[SONNET_45])
+    assert plan.points == ()
+    assert "managed prompt" in why_not(plan, "messages")
+
+
+@pytest.mark.parametrize("make", ["application profile", "provisioned", "deployment"])
+def test_what_could_be_looked_up_gets_the_points_of_its_model(bedrock, make):
+    target = {
+        "application profile": lambda: bedrock.create_application_profile(name="mine", copy_from=CLAUDE),
+        "provisioned": lambda: bedrock.add_provisioned_model(SONNET_37),
+        "deployment": lambda: bedrock.add_custom_model_deployment(SONNET_37),
+    }[make]()
+    client = RoutedClient(bedrock.client("bedrock-runtime"))
+    assert client.converse(**request(target))["routing"]["cache_points"]
+
+
+def router_plan(*models, made=None, **policy):
+    made = request(f"{ACCOUNT}prompt-router/two") if made is None else made
+    return plan_cache_points(made, base_models=models, cache=CachePolicy(**policy))
+
+
+def test_a_router_gets_the_fields_and_ttls_that_both_models_take():
+    marked = request(f"{ACCOUNT}prompt-router/two", content=[LONG, HOUR])
+    assert {point.ttl for point in router_plan(SONNET_45, HAIKU_45, made=marked).points} == {"1h"}
+    assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, made=marked).points} == {"5m"}
+    assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, ttl="1h").points} == {"5m"}
+    assert set(sections(router_plan(SONNET_37, NOVA_PRO))) == {"system", "messages"}
+    for models in ([SONNET_45, HAIKU], [HAIKU, SONNET], [LLAMA_70B, SONNET_45]):
+        assert router_plan(*models).points == ()
+
+
+def test_a_router_gets_the_larger_minimum_and_the_smaller_maximum():
+    made = request(f"{ACCOUNT}prompt-router/two", tools=())  # 2,500 tokens of system, 5,000 in all
+    assert "system" in sections(router_plan(SONNET_45, SONNET_37, made=made))
+    for models in ([SONNET_45, HAIKU_45], [HAIKU_45, SONNET_45]):
+        plan = router_plan(*models, made=made)
+        assert set(sections(plan)) == {"messages"}
+        assert "below 4,096" in why_not(plan, "system")
+    big = request(f"{ACCOUNT}prompt-router/two", tools=(), content=[{"text": LONG["text"] * 9}])
+    assert sections(router_plan(NOVA_PRO, SONNET_37, made=big)) == ["system"]
+
+
+def test_a_router_that_must_not_be_looked_up_gets_points_once_both_models_have_answered(bedrock):
+    router = bedrock.create_prompt_router(
+        name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
+    )
+    bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
+    client, made = RoutedClient(bedrock.client("bedrock-runtime")), request(router)
+    for model, points in ((SONNET_45, 0), (SONNET_45, 0), (SONNET_37, 0), (SONNET_45, 3), (SONNET_37, 3)):
+        bedrock.choose(f"us.{model}", router=router)
+        plan = client.plan_cache_points(**made)
+        assert bool(plan.points) is bool(points)
+        routing = client.converse(**made)["routing"]
+        assert routing["invoked_model"] == model
+        assert [point["ttl"] for point in routing["cache_points"]] == ["5m"] * len(plan.points)
+    assert "is not known" in why_not(plan_cache_points(made), "system")
+
+
+@pytest.mark.parametrize("point", [POINT, HOUR])
+def test_the_callers_points_stay_where_nothing_is_known_and_go_where_nothing_is_cached(point):
+    made = request(f"{ACCOUNT}imported-model/abcdefghijkl", system=[LONG, point])
+    assert plan_cache_points(made).request == made
+    assert plan_cache_points({**made, "modelId": HAIKU}).request == {**request(HAIKU)}
