@@ -150,7 +150,7 @@ def test_of_an_agent_nova_reads_all_but_the_newest_results(world, calls):
     turns = list(agent(world, 6, model=NOVA_PRO, calls=calls))
     for before, call in itertools.pairwise(turns):
         assert call.read >= before.read + before.written
-        assert call.plain <= 205 * calls
+        assert call.plain <= 205 * calls + 24, "no point is spent on a handful of tokens"
     assert turns[-1].read > turns[1].read
 
 

@@ -315,7 +315,8 @@ def test_an_agent_reads_its_past_from_the_cache(bedrock, model, middleware):
     sizes = [answer.usage_metadata["input_tokens"] for answer in answers]
     for past, answer in zip(sizes, answers[1:], strict=False):
         # Nova takes no point after the result of a tool: what is before that one is read.
-        assert read(answer) >= (past - 20 if model == SONNET_45 else 2_400)
+        # For a handful of tokens behind a place that has one no point is spent.
+        assert read(answer) >= (past - 30 if model == SONNET_45 else 2_400)
     assert read(answers[-1]) > sizes[1]
     for entry in bedrock.requests("Converse"):
         assert len(points_in(entry.request)) <= 4

@@ -155,6 +155,8 @@ def _why_not(draft: Draft, at: int, candidate: Candidate | None) -> str:
             return why
     if candidate is None:
         return "no request is known to part from others there"
+    if not candidate.open:
+        return "hardly more tokens than the place before it"
     if candidate.flying:
         return "a request under way writes it"
     if max(_weighed(draft)[1], default=-1) > at:

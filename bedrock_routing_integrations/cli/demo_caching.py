@@ -13,7 +13,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bedrock_routing_integrations.caching import CachePolicy
 from bedrock_routing_integrations.client import RoutedClient
 
 from .demo_documents import QUESTIONS, document_blocks
@@ -32,8 +31,6 @@ NOT_ON_AWS = (
     "AWS, run cookbook/what_caching_saves.ipynb with BEDROCK_ON_AWS=1."
 )
 _MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-# One point, as in the published run; up to four, as by default, would also write the few tokens of each question.
-_ONE_POINT = CachePolicy(max_points=1, memory="own")
 _WIDE = 100
 
 
@@ -72,7 +69,7 @@ def ask_about_documents(arguments: Mapping[str, Any]) -> list[CachedCall]:
         arguments: How Bedrock is reached: `client` and `bedrock_client`.
     """
     inside, control = arguments["client"], arguments["bedrock_client"]
-    caching = RoutedClient(inside, bedrock_client=control, cache=_ONE_POINT)
+    caching = RoutedClient(inside, bedrock_client=control)
     without = RoutedClient(inside, bedrock_client=control, cache="off")
     rules = caching.resolve(_MODEL).facts.cache
     if rules is None:
@@ -110,10 +107,7 @@ def what_was_saved(calls: Sequence[CachedCall]) -> Iterator[str]:
         f"All {len(calls)} calls to {model}: input for {cost / tokens:.0%} of what it costs without caching, and "
         f"{faster:.0%} less time for the later answers."
     )
-    yield (
-        'It took one argument, cache=CachePolicy(max_points=1). cache="auto", the default, places up to four points; '
-        "`bedrock-routing plan` shows where."
-    )
+    yield 'It took no argument: cache="auto" is the default. `bedrock-routing plan` shows where points are placed.'
 
 
 def plain_lines(calls: Sequence[CachedCall]) -> list[str]:
