@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from collections import Counter
@@ -15,7 +16,9 @@ from samples import NOVA_PRO
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
 
-EXAMPLES, APPLICATIONS, REQUESTS = 51, 8, 25
+# CI tries all of them on one Python, and a share on the others.
+SHARE = float(os.environ.get("TEST_SHARE", "1"))
+EXAMPLES, APPLICATIONS, REQUESTS = round(51 * SHARE) + 1, 8, 25
 
 
 def some_policy(chance):
@@ -98,7 +101,7 @@ def test_bedrock_takes_ten_thousand_requests_as_they_were_planned(family):
             run(family, seed, seen)
 
     applications()
-    assert seen["requests"] >= 10_000
+    assert seen["requests"] >= 10_000 * SHARE
     if family == "llama":
         assert set(seen) == {"requests", "callers"}
         assert seen["callers"] == 0

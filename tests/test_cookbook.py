@@ -9,7 +9,7 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "cookbook").glob("*.ipynb"))
 # What is printed where a notebook shows what it is for: who answered, or what was read from the cache.
-SHOWN = {"what_caching_saves": "8747 read      8 plain  cost  10%"}
+SHOWN = {"what_caching_saves": "8747 read      9 plain  cost  10%"}
 
 
 def test_there_are_notebooks():
