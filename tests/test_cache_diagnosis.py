@@ -169,6 +169,23 @@ def test_answers_without_cache_members_say_nothing_and_nothing_is_said(warned):
 # --- just too short ---
 
 
+POINT = {"cachePoint": {"type": "default"}}
+
+
+def test_points_of_ones_own_that_are_only_ever_written_are_reported_once(world, warned):
+    for number in range(45):
+        world.call(text(2_000, f"prompt {number}"), POINT, text(10, "and"))
+    (warning,) = [line for line in warned() if "of your own" in line]
+    assert warning.startswith(f"20 requests to {SONNET_45} in a row wrote 40,")
+    assert "dearer than no caching" in warning
+
+
+def test_points_of_ones_own_that_are_read_now_and_then_are_not(world, warned):
+    for number in range(45):
+        world.call(text(2_000, f"prompt {number // 15}"), POINT, text(10, f"and {number}"))
+    assert [line for line in warned() if "of your own" in line] == []
+
+
 @pytest.mark.parametrize("model", [SONNET_45, NOVA_PRO])
 def test_instructions_that_are_just_too_short_are_reported_once(world, warned, model):
     for _ in range(12):

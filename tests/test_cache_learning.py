@@ -190,6 +190,19 @@ def test_where_pauses_are_long_an_hour_is_chosen_and_the_past_is_read(world):
     assert cost(calls) < 0.5
 
 
+def test_what_is_lost_of_an_hour_is_written_for_an_hour_again(world):
+    """Also by a request that only expected to read it."""
+    instructions = {"system": [text(3_000, "fixed")]}
+    calls = []
+    for number in range(8):
+        if number == 5:
+            world.emulator.clear_caches()
+        calls.append(world.call(world.question(), after=600, **instructions))
+    assert {ttl for call in calls[2:] for ttl in call.ttls} == {"1h"}
+    assert calls[5].hour == calls[5].written > 0
+    assert calls[6].read
+
+
 @pytest.mark.parametrize("model", [SONNET_37, NOVA_PRO])
 def test_where_models_offer_five_minutes_only_nobody_asks_for_an_hour(world, model):
     calls = list(chat(world, 10, after=1_200, model=model))

@@ -12,6 +12,7 @@ from command_line import ANSI, ROUTER, command, in_terminal, run
 from bedrock_routing_integrations import RoutedClient, plan_cache_points
 from bedrock_routing_integrations.cli.demo_documents import document_blocks
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.logs import forget_warnings
 
 CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_37, SONNET_45 = "anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -62,10 +63,21 @@ def test_plan_shows_which_points_a_request_would_get_and_why(plan):
     assert result.stdout.splitlines()[-1].startswith("Nothing was sent.")
 
 
+def test_plan_says_what_becomes_of_points_of_ones_own(plan):
+    given = request({"text": "x" * 9_000}, {"cachePoint": {"type": "default", "ttl": "1h"}})
+    given["system"] = [{"cachePoint": {"type": "default"}}, *given["system"]]
+    shown = plan(given).stdout
+    assert f"A cachePoint in system of a request to {CACHING} was left out: Bedrock refuses one with nothing" in shown
+    forget_warnings()  # another process
+    assert json.loads(plan(given, "--json").stdout)["warnings"] == [
+        line for line in shown.splitlines() if "was left out" in line
+    ]
+
+
 def test_plan_shows_what_plan_cache_points_plans(plan):
     given = request({"text": "x" * 9_000}, {"text": "And now?"})
     found, expected = json.loads(plan(given, "--json").stdout), plan_cache_points(given)
-    assert found == {**expected.as_dict(), "request": expected.request}
+    assert found == {**expected.as_dict(), "warnings": [], "request": expected.request}
     assert found["points"]
 
 

@@ -29,7 +29,7 @@ NOVA = "us.amazon.nova-pro-v1:0"
 RULES = "You answer questions about the lighthouse of Varn. " * 200  # some 2,500 tokens
 POINT = {"cachePoint": {"type": "default"}}
 HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}
-KNOWN = "that are cached, and read here"
+KNOWN = "that should be cached, and are read here"
 POLICY = CachePolicy(sections=("system",))
 
 
@@ -294,6 +294,15 @@ def test_the_points_are_those_for_the_model_that_is_called(bedrock):
     assert sections(llm.invoke(asking(), model=HAIKU)) == []
     assert sections(llm.bind(model=NOVA).invoke(asking()))
     assert ", new; " in reasons(llm.invoke(asking()))[0], "what one model read the other has not"
+
+
+@pytest.mark.parametrize("name", ["cache", "cache_policy"])
+def test_in_a_call_it_is_refused(bedrock, name):
+    llm = ChatBedrockRouter(model=SONNET_45)
+    for call in (lambda: llm.invoke("Hi", **{name: "off"}), lambda: llm.bind(**{name: "off"}).invoke("Hi")):
+        with pytest.raises(InvalidRequestError, match=f"^{name} is set where the chat model is made"):
+            call()
+    assert bedrock.requests() == []
 
 
 # --- an agent ---

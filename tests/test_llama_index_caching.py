@@ -27,7 +27,7 @@ SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and a
 SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
 NOVA = "us.amazon.nova-pro-v1:0"
 RULES = "You answer questions about the lighthouse of Varn. " * 200  # some 2,500 tokens
-KNOWN = "that are cached, and read here"
+KNOWN = "that should be cached, and are read here"
 OWN = "the caller's own"
 POLICY = CachePolicy(sections=("system",))
 

@@ -143,7 +143,7 @@ def test_a_policy_is_a_reason_too():
     assert {place.reason for place in off.not_placed} == {"caching is off"}
     assert (off.points, off.saving, off.request) == ((), 0, request())
     dear = plan_cache_points(request(), cache=CachePolicy(min_saving=1e6))
-    assert "cost more than it saves" in why_not(dear, "system") or "covers" in why_not(dear, "system")
+    assert "not expected to save enough" in why_not(dear, "system") or "covers" in why_not(dear, "system")
 
 
 @pytest.mark.parametrize("wrong", [None, "Hello", [], {}, {"messages": []}])
@@ -172,13 +172,18 @@ def test_with_a_client_its_policy_its_memory_and_its_look_ups_are_used(bedrock):
     made = request(router)
     client = RoutedClient(bedrock.client("bedrock-runtime"), cache=CachePolicy(sections=["system"]))
     assert sections(plan_cache_points(made)) == []
-    plan = plan_cache_points(made, client=client, cache="off")
+    plan = plan_cache_points(made, client=client)
     assert sections(plan) == ["system"]
-    assert not any("cached, and read" in point.reason for point in plan.points)
+    assert not any("are read here" in point.reason for point in plan.points)
     assert bedrock.requests("Converse") == []
     client.converse(**made)
-    assert "cached, and read" in plan_cache_points(made, client=client).points[0].reason
+    assert "are read here" in plan_cache_points(made, client=client).points[0].reason
     assert len(bedrock.requests("Converse")) == 1
+    for more in ({"cache": "off"}, {"base_models": [SONNET_45]}):
+        with pytest.raises(InvalidRequestError, match="leave them out"):
+            plan_cache_points(made, client=client, **more)
+    with pytest.raises(InvalidRequestError, match="must be a RoutedClient, and is a BedrockRuntime"):
+        plan_cache_points(made, client=bedrock.client("bedrock-runtime"))
 
 
 # --- which targets get points ---

@@ -123,7 +123,11 @@ class Choice:
         count = len(self._candidates)
         if ttl == "1h" and self._offers_hour:
             return [self._adapted(["1h"] * count)]
-        short = self._adapted(["5m"] * count)
+        # What is there for an hour is renewed as such.
+        hours = max((n for n, candidate in enumerate(self._candidates) if "1h" in candidate.live), default=-1)
+        if ttl == "5m" or not self._offers_hour:
+            hours = -1
+        short = self._adapted(["1h" if number <= hours else "5m" for number in range(count)])
         if ttl != "auto" or not self._offers_hour or not any(map(self._is_slow, self._candidates)):
             return [short]
         mixed = ["5m" if candidate.place.section == "messages" else "1h" for candidate in self._candidates]

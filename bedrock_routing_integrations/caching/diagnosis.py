@@ -40,11 +40,11 @@ class Diagnosis:
         target: Its name, for the warnings.
     """
 
-    __slots__ = ("_blocks", "_changed", "_changes", "_clear", "_short", "_unread", "target")
+    __slots__ = ("_blocks", "_changed", "_changes", "_clear", "_short", "_unread", "_writes", "_written", "target")
 
     def __init__(self, target: Hashable) -> None:
         self.target = target
-        self._unread = 0
+        self._unread = self._writes = self._written = 0
         self._changes = self._clear = 0
         self._changed: str | None = None
         self._blocks: tuple[Named, ...] = ()
@@ -62,6 +62,22 @@ class Diagnosis:
                 f"{_TIMES} requests to {self.target} in a row had cachePoints behind what had been cached shortly "
                 "before, and nothing was read from the cache. Is there a gateway, a profile that spreads calls over "
                 "many Regions, or something that rewrites the requests in between? cache='off' places none.",
+            )
+
+    def write(self, *, given: bool, read: int, written: int) -> None:
+        """An answer to a request with points: whether one was the caller's, and what became of them."""
+        if read or not given:
+            self._writes = self._written = 0
+            return
+        self._writes += bool(written)
+        self._written += written
+        if self._writes == _MANY_TIMES:
+            warn_once(
+                ("cache only written", self.target),
+                f"{_MANY_TIMES} requests to {self.target} in a row wrote {self._written:,} tokens behind cachePoints "
+                "of your own, and read none: where writing costs more than plain input, that is dearer than no "
+                "caching. What comes before the points is another one each time. Leave them out: cache='auto' finds "
+                "what repeats.",
             )
 
     def see(self, prefix: Prefix, *, known: bool, cacheable: bool) -> None:

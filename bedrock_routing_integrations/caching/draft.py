@@ -170,7 +170,7 @@ def _described(chosen: list[Candidate]) -> Iterator[PlannedPoint]:
 def _why_placed(candidate: Candidate) -> str:
     state, tokens = candidate.categories[0].state, f"{candidate.tokens:,.0f} tokens"
     if any(candidate.live):
-        return f"{tokens} that are cached, and read here"
+        return f"{tokens} that should be cached, and are read here"
     if state == "again":
-        return f"{tokens} that came back; {candidate.chance:.0%} of such prefixes do so again in time"
-    return f"{tokens}, {_KNOWN[state]}; {candidate.chance:.0%} of such prefixes come back in time"
+        return f"{tokens} that came back; expected to do so again in time: {candidate.chance:.0%}"
+    return f"{tokens}, {_KNOWN[state]}; expected to come back in time: {candidate.chance:.0%}"

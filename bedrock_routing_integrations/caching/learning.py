@@ -89,6 +89,8 @@ class Lesson:
             longest = max(weighing.candidates[number].tokens for number in weighing.chosen)
             lost = not self._written and longest > _SURELY * weighing.rules.min_tokens
             diagnosis.read(expected=self._hit > 0 or lost, tokens=self._read)
+            given = any(weighing.candidates[number].given for number in weighing.chosen)
+            diagnosis.write(given=given, read=self._read, written=self._written or 0)
         before = [candidate for candidate in weighing.candidates if candidate.place.section != "messages"]
         if before:
             last, least = before[-1], weighing.rules.min_tokens

@@ -97,6 +97,13 @@ def plan_cache_points(
     if not isinstance(request, dict) or "modelId" not in request:
         raise InvalidRequestError("plan_cache_points needs a Converse request: a dict with modelId, messages …")
     if client is not None:
+        if not hasattr(client, "plan_cache_points"):
+            raise InvalidRequestError(
+                f"client= must be a RoutedClient, and is a {type(client).__name__}. A ChatBedrockRouter has one in "
+                "`client`."
+            )
+        if cache != "auto" or base_models is not None:
+            raise InvalidRequestError("with client=, cache and base_models are those of that client: leave them out")
         plan: CachePlan = client.plan_cache_points(**request)
         return plan
     target = parse_target(request["modelId"])
@@ -159,11 +166,9 @@ def _why_not(draft: Draft, at: int, candidate: Candidate | None) -> str:
         return "hardly more tokens than the place before it"
     if candidate.flying:
         return "a request under way writes it"
-    if max(_weighed(draft)[1], default=-1) > at:
-        return f"a later point covers it; {candidate.chance:.0%} of such prefixes come back in time"
-    return (
-        f"writing it is expected to cost more than it saves: {candidate.chance:.0%} of such prefixes come back in time"
-    )
+    covered = max(_weighed(draft)[1], default=-1) > at
+    what = "a later point covers it" if covered else "it is not expected to save enough"
+    return f"{what}; expected to come back in time: {candidate.chance:.0%}"
 
 
 def _weighed(draft: Draft) -> tuple[list[Candidate], set[int]]:

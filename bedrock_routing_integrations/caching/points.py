@@ -103,7 +103,10 @@ def _taken(
         if wrong is None:
             kept.append(_offered(block, resolved))
         else:
-            warn_once(("cachePoint", field, wrong), f"A cachePoint in {field} was left out: {wrong}.")
+            warn_once(
+                ("cachePoint", field, wrong, resolved.target.model_id),
+                f"A cachePoint in {field} of a request to {resolved.target} was left out: {wrong}.",
+            )
     return kept
 
 
@@ -112,10 +115,8 @@ def _offered(point: dict[str, Any], resolved: ResolvedTarget) -> dict[str, Any]:
     rules, ttl = resolved.facts.cache, ttl_of(point)
     if rules is None or ttl in rules.ttls:
         return point
-    warn_once(
-        ("cachePoint", ttl, resolved.target.model_id),
-        f"A cachePoint of ttl {ttl!r} lasts five minutes: {resolved.target} offers no other.",
-    )
+    why = f"{resolved.target} offers {' and '.join(rules.ttls)}"
+    warn_once(("cachePoint", ttl, resolved.target.model_id), f"A cachePoint of ttl {ttl!r} lasts five minutes: {why}.")
     return {"cachePoint": {name: value for name, value in point["cachePoint"].items() if name != "ttl"}}
 
 

@@ -51,6 +51,8 @@ def closed(field: str, resolved: ResolvedTarget, *, optimized: bool) -> str | No
         takes = not facts.known and not (facts.provider == _NOVA and field == "tools")
     else:
         takes = field in rules.fields
+    if rules is None and not takes and facts.known:
+        return f"{resolved.target} caches no prompts"
     if not takes:
         return f"{resolved.target} takes none there"
     if optimized and rules is not None and not rules.with_optimized_latency:
@@ -82,7 +84,7 @@ def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | N
     # A router has two models. Where the look-up failed, both are known when both have answered.
     known = models and all(candidate.base_model for candidate in resolved.candidates)
     if not known or not (resolved.complete or (target.kind.is_router and len(models) > 1)):
-        return f"which models can answer for {target} is not known"
+        return f"which models can answer for {target} is not known; base_models=[…] can say it"
     if rules is None:
         if not facts.known:
             return f"the catalog does not know whether {', '.join(models)} caches prompts"

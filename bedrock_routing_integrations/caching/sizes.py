@@ -164,7 +164,7 @@ class Calibration:
             return
         self._seen += 1
         weight = max(self._WEIGHT, 1 / self._seen)
-        self._error += self._WEIGHT * (min(1.0, abs(counted / estimated - 1)) - self._error)
+        self._error += weight * (min(1.0, abs(counted / estimated - 1)) - self._error)
         if media * self._media > text * self._text:
             self._media = self._mixed(self._media, (counted - text * self._text) / media, weight, self._MEDIA)
         else:

@@ -17,7 +17,7 @@ from bedrock_routing_integrations.targets import TargetKind
 
 from .output import aligned
 from .plan_request import as_json, read_request
-from .resolve import explain_incomplete, without_warnings
+from .resolve import collected_warnings, explain_incomplete, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,17 +72,18 @@ def print_plan(
         cache="off" if cache == "off" else CachePolicy(ttl=ttl, memory="own"),
     )
     with without_warnings():  # a look-up that failed is explained below
+        resolved = client.resolve(request["modelId"])
+    with collected_warnings() as warnings:  # what is wrong with the points that are there
         plan = client.plan_cache_points(**request)
-        resolved = client.recall(request["modelId"])
     if as_json_object:
-        typer.echo(as_json({**plan.as_dict(), "request": plan.request}))
+        typer.echo(as_json({**plan.as_dict(), "warnings": warnings, "request": plan.request}))
     else:
-        _print(plan, resolved, Console(highlight=False, markup=False))
+        _print(plan, resolved, warnings, Console(highlight=False, markup=False))
     known = resolved.complete or resolved.candidates or resolved.target.kind is TargetKind.PROMPT
     return 0 if known else 1
 
 
-def _print(plan: CachePlan, resolved: ResolvedTarget, console: Console) -> None:
+def _print(plan: CachePlan, resolved: ResolvedTarget, warnings: Sequence[str], console: Console) -> None:
     for line in (resolved.target.model_id, "", *_sums(plan), ""):
         typer.echo(line)
     rows = list(_rows(plan))
@@ -96,7 +97,7 @@ def _print(plan: CachePlan, resolved: ResolvedTarget, console: Console) -> None:
         for line in aligned([("CACHEPOINT", "WHERE", "TTL", "WHY"), *rows]):
             typer.echo(line)
         typer.echo()
-    for line in _notes(plan, resolved):
+    for line in (*warnings, *_notes(plan, resolved)):
         _say(line, console)
 
 
@@ -159,4 +160,6 @@ def _notes(plan: CachePlan, resolved: ResolvedTarget) -> Iterator[str]:
         models = ", ".join(resolved.base_models) or resolved.target.model_id
         yield f"The catalog does not know {models}: whether it caches is not known, so no point is placed unasked."
         yield "Is the id spelled right? `aws bedrock list-foundation-models` lists those of a Region."
+    if plan.points or plan.not_placed:
+        yield "Positions are those in the request with its points."
     yield _FIRST_OF_ITS_KIND if plan.saving else "Nothing was sent."

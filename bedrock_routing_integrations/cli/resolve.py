@@ -74,6 +74,25 @@ def without_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """The package's warnings, each once, in place of being printed somewhere."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler, propagates = Collect(logging.WARNING), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
 def as_json_object(resolved: ResolvedTarget, region: str | None) -> dict[str, Any]:
     """What ``--json`` prints. ``refused`` says why, where ``complete`` is false."""
     target = resolved.target

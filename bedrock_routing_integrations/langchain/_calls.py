@@ -23,7 +23,16 @@ _MODEL_NAMES = ("model", "model_id", "modelId")
 
 
 def split_model(call: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The target that a call names, by any of its spellings, and the call without it."""
+    """The target that a call names, by any of its spellings, and the call without it.
+
+    Raises:
+        InvalidRequestError: The call says what is said when a chat model is made.
+    """
+    for name in ("cache", "cache_policy"):
+        if name in call:
+            raise InvalidRequestError(
+                f"{name} is set where the chat model is made, ChatBedrockRouter(model=…, cache=…), and not in a call."
+            )
     named = [call[name] for name in _MODEL_NAMES if call.get(name)]
     return (named[0] if named else None), {name: value for name, value in call.items() if name not in _MODEL_NAMES}
 

@@ -160,6 +160,8 @@ def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> 
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
+            if name == "cache":
+                meant = "it is set where the LLM is made: BedrockRouter(model=…, cache=…)."
             if name in _OF_SOME_MODELS:
                 meant = f"what only some models take goes into additional_model_request_fields={{{name!r}: …}}."
             raise InvalidRequestError(f"BedrockRouter knows no argument {name!r}; {meant}")

@@ -79,7 +79,7 @@ class BedrockRouter(Arguments):
     Nothing is sent, and no boto3 client is made, when it is constructed. The target is looked up at the first call, or
     where `metadata` is first asked for and only a look-up can tell.
 
-    What it takes beside the model can also be given to a call, by the same name: ``llm.chat(messages, temperature=0)``;
+    What is said to the models can also be given to a call, by the same name: ``llm.chat(messages, temperature=0)``;
     so can members of Converse's request by AWS's names, and ``model``.
 
     Args:
