@@ -25,7 +25,7 @@ class RoutedStream:
         stream: boto3's ``EventStream``.
         describe: Given the ``metadata`` event and the milliseconds to the first token, returns the ``"routing"`` entry.
         started: ``time.monotonic()`` when the request was sent.
-        gave_up: Called where reading ends without the ``metadata`` event.
+        gave_up: Called when it is closed, also by us where it ends without the ``metadata`` event.
 
     Raises:
         StreamInterruptedError: While iterating, where the stream ends before Bedrock's ``messageStop`` and ``metadata``
@@ -34,8 +34,8 @@ class RoutedStream:
     """
 
     def __init__(self, stream: Any, describe: Describe, started: float, gave_up: Callable[[], None]) -> None:
-        self._source = _Source(stream)
-        self._events = _read(self._source, describe, started, gave_up)
+        self._source = _Source(stream, gave_up)
+        self._events = _read(self._source, describe, started)
 
     @property
     def received(self) -> Received:
@@ -70,19 +70,21 @@ class RoutedStream:
 class _Source:
     """boto3's stream, what has arrived of it, and whether it was closed on purpose."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, gave_up: Callable[[], None]) -> None:
         self.stream = stream
+        self.gave_up = gave_up
         self.received = Received()
         self.closed = False
 
     def close(self) -> None:
         self.closed = True
+        self.gave_up()
         self.stream.close()
 
 
 # A function of its own: a generator that refers to the object that holds it is a cycle, and what it has open would wait
 # for the garbage collector when the stream is forgotten half read.
-def _read(source: _Source, describe: Describe, started: float, gave_up: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[str, Any]]:
     received = source.received
     first_token_ms: int | None = None
     stopped = described = False
@@ -110,7 +112,6 @@ def _read(source: _Source, describe: Describe, started: float, gave_up: Callable
         if not described:
             # Given up or broken: nobody will read on, and the connection must not wait for the garbage collector.
             source.close()
-            gave_up()
     if not (stopped and described):
         missing = "metadata" if stopped else "messageStop"
         raise _interrupted(received, f"it ended without its {missing} event")

@@ -169,6 +169,18 @@ def test_answers_without_cache_members_say_nothing_and_nothing_is_said(warned):
 # --- just too short ---
 
 
+def test_a_clock_in_a_short_system_prompt_is_named_too(world, warned):
+    """It keeps the whole conversation behind it from being read."""
+    messages = []
+    for number in range(14):
+        messages = [*messages, user(text(300, f"question {number}"))]
+        system = [{"text": f"It is 10:{number:02d}."}, text(100, "fixed")]
+        world.call(messages=messages, system=system, after=10)
+        messages = [*messages, assistant(text(300, f"answer {number}"))]
+    (warning,) = warned()
+    assert "The first that changes is system[0]" in warning
+
+
 POINT = {"cachePoint": {"type": "default"}}
 
 

@@ -273,3 +273,10 @@ def test_a_copy_goes_on_with_the_memory(world, how, memory):
     assert how(policy).memory is policy.memory
     if memory == "given":
         assert knows(world.new_client(cache=how(policy)), world)
+
+
+def test_a_memory_of_ones_own_size_is_as_big_in_another_process():
+    memory = pickle.loads(pickle.dumps(PrefixMemory(max_prefixes=2)))
+    for number in range(50):
+        memory.add(number, 0.0)
+    assert len(memory) <= 2

@@ -204,10 +204,40 @@ def test_one_warning_is_given_for_many_refusals(client, emulator, clock, caplog)
     assert len(warnings(caplog)) == 1
 
 
-def test_without_a_memory_the_request_succeeds_each_time_anew(boto3_client, emulator, clock):
+def test_a_client_without_a_memory_of_prefixes_remembers_refusals_all_the_same(boto3_client, emulator, clock):
     client = RoutedClient(boto3_client, cache=CachePolicy(memory="none"), clock=clock)
+    emulator.fail("validation", message="cachePoint is not permitted")
     for _ in range(2):
-        emulator.clear_faults()
-        emulator.fail("validation", message="cachePoint is not permitted")
         assert ask(client, request())["cache_points"] == []
-    assert [bool(points) for points in sent(emulator)] == [True, False, True, False]
+    assert [bool(points) for points in sent(emulator)] == [True, False, False]
+
+
+def test_what_was_cached_before_is_still_relied_on_after_a_refusal(client, emulator, clock):
+    """The request that was sent again read nothing: it had no points."""
+    for number in range(3):
+        clock.now += 10
+        ask(client, request(content=[{"text": f"Question {number}?"}]))
+    emulator.fail("validation", message="messages.0.content.1.cache_control: Extra inputs are not permitted")
+    clock.now += 10
+    assert ask(client, request())["usage"]["cache_read"] == 0
+    clock.now += 10
+    routing = ask(client, request(content=[{"text": "And now?"}]))
+    assert routing["usage"]["cache_read"] > 2_000
+
+
+def test_where_planning_fails_the_callers_points_are_repaired_all_the_same(client, emulator, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("bedrock_routing_integrations.caching.planner.find_candidates", broken)
+    routing = ask(client, request(system=[POINT, LONG, POINT]))
+    assert [(point["section"], point["position"]) for point in routing["cache_points"]] == [("system", 1)]
+    assert [line for line in warnings(caplog) if "could not be planned (ZeroDivisionError)" in line]
+    assert len(emulator.requests()) == 1
+
+
+def test_a_stream_that_is_closed_unread_leaves_nothing_at_stake(client):
+    for number in range(6):
+        made = request(system=(), content=[{"text": f"{number} {LONG['text']}"}])
+        assert client.plan_cache_points(**made).points, "a guess is still allowed"
+        client.converse_stream(**made)["stream"].close()

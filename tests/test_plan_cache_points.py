@@ -269,3 +269,10 @@ def test_the_callers_points_stay_where_nothing_is_known_and_go_where_nothing_is_
     made = request(f"{ACCOUNT}imported-model/abcdefghijkl", system=[LONG, point])
     assert plan_cache_points(made).request == made
     assert plan_cache_points({**made, "modelId": HAIKU}).request == {**request(HAIKU)}
+
+
+def test_what_is_no_converse_request_is_not_shown():
+    with pytest.raises(InvalidRequestError) as caught:
+        plan_cache_points({"modelId": SONNET_45, "system": "my secret prompt", "messages": 3})
+    assert "secret" not in str(caught.value)
+    assert "modelId, system, messages" in str(caught.value)

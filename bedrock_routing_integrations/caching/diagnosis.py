@@ -80,14 +80,14 @@ class Diagnosis:
                 "what repeats.",
             )
 
-    def see(self, prefix: Prefix, *, known: bool, cacheable: bool) -> None:
-        """What is before the messages: whether it was seen before, and is long enough to be cached.
+    def see(self, prefix: Prefix, *, known: bool, alone: bool) -> None:
+        """What is before the messages: whether it was seen before, and is long enough to be cached by itself.
 
         Where it is new again and again, the first block that changes is named: soon, where it is the same but for
         digits or the order of tools, else later. Applications and users that take turns do not look like that: each of
         theirs is known after the first time.
         """
-        if known or not cacheable:
+        if known:
             self._blocks, self._changes, self._clear = (), 0, 0
             return
         blocks = tuple(_named(prefix.places))
@@ -101,7 +101,7 @@ class Diagnosis:
         self._changes = self._changes + 1 if same else 1
         self._clear = (self._clear if same else 0) + clear
         self._changed = changed
-        if self._clear == _TIMES or self._changes == _MANY_TIMES:
+        if self._clear == _TIMES or (alone and self._changes == _MANY_TIMES):
             warn_once(
                 ("prefix changes", self.target),
                 f"What comes before the messages of requests to {self.target} cannot be cached: it was new in each of "

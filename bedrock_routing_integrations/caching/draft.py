@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .rules import as_point
+from .rules import as_point, block_lists, ttl_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bedrock_routing_integrations.catalog import CacheRules
 
@@ -139,15 +139,22 @@ class Draft:
 
     def take_out_ours(self) -> None:
         """Leave the caller's points only."""
-        if self.weighing is not None:
-            given = [number for number in self.weighing.chosen if self.weighing.candidates[number].given]
-            self.weighing = replace(self.weighing, chosen=given, saving=0.0, stake=0.0)
+        weighing = self.weighing
+        if weighing is not None:
+            given = [number for number in weighing.chosen if weighing.candidates[number].given]
+            if len(given) < len(weighing.chosen):  # nothing is read without them
+                none = [0.0] * len(weighing.models)
+                self.weighing = replace(weighing, chosen=given, hits=none, saving=0.0, stake=0.0)
         self.request = self.without
-        self.points = tuple(
-            PlannedPoint(place.section, place.message, place.index + 1, place.ttl, _GIVEN, given=True)
-            for place in (self.prefix.places if self.prefix is not None else ())
-            if place.ttl is not None
-        )
+        self.points = tuple(_given(self.without))
+
+
+def _given(request: Mapping[str, Any]) -> Iterator[PlannedPoint]:
+    """The points that are in a request."""
+    for section, message, blocks in block_lists(request):
+        for position, block in enumerate(blocks):
+            if "cachePoint" in block:
+                yield PlannedPoint(section, message, position, ttl_of(block), _GIVEN, given=True)
 
 
 def _with_point(blocks: list[Any], index: int, point: dict[str, Any]) -> list[Any]:

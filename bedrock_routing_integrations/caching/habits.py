@@ -62,7 +62,7 @@ _OFTEN = 0.1
 _PATIENT = 0.35
 _MOST_TRIED = 100.0
 _AWAITED = 0.25
-_MOST_TALLIES = 4_096
+_MOST_TALLIES = 256
 
 
 class Tally:
@@ -139,11 +139,12 @@ class Habits:
         """Where to count."""
         everyone = self._all.get(category) or self._all.setdefault(category, Tally())
         key = (category, application)
-        own = self._own.get(key)
+        own = self._own.pop(key, None)
         if own is None:
             while len(self._own) >= _MOST_TALLIES:
                 del self._own[next(iter(self._own))]
-            own = self._own[key] = Tally()
+            own = Tally()
+        self._own[key] = own  # the last one: the first are those that were not asked for
         return everyone, own
 
     def chances(

@@ -94,7 +94,9 @@ class Lesson:
         before = [candidate for candidate in weighing.candidates if candidate.place.section != "messages"]
         if before:
             last, least = before[-1], weighing.rules.min_tokens
-            diagnosis.see(self._prefix, known=max(last.seen) > float("-inf"), cacheable=last.tokens >= least)
+            known, reaches = max(last.seen) > float("-inf"), last.tokens >= least
+            if reaches or weighing.candidates[-1].tokens >= least:  # as it stands, or with what follows
+                diagnosis.see(self._prefix, known=known, alone=reaches)
             if not self._read and not self._written:  # else it is cached together with what follows it
                 diagnosis.see_short(self._prefix.application, last.tokens, least)
 

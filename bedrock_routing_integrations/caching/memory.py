@@ -6,6 +6,7 @@ One `PrefixMemory` holds many `Shelf`s, one for each target and way to reach it.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from .habits import Tallies
 
 MAX_PREFIXES = 80_000
-_MAX_SHELVES = 1_024
+_MAX_SHELVES = 256
 _FLIGHT_SECONDS = 30.0
 _MOST_FLIGHTS = 1_024
-_MOST_AWAITED = 512
+_MOST_AWAITED = 128
 _REFUSED_SECONDS = 86_400.0
 
 
@@ -84,6 +85,7 @@ class PrefixMemory:
     def __init__(self, *, max_prefixes: int = MAX_PREFIXES) -> None:
         self.lock = threading.RLock()
         _living.add(self)
+        self._max_prefixes = max_prefixes
         self._half = max(1, max_prefixes // 2)
         # Two generations: what is asked for moves to the young one, and when that is full, or an hour old, the old one
         # is forgotten as a whole. That is "least recently used" without a list to keep in order.
@@ -104,11 +106,12 @@ class PrefixMemory:
             scope: What tells it from others.
             name: What it is called in warnings.
         """
-        shelf = self._shelves.get(scope)
+        shelf = self._shelves.pop(scope, None)
         if shelf is None:
             while len(self._shelves) >= _MAX_SHELVES:
                 del self._shelves[next(iter(self._shelves))]
-            shelf = self._shelves[scope] = Shelf(self, scope, name)
+            shelf = Shelf(self, scope, name)
+        self._shelves[scope] = shelf  # the last one: the first are those that were not asked for
         return shelf
 
     def calibration(self, family: str) -> Calibration:
@@ -163,7 +166,8 @@ class PrefixMemory:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return PrefixMemory, ()  # a copy in another process begins with nothing
+        # A copy in another process begins with nothing.
+        return functools.partial(PrefixMemory, max_prefixes=self._max_prefixes), ()
 
 
 _living: weakref.WeakSet[PrefixMemory] = weakref.WeakSet()

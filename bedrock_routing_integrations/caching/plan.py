@@ -15,6 +15,7 @@ from .memory import PrefixMemory
 from .planner import Planner
 from .points import copy_lists
 from .policy import policy_of
+from .prefix import read_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -123,9 +124,12 @@ def explain(draft: Draft) -> CachePlan:
     Raises:
         InvalidRequestError: It was made of something that is no Converse request.
     """
-    prefix, calibration = draft.prefix, draft.calibration
-    if prefix is None:
-        raise InvalidRequestError(f"This is no Converse request: {draft.request!r:.200}")
+    try:
+        prefix = draft.prefix = draft.prefix or read_prefix(draft.without)
+    except Exception:  # noqa: BLE001 - whatever it is made of
+        members = ", ".join(map(str, draft.request))
+        raise InvalidRequestError(f"This is no Converse request that boto3 would take; it has {members}.") from None
+    calibration = draft.calibration
     tokens = calibration.tokens(prefix.words, prefix.media) if calibration else prefix.words + prefix.media
     saving = draft.weighing.saving if draft.weighing is not None else 0.0
     not_placed = tuple(_not_placed(draft))

@@ -48,7 +48,9 @@ class Planner:
 
     def __init__(self, policy: CachePolicy, memory: PrefixMemory | None, clock: Callable[[], float]) -> None:
         self._policy = policy
-        self._memory = memory
+        # Refusals are remembered in any case.
+        self._memory = memory if memory is not None else PrefixMemory(max_prefixes=1)
+        self._learns = memory is not None
         self._clock = clock
 
     def plan(self, request: Mapping[str, Any], resolved: ResolvedTarget, scope: Hashable) -> Draft:
@@ -61,21 +63,31 @@ class Planner:
         """
         try:
             repaired = repair_points(request, resolved)
-            draft = Draft(repaired, repaired, self._clock(), read_prefix(repaired))
-            draft.why_none = "caching is off" if self._policy.max_points == 0 else unplannable(repaired, resolved)
-            if draft.why_none is None:
-                self._weigh(draft, resolved, scope)
-            draft.put_points()
-        except Exception:  # noqa: BLE001 - no Converse request: boto3 says best what is wrong, and nothing here may cost a call
+            why_none = "caching is off" if self._policy.max_points == 0 else unplannable(repaired, resolved)
+            draft = Draft(repaired, repaired, self._clock(), why_none=why_none)
+            draft.take_out_ours()
+            if why_none is None:
+                draft.prefix = read_prefix(repaired)
+        except Exception:  # noqa: BLE001 - no Converse request: boto3 says best what is wrong
             logger.debug("No cachePoints were planned", exc_info=True)
             return Draft(dict(request), dict(request), why_none="this is no Converse request")
+        try:
+            self._weigh(draft, resolved, scope)
+            draft.put_points()
+        except Exception as error:  # noqa: BLE001 - nothing here may cost a call
+            logger.debug("Planning failed", exc_info=True)
+            what = type(error).__name__
+            warn_once(
+                ("planning failed", what), f"cachePoints could not be planned ({what}); the request has none of ours."
+            )
+            return Draft(repaired, repaired, draft.at, points=draft.points, why_none="planning failed")
         return draft
 
     def _weigh(self, draft: Draft, resolved: ResolvedTarget, scope: Hashable) -> None:
         rules, prefix, facts = resolved.facts.cache, draft.prefix, resolved.facts
         if rules is None or prefix is None or not prefix.places:
             return
-        memory = self._memory if self._memory is not None else PrefixMemory(max_prefixes=1)
+        memory = self._memory
         calibration = draft.calibration = memory.calibration(facts.family or facts.provider)
         tokens = calibration.tokens(prefix.words, prefix.media)
         if tokens * (1 + calibration.margin) < rules.min_tokens * _WATCHED:
@@ -107,7 +119,7 @@ class Planner:
     def sent(self, draft: Draft) -> None:
         """The request is on its way."""
         weighing, memory = draft.weighing, self._memory
-        if weighing is not None and memory is not None and draft.has_ours:
+        if weighing is not None and draft.has_ours:
             with memory.lock:
                 weighing.shelf.account.stake(draft, weighing.stake, draft.at)
                 if len(weighing.models) == 1:  # of a router nobody knows yet which model writes it
@@ -115,7 +127,7 @@ class Planner:
 
     def failed(self, draft: Draft) -> None:
         """There will be no answer."""
-        if draft.weighing is not None and self._memory is not None:
+        if draft.weighing is not None:
             with self._memory.lock:
                 _land(draft, draft.weighing.shelf)
 
@@ -131,10 +143,14 @@ class Planner:
             self._learn(draft, model, usage or {})
         except Exception:  # noqa: BLE001 - an answer that is paid for is not lost for what a gateway wrote into its usage
             logger.debug("Nothing was learned from an answer", exc_info=True)
+            self.failed(draft)
 
     def _learn(self, draft: Draft, model: str | None, usage: Mapping[str, Any]) -> None:
         prefix, memory, weighing = draft.prefix, self._memory, draft.weighing
-        if prefix is None or memory is None or draft.calibration is None:
+        if prefix is None or draft.calibration is None:
+            return
+        if not self._learns:
+            self.failed(draft)
             return
         names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
         counted = sum(usage.get(name) or 0 for name in names)
@@ -145,9 +161,13 @@ class Planner:
                 draft.calibration.learn(prefix.words, prefix.media, counted)
             if weighing is None:
                 return
-            shelf, model = weighing.shelf, model or weighing.models[0]
+            shelf = weighing.shelf
             _land(draft, shelf)
             shelf.account.pay(counted, saved_tokens(usage, weighing.rules))
+            if model is None:
+                if len(weighing.models) > 1:
+                    return
+                model = weighing.models[0]
             before = last_model(weighing.candidates) if len(weighing.models) > 1 else None
             shelf.answered(model, as_before=None if before is None else weighing.models[before] == model)
             Lesson(weighing, prefix, draft.at, model, usage).learn()
@@ -175,10 +195,9 @@ class Planner:
         what = named if len(named) == 1 else sections
         if _TTL.search(message) and any(point.ttl == "1h" for point in ours):
             what = ["1h"]
-        if self._memory is not None:
-            with self._memory.lock:
-                for name in what:
-                    self._memory.shelf(scope, target).refuse(name, draft.at)
+        with self._memory.lock:
+            for name in what:
+                self._memory.shelf(scope, target).refuse(name, draft.at)
         warn_once(
             ("cachePoint refused", target, *what),
             f"Bedrock refused a cachePoint that was placed automatically ({', '.join(what)}) for {target}: {code}. The "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.logs import warn_once
 
-from .rules import as_point, closed, is_optimized, most_points, refusal, ttl_of
+from .rules import SECTIONS, as_point, block_lists, closed, is_optimized, most_points, refusal, ttl_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
         A new request; what is in its content blocks is shared.
     """
     optimized = is_optimized(request)
-    why = {field: closed(field, resolved, optimized=optimized) for field in ("tools", "system", "messages")}
+    why = {field: closed(field, resolved, optimized=optimized) for field in SECTIONS}
     sections = [(field, _taken(field, blocks, why[field], resolved)) for field, blocks in _sections(request)]
     most = most_points(resolved)
     sections = _as_many(_lasting_on(sections), most)
@@ -64,11 +64,8 @@ def place_points(request: Mapping[str, Any], resolved: ResolvedTarget, wanted: C
 
 
 def _sections(request: Mapping[str, Any]) -> Iterator[Section]:
-    """The lists of the request that can hold points, in the order of the prefix."""
-    yield "tools", (request.get("toolConfig") or {}).get("tools") or []
-    yield "system", request.get("system") or []
-    for message in request.get("messages") or ():
-        yield "messages", message.get("content") or []
+    for section, _, blocks in block_lists(request):
+        yield section, blocks
 
 
 def _with(request: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:

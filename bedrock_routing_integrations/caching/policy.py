@@ -28,7 +28,9 @@ class CachePolicy:
         min_saving: The least saving, in plain input tokens per request, that is expected of what is placed.
         max_points: The most points in a request, the caller's own counted; 0 to 4. The caller's are never taken out.
         memory: Where prefixes seen are remembered: ``"shared"`` by all that reach Bedrock by equal connections,
-            ``"own"`` of the one client, ``"none"``, or a `PrefixMemory` to share between some.
+            ``"own"`` of the one client, or a `PrefixMemory` (of ``bedrock_routing_integrations.caching``) to share
+            between some. With ``"none"`` each request is planned as the first of its kind: points stand wherever
+            something may come back, as by a fixed rule, and prompts that never do cost more.
 
     Raises:
         InvalidRequestError: For a value that cannot be.

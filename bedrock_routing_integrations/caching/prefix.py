@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from .rules import block_lists, ttl_of
 from .sizes import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from .sizes import Part
 
@@ -98,11 +99,11 @@ def read_prefix(request: Mapping[str, Any]) -> Prefix:
     """Measure a Converse request; cachePoints in it count as marks on the places before them."""
     places: list[Place] = []
     words = media = 0.0
-    for section, message, blocks in _lists(request):
+    for section, message, blocks in block_lists(request):
         for index, block in enumerate(blocks):
             if "cachePoint" in block:
                 if index and places:
-                    places[-1].ttl = block["cachePoint"].get("ttl") or "5m"
+                    places[-1].ttl = ttl_of(block)
                 continue
             part: Part = measure(block)
             words += part[2]
@@ -119,10 +120,3 @@ def read_prefix(request: Mapping[str, Any]) -> Prefix:
         seed=json.dumps(seed, default=repr).encode(),
         choice=json.dumps(choice, default=repr).encode() if choice not in (None, {"auto": {}}) else b"",
     )
-
-
-def _lists(request: Mapping[str, Any]) -> Iterator[tuple[str, int | None, list[dict[str, Any]]]]:
-    yield "tools", None, (request.get("toolConfig") or {}).get("tools") or []
-    yield "system", None, request.get("system") or []
-    for number, message in enumerate(request.get("messages") or ()):
-        yield "messages", number, message.get("content") or []

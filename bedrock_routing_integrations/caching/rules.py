@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.targets import TargetKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
@@ -20,6 +20,14 @@ SECTIONS = ("tools", "system", "messages")
 MOST_POINTS = 4
 """Points in one request, where the catalog knows nothing of the models."""
 _NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
+
+
+def block_lists(request: Mapping[str, Any]) -> Iterator[tuple[str, int | None, list[dict[str, Any]]]]:
+    """The lists of a request that can hold points, in the order of the prefix: section, index of message, blocks."""
+    yield "tools", None, (request.get("toolConfig") or {}).get("tools") or []
+    yield "system", None, request.get("system") or []
+    for number, message in enumerate(request.get("messages") or ()):
+        yield "messages", number, message.get("content") or []
 
 
 def ttl_of(block: Mapping[str, Any]) -> str:
