@@ -226,7 +226,7 @@ def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):
     [
         ("", "is empty. A Converse request looks like this: {"),
         ("{'modelId': 'x'}", "is no JSON: Expecting property name enclosed in double quotes in line 1"),
-        ('{"modelId": "x",\n}', "in line 2"),
+        ('{"modelId":\n oops}', "in line 2"),
         (b"%PDF-1.4 \xff\xfe\x00", "is no JSON"),
         ("[" * 100_000, "is no JSON"),
         ("[]", "holds no JSON object. A Converse request looks like this: {"),

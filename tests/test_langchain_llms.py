@@ -78,11 +78,11 @@ def test_a_cut_stream_never_looks_complete(bedrock, router):
 
 def test_arguments_are_the_chat_models_and_wrong_ones_are_refused():
     llm = BedrockRouterLLM(
-        model=HAIKU, temperature=0.5, max_tokens=7, aws_access_key_id="AKIA", aws_secret_access_key="shh"
+        model=HAIKU, temperature=0.5, max_tokens=7, aws_access_key_id="AKIA", aws_secret_access_key="not-to-be-seen"
     )
     assert llm.chat_model.temperature == 0.5
     assert llm.model == HAIKU
-    assert "shh" not in repr(llm) + str(dumpd(llm)) + str(llm.asdict()) + str(pickle.dumps(llm))
+    assert "not-to-be-seen" not in repr(llm) + str(dumpd(llm)) + str(llm.asdict()) + str(pickle.dumps(llm))
     with pytest.raises(InvalidTargetError):
         BedrockRouterLLM(model="nonsense")
     with pytest.warns(UserWarning, match="no_such_argument"):  # langchain-aws hands what it does not know to the model

@@ -227,7 +227,9 @@ class _Known:
         if record is not None:
             if kind == "shared" and record.ended:
                 kind = "past"
-            return Category(kind, "again", self._now - record.seen > SOON, record.uses > 1)
+            # Of a router, the gap to whichever model: which one it was is luck.
+            last = max(other.seen for other in self.records(at) if other is not None)
+            return Category(kind, "again", self._now - last > SOON, record.uses > 1)
         if at <= self.deepest:
             others = [other for other in self.records(at) if other is not None]
             if others:
