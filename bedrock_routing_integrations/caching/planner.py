@@ -155,9 +155,8 @@ class Planner:
         names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
         counted = sum(usage.get(name) or 0 for name in names)
         with memory.lock:
-            if not draft.points or any(
-                usage.get(name) is not None for name in names[1:]
-            ):  # else cached ones are missing
+            # Without the cache's members the tokens that were cached may be missing.
+            if not draft.points or any(usage.get(name) is not None for name in names[1:]):
                 draft.calibration.learn(prefix.words, prefix.media, counted)
             if weighing is None:
                 return
