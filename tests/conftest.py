@@ -7,6 +7,7 @@ import os
 
 import boto3
 import pytest
+from cached_calls import a_world
 
 from bedrock_routing_integrations.caching import shared_memory
 from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -46,3 +47,16 @@ def bedrock(monkeypatch):
 @pytest.fixture
 def router(bedrock):
     return bedrock.default_router("anthropic.claude:1")
+
+
+@pytest.fixture(scope="module")
+def running():
+    """An emulator and clients on one clock, for the tests of a file."""
+    with a_world() as world:
+        yield world
+
+
+@pytest.fixture
+def world(running):
+    """The same, as on the first day."""
+    return running.fresh()

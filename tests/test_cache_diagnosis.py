@@ -13,7 +13,6 @@ from cached_calls import (
     SONNET_37,
     SONNET_45,
     Clock,
-    a_world,
     assistant,
     scripted_client,
     text,
@@ -30,17 +29,6 @@ from scripted_bedrock import ScriptedBedrock, whole_of
 from bedrock_routing_integrations.logs import forget_warnings
 
 PACKAGE = "bedrock_routing_integrations"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with a_world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(running):
-    return running.fresh()
 
 
 @pytest.fixture

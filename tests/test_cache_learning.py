@@ -12,7 +12,6 @@ from cached_calls import (
     NOVA_PRO,
     SONNET_37,
     SONNET_45,
-    a_world,
     assistant,
     before_sending,
     cost,
@@ -26,17 +25,6 @@ from cached_calls import (
 
 DOC = 5_000
 TOO_MUCH = 20_000  # tokens that Nova caches at most
-
-
-@pytest.fixture(scope="module")
-def running():
-    with a_world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(running):
-    return running.fresh()
 
 
 def agent(world, turns, *, model=SONNET_45, calls=1, name="a", after=1.0):

@@ -13,24 +13,13 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cached_calls import NOVA_PRO, ONCE, SONNET_37, SONNET_45, a_world, text, user
+from cached_calls import NOVA_PRO, ONCE, SONNET_37, SONNET_45, text, user
 
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.caching import PrefixMemory, shared_memory
 from bedrock_routing_integrations.connections import Connection
 
 DOC = 3_000
-
-
-@pytest.fixture(scope="module")
-def running():
-    with a_world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(running):
-    return running.fresh()
 
 
 @pytest.fixture

@@ -6,23 +6,12 @@ import copy
 import json
 
 import pytest
-from cached_calls import NOVA_PRO, SONNET_45, a_world, cost, text, tool, user
+from cached_calls import NOVA_PRO, SONNET_45, cost, text, tool, user
 from samples import HAIKU
 
 CLAUDES = ["anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-3-5-haiku-20241022-v1:0"]
 POINT = {"cachePoint": {"type": "default"}}
 HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}
-
-
-@pytest.fixture(scope="module")
-def running():
-    with a_world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(running):
-    return running.fresh()
 
 
 def whole(client, request):

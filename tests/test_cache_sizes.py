@@ -7,21 +7,10 @@ import random
 import zlib
 
 import pytest
-from cached_calls import NOVA_PRO, SONNET_45, Clock, a_world, scripted_client, text, user
+from cached_calls import NOVA_PRO, SONNET_45, Clock, scripted_client, text, user
 from scripted_bedrock import ScriptedBedrock, whole_of
 
 LEAST = 1_024
-
-
-@pytest.fixture(scope="module")
-def running():
-    with a_world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(running):
-    return running.fresh()
 
 
 def written_in(alphabet, characters, seed):

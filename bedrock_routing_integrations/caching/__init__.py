@@ -1,6 +1,7 @@
 """cachePoints in a Converse request: which pay, where Bedrock takes them, and what became of those before."""
 
 from .draft import Draft, PlannedPoint
+from .learning import saved_tokens
 from .memory import PrefixMemory
 from .plan import CachePlan, explain, plan_cache_points, shared_memory
 from .planner import Planner
@@ -9,5 +10,5 @@ from .policy import CachePolicy, policy_of
 
 __all__ = [
     "CachePlan", "CachePolicy", "Draft", "PlannedPoint", "Planner", "PrefixMemory", "explain", "place_points",
-    "plan_cache_points", "policy_of", "shared_memory",
+    "plan_cache_points", "policy_of", "saved_tokens", "shared_memory",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .habits import GUESSES, LEADER, NEW, SOON, Category
-from .rules import closed, is_optimized, refusal
+from .rules import SECTIONS, closed, is_optimized, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ class Openings:
         optimized = is_optimized(request)
         self._answers: dict[int, str | None] = {}
         self._closed: dict[str, str | None] = {}
-        for section in ("tools", "system", "messages"):
+        for section in SECTIONS:
             why = closed(section, resolved, optimized=optimized)
             if why is None and section not in policy.sections:
                 why = "the policy leaves this section out"
@@ -136,7 +136,7 @@ def find_candidates(  # noqa: PLR0917 - as above
     for at in sorted(kinds):
         place = places[at]
         records = known.records(at)
-        categories = [known.category(kinds[at], at, record) for record in records]
+        categories = [known.category(kinds[at], at, record, records) for record in records]
         chances = [leading.chances(number, category, place.section) for number, category in enumerate(categories)]
         found.append(
             Candidate(
@@ -223,20 +223,19 @@ class _Known:
         state = "continuing" if any(record.ended for record in records) else "branching"
         return state, self._now - max(record.seen for record in records) > SOON
 
-    def category(self, kind: str, at: int, record: Record | None) -> Category:
-        if record is not None:
-            if kind == "shared" and record.ended:
-                kind = "past"
-            # Of a router, the gap to whichever model: which one it was is luck.
-            last = max(other.seen for other in self.records(at) if other is not None)
-            return Category(kind, "again", self._now - last > SOON, record.uses > 1)
-        if at <= self.deepest:
-            others = [other for other in self.records(at) if other is not None]
-            if others:
-                return Category(kind, "sibling", self._now - max(other.seen for other in others) > SOON)
-        if self._prefix.places[at].section != "messages":
-            return Category(kind, "first")
-        return Category(kind, *self._origin)
+    def category(self, kind: str, at: int, record: Record | None, records: list[Record | None]) -> Category:
+        """What a place is to one model, of whose record it is; `records` are those of all."""
+        seen = [other.seen for other in records if other is not None]
+        if not seen:
+            return (
+                Category(kind, "first")
+                if self._prefix.places[at].section != "messages"
+                else Category(kind, *self._origin)
+            )
+        slow = self._now - max(seen) > SOON  # the gap to whichever model: which one a router took is luck
+        if record is None:
+            return Category(kind, "sibling", slow)
+        return Category("past" if kind == "shared" and record.ended else kind, "again", slow, record.uses > 1)
 
 
 def _kinds(prefix: Prefix, openings: Openings, known: _Known) -> dict[int, str]:
@@ -254,9 +253,8 @@ def _kinds(prefix: Prefix, openings: Openings, known: _Known) -> dict[int, str]:
                 return
             at -= 1
 
-    last = len(places) - 1
     ends = {place.section: at for at, place in enumerate(places)}
-    for start, kind in _new_places(places, known.deepest, last):
+    for start, kind in _new_places(places, known.deepest):
         add(start, kind)
     for start in (known.deepest, *known.live()):
         if start >= 0:
@@ -269,8 +267,9 @@ def _kinds(prefix: Prefix, openings: Openings, known: _Known) -> dict[int, str]:
     return kinds
 
 
-def _new_places(places: list[Place], deepest: int, last: int) -> list[tuple[int, str]]:
+def _new_places(places: list[Place], deepest: int) -> list[tuple[int, str]]:
     """Of what no model has seen: the end of the request, and where the next one may well part from it."""
+    last = len(places) - 1
     if last < 0 or places[last].section != "messages":
         return []
     found = [(last, "end")]

@@ -97,6 +97,5 @@ def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | N
         if not facts.known:
             return f"the catalog does not know whether {', '.join(models)} caches prompts"
         return f"not all of {', '.join(models)} cache prompts" if len(models) > 1 else f"{models[0]} caches no prompts"
-    if is_optimized(request) and not rules.with_optimized_latency:
-        return f"{target} takes none together with latency 'optimized'"
-    return None
+    sections = [closed(section, resolved, optimized=is_optimized(request)) for section in SECTIONS]
+    return None if None in sections else sections[-1]

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from bedrock_routing_integrations.caching import saved_tokens
 from bedrock_routing_integrations.client import RoutedClient
 
 from .demo_documents import QUESTIONS, document_blocks
@@ -82,18 +83,17 @@ def _asked(
     question: str, documents: list[dict[str, Any]], caching: RoutedClient, without: RoutedClient, rules: CacheRules
 ) -> CachedCall:
     request = {"modelId": _MODEL, "messages": [{"role": "user", "content": [*documents, {"text": question}]}]}
-    cached, uncached = (client.converse(**request)["routing"] for client in (caching, without))
+    cached, uncached = (client.converse(**request) for client in (caching, without))
     usage = cached["usage"]
-    write = dict(rules.write_multipliers)
-    cost = usage["input"] + usage["cache_read"] * rules.read_multiplier + usage["cache_write_5m"] * write["5m"]
+    written, read, plain = (usage[name] for name in ("cacheWriteInputTokens", "cacheReadInputTokens", "inputTokens"))
     return CachedCall(
         question=question,
-        written=usage["cache_write_5m"],
-        read=usage["cache_read"],
-        plain=usage["input"],
-        cost=cost,
-        latency_ms=cached["latency_ms"],
-        uncached_ms=uncached["latency_ms"],
+        written=written,
+        read=read,
+        plain=plain,
+        cost=written + read + plain - saved_tokens(usage, rules),
+        latency_ms=cached["routing"]["latency_ms"],
+        uncached_ms=uncached["routing"]["latency_ms"],
     )
 
 
