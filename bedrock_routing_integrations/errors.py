@@ -6,6 +6,7 @@
         ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
         ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
         ├── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
+        ├── SessionExpiredError     the conversation with a knowledge base that a session id names is over
         └── ToolCallError           (also a ValueError) an answer lacks a tool call that it had to have, or it is broken
 
 What Bedrock itself refuses is raised as boto3 raises it (``botocore.exceptions.ClientError`` and its family).
@@ -31,6 +32,21 @@ class InvalidRequestError(BedrockRoutingError):
 
 class MissingRegionError(BedrockRoutingError):
     """No AWS Region could be found for a call."""
+
+
+class SessionExpiredError(BedrockRoutingError):
+    """The conversation that a `session_id` names is over, or never was.
+
+    Attributes:
+        session_id: The id.
+    """
+
+    def __init__(self, message: str, *, session_id: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_session_expired, (str(self), self.session_id)
 
 
 class ToolCallError(BedrockRoutingError, ValueError):
@@ -61,6 +77,10 @@ class StreamInterruptedError(BedrockRoutingError, ConnectionError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_stream_interrupted, (str(self), self.partial)
+
+
+def _rebuild_session_expired(message: str, session_id: str) -> SessionExpiredError:
+    return SessionExpiredError(message, session_id=session_id)
 
 
 def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> StreamInterruptedError:

@@ -103,7 +103,7 @@ def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[
             yield event
     except Exception as error:
         # What is read after another thread has closed the connection fails in ways of its own.
-        if not (source.closed or isinstance(error, _broken_connection())):
+        if not (source.closed or isinstance(error, broken_connection())):
             raise
         if not (stopped and described):
             raise _interrupted(received, f"{type(error).__name__}: {error}") from error
@@ -122,7 +122,7 @@ def _interrupted(received: Received, why: str) -> StreamInterruptedError:
     return StreamInterruptedError(message, partial=received.response())
 
 
-def _broken_connection() -> tuple[type[Exception], ...]:
+def broken_connection() -> tuple[type[Exception], ...]:
     """What urllib3 and botocore raise for one and the same thing, a connection that broke while it was read."""
     from botocore.eventstream import ParserError
     from botocore.exceptions import HTTPClientError, ResponseStreamingError

@@ -7,8 +7,9 @@ from .plan import CachePlan, explain, plan_cache_points, shared_memory
 from .planner import Planner
 from .points import place_points
 from .policy import CachePolicy, policy_of
+from .rules import takes_system_point
 
 __all__ = [
     "CachePlan", "CachePolicy", "Draft", "PlannedPoint", "Planner", "PrefixMemory", "explain", "place_points",
-    "plan_cache_points", "policy_of", "saved_tokens", "shared_memory",
+    "plan_cache_points", "policy_of", "saved_tokens", "shared_memory", "takes_system_point",
 ]  # fmt: skip

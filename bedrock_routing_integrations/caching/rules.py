@@ -99,3 +99,8 @@ def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | N
         return f"not all of {', '.join(models)} cache prompts" if len(models) > 1 else f"{models[0]} caches no prompts"
     sections = [closed(section, resolved, optimized=is_optimized(request)) for section in SECTIONS]
     return None if None in sections else sections[-1]
+
+
+def takes_system_point(resolved: ResolvedTarget, *, optimized: bool) -> bool:
+    """Whether all models of a target are known to take a point behind the system prompt."""
+    return resolved.facts.cache is not None and closed("system", resolved, optimized=optimized) is None

@@ -17,14 +17,21 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
 from bedrock_routing_integrations.logs import warn_once
 
-from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_in_environment
+from .endpoints import (
+    CONTROL_PLANE_OPTIONS,
+    RUNTIMES,
+    control_plane_endpoint,
+    control_plane_identity,
+    endpoint_in_environment,
+    runtime_endpoint,
+)
 from .secrets import config_without_passwords, without_password
 from .shared import default_session, number_of_session, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from bedrock_routing_integrations.targets import Target
+    from .endpoints import Located
 
 DEFAULT_MAX_CONCURRENCY = 256
 
@@ -32,7 +39,8 @@ _MOST_NUMBERS = 4096
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _CLIENT_VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
-    "AWS_ENDPOINT_URL_BEDROCK_AGENT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE",
+    "AWS_ENDPOINT_URL_BEDROCK_AGENT", "AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_DEFAULTS_MODE",
 )  # fmt: skip
 _CREDENTIAL_VARIABLES = (
@@ -91,7 +99,7 @@ class Connection:
         if self.session_token and not self.access_key_id:
             raise InvalidRequestError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
 
-    def region_for(self, target: Target | None = None) -> str:
+    def region_for(self, target: Located | None = None) -> str:
         """The Region of a call: the explicit one, else the target ARN's, else the environment's.
 
         Raises:
@@ -105,7 +113,7 @@ class Connection:
             )
         return region
 
-    def known_region(self, target: Target | None = None) -> str | None:
+    def known_region(self, target: Located | None = None) -> str | None:
         """`region_for`, with None where there is none."""
         asked = target.region if target else None
         stated = self.region_name or getattr(self.config, "region_name", None)
@@ -129,11 +137,11 @@ class Connection:
         path = _path("AWS_CONFIG_FILE", "~/.aws/config")
         return _region_in_file(profile, path, _changed(path))
 
-    def client(self, service: str, target: Target | None = None) -> Any:
+    def client(self, service: str, target: Located | None = None) -> Any:
         """The shared boto3 client for a service, in the Region of the target.
 
         Args:
-            service: ``"bedrock-runtime"``, ``"bedrock"`` or ``"bedrock-agent"``.
+            service: ``"bedrock-runtime"``, ``"bedrock"``, ``"bedrock-agent-runtime"`` or ``"bedrock-agent"``.
             target: What will be called; its ARN can name the Region.
 
         Raises:
@@ -177,10 +185,11 @@ class Connection:
         config = Config(max_pool_connections=self.max_concurrency)
         if self.config is not None:
             config = config.merge(self.config)
-        explicit: dict[str, Any] = {} if service == "bedrock-runtime" else dict(CONTROL_PLANE_OPTIONS)
-        if self.timeout is not None and service == "bedrock-runtime":
+        generates = service in RUNTIMES
+        explicit: dict[str, Any] = {} if generates else dict(CONTROL_PLANE_OPTIONS)
+        if self.timeout is not None and generates:
             explicit = {"connect_timeout": self.timeout, "read_timeout": self.timeout}
-        if self.max_retries is not None and service == "bedrock-runtime":
+        if self.max_retries is not None and generates:
             mode = {name: value for name, value in (config.retries or {}).items() if name == "mode"}
             explicit["retries"] = {**mode, "max_attempts": self.max_retries}
         if self.api_key:
@@ -190,7 +199,7 @@ class Connection:
             explicit["auth_scheme_preference"] = "sigv4"
         return config.merge(Config(**explicit)) if explicit else config
 
-    def identity(self, target: Target) -> Hashable:
+    def identity(self, target: Located) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""
         return control_plane_identity(self._runtime_endpoint())
 
@@ -200,8 +209,8 @@ class Connection:
 
     def endpoint_for(self, service: str) -> str | None:
         """The endpoint of a service; None lets boto3 find it."""
-        if service == "bedrock-runtime":
-            return self.endpoint_url
+        if service in RUNTIMES:
+            return runtime_endpoint(service, self.endpoint_url)
         return control_plane_endpoint(service, self._runtime_endpoint())
 
     def _runtime_endpoint(self) -> str | None:
@@ -235,7 +244,7 @@ def warn_of_pickle() -> None:
     )
 
 
-def warn_region_conflict(target: Target, what: str) -> None:
+def warn_region_conflict(target: Located, what: str) -> None:
     """Warn, once, that a target's ARN is in another Region than the one that will be called."""
     warn_once(
         ("region", what, target.region),

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+
+class Located(Protocol):
+    """What an ARN may say the Region of: a target, a knowledge base."""
+
+    @property
+    def region(self) -> str | None:
+        """The Region; None where it does not say."""
+
+
+RUNTIMES = ("bedrock-runtime", "bedrock-agent-runtime")
+"""The services that generate and retrieve; the others are control planes."""
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
 
 # Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
 # must give up long before botocore's minute, and the request goes on without them.
 CONTROL_PLANE_OPTIONS = {"connect_timeout": 2, "read_timeout": 3, "retries": {"total_max_attempts": 2}}
+
+
+def runtime_endpoint(service: str, endpoint: str | None) -> str | None:
+    """Where a runtime is, for the `endpoint_url` that was given; None lets boto3 find it.
+
+    One of AWS's own hosts is of one service, and its name says of which (``vpce-1.bedrock-agent-runtime.REGION…``,
+    ``bedrock-runtime-fips.REGION…``); anything else is taken to serve all.
+    """
+    if endpoint is None or not is_aws(endpoint):
+        return endpoint
+    labels = {label.removesuffix("-fips") for label in (urlsplit(endpoint).hostname or "").split(".")}
+    return None if labels.intersection(RUNTIMES) - {service} else endpoint
 
 
 def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:

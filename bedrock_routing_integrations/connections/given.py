@@ -9,45 +9,54 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .connection import Connection, warn_region_conflict
-from .endpoints import CONTROL_PLANE_OPTIONS, control_plane_endpoint, control_plane_identity, endpoint_of, is_aws
+from .endpoints import (
+    CONTROL_PLANE_OPTIONS,
+    RUNTIMES,
+    control_plane_endpoint,
+    control_plane_identity,
+    endpoint_of,
+    is_aws,
+    runtime_endpoint,
+)
 from .shared import GivenToken, new_session, number_of_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from bedrock_routing_integrations.targets import Target
+    from .endpoints import Located
 
 
 class GivenClient:
-    """A boto3 ``bedrock-runtime`` client that the user made: used as it is, wherever the target may be.
+    """A boto3 client of a runtime that the user made: used as it is, wherever the target may be.
 
     Args:
         client: The client.
+        service: What it is a client of.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._control_planes: dict[str, Any] = {}
+    def __init__(self, client: Any, service: str = "bedrock-runtime") -> None:
+        self._client, self._service = client, service
+        self._others: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def client(self, service: str, target: Target | None = None) -> Any:
-        """The client itself, or one for the control plane with its Region, endpoint and credentials."""
-        if service != "bedrock-runtime":
+    def client(self, service: str, target: Located | None = None) -> Any:
+        """The client itself, or one for another service with its Region, endpoint and credentials."""
+        if service != self._service:
             with self._lock:
-                if service not in self._control_planes:
-                    self._control_planes[service] = self._make(service)
-                return self._control_planes[service]
+                if service not in self._others:
+                    self._others[service] = self._make(service)
+                return self._others[service]
         region = self.known_region()
         if target and target.region and region and target.region != region:
             warn_region_conflict(target, f"the client that was passed in is for {region!r}")
         return self._client
 
-    def known_region(self, target: Target | None = None) -> str | None:
+    def known_region(self, target: Located | None = None) -> str | None:
         """The client's Region."""
         region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
         return region
 
-    def identity(self, target: Target) -> Hashable:
+    def identity(self, target: Located) -> Hashable:
         """Which control plane answers."""
         return control_plane_identity(endpoint_of(self._client))
 
@@ -67,7 +76,8 @@ class GivenClient:
         # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
         signer = getattr(self._client, "_request_signer", None)
         credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
-        session, config = new_session(), Config(**CONTROL_PLANE_OPTIONS)
+        generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
+        session, config = new_session(), Config() if generates else Config(**CONTROL_PLANE_OPTIONS)
         if credentials is not None:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
         if token is not None:
@@ -76,7 +86,9 @@ class GivenClient:
         return session.create_client(
             service,
             region_name=self.known_region(),
-            endpoint_url=control_plane_endpoint(service, endpoint_of(self._client)),
+            endpoint_url=runtime_endpoint(service, endpoint)
+            if generates
+            else control_plane_endpoint(service, endpoint),
             config=config,
         )
 
@@ -106,11 +118,11 @@ class GivenControlPlane:
     bedrock_client: Any
     source: Connection | GivenClient
 
-    def client(self, service: str, target: Target | None = None) -> Any:
+    def client(self, service: str, target: Located | None = None) -> Any:
         """The user's client for ``"bedrock"``."""
         return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
 
-    def identity(self, target: Target) -> Hashable:
+    def identity(self, target: Located) -> Hashable:
         """Which control plane answers."""
         endpoint = endpoint_of(self.bedrock_client)
         return None if endpoint is None or is_aws(endpoint) else endpoint

@@ -1,4 +1,4 @@
-"""LangChain's door: chat models and LLMs that take any Bedrock target and say which model answered.
+"""LangChain's door: chat models and LLMs that take any Bedrock target, and what asks knowledge bases.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[langchain]"``.
 """
@@ -9,12 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .chains import KnowledgeBaseChain
     from .chat_models import ChatBedrockRouter
     from .llms import BedrockRouterLLM
+    from .retrievers import KnowledgeBaseRetriever
 
-__all__ = ["BedrockRouterLLM", "ChatBedrockRouter"]
+__all__ = ["BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever"]
 
-_HOMES = {"BedrockRouterLLM": "llms", "ChatBedrockRouter": "chat_models"}
+_HOMES = {
+    "BedrockRouterLLM": "llms",
+    "ChatBedrockRouter": "chat_models",
+    "KnowledgeBaseChain": "chains",
+    "KnowledgeBaseRetriever": "retrievers",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -73,8 +73,8 @@ def without_derived(values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def connection_of(model: ChatBedrockRouter) -> Connection:
-    """How the fields of a chat model say that Bedrock is reached."""
+def connection_of(model: Any) -> Connection:
+    """How the fields of a chat model, or a retriever, say that Bedrock is reached."""
     secrets = {name: value.get_secret_value() for name in SECRETS if (value := getattr(model, name))}
     return Connection(
         region_name=model.region_name,

@@ -1,4 +1,4 @@
-"""`RoutedClient`: a boto3-shaped client whose answers say who gave them. The only place that sends."""
+"""`RoutedClient`: a boto3-shaped client whose answers say who gave them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-from .caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
-from .connections import Connection, GivenClient, GivenControlPlane, extra_headers, warn_of_pickle
-from .errors import InvalidRequestError
-from .invocation import ROUTING, invoked_model_id, read_invocation
-from .logs import logger
-from .resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
-from .streams import RoutedStream
-from .targets import Target, parse_target
+from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
+from bedrock_routing_integrations.connections import (
+    Connection,
+    GivenClient,
+    GivenControlPlane,
+    extra_headers,
+    warn_of_pickle,
+)
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
+from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
+from bedrock_routing_integrations.streams import RoutedStream
+from bedrock_routing_integrations.targets import Target, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from .caching import CachePolicy, Draft
-    from .resolution import ControlPlane
+    from bedrock_routing_integrations.caching import CachePolicy, Draft
+    from bedrock_routing_integrations.resolution import ControlPlane
 
 
 class RoutedClient:

@@ -1,0 +1,302 @@
+"""`KnowledgeBaseClient`: Retrieve, RetrieveAndGenerate and its stream, for both frameworks."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.connections import Connection, GivenClient
+from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
+from bedrock_routing_integrations.invocation import read_invocation
+from bedrock_routing_integrations.knowledge_base import (
+    MANAGED,
+    AnswerReader,
+    Part,
+    Passage,
+    generate_request,
+    read_passage,
+    retrieve_request,
+)
+from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
+from bedrock_routing_integrations.streams import broken_connection
+from bedrock_routing_integrations.targets import parse_target
+
+from .knowledge_base_types import shared_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bedrock_routing_integrations.knowledge_base import (
+        GenerationOptions,
+        KnowledgeBaseId,
+        Question,
+        SearchOptions,
+    )
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+SERVICE = "bedrock-agent-runtime"
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A page of results.
+
+    Attributes:
+        passages: Best first.
+        next_token: For the page after it; None where there is none.
+        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail.
+    """
+
+    passages: tuple[Passage, ...]
+    next_token: str | None
+    guardrail_action: str | None
+
+
+class KnowledgeBaseClient:
+    """Asks knowledge bases. Safe under threads; nothing is sent before a call.
+
+    Args:
+        client: A boto3 ``bedrock-agent-runtime`` client, used as it is; or a `Connection`, from which shared clients
+            are made at the first call, in the Region of the knowledge base's ARN.
+
+    Raises:
+        InvalidRequestError: `client` is a client for something else.
+    """
+
+    def __init__(self, client: Any) -> None:
+        if not isinstance(client, Connection) and not hasattr(client, "retrieve_and_generate"):
+            what = getattr(getattr(client, "meta", None), "service_model", None)
+            is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
+            raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
+        self.source = client if isinstance(client, Connection) else GivenClient(client, SERVICE)
+
+    def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
+        """The type of a knowledge base as it was stated, else as GetKnowledgeBase says; None where it does not."""
+        return options.knowledge_base_type or shared_types.find(knowledge_base, self.source)
+
+    def retrieve(
+        self,
+        knowledge_base: KnowledgeBaseId,
+        query: str,
+        options: SearchOptions,
+        *,
+        image: bytes | str | None = None,
+        next_token: str | None = None,
+    ) -> Retrieved:
+        """One page of results, with those left out that score below ``options.score_threshold``.
+
+        Raises:
+            InvalidRequestError: Bedrock would refuse it; nothing was sent.
+            MissingRegionError: No Region is known.
+            botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
+        """
+        client = self.source.client(SERVICE, knowledge_base)
+        request = retrieve_request(
+            knowledge_base,
+            query,
+            options,
+            managed=self._is_managed(knowledge_base, options),
+            region=client.meta.region_name,
+            image=image,
+            next_token=next_token,
+        )
+        response = client.retrieve(**request)
+        passages = [read_passage(result) for result in response.get("retrievalResults") or ()]
+        least = options.score_threshold
+        if least is not None:
+            passages = [passage for passage in passages if passage.score is not None and passage.score >= least]
+        return Retrieved(tuple(passages), response.get("nextToken"), response.get("guardrailAction"))
+
+    def iterate(
+        self,
+        knowledge_base: KnowledgeBaseId,
+        query: str,
+        options: SearchOptions,
+        *,
+        limit: int | None = None,
+        image: bytes | str | None = None,
+    ) -> Iterator[Passage]:
+        """Results of all pages, each page asked for when it is needed, until there are `limit`.
+
+        Raises:
+            InvalidRequestError: `limit` is no count.
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise InvalidRequestError(f"limit={limit!r}: give the most results that are wanted, or None for all")
+        return self._iterate(knowledge_base, query, options, limit, image)
+
+    def _iterate(
+        self,
+        knowledge_base: KnowledgeBaseId,
+        query: str,
+        options: SearchOptions,
+        limit: int | None,
+        image: bytes | str | None,
+    ) -> Iterator[Passage]:
+        given, token, seen = 0, None, set()
+        while True:
+            page = self.retrieve(knowledge_base, query, options, image=image, next_token=token)
+            for passage in page.passages:
+                yield passage
+                given += 1
+                if given == limit:
+                    return
+            token = page.next_token
+            if not token or token in seen:  # a token that comes again would go round for ever
+                return
+            seen.add(token)
+
+    def generate(
+        self,
+        question: Question,
+        model: str,
+        search: SearchOptions,
+        options: GenerationOptions,
+        base_models: Sequence[str] | None = None,
+    ) -> Generated:
+        """RetrieveAndGenerate.
+
+        Raises:
+            InvalidRequestError: Bedrock would refuse it; nothing was sent.
+            SessionExpiredError: The session is over.
+            botocore.exceptions.ClientError: Bedrock refused (IAM actions ``bedrock:RetrieveAndGenerate``,
+                ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
+        """
+        call = self._prepare(question, model, search, options, base_models)
+        with _explained(self, question, search):
+            response = call.client.retrieve_and_generate(**call.request)
+        reader = AnswerReader()
+        reader.read_response(response)
+        return Generated(reader, response.get("sessionId"), call.routing(response), iter(()))
+
+    def generate_stream(
+        self,
+        question: Question,
+        model: str,
+        search: SearchOptions,
+        options: GenerationOptions,
+        base_models: Sequence[str] | None = None,
+    ) -> Generated:
+        """RetrieveAndGenerateStream: the same, its parts as they arrive.
+
+        Raises:
+            StreamInterruptedError: While iterating, where the connection breaks. Nothing in this stream marks its end,
+                so one that is cut between two events cannot be told from one that is complete.
+        """
+        call = self._prepare(question, model, search, options, base_models)
+        with _explained(self, question, search):
+            response = call.client.retrieve_and_generate_stream(**call.request)
+        reader, session_id = AnswerReader(), response.get("sessionId")
+        parts = _parts(response["stream"], reader, session_id)
+        return Generated(reader, session_id, call.routing(response), parts)
+
+    def _prepare(
+        self,
+        question: Question,
+        model: str,
+        search: SearchOptions,
+        options: GenerationOptions,
+        base_models: Sequence[str] | None,
+    ) -> _Call:
+        target = parse_target(model)
+        client = self.source.client(SERVICE, question.knowledge_base or target)
+        request = generate_request(question, target, search, options, region=client.meta.region_name)
+        if base_models:
+            resolved = from_base_models(target, base_models)
+        else:
+            resolved = shared_resolver.resolve(target, self.source)
+        return _Call(client, request, resolved)
+
+    def _is_managed(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> bool:
+        if options.depends_on_type or options.knowledge_base_type:
+            return self.type_of(knowledge_base, options) == MANAGED
+        return "managedSearchConfiguration" in (options.retrieval_config or {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KnowledgeBaseClient:
+        return self  # nothing in it changes
+
+
+@dataclass(frozen=True)
+class _Call:
+    client: Any
+    request: dict[str, Any]
+    resolved: ResolvedTarget
+
+    def routing(self, response: dict[str, Any]) -> dict[str, Any]:
+        """The ``"routing"`` entry: of what was served the API says nothing, so most of it is None."""
+        config = self.request["retrieveAndGenerateConfiguration"]
+        generation = next(v for v in config.values() if isinstance(v, dict)).get("generationConfiguration") or {}
+        asked = {"performanceConfig": generation.get("performanceConfig")}
+        return read_invocation(asked, {}, self.resolved, http=response.get("ResponseMetadata") or {}).as_dict()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer: complete in `reader`, or arriving in `parts`.
+
+    Attributes:
+        reader: What has arrived: text, passages, citations, guardrail action.
+        session_id: Continues the conversation.
+        routing: The call's ``"routing"`` entry.
+        parts: What is still to come; reading it fills `reader`.
+    """
+
+    reader: AnswerReader
+    session_id: str | None
+    routing: dict[str, Any]
+    parts: Iterator[Part]
+
+
+# A function of its own, so that forgetting the iterator closes the connection at once.
+def _parts(stream: Any, reader: AnswerReader, session_id: str | None) -> Iterator[Part]:
+    try:
+        with contextlib.closing(stream):
+            for event in stream:
+                yield reader.read_event(event)
+            yield reader.finish()
+    except broken_connection() as error:
+        reader.finish()
+        raise StreamInterruptedError(
+            f"The answer's stream broke off ({type(error).__name__}: {error}). What had arrived is in .partial.",
+            partial={
+                "output": {"message": {"role": "assistant", "content": [{"text": reader.text}]}},
+                "citations": [citation.as_dict() for citation in reader.citations],
+                "sessionId": session_id,
+            },
+        ) from error
+
+
+@contextlib.contextmanager
+def _explained(client: KnowledgeBaseClient, question: Question, search: SearchOptions) -> Iterator[None]:
+    """What Bedrock refuses for a reason that only we can name."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        refusal = error.response.get("Error") or {}
+        code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+        if code not in ("ValidationException", "ResourceNotFoundException", "ConflictException"):
+            raise
+        if question.session_id is not None and _is_about_session(message):
+            raise SessionExpiredError(
+                f"The session {question.session_id!r} is over, or never was: Bedrock keeps one for 24 hours. Leave "
+                f"session_id out to begin another. ({message})",
+                session_id=question.session_id,
+            ) from error
+        known = question.knowledge_base
+        if code == "ValidationException" and known is not None and client.type_of(known, search) == MANAGED:
+            raise InvalidRequestError(
+                f"RetrieveAndGenerate cannot use a managed knowledge base, and {known} is one: "
+                f"mode='retrieve_then_converse' can. ({message})"
+            ) from error
+        raise
+
+
+def _is_about_session(message: str) -> bool:
+    # seen in reports 2026-11: "Session with Id … is not valid. Please check and try again."
+    lower = message.lower()
+    return "session" in lower and any(
+        word in lower for word in ("not valid", "invalid", "expired", "not found", "exist")
+    )

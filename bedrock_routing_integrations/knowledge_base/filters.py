@@ -1,0 +1,191 @@
+"""Filters on the metadata of a knowledge base's documents: a typed helper, and the check of plain dictionaries.
+
+Operators, the types of their values and the limits of groups: ``RetrievalFilter`` of botocore's bedrock-agent-runtime
+(1.43) and the Bedrock user guide on query configurations (2026-11).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+
+_NUMBERS = ("greaterThan", "greaterThanOrEquals", "lessThan", "lessThanOrEquals")
+_SCALARS = ("equals", "notEquals")
+_LISTS = ("in", "notIn")
+_TEXTS = ("startsWith", "stringContains")
+_GROUPS = ("andAll", "orAll")
+_OPERATORS = (*_SCALARS, *_NUMBERS, *_LISTS, *_TEXTS, "listContains", *_GROUPS)
+_MOST_MEMBERS = 5
+_LONGEST_KEY = 100  # characters
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter, to be joined with others by ``&`` and ``|``; made by `where`."""
+
+    tree: Mapping[str, Any]
+
+    def __and__(self, other: Filter) -> Filter:
+        return self._joined("andAll", other)
+
+    def __or__(self, other: Filter) -> Filter:
+        return self._joined("orAll", other)
+
+    def _joined(self, group: str, other: Filter) -> Filter:
+        if not isinstance(other, Filter):
+            return NotImplemented
+        members = [*self.tree.get(group, [self.tree]), *other.tree.get(group, [other.tree])]
+        return Filter({group: members})
+
+    def __bool__(self) -> bool:
+        # `a and b`, and `1 < where("x") < 5`, would silently keep one of the two.
+        raise TypeError("Join filters by & and |, each comparison in parentheses; `and`, `or` and chains do not work.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The filter as Bedrock takes it."""
+        return checked_filter(self.tree)
+
+
+class Attribute:
+    """A metadata attribute, to be compared. See `where`."""
+
+    __hash__ = None  # type: ignore[assignment]  # `==` makes a filter
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def _is(self, operator: str, value: Any) -> Filter:
+        return Filter(checked_filter({operator: {"key": self._key, "value": value}}))
+
+    def __eq__(self, value: object) -> Filter:  # type: ignore[override]
+        return self._is("equals", value)
+
+    def __ne__(self, value: object) -> Filter:  # type: ignore[override]
+        return self._is("notEquals", value)
+
+    def __gt__(self, value: float) -> Filter:
+        return self._is("greaterThan", value)
+
+    def __ge__(self, value: float) -> Filter:
+        return self._is("greaterThanOrEquals", value)
+
+    def __lt__(self, value: float) -> Filter:
+        return self._is("lessThan", value)
+
+    def __le__(self, value: float) -> Filter:
+        return self._is("lessThanOrEquals", value)
+
+    def is_in(self, values: Sequence[str | float | bool]) -> Filter:
+        """Whether it is one of them."""
+        return self._is("in", values)
+
+    def is_not_in(self, values: Sequence[str | float | bool]) -> Filter:
+        """Whether it is none of them; also where the attribute is missing."""
+        return self._is("notIn", values)
+
+    def starts_with(self, text: str) -> Filter:
+        """Whether it starts with a text (OpenSearch Serverless only)."""
+        return self._is("startsWith", text)
+
+    def contains(self, text: str) -> Filter:
+        """Whether a text is part of it, or of one of its members where it is a list."""
+        return self._is("stringContains", text)
+
+    def list_contains(self, member: str) -> Filter:
+        """Whether it is a list that has this member."""
+        return self._is("listContains", member)
+
+
+def where(key: str) -> Attribute:
+    """A metadata attribute, to make a filter of.
+
+    Args:
+        key: Its name, at most 100 characters.
+
+    Returns:
+        What is compared: with ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or a method. Comparisons are joined by
+        ``&`` and ``|``: two to five in a group, and groups in one group at most, as Bedrock takes them.
+
+    Raises:
+        InvalidRequestError: When compared with a value that Bedrock does not take there.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.knowledge_base import where
+
+        recent = (where("year") >= 2020) & where("topic").is_in(["routing", "caching"])
+        recent.as_dict()["andAll"][0]  # {'greaterThanOrEquals': {'key': 'year', 'value': 2020}}
+        ```
+    """
+    return Attribute(key)
+
+
+def checked_filter(given: Filter | Mapping[str, Any]) -> dict[str, Any]:
+    """A filter as Bedrock takes it, in dictionaries and lists of its own.
+
+    Raises:
+        InvalidRequestError: Bedrock would refuse it; the message says where and why.
+    """
+    tree = given.tree if isinstance(given, Filter) else given
+    return _checked(tree, "filter", groups_around=0)
+
+
+def _checked(tree: Any, at: str, *, groups_around: int) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        raise InvalidRequestError(f"{at} must be a dictionary with one operator, and is a {type(tree).__name__}")
+    if len(tree) != 1:
+        raise InvalidRequestError(
+            f"{at} has {len(tree)} operators ({', '.join(map(str, tree)) or 'none'}): it takes one; join several by "
+            "andAll"
+        )
+    operator, operand = next(iter(tree.items()))
+    if operator not in _OPERATORS:
+        near = difflib.get_close_matches(str(operator), _OPERATORS, n=1)
+        advice = f"did you mean {near[0]!r}" if near else f"there are {', '.join(_OPERATORS)}"
+        raise InvalidRequestError(f"{at} has no operator {operator!r}: {advice}")
+    here = f"{at}.{operator}"
+    if operator in _GROUPS:
+        return {operator: _checked_group(operand, here, groups_around=groups_around)}
+    return {operator: _checked_comparison(operator, operand, here)}
+
+
+def _checked_group(members: Any, at: str, *, groups_around: int) -> list[dict[str, Any]]:
+    if isinstance(members, str) or not isinstance(members, Sequence):
+        raise InvalidRequestError(f"{at} must be a list of filters, and is a {type(members).__name__}")
+    if not 2 <= len(members) <= _MOST_MEMBERS:
+        raise InvalidRequestError(f"{at} has {len(members)} filters: Bedrock takes 2 to {_MOST_MEMBERS} in a group")
+    if groups_around > 1:
+        raise InvalidRequestError(f"{at} is a group in a group in a group: Bedrock takes one level of embedding")
+    return [_checked(m, f"{at}[{i}]", groups_around=groups_around + 1) for i, m in enumerate(members)]
+
+
+def _checked_comparison(operator: str, operand: Any, at: str) -> dict[str, Any]:
+    if not isinstance(operand, Mapping) or set(operand) != {"key", "value"}:
+        shown = sorted(map(str, operand)) if isinstance(operand, Mapping) else operand
+        raise InvalidRequestError(f"{at} must be {{'key': …, 'value': …}}, and is {shown!r}")
+    key, value = operand["key"], operand["value"]
+    if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY:
+        raise InvalidRequestError(f"{at}.key must be a string of 1 to {_LONGEST_KEY} characters, and is {key!r}")
+    if operator in _LISTS:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, set, frozenset)) or not value:
+            raise InvalidRequestError(f"{at}.value must be a list that is not empty, and is {value!r}")
+        values = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
+        return {"key": key, "value": [_scalar(one, f"{at}.value") for one in values]}
+    if operator in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise InvalidRequestError(f"{at}.value must be a number, and is {value!r}")
+    if operator in _TEXTS and not isinstance(value, str):
+        raise InvalidRequestError(f"{at}.value must be a string, and is {value!r}")
+    return {"key": key, "value": _scalar(value, f"{at}.value")}
+
+
+def _scalar(value: Any, at: str) -> Any:
+    if not isinstance(value, (str, bool, int, float)):
+        raise InvalidRequestError(f"{at} must be a string, a number or a boolean, and is a {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequestError(f"{at} is {value!r}, which JSON cannot say")
+    return value

@@ -1,0 +1,143 @@
+"""What a knowledge base returns: any retrieval result → `Passage`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .media import media_type_of
+
+_SOURCE_KEYS = ("x-amz-bedrock-kb-source-uri", "_source_uri")
+_NUMBERS = {"LONG": int, "DOUBLE": float}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of a document that was found.
+
+    Attributes:
+        text: Its text: of a row the columns as a JSON object, of audio the transcription, of video the summary; empty
+            where there is none (most images). Never base64.
+        content_type: ``"TEXT"``, ``"ROW"``, ``"IMAGE"``, ``"AUDIO"``, ``"VIDEO"``, or what the service says.
+        source: One URI (of a custom document its id, of SQL the query), whatever the type of the location.
+        score: How relevant, as the service says; None where it does not (RetrieveAndGenerate never does).
+        location: As the service gave it.
+        metadata: As the service gave it: attributes of the document, and of the chunk and its page.
+        document_id: The document's id.
+        media_type: Of an image, audio or video, where its URI says it.
+        media_uri: Where the audio or video is.
+        data_uri: The image itself, ``data:image/jpeg;base64,…``.
+    """
+
+    text: str
+    content_type: str = "TEXT"
+    source: str | None = None
+    score: float | None = None
+    location: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    document_id: str | None = None
+    media_type: str | None = None
+    media_uri: str | None = None
+    data_uri: str | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for the same piece, whichever call or citation it came with; scores aside."""
+        return self.source, self.content_type, self.text, self.media_uri, self.data_uri, self.metadata.get(_CHUNK)
+
+
+_CHUNK = "x-amz-bedrock-kb-chunk-id"
+
+
+def read_passage(result: Mapping[str, Any]) -> Passage:
+    """A retrieval result, or a reference of a citation, as a `Passage`.
+
+    Never raises: what a result lacks is left out, so that an odd one does not cost the others.
+    """
+    result = _mapping(result)
+    content = _mapping(result.get("content"))
+    kind = content.get("type") or _kind_of(content)
+    location, metadata = _mapping(result.get("location")), _mapping(result.get("metadata"))
+    media_uri = next(
+        (_mapping(content.get(name)).get("s3Uri") for name in ("audio", "video") if content.get(name)), None
+    )
+    data = content.get("byteContent")
+    source = _source(location, metadata) or media_uri
+    score = result.get("score")
+    return Passage(
+        text=_text(kind, content),
+        content_type=str(kind),
+        source=source,
+        score=score if isinstance(score, (int, float)) else None,
+        location=dict(location) or None,
+        metadata=dict(metadata),
+        document_id=result.get("documentId"),
+        media_type=None if kind in ("TEXT", "ROW") else media_type_of(data or media_uri or source),
+        media_uri=media_uri,
+        data_uri=data if isinstance(data, str) else None,
+    )
+
+
+def distinct(passages: Iterable[Passage]) -> list[Passage]:
+    """Each passage once, in the order in which they first come."""
+    found: dict[tuple[Any, ...], Passage] = {}
+    for passage in passages:
+        found.setdefault(passage.key, passage)
+    return list(found.values())
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _kind_of(content: Mapping[str, Any]) -> str:
+    """The type that a content without one has by its members; results of old vector stores have none."""
+    members = {"row": "ROW", "byteContent": "IMAGE", "audio": "AUDIO", "video": "VIDEO"}
+    return next((kind for member, kind in members.items() if member in content), "TEXT")
+
+
+def _text(kind: str, content: Mapping[str, Any]) -> str:
+    if kind == "ROW":
+        return _row(content.get("row"))
+    said = {"AUDIO": ("audio", "transcription"), "VIDEO": ("video", "summary")}.get(kind)
+    found = _mapping(content.get(said[0])).get(said[1]) if said else None
+    text = found or content.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _row(columns: Any) -> str:
+    cells = [cell for cell in columns if isinstance(cell, Mapping)] if isinstance(columns, Sequence) else []
+    names = [cell.get("columnName") for cell in cells]
+    values = [_cell(cell) for cell in cells]
+    # Two columns of one name are possible in SQL, not in an object.
+    row: Any = dict(zip(names, values, strict=True))
+    if len(row) < len(names) or None in row:
+        row = [{"columnName": name, "columnValue": value} for name, value in zip(names, values, strict=True)]
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _cell(cell: Mapping[str, Any]) -> Any:
+    kind, value = cell.get("type"), cell.get("columnValue")
+    if value is None or kind == "NULL":
+        return None
+    if kind == "BOOLEAN" and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if kind in _NUMBERS:
+        try:
+            number = _NUMBERS[kind](value)
+        except (ValueError, TypeError):
+            return value
+        return number if number == number and abs(number) != float("inf") else value  # noqa: PLR0124 - not a number
+    return value
+
+
+def _source(location: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """The one URI of a location, whatever its type: each has a member of its own that holds it."""
+    for member in location.values():
+        for name in ("uri", "url", "id", "query"):
+            found = _mapping(member).get(name)
+            if found:
+                return str(found)
+    return next((str(metadata[key]) for key in _SOURCE_KEYS if metadata.get(key)), None)

@@ -1,0 +1,274 @@
+"""What to look for: the options of a search → Bedrock's ``retrievalConfiguration``, checked before anything is sent.
+
+Shapes and limits: botocore's bedrock-agent-runtime (1.43).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+
+from .filters import Filter, checked_filter
+from .media import image_query
+
+if TYPE_CHECKING:
+    from .ids import KnowledgeBaseId
+
+MOST_RESULTS = 100
+"""Results of one request (and one page)."""
+LONGEST_QUERY = 20_000
+"""Characters of a query of Retrieve."""
+MANAGED = "MANAGED"
+TYPES = ("VECTOR", "KENDRA", "SQL", MANAGED)
+_SEARCH_TYPES = ("HYBRID", "SEMANTIC")
+_ATTRIBUTE_TYPES = ("STRING", "NUMBER", "BOOLEAN", "STRING_LIST")
+_MOST_ATTRIBUTES = 25
+_SECTIONS = {False: "vectorSearchConfiguration", True: "managedSearchConfiguration"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How to search a knowledge base. What is None is not sent, and Bedrock's default holds.
+
+    Attributes:
+        k: Results to return, 1 to 100 (Bedrock's default: 5).
+        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; not of managed knowledge bases.
+        filter: On metadata: a `Filter` made by `where`, or a dictionary as Bedrock takes it.
+        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": [{"key",
+            "type", "description"}, …]}``; not of managed knowledge bases.
+        reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases); or the
+            whole ``rerankingConfiguration``.
+        guardrail: ``{"guardrailId": …, "guardrailVersion": …}``.
+        user_context: The id of the user whose access rights count, or ``{"userId": …}``.
+        score_threshold: The least score of a result that is returned. Bedrock knows none: it is applied here.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up where it makes a
+            difference (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A ``retrievalConfiguration`` as Bedrock takes it, to which the above is added.
+    """
+
+    k: int | None = None
+    search_type: str | None = None
+    filter: Filter | Mapping[str, Any] | None = None
+    implicit_filter: Mapping[str, Any] | None = None
+    reranking: str | Mapping[str, Any] | None = None
+    guardrail: Mapping[str, Any] | None = None
+    user_context: str | Mapping[str, Any] | None = None
+    score_threshold: float | None = None
+    knowledge_base_type: str | None = None
+    retrieval_config: Mapping[str, Any] | None = None
+
+    def changed(self, options: Mapping[str, Any]) -> SearchOptions:
+        """These options, with some of them replaced for one call.
+
+        Raises:
+            InvalidRequestError: There is no such option.
+        """
+        unknown = [name for name in options if name not in self.__dataclass_fields__]
+        if unknown:
+            raise InvalidRequestError(
+                f"a search has no option {unknown[0]!r}; it has {', '.join(self.__dataclass_fields__)}"
+            )
+        return replace(self, **options) if options else self
+
+    def check(self) -> None:
+        """Refuse now what no call could send.
+
+        Raises:
+            InvalidRequestError: An option that Bedrock would refuse, or that contradicts another.
+        """
+        if self.knowledge_base_type is not None and self.knowledge_base_type not in TYPES:
+            raise InvalidRequestError(
+                f"knowledge_base_type={self.knowledge_base_type!r}: there are {', '.join(TYPES)} (None: look it up)"
+            )
+        threshold = self.score_threshold
+        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+            raise InvalidRequestError(f"score_threshold must be a number, and is {threshold!r}")
+        managed = self.knowledge_base_type == MANAGED or "managedSearchConfiguration" in (self.retrieval_config or {})
+        retrieval_configuration(self, managed=managed, region="us-east-1")
+        guardrail_configuration(self.guardrail)
+        user_context(self.user_context)
+
+    @property
+    def depends_on_type(self) -> bool:
+        """Whether what is sent depends on the knowledge base's type."""
+        given = self.retrieval_config or {}
+        options = (self.k, self.search_type, self.filter, self.implicit_filter, self.reranking)
+        return any(option is not None for option in options) and not set(given).intersection(_SECTIONS.values())
+
+
+def retrieve_request(
+    knowledge_base: KnowledgeBaseId,
+    query: str,
+    options: SearchOptions,
+    *,
+    managed: bool,
+    region: str,
+    image: bytes | str | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """A request of Retrieve.
+
+    Args:
+        knowledge_base: Where to search.
+        query: What to search for, at most 20,000 characters; may be empty where there is an image.
+        options: How.
+        managed: Whether it is a managed knowledge base.
+        region: Where a reranking model is that is named by its id.
+        image: What the results should resemble: bytes or a data URI, for knowledge bases whose embedding model sees.
+        next_token: From the page before.
+
+    Raises:
+        InvalidRequestError: Bedrock would refuse it.
+    """
+    if not isinstance(query, str):
+        raise InvalidRequestError(f"the query must be a string, and is a {type(query).__name__}")
+    if len(query) > LONGEST_QUERY:
+        raise InvalidRequestError(f"the query has {len(query):,} characters; Bedrock takes {LONGEST_QUERY:,}")
+    if image is None and not query.strip():
+        raise InvalidRequestError("the query is empty: say what to search for (or pass an image)")
+    asked: dict[str, Any] = {"text": query} if query.strip() else {}
+    if image is not None:
+        asked |= {"type": "IMAGE", "image": image_query(image)}
+    request: dict[str, Any] = {"knowledgeBaseId": knowledge_base.text, "retrievalQuery": asked}
+    optional = {
+        "retrievalConfiguration": retrieval_configuration(options, managed=managed, region=region),
+        "guardrailConfiguration": guardrail_configuration(options.guardrail),
+        "userContext": user_context(options.user_context),
+        "nextToken": next_token,
+    }
+    return {**request, **{name: value for name, value in optional.items() if value}}
+
+
+def retrieval_configuration(options: SearchOptions, *, managed: bool, region: str) -> dict[str, Any]:
+    """``retrievalConfiguration``; empty where nothing was asked.
+
+    Raises:
+        InvalidRequestError: Bedrock would refuse it.
+    """
+    section, other = _SECTIONS[managed], _SECTIONS[not managed]
+    given = _given(options.retrieval_config)
+    if other in given:
+        kind = "managed" if managed else "not managed"
+        raise InvalidRequestError(f"retrieval_config has {other}, and the knowledge base is {kind}: use {section}")
+    found: dict[str, Any] = dict(given.get(section) or {})
+    if "filter" in found and found["filter"] is not None:
+        found["filter"] = checked_filter(found["filter"])
+    if options.k is not None:
+        found["numberOfResults"] = options.k
+    _check_count(found.get("numberOfResults"))
+    if options.filter is not None:
+        found["filter"] = checked_filter(options.filter)
+    if options.search_type is not None:
+        found["overrideSearchType"] = _search_type(options.search_type, managed=managed)
+    if options.implicit_filter is not None:
+        found["implicitFilterConfiguration"] = _implicit_filter(options.implicit_filter, managed=managed)
+    if options.reranking is not None:
+        found |= _reranking(options.reranking, managed=managed, region=region)
+    found = {name: value for name, value in found.items() if value is not None}
+    return {section: found} if found else {}
+
+
+def _given(config: Any) -> Mapping[str, Any]:
+    """What was given as a whole; also langchain-aws's own classes for it."""
+    if hasattr(config, "model_dump"):
+        config = config.model_dump(exclude_none=True, by_alias=True)
+    if config is None:
+        return {}
+    unknown = [name for name in config if name not in _SECTIONS.values()] if isinstance(config, Mapping) else ["…"]
+    if unknown:
+        advice = "; the token of a page belongs to the request, not here" if "nextToken" in unknown else ""
+        raise InvalidRequestError(
+            f"retrieval_config takes {' or '.join(_SECTIONS.values())}, not {unknown[0]!r}{advice}"
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def _check_count(k: Any) -> None:
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS):
+        raise InvalidRequestError(
+            f"k={k!r}: Bedrock returns 1 to {MOST_RESULTS} results at once. For more, iterate over its pages."
+        )
+
+
+def _search_type(search_type: str, *, managed: bool) -> str:
+    if managed:
+        raise InvalidRequestError(f"search_type={search_type!r}: a managed knowledge base has none; leave it out")
+    if search_type not in _SEARCH_TYPES:
+        raise InvalidRequestError(f"search_type={search_type!r}: there are {' and '.join(_SEARCH_TYPES)}")
+    return search_type
+
+
+def _implicit_filter(given: Mapping[str, Any], *, managed: bool) -> dict[str, Any]:
+    if managed:
+        raise InvalidRequestError("implicit_filter: a managed knowledge base has none; leave it out")
+    if not isinstance(given, Mapping) or set(given) != {"modelArn", "metadataAttributes"}:
+        raise InvalidRequestError("implicit_filter needs 'modelArn' and 'metadataAttributes', and nothing else")
+    attributes = given["metadataAttributes"]
+    if not isinstance(attributes, (list, tuple)) or not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
+        raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}")
+    for attribute in attributes:
+        if not isinstance(attribute, Mapping) or set(attribute) != {"key", "type", "description"}:
+            raise InvalidRequestError(
+                f"implicit_filter: an attribute needs key, type and description, not {attribute!r}"
+            )
+        if attribute["type"] not in _ATTRIBUTE_TYPES:
+            raise InvalidRequestError(
+                f"implicit_filter: the type of {attribute['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
+                f"{attribute['type']!r}"
+            )
+    return {"modelArn": given["modelArn"], "metadataAttributes": [dict(attribute) for attribute in attributes]}
+
+
+def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        whole = dict(given)
+    elif given in (MANAGED, "NONE"):
+        if not managed:
+            raise InvalidRequestError(f"reranking={given!r} is for managed knowledge bases; name a reranking model")
+        return {"rerankingModelType": given}
+    else:
+        model = {"modelConfiguration": {"modelArn": _model_arn(given, region)}}
+        whole = {"type": "BEDROCK_RERANKING_MODEL", "bedrockRerankingConfiguration": model}
+    return {"rerankingConfiguration": whole, **({"rerankingModelType": "CUSTOM"} if managed else {})}
+
+
+def _model_arn(model: str, region: str) -> str:
+    """The ARN of a foundation model, which is all that ``BedrockRerankingModelArn`` takes."""
+    if not isinstance(model, str) or not model:
+        raise InvalidRequestError(f"reranking must name a reranking model, and is {model!r}")
+    if model.startswith("arn:"):
+        return model
+    partition = "aws-us-gov" if region.startswith("us-gov-") else "aws-cn" if region.startswith("cn-") else "aws"
+    return f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
+
+
+def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``guardrailConfiguration``, by Retrieve's names or Converse's; empty where none was asked.
+
+    Raises:
+        InvalidRequestError: A part of it is missing.
+    """
+    if not given:
+        return {}
+    guardrail = given.get("guardrailId") or given.get("guardrailIdentifier")
+    version = given.get("guardrailVersion")
+    if not guardrail or not version:
+        raise InvalidRequestError("a guardrail needs 'guardrailId' and 'guardrailVersion'; DRAFT is a version")
+    return {"guardrailId": guardrail, "guardrailVersion": str(version)}
+
+
+def user_context(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """``userContext``; empty where none was asked.
+
+    Raises:
+        InvalidRequestError: It does not say who.
+    """
+    if given is None:
+        return {}
+    user = given if isinstance(given, str) else given.get("userId") if isinstance(given, Mapping) else None
+    if not isinstance(user, str) or not user:  # an empty one must not open what only some may see
+        raise InvalidRequestError("user_context must be the id of a user, or {'userId': …}")
+    return {"userId": user}

@@ -1,0 +1,64 @@
+"""Conversations with a knowledge base that are kept here, as Bedrock keeps those of RetrieveAndGenerate."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from bedrock_routing_integrations.errors import SessionExpiredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+H = TypeVar("H")
+LASTS_SECONDS = 24 * 3600.0
+"""As long as one of Bedrock's lasts."""
+_MOST_KEPT = 10_000
+
+
+class Sessions(Generic[H]):
+    """The histories of sessions by id, in memory: each for 24 hours from its last use. Safe under threads.
+
+    Args:
+        make: Makes the history of a new session of this id.
+        clock: Seconds, only ever rising.
+    """
+
+    def __init__(self, make: Callable[[str], H], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make, self._clock = make, clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[float, H]] = OrderedDict()
+
+    def begin(self) -> tuple[str, H]:
+        """A new session: its id and its history."""
+        session_id = str(uuid.uuid4())
+        history = self._make(session_id)
+        self._keep(session_id, history)
+        return session_id, history
+
+    def find(self, session_id: str) -> H:
+        """The history of a session.
+
+        Raises:
+            SessionExpiredError: It is over, or was begun elsewhere.
+        """
+        with self._lock:
+            kept = self._kept.pop(session_id, None)
+        if kept is None or kept[0] <= self._clock():
+            raise SessionExpiredError(
+                f"The session {session_id!r} is over, or never was: one is kept for 24 hours, in the process that "
+                "began it. Leave session_id out to begin another; to keep sessions elsewhere, give the object a "
+                "history of your own.",
+                session_id=session_id,
+            )
+        self._keep(session_id, kept[1])
+        return kept[1]
+
+    def _keep(self, session_id: str, history: H) -> None:
+        with self._lock:
+            self._kept[session_id] = (self._clock() + LASTS_SECONDS, history)
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)

@@ -1,0 +1,242 @@
+"""One question to a knowledge base and what came of it, in LangChain's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    BaseMessageChunk,
+    HumanMessage,
+    SystemMessage,
+    message_chunk_to_message,
+)
+from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables.utils import AddableDict
+
+from bedrock_routing_integrations.caching import takes_system_point
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose
+
+from ._aws import refuse_unknown
+from .chat_models import ChatBedrockRouter
+from .retrievers import passage_of
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+    from langchain_core.runnables import RunnableConfig
+
+    from bedrock_routing_integrations.knowledge_base import Citation, Prompt
+
+INTERVENED = "INTERVENED"
+_KEYS = ("input", "session_id", "chat_history")
+# One text block, whatever pieces it comes in; LangChain's own name for such an index.
+_TEXT_INDEX = "lc_txt_0"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a chain was called with.
+
+    Attributes:
+        text: The question.
+        session_id: The conversation to go on with.
+        history: The conversation itself, where the caller keeps it.
+        search: Options of the search for this call.
+    """
+
+    text: str
+    session_id: str | None = None
+    history: tuple[BaseMessage, ...] | None = None
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_input(given: Any, config: RunnableConfig, call: Mapping[str, Any]) -> Asked:
+    """The input of a chain: the question, or a dictionary with it; and what was said beside it.
+
+    Raises:
+        InvalidRequestError: It is no question.
+    """
+    values = {"input": given} if isinstance(given, str) else given
+    if not isinstance(values, Mapping) or not isinstance(values.get("input"), str):
+        raise InvalidRequestError(
+            f"the input is a question, or {{'input': question, 'session_id': …}}, and not {_shown(given)}"
+        )
+    refuse_unknown("the input", values, _KEYS)
+    configured = (config.get("configurable") or {}).get("session_id")
+    search = {name: value for name, value in call.items() if name != "session_id"}
+    history: Any = values.get("chat_history")
+    return Asked(
+        values["input"],
+        call.get("session_id") or values.get("session_id") or configured,
+        None if history is None else tuple(history),
+        search,
+    )
+
+
+def _shown(given: Any) -> str:
+    return f"a dictionary with {sorted(map(str, given))}" if isinstance(given, Mapping) else f"a {type(given).__name__}"
+
+
+def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
+    """A conversation as (role, text)."""
+    roles = {"human": "user", "ai": "assistant"}
+    return [(roles[message.type], message.text) for message in messages if message.type in roles and message.text]
+
+
+def now() -> str:
+    """The current time, for ``$current_time$``."""
+    return datetime.now(timezone.utc).strftime("%A, %d %B %Y, %H:%M UTC")
+
+
+@dataclass
+class Turn:
+    """A question that we retrieve for, and the answer of a chat model as it arrives.
+
+    Attributes:
+        documents: What was found.
+        messages: What the chat model is asked.
+    """
+
+    asked: Asked
+    documents: list[Document]
+    messages: list[BaseMessage]
+    answer: MarkedAnswer
+    guardrail_action: str | None
+    guarded: bool
+    whole: BaseMessageChunk | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        asked: Asked,
+        documents: list[Document],
+        history: Sequence[BaseMessage],
+        *,
+        model: Any,
+        template: str | None,
+        guarded: bool,
+        actions: Sequence[str | None],
+    ) -> Turn:
+        """Compose what to ask. May look up the model's target, so that it is not for an event loop."""
+        passages = [passage_of(document) for document in documents]
+        prompt = compose(asked.text, [passage.text for passage in passages], template=template, now=now())
+        messages = [_system_message(prompt, model), *history, HumanMessage(prompt.user)]
+        action = INTERVENED if INTERVENED in actions else None
+        return cls(asked, documents, messages, MarkedAnswer(prompt, passages), action, guarded)
+
+    def chunk(self, part: Part, others: Sequence[Any] = ()) -> AddableDict:
+        """What is new of the answer; `others` are blocks that are no text."""
+        return answer_chunk(part, self.documents, others)
+
+    def read_chunk(self, message: BaseMessageChunk) -> AddableDict | None:
+        """What is new with a chunk of the chat model; None where nothing can be said yet."""
+        self.whole = message if self.whole is None else self.whole + message
+        part = self.answer.read(message.text)
+        others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
+        return self.chunk(part, others) if part.text or part.citations or others else None
+
+    def finish_stream(self) -> AddableDict:
+        """What is left when the chat model has said everything: also who answered."""
+        last = self.chunk(self.answer.finish())
+        whole = self.whole
+        said = closing_chunk(whole.response_metadata if whole is not None else {})
+        said.usage_metadata = getattr(whole, "usage_metadata", None)
+        last["message"] = last["message"] + said
+        return last + AddableDict(self._closing(message_chunk_to_message(whole) if whole is not None else said))
+
+    def finish(self, message: AIMessage) -> dict[str, Any]:
+        """The result, where the chat model has answered at once."""
+        self.answer.read(message.text)
+        self.answer.finish()
+        others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
+        content = [*others, *text_blocks(self.answer.text, self.answer.citations, self.documents)]
+        return {
+            "input": self.asked.text,
+            "context": self.documents,
+            "answer": self.answer.text,
+            "citations": self.answer.citations,
+            "message": message.model_copy(update={"content": content, "response_metadata": _as_v1(message)}),
+            **self._closing(message),
+        }
+
+    def _closing(self, message: BaseMessage) -> dict[str, Any]:
+        metadata = message.response_metadata
+        stopped = metadata.get("stopReason") or metadata.get("stop_reason")
+        intervened = self.guardrail_action == INTERVENED or stopped == "guardrail_intervened"
+        return {
+            "guardrail_action": INTERVENED if intervened else "NONE" if self.guarded else None,
+            "routing": metadata.get(ROUTING),
+        }
+
+
+def _system_message(prompt: Prompt, model: Any) -> SystemMessage:
+    """The fixed instructions, marked for the cache where the models take it."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    if not (isinstance(model, ChatBedrockRouter) and model.cache_policy != "off"):
+        return SystemMessage(prompt.system)
+    optimized = (model.performance_config or {}).get("latency") == "optimized"
+    if not takes_system_point(model.client.resolve(model.model_id), optimized=optimized):
+        return SystemMessage(prompt.system)
+    return SystemMessage([{"type": "text", "text": prompt.system}, {"cachePoint": {"type": "default"}}])
+
+
+def _as_v1(message: BaseMessage) -> dict[str, Any]:
+    """The metadata of a message whose content is LangChain's standard blocks."""
+    return {**message.response_metadata, "output_version": "v1"}
+
+
+def answer_chunk(part: Part, documents: Sequence[Document], others: Sequence[Any] = ()) -> AddableDict:
+    """A part of an answer as a partial dictionary; `documents` are those of the context so far."""
+    blocks = [{**block, "index": _TEXT_INDEX} for block in text_blocks(part.text, part.citations, documents)]
+    message = AIMessageChunk(content=[*others, *blocks], response_metadata={"output_version": "v1"})
+    return AddableDict(answer=part.text, citations=list(part.citations), message=message)
+
+
+def text_blocks(text: str, citations: Sequence[Citation], documents: Sequence[Document]) -> list[Any]:
+    """The text block of an answer, with LangChain's standard annotations; none where there is nothing."""
+    annotations = [_annotation(citation, documents[number]) for citation in citations for number in citation.passages]
+    if not text and not annotations:
+        return []
+    return [{"type": "text", "text": text, **({"annotations": annotations} if annotations else {})}]
+
+
+def _annotation(citation: Citation, document: Document) -> dict[str, Any]:
+    metadata = document.metadata
+    source, title = metadata.get("source"), metadata.get("title")
+    found = {
+        "type": "citation",
+        "start_index": citation.start,
+        "end_index": citation.end,
+        "cited_text": document.page_content,
+        "url": source,
+        "title": title if isinstance(title, str) else (str(source).rstrip("/").rpartition("/")[2] if source else None),
+    }
+    extras = {name: metadata[name] for name in ("score", "document_id", "location") if metadata.get(name) is not None}
+    return {**{name: value for name, value in found.items() if value}, "start_index": citation.start, "extras": extras}
+
+
+def generated_message(
+    text: str, citations: Sequence[Citation], documents: Sequence[Document], metadata: Mapping[str, Any]
+) -> AIMessage:
+    """An answer of RetrieveAndGenerate as a message."""
+    content = text_blocks(text, citations, documents) or [{"type": "text", "text": ""}]
+    return AIMessage(content=content, response_metadata={**metadata, "output_version": "v1"})
+
+
+def metadata_of(routing: Mapping[str, Any]) -> dict[str, Any]:
+    """`response_metadata` of an answer of RetrieveAndGenerate: the model is the one asked where no other is known."""
+    name = routing["invoked_model"] or routing["requested_model_id"]
+    return {"model_name": name, "model_provider": "bedrock_knowledge_base", ROUTING: dict(routing)}
+
+
+def closing_chunk(metadata: Mapping[str, Any]) -> AIMessageChunk:
+    """The last chunk of a message, with its metadata."""
+    return AIMessageChunk(content=[], response_metadata=dict(metadata), chunk_position="last")

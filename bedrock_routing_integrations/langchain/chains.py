@@ -1,0 +1,377 @@
+"""`KnowledgeBaseChain`: a question, an answer from a knowledge base, and what it rests on."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.utils import AddableDict
+from pydantic import PrivateAttr, model_validator
+
+from bedrock_routing_integrations.knowledge_base import (
+    Question,
+    Sessions,
+    parse_knowledge_base_id,
+    read_queries,
+    rewriting_prompt,
+)
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from ._chain_arguments import GENERATE, ChainArguments
+from ._memory import MessageHistory, SessionMessages
+from ._turns import Asked, Turn, answer_chunk, closing_chunk, generated_message, metadata_of, now, read_input, turns_of
+from .retrievers import distinct_documents, document_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.documents import Document
+    from typing_extensions import Self
+
+    from bedrock_routing_integrations.client.knowledge_bases import Generated
+
+Result = dict[str, Any]
+# Names of the runs below the chain's own; the first is that of LangChain's create_retrieval_chain.
+_RETRIEVE, _WORD = "retrieve_documents", "word_the_search"
+
+
+@dataclass
+class _Conversation:
+    """A session that we keep: its id, what was said, and where it is kept (None where the caller keeps it)."""
+
+    session_id: str | None
+    messages: tuple[BaseMessage, ...]
+    kept_in: MessageHistory | None
+
+
+class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
+    """Answers questions from a knowledge base, in one of two ways with one kind of result.
+
+    ``mode="retrieve_and_generate"``: Bedrock retrieves and generates (RetrieveAndGenerate). What that API does not
+    report is None in ``"routing"``: which model of a router answered, tokens, cost, served latency.
+
+    ``mode="retrieve_then_converse"``: Retrieve, then a chat model, which is asked by Converse. It says which model
+    answered, caches the instructions, takes long questions, managed knowledge bases and any chat model of LangChain.
+
+    The input is a question, or ``{"input": question, "session_id": …}``; options of the search can be given to a call
+    (``chain.invoke("…", k=3)``). The result: ``{"input", "context": list[Document], "answer", "citations",
+    "session_id", "guardrail_action", "message", "routing"}``. A stream yields partial dictionaries that add up to it.
+
+    Each of ``"citations"`` is a `Citation`: ``answer[c.start:c.end]`` is the cited text, ``c.passages`` are positions
+    in ``"context"``, ``c.sources`` their URIs. ``"message"`` has them as LangChain's standard annotations.
+
+    Args:
+        knowledge_base_id: Id or ARN of the knowledge base.
+        external_source: Instead of one, a document: ``"s3://bucket/key"``, or ``{"data": bytes, "contentType":
+            "application/pdf", "identifier": "report.pdf"}`` (retrieve_and_generate).
+        model: Any target; see `parse_target`. In the second mode also a chat model.
+        mode: ``"retrieve_and_generate"`` or ``"retrieve_then_converse"``.
+        performance_config: ``{"latency": "optimized"}``, for the answer and for what words the search.
+        inference_config: ``{"maxTokens", "temperature", "topP", "stopSequences"}`` of the answer.
+        prompt_template: Of the answer, with Bedrock's placeholders: ``$search_results$`` (needed), ``$query$``,
+            ``$current_time$``, ``$output_format_instructions$`` (without it there are no citations).
+        orchestration_prompt_template: Of what words the search: ``$conversation_history$`` and
+            ``$output_format_instructions$`` (needed), ``$query$``, ``$current_time$``.
+        query_decomposition: Whether a question may be split into several, each searched for.
+        kms_key_arn: The key that Bedrock encrypts a new session with (retrieve_and_generate).
+        additional_model_request_fields: What else the model itself takes, for the answer.
+        base_models: The base models that `model` can use; given, it is not looked up.
+        cache: In the second mode, as of `ChatBedrockRouter`.
+        get_session_history: In the second mode, where the conversation of a session id is kept. By default in memory,
+            for 24 hours as Bedrock keeps its own.
+        retriever: In the second mode, a retriever to use instead of a `KnowledgeBaseRetriever`.
+
+    The options of the search and the arguments for AWS are those of `KnowledgeBaseRetriever`; `guardrail_config` holds
+    for the search and the answer.
+
+    Raises:
+        InvalidRequestError: An argument that does not exist, that Bedrock would refuse, or that the mode cannot heed.
+        InvalidTargetError: `model` is no target.
+        SessionExpiredError: At a call: the session is over.
+        StreamInterruptedError: While streaming: the connection broke. What had arrived is in ``.partial``.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.langchain import KnowledgeBaseChain
+
+        chain = KnowledgeBaseChain(
+            knowledge_base_id="EMULATEDKB",
+            model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            mode="retrieve_then_converse",
+        )
+        result = chain.invoke("Which moon has an ocean under its ice?")
+        result["routing"]["invoked_model"]  # which model of the router answered
+        for citation in result["citations"]:
+            print(citation.text, citation.sources)
+        ```
+    """
+
+    name: str | None = "retrieval_chain"
+
+    _sessions: Sessions[MessageHistory] = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.check_together()
+        self._sessions = Sessions(lambda _: SessionMessages())
+        return self
+
+    # --- LangChain's methods ---
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Result:  # noqa: A002 - its name
+        """Answer a question."""
+        return self._call_with_config(self._answer, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Result:  # noqa: A002
+        """Answer a question, asynchronously."""
+        return await self._acall_with_config(self._aanswer, input, config, **kwargs)
+
+    def stream(
+        self,
+        input: Any,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Result]:
+        """Answer a question, in partial dictionaries that add up to the result of `invoke`."""
+        yield from self._transform_stream_with_config(iter([input]), self._stream_answer, config, **kwargs)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Result]:
+        """`stream`, asynchronously."""
+
+        async def one() -> AsyncIterator[Any]:
+            yield input
+
+        chunks = self._atransform_stream_with_config(one(), self._astream_answer, config, **kwargs)
+        async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # it is a generator
+            async for chunk in chunks:
+                yield chunk
+
+    # --- the four ways to answer ---
+
+    def _answer(
+        self, given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
+    ) -> Result:
+        asked = read_input(given, config, call)
+        return self._generate(asked) if self.mode == GENERATE else self._converse(asked, config)
+
+    async def _aanswer(
+        self, given: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **call: Any
+    ) -> Result:
+        asked = read_input(given, config, call)
+        if self.mode == GENERATE:
+            return await run_in_thread(self.max_concurrency, self._generate, asked)
+        return await self._aconverse(asked, config)
+
+    def _stream_answer(
+        self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
+    ) -> Iterator[Result]:
+        asked = read_input(next(inputs), config, call)
+        chunks = self._stream_generated(asked) if self.mode == GENERATE else self._stream_conversed(asked, config)
+        with contextlib.closing(chunks):  # type: ignore[type-var]  # they are generators
+            yield from chunks
+
+    async def _astream_answer(
+        self,
+        inputs: AsyncIterator[Any],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **call: Any,
+    ) -> AsyncIterator[Result]:
+        asked = read_input(await inputs.__anext__(), config, call)
+        chunks: Any
+        if self.mode == GENERATE:
+            chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream_generated(asked))
+        else:
+            chunks = self._astream_conversed(asked, config)
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    # --- retrieve_and_generate ---
+
+    def _ask_bedrock(self, asked: Asked, how: str) -> Generated:
+        knowledge_base = parse_knowledge_base_id(self.knowledge_base_id) if self.knowledge_base_id else None
+        question = Question(
+            text=asked.text, knowledge_base=knowledge_base, source=self.external_source, session_id=asked.session_id
+        )
+        if asked.history is not None:
+            raise self.not_in_this_mode("chat_history", "Bedrock keeps the conversation: pass session_id")
+        ask = getattr(self.connected(), how)
+        answer: Generated = ask(
+            question, self.model, self.search_options(asked.search), self.generation_options(), self.base_models
+        )
+        return answer
+
+    def _generate(self, asked: Asked) -> Result:
+        answer = self._ask_bedrock(asked, "generate")
+        reader = answer.reader
+        documents = [document_of(passage) for passage in reader.passages]
+        return {
+            "input": asked.text,
+            "context": documents,
+            "answer": reader.text,
+            "citations": list(reader.citations),
+            "session_id": answer.session_id,
+            "guardrail_action": reader.guardrail_action,
+            "message": generated_message(reader.text, reader.citations, documents, metadata_of(answer.routing)),
+            "routing": answer.routing,
+        }
+
+    def _stream_generated(self, asked: Asked) -> Iterator[Result]:
+        yield AddableDict(input=asked.text)
+        answer = self._ask_bedrock(asked, "generate_stream")
+        yield AddableDict(context=[], answer="", citations=[], session_id=answer.session_id)
+        documents: list[Document] = []
+        with contextlib.closing(answer.parts):  # type: ignore[type-var]  # a generator
+            for part in answer.parts:
+                new = [document_of(passage) for passage in part.passages]
+                documents += new
+                chunk = answer_chunk(part, documents)
+                yield chunk + AddableDict(context=new) if new else chunk
+        last = AddableDict(guardrail_action=answer.reader.guardrail_action, routing=answer.routing)
+        yield last + AddableDict(message=closing_chunk(metadata_of(answer.routing)))
+
+    # --- retrieve_then_converse ---
+
+    def _converse(self, asked: Asked, config: RunnableConfig) -> Result:
+        said = self._conversation(asked)
+        turn = self._begin(asked, said, config)
+        result = turn.finish(self.chat_model().invoke(turn.messages, _child(config)))
+        self._remember(said, turn)
+        return _ordered({**result, "session_id": said.session_id})
+
+    async def _aconverse(self, asked: Asked, config: RunnableConfig) -> Result:
+        said = await self._aconversation(asked)
+        turn = await self._abegin(asked, said, config)
+        result = turn.finish(await self.chat_model().ainvoke(turn.messages, _child(config)))
+        await self._aremember(said, turn)
+        return _ordered({**result, "session_id": said.session_id})
+
+    def _stream_conversed(self, asked: Asked, config: RunnableConfig) -> Iterator[Result]:
+        yield AddableDict(input=asked.text)
+        said = self._conversation(asked)
+        turn = self._begin(asked, said, config)
+        yield _opening(turn, said)
+        for message in self.chat_model().stream(turn.messages, _child(config)):
+            chunk = turn.read_chunk(message)
+            if chunk is not None:
+                yield chunk
+        yield turn.finish_stream()
+        self._remember(said, turn)
+
+    async def _astream_conversed(self, asked: Asked, config: RunnableConfig) -> AsyncIterator[Result]:
+        yield AddableDict(input=asked.text)
+        said = await self._aconversation(asked)
+        turn = await self._abegin(asked, said, config)
+        yield _opening(turn, said)
+        async for message in self.chat_model().astream(turn.messages, _child(config)):
+            chunk = turn.read_chunk(message)
+            if chunk is not None:
+                yield chunk
+        yield turn.finish_stream()
+        await self._aremember(said, turn)
+
+    def _begin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+        prompt = self._rewriting(asked, said)
+        answer = (
+            None if prompt is None else self.rewording_model().invoke([HumanMessage(prompt)], _child(config, _WORD))
+        )
+        found = [
+            self.retriever_for(asked).invoke(query, _child(config, _RETRIEVE), **asked.search)
+            for query in self._queries(asked, answer)
+        ]
+        return self._turn(asked, said, found)
+
+    async def _abegin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+        prompt = self._rewriting(asked, said)
+        answer = None
+        if prompt is not None:
+            answer = await self.rewording_model().ainvoke([HumanMessage(prompt)], _child(config, _WORD))
+        found = [
+            await self.retriever_for(asked).ainvoke(query, _child(config, _RETRIEVE), **asked.search)
+            for query in self._queries(asked, answer)
+        ]
+        return await run_in_thread(self.max_concurrency, self._turn, asked, said, found)
+
+    def _rewriting(self, asked: Asked, said: _Conversation) -> str | None:
+        return rewriting_prompt(
+            asked.text,
+            turns_of(said.messages),
+            template=self.orchestration_prompt_template,
+            decompose=self.query_decomposition,
+            now=now(),
+        )
+
+    def _queries(self, asked: Asked, answer: BaseMessage | None) -> list[str]:
+        if answer is None:
+            return [asked.text]
+        return read_queries(answer.text, asked.text, decompose=self.query_decomposition)
+
+    def _turn(self, asked: Asked, said: _Conversation, found: Sequence[list[Document]]) -> Turn:
+        return Turn.begin(
+            asked,
+            distinct_documents(found),
+            said.messages,
+            model=self.chat_model(),
+            template=self.prompt_template,
+            guarded=self.guardrail_config is not None,
+            actions=[getattr(documents, "guardrail_action", None) for documents in found],
+        )
+
+    # --- sessions of retrieve_then_converse ---
+
+    def _history(self, asked: Asked) -> tuple[str | None, MessageHistory | None]:
+        if asked.history is not None:
+            return asked.session_id, None
+        if self.get_session_history is not None:
+            session_id = asked.session_id or str(uuid.uuid4())
+            return session_id, self.get_session_history(session_id)
+        if asked.session_id is not None:
+            return asked.session_id, self._sessions.find(asked.session_id)
+        return self._sessions.begin()
+
+    def _conversation(self, asked: Asked) -> _Conversation:
+        session_id, history = self._history(asked)
+        return _Conversation(session_id, tuple(asked.history or (history.messages if history else ())), history)
+
+    async def _aconversation(self, asked: Asked) -> _Conversation:
+        session_id, history = self._history(asked)
+        messages = await history.aget_messages() if history else asked.history or ()
+        return _Conversation(session_id, tuple(messages), history)
+
+    def _remember(self, said: _Conversation, turn: Turn) -> None:
+        if said.kept_in is not None:
+            said.kept_in.add_messages(_exchange(turn))
+
+    async def _aremember(self, said: _Conversation, turn: Turn) -> None:
+        if said.kept_in is not None:
+            await said.kept_in.aadd_messages(_exchange(turn))
+
+
+def _exchange(turn: Turn) -> list[BaseMessage]:
+    """What is kept of a turn: the question and the answer, not the passages."""
+    return [HumanMessage(turn.asked.text), AIMessage(turn.answer.text)]
+
+
+def _opening(turn: Turn, said: _Conversation) -> AddableDict:
+    return AddableDict(context=turn.documents, answer="", citations=[], session_id=said.session_id)
+
+
+def _child(config: RunnableConfig, run_name: str | None = None) -> RunnableConfig:
+    return patch_config(config, run_name=run_name) if run_name else config
+
+
+def _ordered(result: Result) -> Result:
+    keys = ("input", "context", "answer", "citations", "session_id", "guardrail_action", "message", "routing")
+    return {key: result[key] for key in keys}

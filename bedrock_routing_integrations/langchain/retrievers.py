@@ -1,0 +1,221 @@
+"""`KnowledgeBaseRetriever`: LangChain's retriever for Amazon Bedrock knowledge bases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import model_validator
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from ._aws import AskingAws
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+    from typing_extensions import Self
+
+S = TypeVar("S", bound="Searching")
+# Our name of an option → the core's, where they differ.
+_OPTIONS = {"guardrail_config": "guardrail"}
+
+
+class Found(list[Document]):
+    """Documents, best first: a list, and what the service said besides.
+
+    Attributes:
+        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail. It is in each document's metadata
+            too, but where a guardrail intervenes there may be no document.
+    """
+
+    guardrail_action: str | None = None
+
+
+class Searching(AskingAws):
+    """The arguments that say how a knowledge base is searched."""
+
+    also_named: ClassVar[Mapping[str, str]] = {
+        **AskingAws.also_named,
+        "guardrails": "guardrail_config",
+        "min_score_confidence": "score_threshold",
+    }
+
+    knowledge_base_id: str | None = None
+    k: int | None = None
+    search_type: str | None = None
+    filter: Any = None
+    implicit_filter: Any = None
+    reranking: Any = None
+    guardrail_config: Any = None
+    user_context: Any = None
+    score_threshold: float | None = None
+    knowledge_base_type: str | None = None
+    retrieval_config: Any = None
+
+    def search_options(self, call: Mapping[str, Any] | None = None) -> SearchOptions:
+        """The options as the fields are now, and those of a call.
+
+        Raises:
+            InvalidRequestError: There is no such option, or it has a value that Bedrock does not take.
+        """
+        known = SearchOptions.__dataclass_fields__
+        ours = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
+        options = SearchOptions(**{core: getattr(self, name) for name, core in ours.items()})
+        given = {self.also_named.get(name, name): value for name, value in (call or {}).items()}
+        options = options.changed({_OPTIONS.get(name, name): value for name, value in given.items()})
+        options.check()
+        return options
+
+
+class KnowledgeBaseRetriever(Searching, BaseRetriever):
+    """Finds passages in a knowledge base: Bedrock's Retrieve.
+
+    Nothing is sent, and no boto3 client is made, when it is constructed. Objects with equal arguments for AWS share one
+    client. The arguments of langchain-aws's ``AmazonKnowledgeBasesRetriever`` are taken too.
+
+    Each document's metadata has ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and
+    ``document_id`` where the service gives them, ``media_type``, ``media_uri`` and ``data_uri`` of images, audio and
+    video, the attributes of the document, its chunk and page by their own names, and all of those under
+    ``source_metadata`` as well.
+
+    Args:
+        knowledge_base_id: Its id (ten characters) or ARN.
+        k: Results to return, 1 to 100; None for Bedrock's default, 5. For more see `iterate`.
+        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; None lets Bedrock choose.
+        filter: On metadata: made by `where`, or a dictionary as Bedrock takes it.
+        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": […]}``.
+        reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases).
+        guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``.
+        user_context: The id of the user whose access rights count.
+        score_threshold: The least score of a document that is returned; of an unknown score none is.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up, once, where it
+            makes a difference (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A whole ``retrievalConfiguration``, to which the above is added.
+        region_name: The Region; None for the ARN's, else the one that boto3 finds.
+        credentials_profile_name: A profile of the AWS configuration files.
+        aws_access_key_id: Explicit credentials, with `aws_secret_access_key` and, for temporary ones,
+            `aws_session_token`.
+        bedrock_api_key: A Bedrock API key instead of credentials.
+        endpoint_url: Another endpoint than AWS's own.
+        config: A ``botocore.config.Config``.
+        timeout: Seconds to wait for a connection and for each read.
+        max_retries: How many times boto3 tries again.
+        max_concurrency: Asynchronous calls that run at once; also the size of the connection pool.
+        client: A boto3 ``bedrock-agent-runtime`` client, instead of all that says how AWS is reached.
+
+    Every option of the search can also be given to a call: ``retriever.invoke("…", k=3)``; and so can ``image``, bytes
+    or a data URI, for knowledge bases whose embedding model sees.
+
+    Raises:
+        InvalidRequestError: An argument that does not exist, or that Bedrock would refuse; at a call too.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.knowledge_base import where
+        from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever
+
+        retriever = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB", k=3)
+        documents = retriever.invoke("Which moon has an ocean?", filter=where("planet") == "Jupiter")
+        documents[0].metadata["source"]
+        ```
+    """
+
+    knowledge_base_id: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_arguments(cls, values: Any) -> dict[str, Any]:
+        named = cls.by_our_names(values)
+        if not named.get("knowledge_base_id"):
+            raise InvalidRequestError(
+                "KnowledgeBaseRetriever needs knowledge_base_id=, the id or ARN of a knowledge base"
+            )
+        parse_knowledge_base_id(named["knowledge_base_id"])
+        return named
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        self.search_options()
+        self.connected()
+        return self
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, image: Any = None, **options: Any
+    ) -> list[Document]:
+        found = self.connected().retrieve(
+            parse_knowledge_base_id(self.knowledge_base_id), query, self.search_options(options), image=image
+        )
+        documents = Found(document_of(passage, found.guardrail_action) for passage in found.passages)
+        documents.guardrail_action = found.guardrail_action
+        return documents
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+    ) -> list[Document]:
+        manager = run_manager.get_sync()
+        return await run_in_thread(
+            self.max_concurrency, self._get_relevant_documents, query, run_manager=manager, **options
+        )
+
+    def iterate(
+        self, query: str, *, limit: int | None = None, image: bytes | str | None = None, **options: Any
+    ) -> Iterator[Document]:
+        """All results, page by page (`k` on each), each page asked for when it is needed.
+
+        Args:
+            query: What to search for.
+            limit: The most documents to return; None for all there are.
+            image: What the results should resemble.
+            **options: Options of the search for this call.
+
+        Raises:
+            InvalidRequestError: An option that Bedrock would refuse.
+        """
+        passages = self.connected().iterate(
+            parse_knowledge_base_id(self.knowledge_base_id),
+            query,
+            self.search_options(options),
+            limit=limit,
+            image=image,
+        )
+        return map(document_of, passages)
+
+    def aiterate(self, query: str, *, limit: int | None = None, **options: Any) -> AsyncIterator[Document]:
+        """`iterate`, asynchronously."""
+        return iterate_in_thread(self.max_concurrency, lambda: self.iterate(query, limit=limit, **options))
+
+
+def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:
+    """A passage as LangChain's document."""
+    said = {
+        "type": passage.content_type,
+        "location": dict(passage.location) if passage.location else None,
+        "document_id": passage.document_id,
+        "media_type": passage.media_type,
+        "media_uri": passage.media_uri,
+        "data_uri": passage.data_uri,
+        "source_metadata": dict(passage.metadata) if passage.metadata else None,
+        "guardrail_action": guardrail_action,
+    }
+    given = {name: value for name, value in said.items() if value is not None}
+    metadata = {**passage.metadata, "source": passage.source, "score": passage.score, **given}
+    return Document(page_content=passage.text, metadata=metadata)
+
+
+def passage_of(document: Document) -> Passage:
+    """A document, of whatever retriever, as a passage to answer from."""
+    source = document.metadata.get("source")
+    return Passage(text=document.page_content, source=str(source) if source else None, metadata=document.metadata)
+
+
+def distinct_documents(found: Iterable[list[Document]]) -> list[Document]:
+    """The documents of several searches, each once."""
+    kept: dict[Any, Document] = {}
+    for document in (document for documents in found for document in documents):
+        kept.setdefault(passage_of(document).key, document)
+    return list(kept.values())
