@@ -1,4 +1,4 @@
-"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered.
+"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered; knowledge bases.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[llama-index]"``.
 """
@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .events import ModelRoutedEvent
     from .llms import BedrockRouter
+    from .query_engines import KnowledgeBaseQueryEngine
+    from .retrievers import KnowledgeBaseRetriever
 
-__all__ = ["BedrockRouter", "ModelRoutedEvent"]
+__all__ = ["BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelRoutedEvent"]
 
-_HOMES = {"BedrockRouter": "llms", "ModelRoutedEvent": "events"}
+_HOMES = {
+    "BedrockRouter": "llms",
+    "KnowledgeBaseQueryEngine": "query_engines",
+    "KnowledgeBaseRetriever": "retrievers",
+    "ModelRoutedEvent": "events",
+}
 
 
 def __getattr__(name: str) -> object:

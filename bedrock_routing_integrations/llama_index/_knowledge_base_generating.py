@@ -1,0 +1,150 @@
+"""A question that Bedrock answers: RetrieveAndGenerate in LlamaIndex's types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.response.schema import Response
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.knowledge_base import Question
+from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+
+from ._knowledge_base_arguments import search_options
+from ._knowledge_base_nodes import nodes_of
+from ._knowledge_base_responses import AsyncStreamed, Streamed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from llama_index.core.schema import NodeWithScore, QueryBundle
+
+    from bedrock_routing_integrations.client import KnowledgeBaseClient
+    from bedrock_routing_integrations.client.knowledge_bases import Generated
+    from bedrock_routing_integrations.knowledge_base import GenerationOptions, KnowledgeBaseId, SearchOptions
+
+GENERATE = "retrieve_and_generate"
+CONVERSE = "retrieve_then_converse"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call of a query engine.
+
+    Attributes:
+        bundle: The question.
+        session_id: The conversation to go on with.
+        options: Options of the search for this call, and `image`.
+    """
+
+    bundle: QueryBundle
+    session_id: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generating:
+    """Asks by RetrieveAndGenerate, or by its stream."""
+
+    client: KnowledgeBaseClient
+    knowledge_base: KnowledgeBaseId | None
+    source: str | Mapping[str, Any] | None
+    model: str
+    base_models: Sequence[str] | None
+    search: SearchOptions
+    options: GenerationOptions
+    max_concurrency: int
+
+    def answer(self, asked: Asked) -> Response:
+        """The whole answer."""
+        return _whole(self.client.generate(*self._call(asked)))
+
+    async def aanswer(self, asked: Asked) -> Response:
+        """`answer`, asynchronously."""
+        return _whole(await run_in_thread(self.max_concurrency, self.client.generate, *self._call(asked)))
+
+    def stream(self, asked: Asked) -> Streamed:
+        """The answer as it arrives."""
+        generated = self.client.generate_stream(*self._call(asked))
+        metadata = _metadata(generated)
+        nodes: list[NodeWithScore] = []
+        return Streamed(_texts(generated, metadata, nodes), nodes, metadata)
+
+    async def astream(self, asked: Asked) -> AsyncStreamed:
+        """`stream`, asynchronously."""
+        generated = await run_in_thread(self.max_concurrency, self.client.generate_stream, *self._call(asked))
+        metadata = _metadata(generated)
+        nodes: list[NodeWithScore] = []
+        texts = iterate_in_thread(self.max_concurrency, lambda: _texts(generated, metadata, nodes))
+        return AsyncStreamed(texts, nodes, metadata)
+
+    def _call(self, asked: Asked) -> tuple[Any, ...]:
+        if asked.bundle.image_path is not None or "image" in asked.options:
+            raise InvalidRequestError(f"RetrieveAndGenerate takes no image with a question: mode={CONVERSE!r} does")
+        search = search_options(asked.options, self.search)
+        refuse_for_generate(search, self.options, self.source)
+        question = Question(
+            text=asked.bundle.query_str,
+            knowledge_base=self.knowledge_base,
+            source=self.source,
+            session_id=asked.session_id,
+        )
+        return question, self.model, search, self.options, self.base_models
+
+
+def refuse_for_generate(search: SearchOptions, options: GenerationOptions, source: Any) -> None:
+    """Refuse what RetrieveAndGenerate would not hear of: it would search otherwise than was asked.
+
+    Raises:
+        InvalidRequestError: As said.
+    """
+    if search.score_threshold is not None:
+        raise InvalidRequestError(
+            f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"
+        )
+    if source is not None:
+        refuse_for_source(search, options)
+
+
+def refuse_for_source(search: SearchOptions, options: GenerationOptions) -> None:
+    """Refuse how to search where one document is all there is.
+
+    Raises:
+        InvalidRequestError: As said.
+    """
+    searched = (
+        "k", "search_type", "filter", "implicit_filter", "reranking", "score_threshold", "knowledge_base_type",
+        "retrieval_config",
+    )  # fmt: skip
+    for name in searched:
+        if getattr(search, name) is not None:
+            raise InvalidRequestError(f"{name} is for knowledge bases; an external source is not searched")
+    if options.query_decomposition or options.orchestration_prompt_template is not None:
+        name = "query_decomposition" if options.query_decomposition else "orchestration_prompt_template"
+        raise InvalidRequestError(f"{name} words the search of a knowledge base; an external source is not searched")
+
+
+def _metadata(generated: Generated) -> dict[str, Any]:
+    return {
+        "mode": GENERATE,
+        "session_id": generated.session_id,
+        "citations": list(generated.reader.citations),
+        "guardrail_action": generated.reader.guardrail_action,
+        "routing": generated.routing,
+    }
+
+
+def _whole(generated: Generated) -> Response:
+    reader = generated.reader
+    return Response(reader.text, nodes_of(reader.passages, reader.guardrail_action), _metadata(generated))
+
+
+# It runs in a thread where the reader is asynchronous; what it fills, only it writes.
+def _texts(generated: Generated, metadata: dict[str, Any], nodes: list[NodeWithScore]) -> Generator[str, None, None]:
+    for part in generated.parts:
+        nodes.extend(nodes_of(part.passages, generated.reader.guardrail_action, known=nodes))
+        metadata["citations"].extend(part.citations)
+        metadata["guardrail_action"] = generated.reader.guardrail_action
+        if part.text:
+            yield part.text

@@ -1,0 +1,108 @@
+"""What a knowledge base returns, as LlamaIndex's nodes, and nodes as passages to answer from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+
+from bedrock_routing_integrations.knowledge_base import Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_CHUNK_ID = "x-amz-bedrock-kb-chunk-id"
+# Long, or of no use to who answers: the source and the documents' own attributes are left.
+_HIDDEN = (
+    "score", "type", "location", "document_id", "media_type", "media_uri", "guardrail_action", "_source_uri",
+)  # fmt: skip
+_HIDDEN_PREFIX = "x-amz-"
+# Where LlamaIndex's readers write what a document is.
+_SOURCES = ("source", "url", "file_path", "file_name")
+
+
+class Found(list[NodeWithScore]):
+    """Nodes, best first: a list, and what the service said besides.
+
+    Attributes:
+        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail. It is in each node's metadata too,
+            but where a guardrail intervenes there is no node.
+    """
+
+    guardrail_action: str | None = None
+
+
+def nodes_of(
+    passages: Iterable[Passage], guardrail_action: str | None = None, known: Iterable[NodeWithScore] = ()
+) -> list[NodeWithScore]:
+    """Passages as nodes, one for each.
+
+    Args:
+        passages: What was found.
+        guardrail_action: What the service said of all of them.
+        known: Nodes whose ids are taken.
+    """
+    # LlamaIndex drops a second node of one id.
+    keys: dict[str, Any] = {each.node.node_id: None for each in known}
+    nodes = []
+    for passage in passages:
+        node_id = str(passage.metadata.get(_CHUNK_ID) or "")
+        if not node_id or keys.setdefault(node_id, passage.key) != passage.key:
+            node_id = _hash(passage)
+        nodes.append(NodeWithScore(node=_node(passage, node_id, guardrail_action), score=passage.score))
+    return nodes
+
+
+def passage_of(found: NodeWithScore) -> Passage:
+    """A node, of whatever retriever, as a passage to answer from."""
+    metadata = found.node.metadata
+    source = next((metadata[name] for name in _SOURCES if metadata.get(name)), None)
+    return Passage(
+        text=found.node.get_content(MetadataMode.NONE),
+        source=None if source is None else str(source),
+        metadata=metadata,
+    )
+
+
+def distinct_nodes(searches: Iterable[Sequence[NodeWithScore]]) -> list[NodeWithScore]:
+    """The nodes of several searches, each once, in the order in which they first come."""
+    kept: dict[str, NodeWithScore] = {}
+    for node in (node for nodes in searches for node in nodes):
+        kept.setdefault(node.node.node_id, node)
+    return list(kept.values())
+
+
+def _hash(passage: Passage) -> str:
+    return hashlib.sha256(repr(passage.key).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _node(passage: Passage, node_id: str, guardrail_action: str | None) -> TextNode:
+    metadata = _metadata(passage, guardrail_action)
+    hidden = [name for name in metadata if name in _HIDDEN or name.startswith(_HIDDEN_PREFIX)]
+    common: dict[str, Any] = {
+        "id_": node_id,
+        "text": passage.text,
+        "metadata": metadata,
+        "excluded_llm_metadata_keys": hidden,
+        "excluded_embed_metadata_keys": list(hidden),
+    }
+    if passage.data_uri is None:
+        return TextNode(**common)
+    head, _, data = passage.data_uri.partition(",")
+    image = {"image": data} if head.endswith(";base64") else {"image_url": passage.data_uri}
+    return ImageNode(**common, **image, image_mimetype=passage.media_type)
+
+
+def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
+    ours = {
+        "source": passage.source,
+        "score": passage.score,
+        "type": passage.content_type,
+        "location": dict(passage.location) if passage.location else None,
+        "document_id": passage.document_id,
+        "media_type": passage.media_type,
+        "media_uri": passage.media_uri,
+        "guardrail_action": guardrail_action,
+    }
+    return {**passage.metadata, **{name: value for name, value in ours.items() if value is not None}}

@@ -1,0 +1,233 @@
+"""`KnowledgeBaseRetriever`: LlamaIndex's retriever for Amazon Bedrock knowledge bases.
+
+Whoever comes from ``llama_index.retrievers.bedrock.AmazonKnowledgeBasesRetriever`` (0.7) changes the import; its
+arguments are taken. What is different:
+
+- **Every content type becomes a node**: text, rows, images, audio, video; there a chunk without text is a KeyError.
+- **Options have names** (`k`, `filter`, `search_type` …), are checked before anything is sent, and can be given to a
+  call. `retrieval_config` need not be given; there its absence is sent as None, and refused.
+- **What the service says is kept**: the guardrail's action, further pages (`iterate`), every location's source.
+- **Asynchronous calls** do not hold the event loop, and need no further package.
+- **Secrets** are in no ``repr`` and no pickle. Objects with equal connections share one boto3 client.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.knowledge_base import parse_knowledge_base_id
+from bedrock_routing_integrations.threads import run_in_thread
+
+from ._knowledge_base_arguments import (
+    ACCESS,
+    SEARCH,
+    SearchArguments,
+    client_of,
+    max_concurrency_of,
+    refuse_unknown,
+    search_options,
+)
+from ._knowledge_base_nodes import Found, nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.prompts.mixin import PromptMixinType
+    from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+    from typing_extensions import Unpack
+
+    from bedrock_routing_integrations.client import KnowledgeBaseClient
+    from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions
+
+__all__ = ["Found", "KnowledgeBaseRetriever"]
+
+
+@dataclass
+class _Search:
+    """What one call looks for, and what the service said besides the passages."""
+
+    options: SearchOptions
+    image: bytes | str | None = None
+    guardrail_action: str | None = None
+
+
+class _PerCall:
+    """`retrieve` and `aretrieve` with options for one call.
+
+    Not a LlamaIndex class: its mixin would make a span of each of these methods, around that of the method inside.
+    """
+
+    def retrieve(self, str_or_query_bundle: QueryType, **options: Any) -> Found:
+        """Find passages.
+
+        Args:
+            str_or_query_bundle: What to search for, at most 20,000 characters. A bundle's `image_path` is read.
+            **options: Options of the search for this call, and `image`: what the results should resemble, as bytes or
+                a data URI, for knowledge bases whose embedding model sees.
+
+        Returns:
+            The nodes, best first; the list's `guardrail_action` says what a guardrail did.
+
+        Raises:
+            InvalidRequestError: An option that Bedrock would refuse; nothing was sent.
+            botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
+        """
+        twin, search = self._for_call(options)  # type: ignore[attr-defined]
+        found = Found(super(_PerCall, twin).retrieve(str_or_query_bundle))  # type: ignore[misc]
+        found.guardrail_action = search.guardrail_action
+        return found
+
+    async def aretrieve(self, str_or_query_bundle: QueryType, **options: Any) -> Found:
+        """`retrieve`, asynchronously."""
+        twin, search = self._for_call(options)  # type: ignore[attr-defined]
+        found = Found(await super(_PerCall, twin).aretrieve(str_or_query_bundle))  # type: ignore[misc]
+        found.guardrail_action = search.guardrail_action
+        return found
+
+
+class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
+    """Finds passages in a knowledge base: Bedrock's Retrieve.
+
+    Nothing is sent, and no boto3 client is made, when it is constructed.
+
+    Each passage is a `TextNode` (an image that is there an `ImageNode`); its id is that of its chunk. Its metadata has
+    ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and ``document_id`` where the
+    service gives them, ``media_type`` and ``media_uri`` of images, audio and video, ``guardrail_action`` where there is
+    a guardrail, and the attributes of the document, its chunk and page by their own names. LLMs and embeddings see
+    ``source`` and the document's own attributes.
+
+    Args:
+        knowledge_base_id: Its id (ten characters) or ARN.
+        k: Results to return, 1 to 100; None for Bedrock's default, 5. Also `similarity_top_k`. For more see `iterate`.
+        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; None lets Bedrock choose.
+        filter: On metadata: made by `where`, or a dictionary as Bedrock takes it.
+        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": […]}``.
+        reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases).
+        guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``.
+        user_context: The id of the user whose access rights count.
+        score_threshold: The least score of a node that is returned; of an unknown score none is.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up, once, where it
+            makes a difference (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A whole ``retrievalConfiguration``, to which the above is added.
+        region_name: The Region; None for the ARN's, else the one that boto3 finds.
+        profile_name: A profile of the AWS configuration files.
+        aws_access_key_id: Explicit credentials, with `aws_secret_access_key` and, for temporary ones,
+            `aws_session_token`. Without them boto3 looks for credentials when a call is made.
+        api_key: A Bedrock API key instead of credentials.
+        endpoint_url: Another endpoint than AWS's own.
+        timeout: Seconds to wait for a connection and for each read.
+        max_retries: How many times boto3 tries again.
+        max_concurrency: Asynchronous calls that run at once; also the size of the connection pool.
+        botocore_config: A ``botocore.config.Config``, or its arguments as a dictionary.
+        use_ssl: As boto3's.
+        verify: As boto3's.
+        client: A boto3 ``bedrock-agent-runtime`` client, instead of all that says how AWS is reached.
+        botocore_session: A botocore or boto3 session to make clients from.
+        callback_manager: LlamaIndex's.
+
+    Raises:
+        InvalidRequestError: An argument that does not exist, or that Bedrock would refuse.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.knowledge_base import where
+        from bedrock_routing_integrations.llama_index import KnowledgeBaseRetriever
+
+        retriever = KnowledgeBaseRetriever("EMULATEDKB", k=3)
+        nodes = retriever.retrieve("Which moon has an ocean?", filter=where("planet") == "Jupiter")
+        nodes[0].node.metadata["source"]
+        ```
+    """
+
+    def __init__(
+        self,
+        knowledge_base_id: str,
+        *,
+        callback_manager: CallbackManager | None = None,
+        **arguments: Unpack[SearchArguments],
+    ) -> None:
+        refuse_unknown(type(self).__name__, arguments, [*SEARCH, *ACCESS, "callback_manager"])
+        self._knowledge_base = parse_knowledge_base_id(knowledge_base_id)
+        self._search = _Search(search_options(arguments))
+        self._max_concurrency = max_concurrency_of(arguments)
+        self._client: KnowledgeBaseClient = client_of(arguments)
+        super().__init__(callback_manager=callback_manager)
+
+    @property
+    def knowledge_base_id(self) -> str:
+        """The knowledge base, as it was given."""
+        return self._knowledge_base.text
+
+    @property
+    def options(self) -> SearchOptions:
+        """How it searches."""
+        return self._search.options
+
+    def iterate(self, query: str, limit: int | None = None, **options: Any) -> Iterator[NodeWithScore]:
+        """All results, page by page (`k` on each), each page asked for when it is needed.
+
+        It tells LlamaIndex's callbacks and events nothing: who reads decides how much there is.
+
+        Args:
+            query: What to search for.
+            limit: The most nodes to return; None for all there are.
+            **options: As in `retrieve`.
+
+        Raises:
+            InvalidRequestError: An option that Bedrock would refuse.
+        """
+        twin, search = self._for_call(options)
+        passages = twin._client.iterate(  # noqa: SLF001 - a copy of this object
+            self._knowledge_base, query, search.options, limit=limit, image=search.image
+        )
+        return _as_nodes(passages)
+
+    def aiterate(self, query: str, limit: int | None = None, **options: Any) -> AsyncIterator[NodeWithScore]:
+        """`iterate`, asynchronously."""
+        return self._steps(self.iterate(query, limit, **options))
+
+    async def _steps(self, nodes: Iterator[NodeWithScore]) -> AsyncIterator[NodeWithScore]:
+        # `iterate_in_thread` would ask for every page before it is needed.
+        while (node := await run_in_thread(self._max_concurrency, next, nodes, None)) is not None:
+            yield node
+
+    def _for_call(self, options: dict[str, Any]) -> tuple[KnowledgeBaseRetriever, _Search]:
+        """A copy for one call, whose search is nobody else's."""
+        refuse_unknown("a search", options, [*SEARCH, "image"])
+        twin, search = copy.copy(self), _Search(search_options(options, self.options), options.get("image"))
+        twin._search = search  # noqa: SLF001 - as above
+        return twin, search
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        search = self._search
+        image = search.image if search.image is not None else _read_image(query_bundle.image_path)
+        found = self._client.retrieve(self._knowledge_base, query_bundle.query_str, search.options, image=image)
+        search.guardrail_action = found.guardrail_action
+        return nodes_of(found.passages, found.guardrail_action)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await run_in_thread(self._max_concurrency, self._retrieve, query_bundle)
+
+    def _get_prompt_modules(self) -> PromptMixinType:
+        return {}
+
+
+def _as_nodes(passages: Iterator[Passage]) -> Iterator[NodeWithScore]:
+    for passage in passages:
+        yield from nodes_of([passage])
+
+
+def _read_image(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"the query's image_path={path!r} cannot be read: {error}") from error
