@@ -12,7 +12,7 @@ from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
 from samples import HAIKU, SONNET
 
 from bedrock_routing_integrations.cli.demo_documents import document_blocks
-from bedrock_routing_integrations.cli.demo_places import _client_of
+from bedrock_routing_integrations.cli.demo_places import isolated_client
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.emulator.programs.documents import document_text
 
@@ -166,7 +166,7 @@ def test_demo_fits_the_terminal(columns):
 def test_demo_never_sends_a_key_of_the_users(monkeypatch):
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "the-users-own-key")
     with BedrockEmulator() as bedrock:
-        client = _client_of(bedrock, "bedrock")
+        client = isolated_client(bedrock, "bedrock")
         client.list_prompt_routers()
         client.close()
         assert bedrock.journal[-1].authorization == "sigv4"

@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 
+import boto3
 import pytest
+from botocore.config import Config
 from command_line import ROUTER, command
 
 
@@ -28,6 +30,7 @@ def emulating(*arguments, **environment):
                 line = process.stderr.readline()
                 assert line, said
                 said += line
+            process.told = said.splitlines()
             yield process
         finally:
             process.kill()
@@ -77,6 +80,30 @@ def test_what_emulate_prints_leads_an_application_to_it_out_of_any_shell(tmp_pat
     assert rest == ""
 
 
+def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp_path):
+    for name in ("whales", "bees"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "all.md").write_text(f"All about {name}.", encoding="utf-8")
+    folders = [str(tmp_path / "whales"), str(tmp_path / "bees")]
+    with emulating("--knowledge-base", folders[0], "--knowledge-base", folders[1]) as process:
+        printed = os.read(process.stdout.fileno(), 65_536).decode()
+        exports = [shlex.split(line)[1] for line in printed.splitlines() if line.startswith("export")]
+        settings = dict(line.split("=", 1) for line in exports)
+        client = boto3.client(
+            "bedrock-agent-runtime", endpoint_url=settings["AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME"],
+            region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x", config=Config(proxies={}),
+        )  # fmt: skip
+        told = dict(line.split(maxsplit=1) for line in process.told if line.startswith("  "))
+        ids = {folder: knowledge_base_id for knowledge_base_id, folder in told.items()}
+        found = {
+            folder: client.retrieve(knowledgeBaseId=ids[folder], retrievalQuery={"text": "all"})["retrievalResults"]
+            for folder in folders
+        }
+        client.close()
+    assert [found[folder][0]["content"]["text"] for folder in folders] == ["All about whales.", "All about bees."]
+    assert "EMULATEDKB" in told
+
+
 def test_a_second_signal_ends_emulate_whatever_it_is_doing():
     number = signal.SIGTERM
     program = (
@@ -109,6 +136,7 @@ def test_a_second_signal_ends_emulate_whatever_it_is_doing():
         (["--account-id", "12"], "12 digits"),
         (["--region", "Frankfurt"], "us-east-1"),
         (["--time-scale", "inf"], "time_scale is 0"),
+        (["--knowledge-base", "/no/such/folder"], "/no/such/folder is no folder"),
     ],
 )
 def test_emulate_refuses_what_cannot_be(arguments, says):

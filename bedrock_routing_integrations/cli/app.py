@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -173,6 +174,7 @@ def plan(
 
 @app.command()
 def emulate(
+    *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")] = 8080,
     time_scale: Annotated[
@@ -180,9 +182,20 @@ def emulate(
     ] = 0.0,
     region: Annotated[str, typer.Option(metavar="REGION", help="The Region that is emulated.")] = "us-east-1",
     account_id: Annotated[str, typer.Option(metavar="ID", help="The account that is emulated.")] = "123456789012",
+    knowledge_base: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A knowledge base of the documents in this folder; once for each."),
+    ] = None,
 ) -> None:
     """Run a local Bedrock until Ctrl-C, and print the environment variables that point AWS SDKs to it."""
     with clear_errors():
         from .emulate import run_emulator
 
-        run_emulator(host=host, port=port, time_scale=time_scale, region=region, account_id=account_id)
+        run_emulator(
+            host=host,
+            port=port,
+            time_scale=time_scale,
+            region=region,
+            account_id=account_id,
+            knowledge_bases=knowledge_base or (),
+        )

@@ -1,6 +1,6 @@
 """``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each.
 
-On the emulator also what prompt caching saves.
+On the emulator also what prompt caching saves, and a knowledge base.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from . import demo_knowledge_base
 from .demo_asking import asker
 from .demo_caching import NOT_ON_AWS, TITLE, ask_about_documents, plain_lines, rich_lines, what_was_saved
 from .demo_places import aws_account, emulator
@@ -76,6 +77,7 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
             rows += found
         if rows and not on_aws:
             _show_caching(place, console)
+            missing += _show_knowledge_base(console)
     if not console.is_terminal:
         typer.echo()
     for line in (*missing, *_skipped(place), *_closing(rows, on_aws=on_aws)):
@@ -135,6 +137,23 @@ def _show_caching(place: Place, console: Console) -> None:
         _say(console, line)
 
 
+def _show_knowledge_base(console: Console) -> list[str]:
+    """Show the section; why not, where it cannot be shown."""
+    try:
+        with console.status(demo_knowledge_base.TITLE):
+            asked = demo_knowledge_base.ask_knowledge_base()
+    except ImportError as error:
+        return [f"Skipped the knowledge base: {error}"]
+    if console.is_terminal and console.width >= _NARROWEST_TABLE:
+        console.print(demo_knowledge_base.rich_rows(asked))
+    else:
+        for line in ("", demo_knowledge_base.TITLE, *demo_knowledge_base.plain_rows(asked), ""):
+            typer.echo(line)
+    for line in demo_knowledge_base.what_was_said(asked):
+        _say(console, line)
+    return []
+
+
 def _skipped(place: Place) -> Iterable[str]:
     wanted = dict.fromkeys(step.on for section in SECTIONS for step in section.steps)
     for kind in wanted:
@@ -155,6 +174,7 @@ def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
     yield from _who_answered(worked)
     if on_aws:
         yield NOT_ON_AWS
+        yield demo_knowledge_base.NOT_ON_AWS
         yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, TARGET being a router, profile or model of yours.'
     else:
         yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Finder = Callable[[Any], Offer | None]
 
-__all__ = ["Place", "aws_account", "emulator"]
+__all__ = ["Place", "aws_account", "emulator", "isolated_client"]
 
 # On AWS the newest user guide (autumn 2026) lists Nova and Llama routers only; the Claude router of the launch routes
 # between models that may have reached their end of life.
@@ -70,8 +70,8 @@ def emulator(region: str | None) -> Iterator[Place]:
             name="demo-team", copy_from="anthropic.claude-haiku-4-5-20251001-v1:0", tags={"team": "demo"}
         )
         clients = {
-            "client": _client_of(bedrock, "bedrock-runtime"),
-            "bedrock_client": _client_of(bedrock, "bedrock"),
+            "client": isolated_client(bedrock, "bedrock-runtime"),
+            "bedrock_client": isolated_client(bedrock, "bedrock"),
         }
         offers, lacking = _survey(clients["bedrock_client"], _PREFERRED_ON_EMULATOR)
         try:
@@ -86,7 +86,7 @@ def emulator(region: str | None) -> Iterator[Place]:
                 client.close()
 
 
-def _client_of(bedrock: BedrockEmulator, service: str) -> Any:
+def isolated_client(bedrock: BedrockEmulator, service: str) -> Any:
     """A client in which nothing of the user's has a part: no key, no profile, no endpoint, no proxy."""
     import boto3
     from botocore.config import Config

@@ -17,6 +17,8 @@ from bedrock_routing_integrations.emulator.environment import CONFLICTING
 from .problems import NotWorkingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import FrameType
 
 __all__ = ["run_emulator"]
@@ -25,7 +27,15 @@ __all__ = ["run_emulator"]
 _WAIT_SECONDS = 0.5
 
 
-def run_emulator(*, host: str, port: int, time_scale: float, region: str, account_id: str) -> None:
+def run_emulator(
+    *,
+    host: str,
+    port: int,
+    time_scale: float,
+    region: str,
+    account_id: str,
+    knowledge_bases: Sequence[Path] = (),
+) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends the process at once, whatever it is doing.
 
     Standard output gets the ``unset`` and ``export`` lines and nothing else, so that it can be sourced; people are told
@@ -37,6 +47,7 @@ def run_emulator(*, host: str, port: int, time_scale: float, region: str, accoun
     """
     try:
         emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+        added = {emulator.add_knowledge_base(folder): str(folder) for folder in knowledge_bases}
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     stop = threading.Event()
@@ -53,7 +64,7 @@ def run_emulator(*, host: str, port: int, time_scale: float, region: str, accoun
     except OSError as error:
         raise NotWorkingError(_why_not(error, host, port)) from error
     try:
-        _tell(emulator)
+        _tell(emulator, {emulator.default_knowledge_base(): "the library that ships with it", **added})
         while not stop.wait(_WAIT_SECONDS):
             pass
     finally:
@@ -61,7 +72,7 @@ def run_emulator(*, host: str, port: int, time_scale: float, region: str, accoun
     print("Stopped.", file=sys.stderr)
 
 
-def _tell(emulator: BedrockEmulator) -> None:
+def _tell(emulator: BedrockEmulator, knowledge_bases: Mapping[str, str]) -> None:
     print(
         "The variables that point AWS SDKs here; set them where your application runs:\n", file=sys.stderr, flush=True
     )
@@ -69,6 +80,9 @@ def _tell(emulator: BedrockEmulator) -> None:
     for name, value in emulator.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
+    print("\nKnowledge bases:", file=sys.stderr)
+    for knowledge_base_id, documents in knowledge_bases.items():
+        print(f"  {knowledge_base_id}  {documents}", file=sys.stderr)
     router = emulator.default_router()
     print(f'\nThen, for example: bedrock-routing ask {router} "Hello"', file=sys.stderr)
     print(f"Ready: Bedrock is emulated at {emulator.endpoint_url}. Ctrl-C ends it.", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from .backends import Directory, Place
 from .checks import check_account_id, check_region
 from .control_plane import ControlPlane
 from .geography import best_prefix, foundation_model_arn, system_profile
+from .knowledge_bases import DEFAULT_ID, KnowledgeBases
 from .model_catalog import ModelCatalog
 from .models import MODELS
 from .service_model import service_models
@@ -26,7 +27,10 @@ from .store import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
+
+    from .collection import Collection
 
 __all__ = ["Account"]
 
@@ -50,6 +54,8 @@ class Account:
         self._directory = Directory(self._store)
         self._control = ControlPlane(self._store, self._directory)
         self._catalog = ModelCatalog(self._store, self._directory)
+        self._knowledge = KnowledgeBases(self._store)
+        self.add_knowledge_base(name="emulated-library", knowledge_base_id=DEFAULT_ID, multimodal=True)
 
     def default_router(self, router_id: str = "anthropic.claude:1") -> str:
         """The ARN of a default router: anthropic.claude:1, meta.llama:1 or amazon.nova:1.
@@ -205,3 +211,41 @@ class Account:
         versions = {**(known.versions if known else {}), **made}
         self._store.add(ManagedPrompt(arn=arn, name=name, versions=versions))
         return f"{arn}:{version}" if version else arn
+
+    def add_knowledge_base(
+        self,
+        documents: str | os.PathLike[str] | Collection | None = None,
+        *,
+        name: str | None = None,
+        type: str = "VECTOR",  # noqa: A002 - as the service calls it
+        knowledge_base_id: str | None = None,
+        multimodal: bool = False,
+    ) -> str:
+        """Make a knowledge base; returns its id.
+
+        Args:
+            documents: A folder (text, Markdown, HTML, CSV, PDF, images, audio, video, with Bedrock's sidecars
+                `NAME.metadata.json`), a collection, or None for the library that ships with the emulator.
+            name: Its name; by default one that no other has.
+            type: "VECTOR", "KENDRA", "SQL" or "MANAGED". Retrieve reaches a managed one by
+                `managedSearchConfiguration`; RetrieveAndGenerate does not take it.
+            knowledge_base_id: Its id, 10 letters and digits; by default one that is the same in every run.
+            multimodal: Whether it can be asked with an image.
+
+        Raises:
+            ValueError: For a folder that cannot be read, and for what the service would not take.
+        """
+        return self._knowledge.add(
+            documents, self._place, name=name, type=type, knowledge_base_id=knowledge_base_id, multimodal=multimodal
+        )
+
+    def default_knowledge_base(self) -> str:
+        """The id of the knowledge base that every account has, of the library that ships with the emulator."""
+        return DEFAULT_ID
+
+    def add_guardrail(self, words: Iterable[str]) -> tuple[str, str]:
+        """Make a guardrail of the knowledge base operations; returns its id and its version.
+
+        It intervenes where a query holds one of the words, and where a generated answer does.
+        """
+        return self._knowledge.add_guardrail(words, self._place)

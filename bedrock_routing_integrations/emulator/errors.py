@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUS", "ServiceError", "conflict", "not_found", "too_deep", "validation"]
 
-# The statuses in botocore's service models of bedrock and bedrock-runtime. The last three are not modelled:
-# any AWS endpoint may answer them before the operation is looked at.
+# The statuses in botocore's service models of bedrock and bedrock-runtime. The three before the last two are not
+# modelled: any AWS endpoint may answer them before the operation is looked at.
 STATUS: Mapping[str, int] = MappingProxyType(
     {
         "ValidationException": 400,
@@ -34,6 +34,9 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "MissingAuthenticationTokenException": 403,
         "IncompleteSignatureException": 403,
         "UnknownOperationException": 404,
+        # Of bedrock-agent-runtime only, whose ConflictException is 409.
+        "DependencyFailedException": 424,
+        "BadGatewayException": 502,
     }
 )
 

@@ -17,6 +17,7 @@ __all__ = ["ANY_OPERATION", "KINDS", "Fault", "Faults", "Plan"]
 
 ANY_OPERATION = "*"
 _RUNTIME = frozenset({"Converse", "ConverseStream"})
+_STREAMS = frozenset({"ConverseStream", "RetrieveAndGenerateStream"})
 
 _ERRORS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -36,6 +37,8 @@ _ERRORS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "access_denied": ("AccessDeniedException", ""),
         "validation": ("ValidationException", "The request is not valid."),
+        "bad_gateway": ("BadGatewayException", "There was an issue with a dependency due to a server issue."),
+        "dependency_failed": ("DependencyFailedException", "The request failed due to a dependency error."),
     }
 )
 _EVERYWHERE = frozenset({"model_id"})
@@ -94,7 +97,7 @@ class Fault:
 
     def matches(self, operation: str, labels: Iterable[str]) -> bool:
         """Whether a request is of the kind that it is for."""
-        if self.kind in _STREAM_KINDS and operation != "ConverseStream":
+        if self.kind in _STREAM_KINDS and operation not in _STREAMS:
             return False
         if self.operation is None and operation not in _RUNTIME:
             return False
@@ -171,8 +174,8 @@ class Faults:
         if unknown:
             allowed = ", ".join((*sorted(KINDS[kind] | _EVERYWHERE), *_ALWAYS))
             raise ValueError(f"{kind} takes no {', '.join(sorted(unknown))}; it takes: {allowed}")
-        if kind in _STREAM_KINDS and operation not in {None, ANY_OPERATION, "ConverseStream"}:
-            raise ValueError(f"{kind} breaks streams: it is for ConverseStream, not for {operation}")
+        if kind in _STREAM_KINDS and operation not in {None, ANY_OPERATION, *_STREAMS}:
+            raise ValueError(f"{kind} breaks streams: it is for {' and '.join(sorted(_STREAMS))}, not for {operation}")
         if rate is not None and not 0 <= rate <= 1:
             raise ValueError(f"rate is a share from 0 to 1, not {rate}")
         if times is None and rate is None:

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from .faults import Fault, Faults, Plan
     from .journal import Journal
-    from .runtime import Outcome, Runtime
     from .service_model import Operation
 
     Handler = Callable[[Mapping[str, Any], Place], dict[str, Any]]
@@ -37,9 +36,49 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 # Frames that need not wait for one another are written together up to this many bytes.
 _WRITE_BYTES = 8 * 1024
 _CREDENTIAL = re.compile(r"Credential=[^/\s,]+/\d+/([a-z0-9-]+)/")
-_RUNTIME = frozenset({"Converse", "ConverseStream"})
 # SO_LINGER on, zero seconds: closing sends RST instead of FIN.
 _RESET = struct.pack("ii", 1, 0)
+
+
+class Outcome(Protocol):
+    """What a model answered, whole or as a stream."""
+
+    @property
+    def model_id(self) -> str:
+        """The base model that answered."""
+
+    @property
+    def difficulty(self) -> float | None:
+        """The router's estimate."""
+
+    @property
+    def served_latency(self) -> str:
+        """The latency that was served: "standard" or "optimized"."""
+
+    @property
+    def first_token_ms(self) -> float:
+        """Simulated milliseconds until the first token."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Simulated milliseconds until the last."""
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """The members that travel in headers where the answer is streamed."""
+
+    def answer(self) -> dict[str, Any]:
+        """The whole answer."""
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of the stream."""
+
+
+class Model(Protocol):
+    """What answers the requests of an operation that asks a model."""
+
+    def __call__(self, request: Mapping[str, Any], place: Place, *, streaming: bool) -> Outcome:
+        """Answer a request, or raise a ServiceError."""
 
 
 class _Call(NamedTuple):
@@ -72,7 +111,8 @@ class HttpServer:
 
     Args:
         handlers: Control-plane operation name → what answers it.
-        runtime: Answers Converse and ConverseStream.
+        models: The operation name → what answers it, for operations that ask a model.
+        milliseconds: How long the answer of a handler takes, in simulated milliseconds, where it takes any time.
         faults: What goes wrong.
         journal: Where requests are noted.
         place: The emulator's own Region and account.
@@ -83,14 +123,16 @@ class HttpServer:
         self,
         *,
         handlers: Mapping[str, Handler],
-        runtime: Runtime,
+        models: Mapping[str, Model],
+        milliseconds: Mapping[str, float],
         faults: Faults,
         journal: Journal,
         place: Place,
         time_scale: float,
     ) -> None:
         self._handlers = handlers
-        self._runtime = runtime
+        self._answering = models
+        self._milliseconds = milliseconds
         self._faults = faults
         self._journal = journal
         self._place = place
@@ -154,12 +196,15 @@ class HttpServer:
             await asyncio.sleep(plan.delay)
         if plan.fault is not None:
             await self._strike(call, plan.fault)
-        if call.operation.name in _RUNTIME:
-            return await self._converse(call, plan)
+        model = self._answering.get(call.operation.name)
+        if model is not None:
+            return await self._ask(model, call, plan)
         handler = self._handlers.get(call.operation.name)
         if handler is None:
             raise ServiceError("NotImplementedException", f"The emulator does not implement {call.operation.name}", 501)
         answer = call.operation.serialize(handler(call.members, call.place))
+        entry.latency_ms = self._milliseconds.get(call.operation.name)
+        await self._simulate(entry.latency_ms or 0.0)
         return _json_response(call.operation.status, answer, entry)
 
     def _understand(self, request: web.BaseRequest, entry: Entry, body: bytes) -> _Call:
@@ -179,7 +224,7 @@ class HttpServer:
         entry.request = members = operation.parse(labels, query, body)
         place = Place(entry.region, self._place.account)
         padding = eventstream.Padding(zlib.crc32(body))
-        return _Call(request, entry, operation, members, list(labels.values()), place, padding)
+        return _Call(request, entry, operation, members, [*labels.values(), *_named(members)], place, padding)
 
     async def _strike(self, call: _Call, fault: Fault) -> None:
         """Let a fault happen that takes the place of the answer; those that break streams come later."""
@@ -197,14 +242,14 @@ class HttpServer:
         # Until the client hangs up (the reset does it at once) or the emulator stops: both cancel this task.
         await asyncio.Event().wait()
 
-    # --- Converse and ConverseStream
+    # --- what models answer
 
-    async def _converse(self, call: _Call, plan: Plan) -> web.StreamResponse:
-        streaming = call.operation.name == "ConverseStream"
-        outcome = self._runtime.converse(call.members, call.place, streaming=streaming)
-        call.entry.difficulty = outcome.difficulty
-        call.entry.invoked = outcome.model_id
-        if streaming:
+    async def _ask(self, model: Model, call: _Call, plan: Plan) -> web.StreamResponse:
+        outcome = model(call.members, call.place, streaming=call.operation.streams)
+        entry = call.entry
+        entry.difficulty, entry.invoked = outcome.difficulty, outcome.model_id
+        entry.served_latency, entry.latency_ms = outcome.served_latency, outcome.latency_ms
+        if call.operation.streams:
             return await self._stream(call, plan, outcome)
         await self._simulate(outcome.latency_ms)
         return _json_response(call.operation.status, call.operation.serialize(outcome.answer()), call.entry)
@@ -218,7 +263,8 @@ class HttpServer:
         if plan.fault is not None:
             call.entry.error = plan.fault.kind
         await self._simulate(outcome.first_token_ms)
-        response = web.StreamResponse(status=call.operation.status, headers=_headers(call.entry))
+        headers = {**_headers(call.entry), **call.operation.answer_headers(outcome.head)}
+        response = web.StreamResponse(status=call.operation.status, headers=headers)
         response.content_type = eventstream.CONTENT_TYPE
         call.entry.status = call.operation.status
         await response.prepare(call.request)
@@ -236,6 +282,14 @@ class HttpServer:
             return response
         await response.write_eof()
         return response
+
+
+def _named(members: Mapping[str, Any]) -> Iterator[str]:
+    """The targets that a RetrieveAndGenerate request names in its body: a knowledge base, a model."""
+    configuration = members.get("retrieveAndGenerateConfiguration", {})
+    for part in configuration.values():
+        if isinstance(part, dict):
+            yield from (part[name] for name in ("knowledgeBaseId", "modelArn") if name in part)
 
 
 def _new_entry(request: web.BaseRequest, region: str) -> Entry:

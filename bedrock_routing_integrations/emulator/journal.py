@@ -36,6 +36,8 @@ class Entry:
         streamed_bytes: Bytes of event stream written.
         difficulty: What the router made of the prompt; None where no router was asked.
         invoked: The id of the model that answered; None where none did.
+        served_latency: The latency that a model call was served with: "standard" or "optimized"; None without one.
+        latency_ms: The simulated milliseconds of a model's answer, or of a retrieval; None where there was neither.
     """
 
     method: str
@@ -55,6 +57,8 @@ class Entry:
     streamed_bytes: int = 0
     difficulty: float | None = None
     invoked: str | None = None
+    served_latency: str | None = None
+    latency_ms: float | None = None
 
 
 # An emulator can run for days; a test that makes more requests than this reads them as it goes.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .programs import Reply
     from .store import PromptRouter, PromptVersion
 
-__all__ = ["Outcome", "Runtime"]
+__all__ = ["Outcome", "Runtime", "check_latency", "simulated_latency"]
 
 # The user guide's figure for the time that routing adds (P90), and the ratio seen at the launch of latency-
 # optimised inference (3,438 to 1,958 ms).
@@ -49,6 +49,7 @@ class Outcome:
         extras: The members that Converse's answer and the stream's `metadata` event share: trace,
             performanceConfig, serviceTier, where the service gives them.
         difficulty: The router's estimate; None without a router.
+        served_latency: "standard" or "optimized", whatever was asked for.
     """
 
     reply: Reply
@@ -58,6 +59,7 @@ class Outcome:
     latency_ms: float
     extras: Mapping[str, Any]
     difficulty: float | None
+    served_latency: str = "standard"
 
     def usage(self) -> dict[str, Any]:
         """The `usage` member of the answer."""
@@ -74,6 +76,11 @@ class Outcome:
                 details = [{"ttl": ttl, "inputTokens": tokens} for ttl, tokens in cache.written.items()]
                 usage["cacheDetails"] = details
         return usage
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """The members of the answer that travel in headers: none."""
+        return {}
 
     def answer(self) -> dict[str, Any]:
         """Converse's answer."""
@@ -135,14 +142,13 @@ class Runtime:
                 "1 validation error detected: Value at 'messages' failed to satisfy constraint: Member must not be null"
             )
         _check_pointers(request)
-        backend, extras, hard = self._choose(target, request, place)
-        backend.check()
-        if streaming and not backend.model.streaming:
-            raise validation("The model is unsupported for streaming.")
-        served = self._serve_latency(request, backend, place)
+        backend, extras, hard = self.choose(target, request, place, streaming=streaming)
+        served = self.serve_latency(request.get("performanceConfig", {}), backend, place)
         reply, cache = self._run(request, backend.model)
         unread = reply.input_tokens - (cache.read if cache is not None else 0)
-        first, total = _latency(reply, backend, unread, optimized=served == "optimized", routed=hard is not None)
+        first, total = simulated_latency(
+            backend.model, unread, reply.output_tokens, optimized=served == "optimized", routed=hard is not None
+        )
         if "latency" in request.get("performanceConfig", {}):
             extras["performanceConfig"] = {"latency": served}
         if "serviceTier" in request:
@@ -155,6 +161,7 @@ class Runtime:
             latency_ms=total,
             extras=extras,
             difficulty=hard,
+            served_latency=served,
         )
 
     def _run(self, request: Mapping[str, Any], model: EmulatedModel) -> tuple[Reply, CacheUse | None]:
@@ -168,17 +175,34 @@ class Runtime:
         except RecursionError as error:  # what could just be read may be too deep to be written
             raise too_deep() from error
 
-    def _choose(
-        self, target: str, request: Mapping[str, Any], place: Place
+    def choose(
+        self, target: str, request: Mapping[str, Any], place: Place, *, streaming: bool
     ) -> tuple[Backend, dict[str, Any], float | None]:
-        """What answers, with the trace where a router chose it, and the router's estimate."""
+        """What answers, with the trace where a router chose it, and the router's estimate.
+
+        Args:
+            target: The id or ARN of anything but a prompt.
+            request: What the router judges by: the `messages` of a Converse request.
+            place: Where the request came in.
+            streaming: Whether the answer is streamed, which not every model can.
+
+        Raises:
+            ServiceError: For a target that does not exist, or a model that does not serve this.
+        """
         arn = read_arn(target)
+        extras: dict[str, Any] = {}
+        hard: float | None = None
         if arn is None or arn.kind not in {"default-prompt-router", "prompt-router"}:
-            return self._directory.backend(target, place), {}, None
-        router = self._directory.router(target, place)
-        hard = difficulty(request)
-        backend = self._route(router, request, hard, place)
-        return backend, {"trace": {"promptRouter": {"invokedModelId": backend.arn}}}, hard
+            backend = self._directory.backend(target, place)
+        else:
+            router = self._directory.router(target, place)
+            hard = difficulty(request)
+            backend = self._route(router, request, hard, place)
+            extras["trace"] = {"promptRouter": {"invokedModelId": backend.arn}}
+        backend.check()
+        if streaming and not backend.model.streaming:
+            raise validation("The model is unsupported for streaming.")
+        return backend, extras, hard
 
     def _route(self, router: PromptRouter, request: Mapping[str, Any], hard: float, place: Place) -> Backend:
         candidates = [self._directory.backend(model, place) for model in router.models]
@@ -187,15 +211,15 @@ class Runtime:
             return dictated
         return pick(hard, candidates, candidates[router.models.index(router.fallback)], router.difference)
 
-    def _serve_latency(self, request: Mapping[str, Any], backend: Backend, place: Place) -> str:
-        """The latency that is served for the one that is asked."""
-        if request.get("performanceConfig", {}).get("latency") != "optimized":
+    def serve_latency(self, performance: Mapping[str, Any], backend: Backend, place: Place) -> str:
+        """The latency that is served for the `performanceConfig` that is asked; one request of the quota.
+
+        Raises:
+            ServiceError: As `check_latency`.
+        """
+        check_latency(performance, backend, place)
+        if performance.get("latency") != "optimized":
             return "standard"
-        # Offered through cross-Region profiles only.
-        if not (backend.model.latency_optimized and backend.profile):
-            raise validation(
-                f"Latency performance configuration is not supported for {backend.model.model_id} in {place.region}"
-            )
         if self._optimized_left is None:
             return "optimized"
         self._optimized_left -= 1
@@ -207,13 +231,28 @@ def _served_tier(asked: str) -> str:
     return "default" if asked == "reserved" else asked
 
 
-def _latency(reply: Reply, backend: Backend, unread: int, *, optimized: bool, routed: bool) -> tuple[float, float]:
+def check_latency(performance: Mapping[str, Any], backend: Backend, place: Place) -> None:
+    """Refuse optimized latency where it is not offered: it is through cross-Region profiles only.
+
+    Raises:
+        ServiceError: ValidationException.
+    """
+    offered = backend.model.latency_optimized and backend.profile
+    if performance.get("latency") == "optimized" and not offered:
+        raise validation(
+            f"Latency performance configuration is not supported for {backend.model.model_id} in {place.region}"
+        )
+
+
+def simulated_latency(
+    model: EmulatedModel, unread: int, output_tokens: int, *, optimized: bool, routed: bool
+) -> tuple[float, float]:
     """Simulated milliseconds until the first and the last token; `unread` input tokens are not in the cache."""
     factor = _OPTIMIZED_FACTOR if optimized else 1.0
-    token_ms = 1000.0 / backend.model.tokens_per_second
+    token_ms = 1000.0 / model.tokens_per_second
     reading_ms = max(0, unread - _TOKENS_READ_AT_ONCE) * token_ms / _READING_SPEED
-    first = (backend.model.first_token_ms + reading_ms) * factor + (_ROUTING_MS if routed else 0.0)
-    return first, first + factor * reply.output_tokens * token_ms
+    first = (model.first_token_ms + reading_ms) * factor + (_ROUTING_MS if routed else 0.0)
+    return first, first + factor * output_tokens * token_ms
 
 
 def _check_pointers(request: Mapping[str, Any]) -> None:

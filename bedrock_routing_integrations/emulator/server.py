@@ -14,11 +14,14 @@ from .checks import check_clock, check_quota, check_time_scale
 from .environment import variables
 from .errors import ServiceError
 from .faults import Fault, Faults
+from .generation import Generation
 from .journal import Entry, Journal
+from .retrieval import RETRIEVAL_MS, Retriever
 from .routing import Choices
 from .runtime import Runtime
 from .server_thread import ServerThread
 from .service_model import service_models
+from .sessions import Sessions
 
 try:
     from .http_server import HttpServer
@@ -58,8 +61,8 @@ class BedrockEmulator(Account):
     It is laxer than Bedrock about Regions and accounts: every Region is served by one emulator, and a resource is
     found by an ARN with any Region; every geography's system profiles can be called in every Region; default
     routers, system profiles and foundation models are found in any account. What an account has made (application
-    profiles, custom routers, prompts, custom, imported and provisioned models, deployments, endpoints) is found in
-    the emulated account only. Any signature is taken.
+    profiles, custom routers, prompts, knowledge bases, custom, imported and provisioned models, deployments,
+    endpoints) is found in the emulated account only. Any signature is taken.
 
     Args:
         host: The address to listen on.
@@ -71,8 +74,8 @@ class BedrockEmulator(Account):
             gives the simulated time.
         optimized_quota: How many requests are served with optimized latency before `standard` is served
             instead; None without limit.
-        clock: Seconds, only rising: what the prompt caches' entries expire by. With one of its own a test lets hours
-            pass in no time.
+        clock: Seconds, only rising: what the prompt caches' entries and the sessions of RetrieveAndGenerate expire by.
+            With one of its own a test lets hours pass in no time.
 
     Raises:
         ValueError: For an argument that cannot be; it says what can.
@@ -96,6 +99,8 @@ class BedrockEmulator(Account):
         self._choices = Choices()
         self._caches = PromptCaches(check_clock(clock))
         self._runtime = Runtime(self._directory, self._choices, self._caches, check_quota(optimized_quota))
+        self._retriever = Retriever(self._knowledge, self._directory)
+        self._generation = Generation(self._knowledge, self._retriever, self._runtime, Sessions(clock))
         self._faults = Faults()
         self._journal = Journal()
         self._running: ServerThread | None = None
@@ -114,8 +119,19 @@ class BedrockEmulator(Account):
         if self._running is not None:
             return
         http = HttpServer(
-            handlers={**self._control.handlers(), **self._catalog.handlers()},
-            runtime=self._runtime,
+            handlers={
+                **self._control.handlers(),
+                **self._catalog.handlers(),
+                **self._knowledge.handlers(),
+                "Retrieve": self._retriever.retrieve,
+            },
+            models={
+                "Converse": self._runtime.converse,
+                "ConverseStream": self._runtime.converse,
+                "RetrieveAndGenerate": self._generation.generate,
+                "RetrieveAndGenerateStream": self._generation.generate,
+            },
+            milliseconds={"Retrieve": RETRIEVAL_MS},
             faults=self._faults,
             journal=self._journal,
             place=self._place,
@@ -170,7 +186,7 @@ class BedrockEmulator(Account):
         """A boto3 client of this emulator; it is closed when the emulator stops.
 
         Args:
-            service: "bedrock-runtime", "bedrock" or "bedrock-agent".
+            service: "bedrock-runtime", "bedrock", "bedrock-agent" or "bedrock-agent-runtime".
             **kwargs: Passed to boto3, over what is set here.
         """
         from botocore.config import Config
@@ -229,16 +245,17 @@ class BedrockEmulator(Account):
 
         Args:
             kind: Errors: throttling, internal, unavailable, model_timeout, model_not_ready, access_denied,
-                validation (`message=`). Time: slow_first_byte, slow_stream (`seconds=`, real ones; the answer
-                comes). Connection: hang (until the client hangs up), reset. Streams: cut (`frame=` or
-                `byte=`: how much is sent; `abrupt=True` drops the connection instead of ending the answer),
-                bad_checksum (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N` is after N
-                good frames; the default is the middle of the stream.
+                validation, bad_gateway, dependency_failed (`message=`). Time: slow_first_byte, slow_stream
+                (`seconds=`, real ones; the answer comes). Connection: hang (until the client hangs up), reset.
+                Streams: cut (`frame=` or `byte=`: how much is sent; `abrupt=True` drops the connection instead
+                of ending the answer), bad_checksum (`frame=`), exception_event (`name=`, `message=`, `frame=`).
+                `frame=N` is after N good frames; the default is the middle of the stream.
             operation: The operation's name; None for Converse and ConverseStream, "*" for every operation.
             times: How many requests; by default 1, or without limit where `rate` is given.
             rate: The share of requests, 0 to 1, drawn repeatably.
             after: How many matching requests come first.
-            **details: As named above, and `model_id=` for requests on one target (id or ARN) only.
+            **details: As named above, and `model_id=` for requests on one target only: the id or ARN of a model,
+                profile or router, or of a knowledge base.
 
         Returns:
             The fault; its `cancel()` ends it, its `hits` counts.

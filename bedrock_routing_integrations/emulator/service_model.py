@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICES", "Operation", "ServiceModels", "service_models"]
 
-SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent")
+SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent", "bedrock-agent-runtime")
 _LABEL = re.compile(r"\{(\w+)\+?\}")
 
 
@@ -47,6 +47,7 @@ class Operation:
         status: The HTTP status of success.
         path: The `requestUri` without its query, e.g. "/model/{modelId}/converse".
         labels: The members that travel in the path.
+        streams: Whether the answer is an event stream.
     """
 
     def __init__(self, service: str, model: OperationModel, compiler: ShapeCompiler) -> None:
@@ -56,21 +57,34 @@ class Operation:
         self.status: int = model.http.get("responseCode", 200)
         self.path: str = model.http["requestUri"].partition("?")[0].rstrip("/")
         self.labels = tuple(_LABEL.findall(self.path))
+        self.streams: bool = model.has_event_stream_output
         self._model = model
         self._compiler = compiler
 
     @functools.cached_property
-    def _path_pattern(self) -> re.Pattern[str]:
-        # Ids are taken percent-encoded and raw, so a label may contain "/" and ":".
+    def _encoded_pattern(self) -> re.Pattern[str]:
+        return self._pattern("[^/]+")
+
+    @functools.cached_property
+    def _raw_pattern(self) -> re.Pattern[str]:
+        return self._pattern(".+?")
+
+    def _pattern(self, label: str) -> re.Pattern[str]:
         pieces = _LABEL.split(self.path)
-        parts = (f"(?P<{piece}>.+?)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+        parts = (f"(?P<{piece}>{label})" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
         return re.compile("".join(parts) + "/?")
 
-    def match(self, method: str, raw_path: str) -> dict[str, str] | None:
-        """The labels of a request to this operation, decoded; None when it is for another one."""
+    def match(self, method: str, raw_path: str, *, raw: bool) -> dict[str, str] | None:
+        """The labels of a request to this operation, decoded; None when it is for another one.
+
+        Args:
+            method: The HTTP method.
+            raw_path: The path as sent.
+            raw: Whether labels may contain "/", as ids have it that are not percent-encoded.
+        """
         if method != self.method:
             return None
-        found = self._path_pattern.fullmatch(raw_path)
+        found = (self._raw_pattern if raw else self._encoded_pattern).fullmatch(raw_path)
         return None if found is None else {name: unquote(text) for name, text in found.groupdict().items()}
 
     @functools.cached_property
@@ -170,6 +184,16 @@ class Operation:
         # A lone surrogate, which JSON can say and UTF-8 cannot, becomes a question mark.
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
+    def answer_headers(self, answer: Mapping[str, Any]) -> dict[str, str]:
+        """The headers of a successful answer: those of its members that travel in one."""
+        shape = self._model.output_shape
+        members = shape.members if shape is not None else {}
+        return {
+            member.serialization["name"]: str(answer[name])
+            for name, member in members.items()
+            if member.serialization.get("location") == "header" and name in answer
+        }
+
     def serialize_event(self, name: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON form of one event of the operation's stream."""
         document: dict[str, Any] = self._events[name](event)
@@ -212,10 +236,12 @@ class ServiceModels:
     def find(self, method: str, raw_path: str) -> tuple[Operation, dict[str, str]] | None:
         """The operation that a request is for, with the labels of its path; None when there is none."""
         start = raw_path[1:].partition("/")[0]
-        for operation in self._by_start.get((method, start), ()):
-            labels = operation.match(method, raw_path)
-            if labels is not None:
-                return operation, labels
+        # A label with "/" in it would also match the longer paths of other operations: those come first.
+        for raw in (False, True):
+            for operation in self._by_start.get((method, start), ()):
+                labels = operation.match(method, raw_path, raw=raw)
+                if labels is not None:
+                    return operation, labels
         return None
 
 

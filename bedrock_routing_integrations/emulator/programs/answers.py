@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from .arithmetic import evaluate, expression_in, shown
 from .clues import Clues
 from .knowledge import CAPITALS, FACTS, TRANSLATIONS
-from .sources import from_media, from_memory, from_sources, refined, standalone, summary
+from .passages import from_passages
+from .sources import from_media, from_memory, from_sources, refined, split, standalone, summary
 from .words import key_words, quotations, stems, written_numbers_to_digits
 from .writing import code, joke, listing, poem, story
 
@@ -227,6 +228,11 @@ def _written(question: str, _reading: Reading, _model: EmulatedModel) -> str | N
     return None
 
 
+def _passages(_question: str, reading: Reading, model: EmulatedModel) -> str | None:
+    """Numbered passages, before all else: what they say may look like anything that one can be asked for."""
+    return from_passages(reading, thorough=model.size >= CLEVER)
+
+
 def _sources(_question: str, reading: Reading, model: EmulatedModel) -> str | None:
     """Documents, passages in the prompt, the system prompt."""
     return from_sources(reading, thorough=model.size >= CLEVER)
@@ -243,6 +249,7 @@ def _echo(question: str, model: EmulatedModel) -> str:
 
 
 _SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
+    _passages,
     _riddle,
     _hello_world,
     _greeting,
@@ -250,6 +257,7 @@ _SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
     lambda _question, reading, _model: from_media(reading),
     lambda question, _reading, _model: refined(question),
     lambda question, _reading, _model: standalone(question),
+    lambda question, _reading, _model: split(question),
     lambda _question, reading, _model: summary(reading),
     _verbatim,
     _counting,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["document_text"]
+__all__ = ["document_text", "pdf_pages"]
 
 _MAX_INFLATED = 20_000_000  # bytes; a document may be 4.5 MB, its text is never this long
 _STREAM = re.compile(rb"\bstream\r?\n")
@@ -51,7 +51,7 @@ def document_text(data: bytes, kind: str) -> str:
         Its text, empty where none can be read.
     """
     if kind == "pdf" or data.startswith(b"%PDF-"):
-        return _pdf_text(data)
+        return "\n".join(filter(None, pdf_pages(data)))
     if kind in ("docx", "xlsx"):
         return _office_text(data)
     if kind in ("doc", "xls"):
@@ -92,16 +92,15 @@ def _office_text(data: bytes) -> str:
     return _html_text(re.sub(r"</(?:w:p|si)>", "\n", xml))
 
 
-def _pdf_text(data: bytes) -> str:
-    """The text drawn by the content streams of a PDF, in the order of the file."""
+def pdf_pages(data: bytes) -> list[str]:
+    """The text of each content stream of a PDF that draws any, in the order of the file: a page, as a rule."""
     streams = [content for content in _streams(data) if content]
     glyphs: dict[int, str] = {}
     for stream in streams:
         if b"beginbfchar" in stream or b"beginbfrange" in stream:
             glyphs.update(_unicode_map(stream))
     pages = [_drawn_text(stream, glyphs) for stream in streams if b"BT" in stream]
-    lines = (_BLANKS.sub(" ", line).strip() for line in "\n".join(pages).splitlines())
-    return "\n".join(line for line in lines if line)
+    return ["\n".join(filter(None, (_BLANKS.sub(" ", line).strip() for line in page.splitlines()))) for page in pages]
 
 
 def _streams(data: bytes) -> Iterator[bytes | None]:

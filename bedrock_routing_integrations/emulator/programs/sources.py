@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bedrock_routing_integrations.emulator.questions import parts_of
+
 from .words import best_sentences, sentences, stems
 
 if TYPE_CHECKING:
     from .reading import Reading
 
-__all__ = ["from_media", "from_memory", "from_sources", "labelled_question", "refined", "standalone", "summary"]
+__all__ = [
+    "from_media",
+    "from_memory",
+    "from_sources",
+    "labelled_question",
+    "refined",
+    "split",
+    "standalone",
+    "summary",
+]
 
 _MINE = re.compile(
     r"\b(?:what(?:'s| is| was)|tell me|remember|do you know|who is)\b.{0,30}?\bmy ([\w -]+?)(?=[?.,!]|$)",
@@ -39,6 +50,7 @@ _FOLLOW_UP = re.compile(
     r"(?:follow[ -]?up (?:input|message|question)\s*:|<follow[ -]?up (?:input|message|question)>)\s*(\S[^\n]*)",
     re.IGNORECASE,
 )
+_SPLIT = re.compile(r"\bsplit the question\b[^\n]*\b(?:one per line|each on a line)\b", re.IGNORECASE)
 _USER_TURN = re.compile(r"^[ \t]*(?:user|human)\s*:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _POINTS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|them|his|its|their|that|this|those|there)\b", re.IGNORECASE)
 _CITE = re.compile(r"\bcite\b[^.\n]{0,40}\bsources?\b", re.IGNORECASE)
@@ -176,9 +188,16 @@ def standalone(question: str) -> str | None:
     if follow_up is None:
         return None
     before = _USER_TURN.findall(question[: follow_up.start()])
-    if not before or not _POINTS_BACK.search(follow_up[1]):
-        return follow_up[1].strip()
-    return f"{before[-1].strip()} {follow_up[1].strip()}"
+    asked = follow_up[1].strip()
+    whole = f"{before[-1].strip()} {asked}" if before and _POINTS_BACK.search(asked) else asked
+    return "\n".join(parts_of(whole)) if _SPLIT.search(question[: follow_up.start()]) else whole
+
+
+def split(question: str) -> str | None:
+    """A question that is to be split: its parts, one per line."""
+    wanted = _SPLIT.search(question)
+    labelled = labelled_question(question) if wanted is not None else None
+    return None if labelled is None else "\n".join(parts_of(labelled[0]))
 
 
 def _cited(sentence: str, prompt: str) -> str:

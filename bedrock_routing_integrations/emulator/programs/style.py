@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import fill
 from .clues import Clues
 from .examples import like_example
+from .passages import outside_passages
 from .words import quotations, sentences
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _CHECKED = 4_000  # characters of a prompt in which instructions about form are 
 
 def styled(answer: str, reading: Reading) -> str:
     """`answer` in the form that the request wants it in."""
-    asked = reading.question
+    asked = outside_passages(reading.question)
     if len(asked) > 2 * _CHECKED:
         asked = asked[:_CHECKED] + asked[-_CHECKED:]
     wishes = f"{reading.system[: 2 * _CHECKED]}\n{asked}"

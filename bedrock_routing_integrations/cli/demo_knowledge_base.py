@@ -1,0 +1,148 @@
+"""The demo's section on knowledge bases: one question, asked in both modes, with standard and optimized latency."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from .output import aligned, short_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["NOT_ON_AWS", "TITLE", "Asked", "ask_knowledge_base", "plain_rows", "rich_rows", "what_was_said"]
+
+TITLE = "A knowledge base: one question, two modes, two latencies"
+NOT_ON_AWS = (
+    "Left out, as it needs a knowledge base: what RetrieveAndGenerate reports, and what Retrieve and Converse do. Run "
+    "cookbook/knowledge_bases.ipynb with BEDROCK_ON_AWS=1 and KNOWLEDGE_BASE_ID=…"
+)
+_QUESTION = "Which moon of Jupiter has an ocean beneath its ice?"
+_MODES = ("retrieve_and_generate", "retrieve_then_converse")
+# Both are served with optimized latency, through cross-Region profiles.
+_SMALL, _LARGE = "us.meta.llama3-1-70b-instruct-v1:0", "us.meta.llama3-1-405b-instruct-v1:0"
+# Part of the simulated time that is really waited: RetrieveAndGenerate reports none, so that it must be measured.
+_TIME_SCALE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One answer.
+
+    Attributes:
+        mode: How it was asked.
+        routing: The answer's ``"routing"``.
+        answer: The answer.
+        sources: The URIs that it cites.
+        taken_ms: Milliseconds until it was there.
+    """
+
+    mode: str
+    routing: Mapping[str, Any]
+    answer: str
+    sources: tuple[str, ...]
+    taken_ms: int
+
+
+def ask_knowledge_base() -> list[Asked]:
+    """Ask on an emulator of its own, which lets time pass; with LangChain, or LlamaIndex where there is no LangChain.
+
+    Raises:
+        ImportError: There is neither.
+    """
+    from bedrock_routing_integrations.emulator import BedrockEmulator
+
+    from .demo_places import isolated_client
+
+    with BedrockEmulator(time_scale=_TIME_SCALE) as bedrock:
+        router = bedrock.create_prompt_router(name="demo-fast-router", models=[_SMALL, _LARGE], fallback=_LARGE)
+        client = isolated_client(bedrock, "bedrock-agent-runtime")
+        shared = {"knowledge_base_id": bedrock.default_knowledge_base(), "model": router, "client": client, "k": 3}
+        ask = _with_langchain if find_spec("langchain_aws") else _with_llama_index
+        try:
+            for mode in _MODES:  # makes the connections, so that they are in nobody's time
+                ask(shared, mode, None)
+            return [_timed(ask, shared, mode, latency) for latency in ("standard", "optimized") for mode in _MODES]
+        finally:
+            client.close()
+
+
+def _timed(ask: Callable[..., Any], shared: Mapping[str, Any], mode: str, latency: str) -> Asked:
+    started = time.monotonic()
+    answer, citations, routing = ask(shared, mode, {"latency": latency})
+    taken = (time.monotonic() - started) * 1000 / _TIME_SCALE
+    sources = dict.fromkeys(source for citation in citations for source in citation.sources)
+    return Asked(mode=mode, routing=routing, answer=answer, sources=tuple(sources), taken_ms=round(taken))
+
+
+def _with_langchain(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
+    from bedrock_routing_integrations.langchain import KnowledgeBaseChain
+
+    result = KnowledgeBaseChain(**shared, mode=mode, performance_config=performance).invoke(_QUESTION)
+    return result["answer"], result["citations"], result["routing"]
+
+
+def _with_llama_index(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
+    from bedrock_routing_integrations.llama_index import KnowledgeBaseQueryEngine
+
+    engine = KnowledgeBaseQueryEngine(**shared, mode=mode, performance_config=performance)
+    response = engine.query(_QUESTION)
+    metadata = response.metadata or {}
+    return str(response), metadata["citations"], metadata["routing"]
+
+
+def what_was_said(asked: Sequence[Asked]) -> Iterator[str]:
+    """The answer, where it comes from, and what is to be seen in the table."""
+    for answer in dict.fromkeys(one.answer for one in asked):
+        yield f"Answer: {answer}"
+    yield f"Sources: {', '.join(dict.fromkeys(source for one in asked for source in one.sources))}"
+    standard, optimized = (_mean(asked, latency) for latency in ("standard", "optimized"))
+    alike = len({(one.answer, one.sources) for one in asked}) == 1
+    yield (
+        f"{'Both modes give the same answer from the same sources' if alike else 'The answers differ'}; with optimized "
+        f"latency they took {1 - optimized / standard:.0%} less time. RetrieveAndGenerate does not say which model of "
+        "the router answered, nor which latency was served."
+    )
+
+
+def _mean(asked: Sequence[Asked], latency: str) -> float:
+    times = [one.taken_ms for one in asked if one.routing["latency"]["requested"] == latency]
+    return sum(times) / len(times)
+
+
+def plain_rows(asked: Sequence[Asked]) -> list[str]:
+    """Aligned columns for a pipe; times in milliseconds."""
+    return aligned([("MODE", "ASKED", "SERVED", "MS", "ANSWERED BY"), *map(_plain_cells, asked)])
+
+
+def _plain_cells(one: Asked) -> tuple[str, ...]:
+    latency = one.routing["latency"]
+    served = latency["served"] or "not reported"
+    return one.mode, latency["requested"], served, str(one.taken_ms), one.routing["invoked_model"] or "not reported"
+
+
+def rich_rows(asked: Sequence[Asked]) -> Table:
+    """A table for a terminal."""
+    table = Table(
+        title=TITLE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("Mode", overflow="fold")
+    table.add_column("Latency\nasked / served", no_wrap=True)
+    table.add_column("Time", justify="right", no_wrap=True)
+    table.add_column("Answered by", overflow="fold")
+    for one in asked:
+        model, latency = one.routing["invoked_model"], one.routing["latency"]
+        served = Text(latency["served"]) if latency["served"] else Text("not reported", "yellow")
+        table.add_row(
+            Text(one.mode),
+            Text.assemble(f"{latency['requested']} / ", served),
+            Text(f"{one.taken_ms} ms"),
+            Text(short_model(model), "bold green") if model else Text("not reported", "yellow"),
+        )
+    return table

@@ -1,0 +1,246 @@
+"""RetrieveAndGenerate and RetrieveAndGenerateStream: from a question to an answer out of documents.
+
+The model is played by a program that quotes the sentences of the passages which fit the question best. As with the
+service, the answer tells neither which model gave it nor what it cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import validation
+from .external_sources import read_source
+from .generated import SORRY, Generated, Part, limited_parts
+from .programs.passages import statements
+from .programs.sources import standalone
+from .programs.tokens import text_tokens
+from .programs.words import sentences
+from .questions import parts_of
+from .retrieval import RETRIEVAL_MS, read_search, refuse_blank
+from .runtime import check_latency, simulated_latency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from .backends import Backend, Place
+    from .collection import Chunk
+    from .knowledge_bases import KnowledgeBases
+    from .retrieval import Retriever
+    from .runtime import Runtime
+    from .sessions import Session, Sessions
+
+__all__ = ["Generation"]
+
+_THOROUGH_SIZE = 0.55
+_TEMPLATE_TOKENS = 400  # of the service's own instructions, by guess
+_KNOWLEDGE_BASE = "knowledgeBaseConfiguration"
+_EXTERNAL = "externalSourcesConfiguration"
+_MEMBERS = {"KNOWLEDGE_BASE": _KNOWLEDGE_BASE, "EXTERNAL_SOURCES": _EXTERNAL}
+_RESULTS = "$search_results$"
+_CITING = "$output_format_instructions$"
+_HISTORY = "$conversation_history$"
+_INTERVENED = "INTERVENED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What a request wants.
+
+    Attributes:
+        question: Its input.
+        settings: Its knowledgeBaseConfiguration or externalSourcesConfiguration.
+        user: The id in its userContext.
+        external: Whether it brings a document of its own.
+    """
+
+    question: str
+    settings: Mapping[str, Any]
+    user: str | None
+    external: bool
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """The generationConfiguration."""
+        found: Mapping[str, Any] = self.settings.get("generationConfiguration", {})
+        return found
+
+    @property
+    def orchestration(self) -> Mapping[str, Any]:
+        """The orchestrationConfiguration."""
+        found: Mapping[str, Any] = self.settings.get("orchestrationConfiguration", {})
+        return found
+
+    @property
+    def cites(self) -> bool:
+        """Whether the answer has citations: it has none where a template does not ask for the format."""
+        template = _template(self.generation)
+        return template is None or _CITING in template
+
+
+def _template(configuration: Mapping[str, Any]) -> str | None:
+    text: str | None = configuration.get("promptTemplate", {}).get("textPromptTemplate")
+    return text
+
+
+def _read_task(request: Mapping[str, Any]) -> _Task:
+    """What a request wants.
+
+    Raises:
+        ServiceError: ValidationException for what is missing, or stands where it does not belong.
+    """
+    refuse_blank(request["input"]["text"])
+    configuration = request.get("retrieveAndGenerateConfiguration")
+    if configuration is None:
+        raise validation("retrieveAndGenerateConfiguration must be given.")
+    member = _MEMBERS[configuration["type"]]
+    if member not in configuration or len(configuration) != 2:  # beside the type
+        raise validation(f"A configuration of type {configuration['type']} must have {member}, and no other.")
+    task = _Task(
+        question=request["input"]["text"],
+        settings=configuration[member],
+        user=request.get("userContext", {}).get("userId"),
+        external=member == _EXTERNAL,
+    )
+    _check_template("generation", _template(task.generation), (_RESULTS,))
+    _check_template("orchestration", _template(task.orchestration), (_HISTORY, _CITING))
+    return task
+
+
+def _check_template(kind: str, template: str | None, needed: Iterable[str]) -> None:
+    missing = [name for name in needed if template is not None and name not in template]
+    if missing:
+        raise validation(f"The {kind} prompt template is missing the required placeholder {' and '.join(missing)}.")
+
+
+class Generation:
+    """Answers RetrieveAndGenerate and RetrieveAndGenerateStream.
+
+    Args:
+        bases: The knowledge bases and guardrails.
+        retriever: Finds passages.
+        runtime: Finds the model, and what latency it serves.
+        sessions: The conversations.
+    """
+
+    def __init__(self, bases: KnowledgeBases, retriever: Retriever, runtime: Runtime, sessions: Sessions) -> None:
+        self._bases = bases
+        self._retriever = retriever
+        self._runtime = runtime
+        self._sessions = sessions
+
+    def generate(self, request: Mapping[str, Any], place: Place, *, streaming: bool) -> Generated:
+        """Answer a request.
+
+        Raises:
+            ServiceError: As the service refuses it.
+        """
+        task = _read_task(request)
+        key = request.get("sessionConfiguration", {}).get("kmsKeyArn")
+        session = self._sessions.open(request.get("sessionId"), key)
+        understood = _understood(task, session)
+        decomposed = "queryTransformationConfiguration" in task.orchestration
+        questions = parts_of(understood) if decomposed else [understood]
+        found = [(question, self._passages(task, question, place)) for question in questions]
+        prompt = _prompt(task.question, (chunk for _, chunks in found for chunk in chunks))
+        messages = [*_history(session), {"role": "user", "content": [{"text": prompt}]}]
+        target = task.settings["modelArn"]
+        backend, _, hard = self._runtime.choose(target, {"messages": messages}, place, streaming=streaming)
+        # What a follow-up asks for has not been said yet, though the question before it is asked again with it.
+        said = sentences(session.turns[-1][1]) if understood != task.question else ()
+        told = list(_parts(found, said=said, thorough=backend.model.size >= _THOROUGH_SIZE))
+        text, parts, action = self._allowed(task, told or [Part(text=SORRY)])
+        tokens = _TEMPLATE_TOKENS + text_tokens(prompt), text_tokens(text)
+        served, latency = self._timed(task, backend, place, tokens=tokens, routed=hard is not None)
+        before = self._orchestrated(task, session, backend, place, routed=hard is not None)
+        self._sessions.remember(session, task.question, text)
+        return Generated(
+            text=text,
+            parts=parts,
+            cited=task.cites and action != _INTERVENED,
+            guardrail_action=action,
+            session_id=session.session_id,
+            model_id=backend.model.model_id,
+            difficulty=hard,
+            served_latency=served,
+            first_token_ms=before + latency[0],
+            latency_ms=before + latency[1],
+        )
+
+    def _passages(self, task: _Task, question: str, place: Place) -> list[Chunk]:
+        """What the model gets to read for a question."""
+        if task.external:
+            return read_source(task.settings["sources"][0], self._bases)
+        base = self._bases.find(task.settings["knowledgeBaseId"])
+        if base.type == "MANAGED":
+            raise validation(f"RetrieveAndGenerate does not support knowledge base {base.resource_id} of type MANAGED.")
+        search = read_search(base, task.settings.get("retrievalConfiguration", {}))
+        return self._retriever.passages(base, question, search, place, task.user)
+
+    def _allowed(self, task: _Task, told: Sequence[Part]) -> tuple[str, Sequence[Part], str | None]:
+        """The text and its sentences, within the limits of the request, and what its guardrail does about it."""
+        guardrail = self._bases.guardrail(task.generation.get("guardrailConfiguration"))
+        inference = task.generation.get("inferenceConfig", {}).get("textInferenceConfig", {})
+        text, parts = limited_parts(told, inference)
+        if guardrail is None:
+            return text, parts, None
+        action = guardrail.action(task.question, text)
+        return (SORRY, (), action) if action == _INTERVENED else (text, parts, action)
+
+    def _timed(
+        self, task: _Task, backend: Backend, place: Place, *, tokens: tuple[int, int], routed: bool
+    ) -> tuple[str, tuple[float, float]]:
+        """The latency of the generation that is served, and its milliseconds until the first and the last token."""
+        check_latency(task.orchestration.get("performanceConfig", {}), backend, place)
+        served = self._runtime.serve_latency(task.generation.get("performanceConfig", {}), backend, place)
+        return served, simulated_latency(backend.model, *tokens, optimized=served == "optimized", routed=routed)
+
+    def _orchestrated(self, task: _Task, session: Session, backend: Backend, place: Place, *, routed: bool) -> float:
+        """The simulated milliseconds before the generation: a retrieval, and a model's call where it rewrites.
+
+        A model is asked to rewrite the question where there is a conversation, or a decomposition is wanted.
+        """
+        if task.external:
+            return 0.0
+        if not session.turns and "queryTransformationConfiguration" not in task.orchestration:
+            return RETRIEVAL_MS
+        served = self._runtime.serve_latency(task.orchestration.get("performanceConfig", {}), backend, place)
+        tokens = text_tokens(task.question)
+        unread = _TEMPLATE_TOKENS + tokens
+        optimized = served == "optimized"
+        return RETRIEVAL_MS + simulated_latency(backend.model, unread, tokens, optimized=optimized, routed=routed)[1]
+
+
+def _understood(task: _Task, session: Session) -> str:
+    """The question, with the one before it where it points back to that."""
+    if not session.turns:
+        return task.question
+    before, asked = (" ".join(text.split()) for text in (session.turns[-1][0], task.question))
+    prompt = f"Rewrite the follow-up question as a standalone question.\nUser: {before}\nFollow-up question: {asked}"
+    rewritten = standalone(prompt)
+    return task.question if rewritten in {None, asked} else str(rewritten)
+
+
+def _prompt(question: str, chunks: Iterable[Chunk]) -> str:
+    """What the model gets to read, in the form in which applications send it themselves: a router judges by it."""
+    passages = "\n\n".join(chunk.text for chunk in chunks)
+    return f"{passages}\n\nQuestion: {question}"
+
+
+def _history(session: Session) -> Iterator[dict[str, Any]]:
+    for question, answer in session.turns:
+        yield {"role": "user", "content": [{"text": question}]}
+        yield {"role": "assistant", "content": [{"text": answer}]}
+
+
+def _parts(found: Sequence[tuple[str, Sequence[Chunk]]], *, said: Sequence[str], thorough: bool) -> Iterator[Part]:
+    """The sentences that answer the questions, each once; without those that have been said."""
+    seen: set[str] = set()
+    for question, chunks in found:
+        texts = [chunk.text for chunk in chunks]
+        for sentence in said:
+            texts = [text.replace(sentence, "") for text in texts]
+        for statement in statements(question, texts, thorough=thorough):
+            if statement.text not in seen:
+                seen.add(statement.text)
+                yield Part(text=statement.text, chunks=tuple(chunks[index] for index in statement.passages))

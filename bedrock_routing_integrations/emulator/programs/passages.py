@@ -1,0 +1,177 @@
+"""Answers out of numbered passages, with citations in whatever form the prompt shows by an example."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .words import stems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .reading import Reading
+
+__all__ = ["NOT_THERE", "Statement", "from_passages", "outside_passages", "statements"]
+
+NOT_THERE = "The passages do not hold the answer to that."
+_OPENING = re.compile(
+    r"<(passage|document|source|search_result|result)\b[^<>]*?\b(?:index|id|number|n)\s*=\s*[\"']?(\d{1,4})\b[^<>]*>",
+    re.IGNORECASE,
+)
+_MOST_PASSAGES = 500
+_WRAPPER = re.compile(r"</?(?:passages|documents|sources|search_results|results|context)\b[^<>]*>", re.IGNORECASE)
+_LABEL = re.compile(r"(?:^|\n)\s*(?:<question>|(?:user )?(?:question|query)\s*:)\s*(.+)", re.IGNORECASE | re.DOTALL)
+_WANTS_CITATIONS = re.compile(r"\b(?:cit(?:e|es|ed|ing|ations?)|sources?|references?|footnotes?)\b", re.IGNORECASE)
+# [cite: 1], [1], [[1]], [^1], <source>1</source>; with a second number behind a comma where that is shown too.
+_EXAMPLE = re.compile(
+    r"(?P<open>\[{1,2}(?:\^|[A-Za-z]{1,10}[:#]? ?)?|\u3010|<(?P<tag>source|cite|ref|citation)>)"
+    r"\d{1,2}(?P<second>,\s?\d{1,2})?(?P<close>\]{1,2}|\u3011|</(?P=tag)>)"
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+")
+_NEW_LINE = re.compile(r"\s*(?:#{1,6}\s|[-*+\u2022]\s|\d{1,3}[.)]\s|\|)")
+_ENDS = (".", "!", "?", "\u2026", ":", ";")
+_WRAPPED = 40  # characters; a shorter line that ends without a full stop is a title
+# What a word of the passage counts for, beside those of the sentence itself; and how near the second sentence must be.
+_OF_PASSAGE = 0.3
+_NEAR = 0.75
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence of an answer.
+
+    Attributes:
+        text: The sentence, its white space made plain.
+        passages: The numbers, from 0, of the passages that hold it.
+    """
+
+    text: str
+    passages: tuple[int, ...]
+
+
+def statements(question: str, passages: Sequence[str], *, thorough: bool) -> list[Statement]:
+    """The sentences that fit a question best, best first.
+
+    A stem that few sentences have counts for more, and what stands around a sentence counts a little.
+
+    Args:
+        question: What is asked.
+        passages: Where to look, the likeliest first.
+        thorough: Whether to add a second sentence, where one fits nearly as well.
+    """
+    wanted = stems(question)
+    plain = [" ".join(passage.split()) for passage in passages]
+    found = [
+        (sentence, stems(sentence) & wanted, i) for i, text in enumerate(passages) for sentence in _sentences(text)
+    ]
+    frequency = Counter(word for _, common, _ in found for word in common)
+    around = [len(stems(text) & wanted) * _OF_PASSAGE for text in passages]
+    scored: dict[str, float] = {}
+    for sentence, common, number in found:
+        if common and not sentence.endswith("?"):
+            score = sum(1 / frequency[word] + 0.5 for word in common) + around[number]
+            scored[sentence] = max(score, scored.get(sentence, 0.0))
+    ranked = sorted(scored, key=lambda sentence: -scored[sentence])  # stable: the likelier passage first
+    best = [sentence for sentence in ranked[: 2 if thorough else 1] if scored[sentence] >= _NEAR * scored[ranked[0]]]
+    return [Statement(text, tuple(i for i, passage in enumerate(plain) if text in passage)) for text in best]
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The sentences of a passage; titles are none, and lines that were wrapped are one."""
+    block = ""
+    for line in [*text.splitlines(), ""]:
+        stripped = line.strip()
+        goes_on = block and not block.endswith(_ENDS) and len(block) >= _WRAPPED
+        if block and (not stripped or _NEW_LINE.match(stripped) or not (goes_on or stripped[0].islower())):
+            yield from _split(block)
+            block = ""
+        block = f"{block} {stripped}".strip()
+    yield from _split(block)
+
+
+def _split(block: str) -> Iterator[str]:
+    if block.startswith("#"):
+        return
+    for piece in _SENTENCE_END.split(" ".join(block.split())):
+        if piece.endswith(_ENDS) or len(piece) >= _WRAPPED:
+            yield piece
+
+
+def _passages(text: str) -> tuple[list[tuple[int, str]], str, str]:
+    """The numbered passages in a prompt, and what stands before and behind them."""
+    found: list[tuple[int, str]] = []
+    first, end = len(text), 0
+    while len(found) < _MOST_PASSAGES:
+        opening = _OPENING.search(text, end)
+        if opening is None:
+            break
+        close = text.find(f"</{opening[1]}>", opening.end())
+        if close < 0:
+            break
+        found.append((int(opening[2]), text[opening.end() : close]))
+        first = min(first, opening.start())
+        end = close + len(opening[1]) + 3
+    return found, text[:first], text[end:] if found else ""
+
+
+def outside_passages(text: str) -> str:
+    """A prompt without its numbered passages: what they say is nothing that is asked for."""
+    found, before, behind = _passages(text)
+    return f"{before}\n{behind}" if found else text
+
+
+def from_passages(reading: Reading, *, thorough: bool) -> str | None:
+    """The answer to a question that comes with numbered passages; None where it comes without."""
+    for text, other in ((reading.question, reading.system), (reading.system, reading.question)):
+        found, before, behind = _passages(text)
+        if found:
+            question = _question(before, behind) if text is reading.question else other
+            return _answer(question, found, f"{other}\n{before}\n{behind}", thorough=thorough)
+    return None
+
+
+def _question(before: str, behind: str) -> str:
+    for text in (behind, before):
+        rest = _WRAPPER.sub("", text).strip()
+        labelled = _LABEL.search(rest)
+        if labelled is not None:
+            return labelled[1].removesuffix("</question>").strip()
+        if rest:
+            return rest.split("\n\n")[-1].strip()
+    return ""
+
+
+def _answer(question: str, found: Sequence[tuple[int, str]], instructions: str, *, thorough: bool) -> str:
+    said = statements(question, [text for _, text in found], thorough=thorough)
+    if not said:
+        return NOT_THERE
+    mark = _marker(instructions)
+    return " ".join(s.text + mark([found[number][0] for number in s.passages]) for s in said)
+
+
+@dataclass(frozen=True)
+class _Marker:
+    opening: str = ""
+    closing: str = ""
+    lists: bool = False
+
+    def __call__(self, numbers: Sequence[int]) -> str:
+        if not self.opening or not numbers:
+            return ""
+        if self.lists:
+            return f" {self.opening}{', '.join(map(str, numbers))}{self.closing}"
+        return " " + "".join(f"{self.opening}{number}{self.closing}" for number in numbers)
+
+
+def _marker(instructions: str) -> _Marker:
+    """How to cite: as the first example shows; not at all without one."""
+    if not _WANTS_CITATIONS.search(instructions):
+        return _Marker()
+    examples = list(_EXAMPLE.finditer(instructions))
+    if not examples:
+        return _Marker()
+    first = examples[0]
+    return _Marker(first["open"], first["close"], any(example["second"] for example in examples))
