@@ -11,6 +11,7 @@ from cached_calls import a_world
 
 from bedrock_routing_integrations.caching import shared_memory
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.client.knowledge_base_types import shared_types
 from bedrock_routing_integrations.logs import forget_warnings
 from bedrock_routing_integrations.resolution import shared_resolver
 
@@ -33,6 +34,7 @@ def _own_environment(monkeypatch, tmp_path):
     forget_warnings()
     shared_resolver.forget()
     shared_memory.forget()
+    shared_types.forget()
 
 
 @pytest.fixture

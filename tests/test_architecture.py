@@ -97,6 +97,11 @@ def test_every_file_has_a_room():
     assert not unknown, f"{unknown}: give it a line in this test and in the architecture"
 
 
+def test_a_room_is_a_file_or_a_folder_and_never_both():
+    names = [path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix in {".py", ""}]
+    assert sorted(names) == sorted(set(names)), "one of them would never be imported"
+
+
 @each_file
 def test_imports_point_up_the_list_only(path):
     room, used = room_of(path), set(our_rooms(path)) - {room_of(path)}
@@ -129,6 +134,13 @@ def test_boto3_is_not_loaded_by_importing_a_module_of_the_core(path):
             text = ast.unparse(node)
             for heavy in ("boto3", "botocore", "urllib3", "aiobotocore", "genai_prices"):
                 assert heavy not in text
+
+
+@each_file
+def test_knowledge_bases_are_neutral_and_wait_for_no_network(path):
+    if room_of(path) == "knowledge_base":
+        sends = {"boto3", "botocore", "urllib3", "aiobotocore", "socket", "http", "asyncio"}
+        assert not sends & {name.partition(".")[0] for name in imported(path)}, "client/ is the only place that sends"
 
 
 @each_file

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
-from bedrock_routing_integrations.connections import Connection, control_plane_endpoint
+from bedrock_routing_integrations.connections import Connection, GivenClient, control_plane_endpoint
 from bedrock_routing_integrations.errors import MissingRegionError
 
 ROUTER = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
@@ -680,6 +680,53 @@ def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, e
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert control_plane_endpoint("bedrock", runtime) == expected
+
+
+AGENT_RUNTIME = "bedrock-agent-runtime"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "serves"),
+    [
+        ("https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com", {RUNTIME}),
+        ("https://vpce-1.bedrock-agent-runtime.us-east-1.vpce.amazonaws.com", {AGENT_RUNTIME}),
+        ("https://BEDROCK-AGENT-RUNTIME.us-east-1.AMAZONAWS.COM", {AGENT_RUNTIME}),
+        ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", {RUNTIME}),
+        ("https://bedrock-agent-runtime-fips.us-gov-west-1.amazonaws.com", {AGENT_RUNTIME}),
+        ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", {RUNTIME}),
+        ("http://127.0.0.1:8080", {RUNTIME, AGENT_RUNTIME}),
+        ("https://bedrock-runtime.gateway.example.com", {RUNTIME, AGENT_RUNTIME}),
+    ],
+)
+@pytest.mark.usefixtures("credentials")
+def test_aws_endpoint_of_one_runtime_is_not_used_for_the_other(endpoint, serves):
+    connection = Connection(region_name="us-east-1", endpoint_url=endpoint)
+    given = {name: boto3.client(name, "us-east-1", endpoint_url=endpoint) for name in serves}
+    for service in (RUNTIME, AGENT_RUNTIME):
+        expected = endpoint if service in serves else f"https://{service}.us-east-1.amazonaws.com"
+        assert connection.client(service).meta.endpoint_url == expected
+        for name, client in given.items():
+            assert GivenClient(client, name).client(service).meta.endpoint_url == expected
+            assert GivenClient(client, name).client(name) is client
+
+
+@pytest.mark.usefixtures("credentials")
+def test_timeouts_and_retries_hold_for_knowledge_bases_too():
+    connection = Connection(**settings(timeout=7, max_retries=2, max_concurrency=5))
+    config = connection.client(AGENT_RUNTIME).meta.config
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (7, 7, 5)
+    assert config.retries["total_max_attempts"] == 3
+    assert connection.client("bedrock-agent").meta.config.read_timeout < 7, "a look-up keeps its own"
+
+
+@pytest.mark.usefixtures("credentials")
+def test_the_endpoint_of_the_environment_for_knowledge_bases_is_part_of_what_is_shared(monkeypatch):
+    connection = Connection(region_name="us-east-1")
+    before = connection.client(AGENT_RUNTIME)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME", "http://127.0.0.1:9")
+    assert connection.client(AGENT_RUNTIME) is not before
+    assert connection.client(AGENT_RUNTIME).meta.endpoint_url == "http://127.0.0.1:9"
+    assert connection.client(RUNTIME).meta.endpoint_url == "https://bedrock-runtime.us-east-1.amazonaws.com"
 
 
 def test_an_endpoint_for_the_runtime_serves_look_ups_too(bedrock, monkeypatch):

@@ -9,7 +9,10 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "cookbook").glob("*.ipynb"))
 # What is printed where a notebook shows what it is for: who answered, or what was read from the cache.
-SHOWN = {"what_caching_saves": "8747 read      9 plain  cost  10%"}
+SHOWN = {
+    "knowledge_bases": "Christiaan Huygens discovered Titan on 25 March 1655.  <- s3://emulated-knowledge-base/moons/titan.md",
+    "what_caching_saves": "8747 read      9 plain  cost  10%",
+}
 
 
 def test_there_are_notebooks():

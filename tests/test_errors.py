@@ -19,6 +19,7 @@ from bedrock_routing_integrations.errors import (
     InvalidRequestError,
     InvalidTargetError,
     MissingRegionError,
+    SessionExpiredError,
     StreamInterruptedError,
     ToolCallError,
 )
@@ -48,7 +49,7 @@ def all_errors():
 def test_everything_that_we_raise_is_caught_by_one_name():
     assert {error.__name__ for error in all_errors()} >= {
         "BedrockRoutingError", "InvalidTargetError", "InvalidRequestError", "MissingRegionError",
-        "StreamInterruptedError", "ToolCallError",
+        "SessionExpiredError", "StreamInterruptedError", "ToolCallError",
     }  # fmt: skip
     assert all(issubclass(error, BedrockRoutingError) for error in all_errors())
 
@@ -69,6 +70,16 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 def test_code_that_expects_a_connection_error_catches_an_interrupted_stream():
     assert issubclass(StreamInterruptedError, ConnectionError)
+
+
+# A session that is over
+
+
+@pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+def test_an_expired_session_keeps_its_id_in_another_process(copied):
+    error = copied(SessionExpiredError("It is over.", session_id="s-1"))
+    assert type(error) is SessionExpiredError
+    assert (str(error), error.session_id) == ("It is over.", "s-1")
 
 
 # An interrupted stream
@@ -156,8 +167,8 @@ PUBLIC = [
     "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target",
     "plan_cache_points",
 ]  # fmt: skip
-LANGCHAIN = ["BedrockRouterLLM", "ChatBedrockRouter"]
-LLAMA_INDEX = ["BedrockRouter", "ModelRoutedEvent"]
+LANGCHAIN = ["BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever"]
+LLAMA_INDEX = ["BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelRoutedEvent"]
 EMULATOR = ["BedrockEmulator"]
 
 
@@ -234,6 +245,8 @@ def python(code, *arguments):
         "from bedrock_routing_integrations import plan_cache_points as plan; plan({'modelId': 'a.b', 'messages': []})",
         "from bedrock_routing_integrations.connections import Connection; Connection(region_name='us-east-1')",
         "import bedrock_routing_integrations.resolution, bedrock_routing_integrations.threads",
+        "from bedrock_routing_integrations.knowledge_base import where; where('year') > 2020",
+        "from bedrock_routing_integrations.client import KnowledgeBaseClient",
         "dir(__import__('bedrock_routing_integrations'))",
     ],
 )

@@ -22,7 +22,8 @@ import bedrock_routing_integrations
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(bedrock_routing_integrations.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# In a docstring a block may stand under a heading, indented.
+BLOCK = re.compile(r"^[ ]*```(\w+)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
 
 
 def readme_examples():

@@ -166,7 +166,7 @@ class KnowledgeBaseClient:
         call = self._prepare(question, model, search, options, base_models)
         with _explained(self, question, search):
             response = call.client.retrieve_and_generate(**call.request)
-        reader = AnswerReader()
+        reader = AnswerReader(question.only_source)
         reader.read_response(response)
         return Generated(reader, response.get("sessionId"), call.routing(response), iter(()))
 
@@ -187,8 +187,9 @@ class KnowledgeBaseClient:
         call = self._prepare(question, model, search, options, base_models)
         with _explained(self, question, search):
             response = call.client.retrieve_and_generate_stream(**call.request)
-        reader, session_id = AnswerReader(), response.get("sessionId")
+        reader, session_id = AnswerReader(question.only_source), response.get("sessionId")
         parts = _parts(response["stream"], reader, session_id)
+        next(parts)  # a generator that was never begun closes nothing when it is given up
         return Generated(reader, session_id, call.routing(response), parts)
 
     def _prepare(
@@ -252,6 +253,7 @@ class Generated:
 def _parts(stream: Any, reader: AnswerReader, session_id: str | None) -> Iterator[Part]:
     try:
         with contextlib.closing(stream):
+            yield Part()
             for event in stream:
                 yield reader.read_event(event)
             yield reader.finish()

@@ -211,7 +211,11 @@ class Connection:
         """The endpoint of a service; None lets boto3 find it."""
         if service in RUNTIMES:
             return runtime_endpoint(service, self.endpoint_url)
-        return control_plane_endpoint(service, self._runtime_endpoint())
+        found = control_plane_endpoint(service, self._runtime_endpoint())
+        if found is None and service == "bedrock-agent" and self.endpoint_url is None:
+            # Knowledge bases and prompts: where the environment names nothing but their runtime, it is there too.
+            return control_plane_endpoint(service, endpoint_in_environment("bedrock-agent-runtime"))
+        return found
 
     def _runtime_endpoint(self) -> str | None:
         return self.endpoint_url or endpoint_in_environment("bedrock-runtime")

@@ -46,7 +46,8 @@ def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | 
     """
     if runtime_endpoint is None or is_aws(runtime_endpoint):
         return None
-    from_environment = runtime_endpoint.rstrip("/") == (endpoint_in_environment("bedrock-runtime") or "").rstrip("/")
+    named = {(endpoint_in_environment(runtime) or "").rstrip("/") for runtime in RUNTIMES}
+    from_environment = runtime_endpoint.rstrip("/") in named
     return None if from_environment and endpoint_in_environment(service) else runtime_endpoint
 
 

@@ -10,26 +10,31 @@ Everything is a value or is computed from values: `search` and `generation` make
 
 from __future__ import annotations
 
+from .answers import AnswerReader, Part, cite
 from .citations import Citation
+from .documents import SourceDocument, read_source
 from .filters import Filter, checked_filter, where
 from .generation import (
-    AnswerReader,
+    CONVERSE,
+    GENERATE,
     GenerationOptions,
-    Part,
     Question,
     checked_session_id,
-    cite,
     external_source,
     generate_request,
+    refuse_for_generate,
+    refuse_for_source,
 )
 from .ids import KnowledgeBaseId, parse_knowledge_base_id
 from .marked import MarkedAnswer
 from .passages import Passage, distinct, read_passage
-from .prompting import Prompt, compose, read_queries, rewriting_prompt
+from .prompting import Prompt, compose, current_time, read_queries, rewriting_prompt
 from .search import MANAGED, SearchOptions, retrieve_request
 from .sessions import Sessions
 
 __all__ = [
+    "CONVERSE",
+    "GENERATE",
     "MANAGED",
     "AnswerReader",
     "Citation",
@@ -43,16 +48,21 @@ __all__ = [
     "Question",
     "SearchOptions",
     "Sessions",
+    "SourceDocument",
     "checked_filter",
     "checked_session_id",
     "cite",
     "compose",
+    "current_time",
     "distinct",
     "external_source",
     "generate_request",
     "parse_knowledge_base_id",
     "read_passage",
     "read_queries",
+    "read_source",
+    "refuse_for_generate",
+    "refuse_for_source",
     "retrieve_request",
     "rewriting_prompt",
     "where",

@@ -1,4 +1,4 @@
-"""RetrieveAndGenerate: its request, checked before anything is sent, and its answer, whole or as a stream.
+"""RetrieveAndGenerate's request, checked before anything is sent.
 
 Shapes and limits: botocore's bedrock-agent-runtime (1.43).
 """
@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import Target, TargetKind
 
-from .citations import Citation, SpanFinder
-from .passages import Passage, read_passage
 from .search import MANAGED, SearchOptions, guardrail_configuration, retrieval_configuration, user_context
 from .templates import check_generation_template, check_orchestration_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from .ids import KnowledgeBaseId
 
+GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
+"""The modes: Bedrock retrieves and generates, or we retrieve and ask a model by Converse."""
 LONGEST_INPUT = 1_000
 """Characters of a question to RetrieveAndGenerate."""
 LARGEST_SOURCE = 10_485_760
@@ -30,9 +28,13 @@ LARGEST_SOURCE = 10_485_760
 _LATENCIES = ("standard", "optimized")
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 _SNAKE = {"max_tokens": "maxTokens", "top_p": "topP", "stop_sequences": "stopSequences", "stop": "stopSequences"}
-_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.{1,1024}", re.DOTALL)
+_S3 = re.compile(r"(?=.{1,1024}\Z)s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
+_CONTENT_TYPE = re.compile(r"[a-z]{1,20}/.+")
+_KMS_KEY = re.compile(r"arn:aws(?:-cn|-us-gov)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:key/[a-zA-Z0-9-]{36}")
 _SESSION = re.compile(r"[0-9a-zA-Z._:-]{2,100}")
-_MOST_STOPS = 4
+_MOST_STOPS, _LONGEST_STOP = 4, 1_000
+_MOST_TOKENS = 65_536
+_LONGEST_IDENTIFIER = 1_024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,10 @@ class GenerationOptions:
             InvalidRequestError: An option that Bedrock would refuse.
         """
         _performance(self.performance_config)
-        _inference(self.inference_config)
+        _inference(self.inference_config, limited=limited)
         guardrail_configuration(self.guardrail)
+        _kms_key(self.kms_key_arn)
+        _model_fields(self.additional_model_request_fields)
         if self.prompt_template is not None:
             check_generation_template(self.prompt_template, limited=limited)
         if self.orchestration_prompt_template is not None:
@@ -93,6 +97,12 @@ class Question:
     knowledge_base: KnowledgeBaseId | None = None
     source: str | Mapping[str, Any] | None = None
     session_id: str | None = None
+
+    @property
+    def only_source(self) -> str | None:
+        """The name of the one document that is asked about; None of a knowledge base."""
+        source = self.source
+        return str(source["identifier"]) if isinstance(source, Mapping) else source
 
 
 def generate_request(
@@ -117,7 +127,7 @@ def generate_request(
     if question.session_id is not None:
         request["sessionId"] = checked_session_id(question.session_id)
     if options.kms_key_arn is not None:
-        request["sessionConfiguration"] = {"kmsKeyArn": options.kms_key_arn}
+        request["sessionConfiguration"] = {"kmsKeyArn": _kms_key(options.kms_key_arn)}
     user = user_context(search.user_context)
     return {**request, "userContext": user} if user else request
 
@@ -193,6 +203,13 @@ def external_source(source: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(data, (bytes, bytearray)) or not 1 <= len(data) <= LARGEST_SOURCE:
         size = f"has {len(data):,}" if isinstance(data, (bytes, bytearray)) else f"is a {type(data).__name__}"
         raise InvalidRequestError(f"the data of an external source are 1 to {LARGEST_SOURCE:,} bytes, and it {size}")
+    kind, name = source["contentType"], source["identifier"]
+    if not isinstance(kind, str) or not _CONTENT_TYPE.fullmatch(kind):
+        raise InvalidRequestError(f"the contentType of an external source is one like 'application/pdf', not {kind!r}")
+    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_IDENTIFIER:
+        raise InvalidRequestError(
+            f"the identifier of an external source has 1 to {_LONGEST_IDENTIFIER:,} characters, not {name!r}"
+        )
     return {"sourceType": "BYTE_CONTENT", "byteContent": dict(source)}
 
 
@@ -204,7 +221,7 @@ def _generation(options: GenerationOptions) -> dict[str, Any]:
         "inferenceConfig": _inference(options.inference_config),
         "guardrailConfiguration": guardrail_configuration(options.guardrail),
         "promptTemplate": {"textPromptTemplate": options.prompt_template} if options.prompt_template else None,
-        "additionalModelRequestFields": dict(options.additional_model_request_fields or {}),
+        "additionalModelRequestFields": _model_fields(options.additional_model_request_fields),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -222,6 +239,18 @@ def _orchestration(options: GenerationOptions) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def _kms_key(given: str | None) -> str | None:
+    if given is not None and (not isinstance(given, str) or not _KMS_KEY.fullmatch(given)):
+        raise InvalidRequestError(f"kms_key_arn must be the ARN of a key, arn:aws:kms:…:key/…, and is {given!r}")
+    return given
+
+
+def _model_fields(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidRequestError(f"additional_model_request_fields must be a dictionary, and is {given!r}")
+    return dict(given or {})
+
+
 def _performance(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if given is None:
         return {}
@@ -232,7 +261,7 @@ def _performance(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(given)
 
 
-def _inference(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def _inference(given: Mapping[str, Any] | None, *, limited: bool = True) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -250,103 +279,57 @@ def _inference(given: Mapping[str, Any] | None) -> dict[str, Any]:
     most = given.get("maxTokens")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise InvalidRequestError(f"inference_config: maxTokens is a whole number above 0, not {most!r}")
+    if limited and most is not None and most > _MOST_TOKENS:
+        raise InvalidRequestError(
+            f"inference_config: maxTokens is {most:,}; RetrieveAndGenerate takes {_MOST_TOKENS:,}"
+        )
     stops = given.get("stopSequences")
-    if stops is not None and (isinstance(stops, str) or len(stops) > _MOST_STOPS):
-        raise InvalidRequestError(f"inference_config: stopSequences is a list of at most {_MOST_STOPS}, not {stops!r}")
+    _check_stops(stops, limited=limited)
     found = {name: value for name, value in given.items() if value is not None}
     return {"textInferenceConfig": {**found, **({"stopSequences": list(stops)} if stops else {})}} if found else {}
 
 
-@dataclass(frozen=True)
-class Part:
-    """What has newly arrived of an answer: text, passages that are new, citations of text and passages so far."""
+def _check_stops(stops: Any, *, limited: bool) -> None:
+    if stops is None:
+        return
+    if isinstance(stops, (str, bytes)) or not isinstance(stops, Sequence):
+        raise InvalidRequestError(f"inference_config: stopSequences is a list of strings, not {stops!r}")
+    if limited and len(stops) > _MOST_STOPS:
+        raise InvalidRequestError(f"inference_config: stopSequences is a list of at most {_MOST_STOPS}, not {stops!r}")
+    for stop in stops:
+        if not isinstance(stop, str) or not 1 <= len(stop) <= _LONGEST_STOP:
+            raise InvalidRequestError(
+                f"inference_config: each of stopSequences has 1 to {_LONGEST_STOP:,} characters, not {stop!r}"
+            )
 
-    text: str = ""
-    passages: tuple[Passage, ...] = ()
-    citations: tuple[Citation, ...] = ()
-    guardrail_action: str | None = None
 
+def refuse_for_generate(search: SearchOptions, options: GenerationOptions, source: Any) -> None:
+    """Refuse what RetrieveAndGenerate would not hear of: it would search otherwise than was asked.
 
-@dataclass
-class AnswerReader:
-    """Puts an answer of RetrieveAndGenerate together, from its stream's events or from a whole response.
-
-    Attributes:
-        passages: Those that were referred to so far, each once.
-        citations: Those found so far.
-        guardrail_action: ``"INTERVENED"`` or ``"NONE"`` as the service said; None where it said nothing.
+    Raises:
+        InvalidRequestError: As said.
     """
-
-    passages: list[Passage] = field(default_factory=list)
-    citations: list[Citation] = field(default_factory=list)
-    guardrail_action: str | None = None
-    _spans: SpanFinder = field(default_factory=SpanFinder)
-    _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The answer so far."""
-        return self._spans.text
-
-    def read_event(self, event: Mapping[str, Any]) -> Part:
-        """What is new with an event of the stream."""
-        if "output" in event:
-            return self._part(text=event["output"].get("text") or "")
-        if "citation" in event:
-            claim = event["citation"]
-            # The event has it twice; the inner one is deprecated, and alone in what older services send.
-            return self._part(claims=[claim if "generatedResponsePart" in claim else claim.get("citation") or {}])
-        if "guardrail" in event:
-            return self._part(action=event["guardrail"].get("action"))
-        return Part()
-
-    def finish(self) -> Part:
-        """What can only be told when the stream has ended."""
-        return self._part(finished=True)
-
-    def read_response(self, response: Mapping[str, Any]) -> Part:
-        """A whole answer."""
-        text = (response.get("output") or {}).get("text") or ""
-        return self._part(
-            text=text, claims=response.get("citations") or (), action=response.get("guardrailAction"), finished=True
+    if search.score_threshold is not None:
+        raise InvalidRequestError(
+            f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"
         )
-
-    def _part(
-        self,
-        text: str = "",
-        claims: Iterable[Mapping[str, Any]] = (),
-        action: str | None = None,
-        *,
-        finished: bool = False,
-    ) -> Part:
-        known = len(self.passages)
-        self._spans.add_text(text)
-        for claim in claims:
-            passages = self._referred(claim.get("retrievedReferences") or ())
-            if passages:  # a part that rests on nothing is no citation
-                part = claim.get("generatedResponsePart")
-                self._spans.add_span(part.get("textResponsePart") if isinstance(part, dict) else None, passages)
-        citations = tuple(self._cited(finished=finished))
-        self.citations += citations
-        if action is not None:
-            self.guardrail_action = action
-        return Part(text, tuple(self.passages[known:]), citations, action)
-
-    def _referred(self, references: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        found = []
-        for passage in map(read_passage, references):
-            if passage.key not in self._places:
-                self._places[passage.key] = len(self.passages)
-                self.passages.append(passage)
-            found.append(self._places[passage.key])
-        return tuple(dict.fromkeys(found))
-
-    def _cited(self, *, finished: bool) -> Iterator[Citation]:
-        for start, end, passages in self._spans.found(finished=finished):
-            yield cite(self.text, start, end, passages, self.passages)
+    if source is not None:
+        refuse_for_source(search, options)
 
 
-def cite(text: str, start: int, end: int, numbers: Sequence[int], passages: Sequence[Passage]) -> Citation:
-    """A citation of `passages` by their `numbers`."""
-    sources = dict.fromkeys(source for number in numbers if (source := passages[number].source))
-    return Citation(start, end, text[start:end], tuple(numbers), tuple(sources))
+def refuse_for_source(search: SearchOptions, options: GenerationOptions) -> None:
+    """Refuse how to search where one document is all there is.
+
+    Raises:
+        InvalidRequestError: As said.
+    """
+    searched = (
+        "k", "search_type", "filter", "implicit_filter", "reranking", "score_threshold", "knowledge_base_type",
+        "retrieval_config",
+    )  # fmt: skip
+    for name in searched:
+        if getattr(search, name) is not None:
+            raise InvalidRequestError(f"{name} is for knowledge bases; an external source is not searched")
+    if options.query_decomposition or options.orchestration_prompt_template is not None:
+        name = "query_decomposition" if options.query_decomposition else "orchestration_prompt_template"
+        raise InvalidRequestError(f"{name} words the search of a knowledge base; an external source is not searched")

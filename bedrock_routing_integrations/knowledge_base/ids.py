@@ -11,7 +11,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 # `KnowledgeBaseIdentifier` of botocore's bedrock-agent-runtime (1.43).
 _ID = re.compile(r"[0-9a-zA-Z]{10}")
 _ARN = re.compile(
-    r"arn:aws[a-z-]*:bedrock:(?P<region>[a-z0-9-]{1,20}):[0-9]{12}:knowledge-base/(?P<id>[0-9a-zA-Z]{10})"
+    r"arn:aws(?:-[^:]+)?:bedrock:(?P<region>[a-z0-9-]{1,20}):[0-9]{12}:knowledge-base/(?P<id>[0-9a-zA-Z]{10})"
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .generation import Part, cite
+from .answers import Part, cite
 from .markers import MarkerReader
 
 if TYPE_CHECKING:

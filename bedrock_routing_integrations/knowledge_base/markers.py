@@ -14,6 +14,7 @@ _MARKER = re.compile(rf"\[cite:{_SPACE}(\d{{1,4}}(?:{_SPACE},{_SPACE}\d{{1,4}}){
 _BEGINNING = re.compile(r"\[(?:c|ci|cit|cite|cite:[\s\d,]*)?", re.IGNORECASE)
 _LONGEST = 400
 _OPEN = re.compile(_BEGINNING.pattern + r"\Z", re.IGNORECASE)
+_BETWEEN = re.compile(r"\A[\s.,;:!?\u2026\u3001\u3002\uff01\uff0c\uff1f]*")  # ends a statement, and begins none
 _APART = "    "  # more white space than a marker may have
 
 
@@ -108,6 +109,8 @@ class MarkerReader:
             return
         end = len(self.text)
         start = end - len(self.text[self._from :].lstrip())
+        if self._from and self.text[self._from - 1] != "\n":  # "One [cite: 1]. Two [cite: 2].": not ". Two"
+            start = end - len(_BETWEEN.sub("", self.text[self._from :], count=1))
         if self._cited and start < end:
             self._done.append(Claimed(start, end, tuple(self._cited)))
         self._from, self._cited = end, None  # what a dropped marker stood behind is not the next one's

@@ -64,4 +64,7 @@ def media_type_of(uri: str | None) -> str | None:
         return None
     if uri.startswith("data:"):
         return uri[len("data:") :].partition(",")[0].partition(";")[0] or None
-    return mimetypes.guess_type(PurePath(urlsplit(uri).path).name)[0]
+    try:
+        return mimetypes.guess_type(PurePath(urlsplit(uri).path).name)[0]
+    except ValueError:  # no URI, whatever it is
+        return None

@@ -45,7 +45,8 @@ class Passage:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for the same piece, whichever call or citation it came with; scores aside."""
-        return self.source, self.content_type, self.text, self.media_uri, self.data_uri, self.metadata.get(_CHUNK)
+        chunk = self.metadata.get(_CHUNK)
+        return self.source, self.content_type, self.text, self.media_uri, self.data_uri, str(chunk) if chunk else None
 
 
 _CHUNK = "x-amz-bedrock-kb-chunk-id"
@@ -58,25 +59,24 @@ def read_passage(result: Mapping[str, Any]) -> Passage:
     """
     result = _mapping(result)
     content = _mapping(result.get("content"))
-    kind = content.get("type") or _kind_of(content)
+    kind = _string(content.get("type")) or _kind_of(content)
     location, metadata = _mapping(result.get("location")), _mapping(result.get("metadata"))
     media_uri = next(
-        (_mapping(content.get(name)).get("s3Uri") for name in ("audio", "video") if content.get(name)), None
+        (_string(_mapping(content[name]).get("s3Uri")) for name in ("audio", "video") if content.get(name)), None
     )
-    data = content.get("byteContent")
+    data = _string(content.get("byteContent"))
     source = _source(location, metadata) or media_uri
-    score = result.get("score")
     return Passage(
         text=_text(kind, content),
-        content_type=str(kind),
+        content_type=kind,
         source=source,
-        score=score if isinstance(score, (int, float)) else None,
+        score=_score(result.get("score")),
         location=dict(location) or None,
         metadata=dict(metadata),
-        document_id=result.get("documentId"),
+        document_id=_string(result.get("documentId")),
         media_type=None if kind in ("TEXT", "ROW") else media_type_of(data or media_uri or source),
         media_uri=media_uri,
-        data_uri=data if isinstance(data, str) else None,
+        data_uri=data,
     )
 
 
@@ -90,6 +90,16 @@ def distinct(passages: Iterable[Passage]) -> list[Passage]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _score(value: Any) -> float | None:
+    """A finite number, or None: what is none compares with nothing, and is no JSON."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if number and abs(value) < float("inf") else None
 
 
 def _kind_of(content: Mapping[str, Any]) -> str:
@@ -109,17 +119,17 @@ def _text(kind: str, content: Mapping[str, Any]) -> str:
 
 def _row(columns: Any) -> str:
     cells = [cell for cell in columns if isinstance(cell, Mapping)] if isinstance(columns, Sequence) else []
-    names = [cell.get("columnName") for cell in cells]
+    names = [_string(cell.get("columnName")) for cell in cells]
     values = [_cell(cell) for cell in cells]
     # Two columns of one name are possible in SQL, not in an object.
     row: Any = dict(zip(names, values, strict=True))
     if len(row) < len(names) or None in row:
         row = [{"columnName": name, "columnValue": value} for name, value in zip(names, values, strict=True)]
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def _cell(cell: Mapping[str, Any]) -> Any:
-    kind, value = cell.get("type"), cell.get("columnValue")
+    kind, value = _string(cell.get("type")), cell.get("columnValue")
     if value is None or kind == "NULL":
         return None
     if kind == "BOOLEAN" and str(value).lower() in ("true", "false"):
@@ -127,7 +137,7 @@ def _cell(cell: Mapping[str, Any]) -> Any:
     if kind in _NUMBERS:
         try:
             number = _NUMBERS[kind](value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return value
         return number if number == number and abs(number) != float("inf") else value  # noqa: PLR0124 - not a number
     return value

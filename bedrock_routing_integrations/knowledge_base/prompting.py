@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from .templates import FORMAT, HISTORY, QUERY, SEARCH_RESULTS, TIME, fill, has, split_at
@@ -45,8 +46,13 @@ ONLY = "Write only the questions, nothing else."
 _DECOMPOSING = f"{DECOMPOSE} {ONLY}\n\nQuestion: "
 MOST_QUERIES = 5
 
-# Invisible characters, which could part a tag in two for a pattern and not for a model.
-_UNSEEN = "\\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff"
+# Invisible characters, which could part a tag in two for a pattern and not for a model: white space, controls, and what
+# Unicode 16 calls format characters or lets a program ignore; blanks of scripts; halves of surrogate pairs.
+_UNSEEN = (
+    r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
 _CITE = re.compile(rf"\[(?=[{_UNSEEN}]*{f'[{_UNSEEN}]*'.join('cite')}[{_UNSEEN}]*:)", re.IGNORECASE)
 _FENCE = re.compile(rf"<(?=[{_UNSEEN}/]*{f'[{_UNSEEN}]*'.join('passage')})", re.IGNORECASE)
 
@@ -66,6 +72,11 @@ class Prompt:
     user: str
     numbers: tuple[int, ...]
     cites: bool
+
+
+def current_time() -> str:
+    """The current time, as ``$current_time$`` is filled in."""
+    return datetime.now(timezone.utc).strftime("%A, %d %B %Y, %H:%M UTC")
 
 
 def compose(question: str, passages: Sequence[str], *, template: str | None, now: str) -> Prompt:

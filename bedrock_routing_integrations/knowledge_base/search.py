@@ -5,6 +5,7 @@ Shapes and limits: botocore's bedrock-agent-runtime (1.43).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ TYPES = ("VECTOR", "KENDRA", "SQL", MANAGED)
 _SEARCH_TYPES = ("HYBRID", "SEMANTIC")
 _ATTRIBUTE_TYPES = ("STRING", "NUMBER", "BOOLEAN", "STRING_LIST")
 _MOST_ATTRIBUTES = 25
+_LONGEST = {"key": 256, "description": 1_024}  # characters, of a metadata attribute
+_RERANKING_MODEL = re.compile(r"arn:aws(?:-[^:]+)?:bedrock:[a-z0-9-]{1,20}::foundation-model/.+")
+_UNBROKEN = re.compile(r"\S{1,2048}")
+_GUARDRAIL = re.compile(r"[a-z0-9]{1,64}")
+_GUARDRAIL_VERSION = re.compile(r"[1-9][0-9]{0,4}|DRAFT")
 _SECTIONS = {False: "vectorSearchConfiguration", True: "managedSearchConfiguration"}
 
 
@@ -129,6 +135,8 @@ def retrieve_request(
         raise InvalidRequestError(f"the query has {len(query):,} characters; Bedrock takes {LONGEST_QUERY:,}")
     if image is None and not query.strip():
         raise InvalidRequestError("the query is empty: say what to search for (or pass an image)")
+    if next_token and not _UNBROKEN.fullmatch(next_token):
+        raise InvalidRequestError(f"next_token={next_token!r} is none: give that of the page before")
     asked: dict[str, Any] = {"text": query} if query.strip() else {}
     if image is not None:
         asked |= {"type": "IMAGE", "image": image_query(image)}
@@ -209,17 +217,25 @@ def _implicit_filter(given: Mapping[str, Any], *, managed: bool) -> dict[str, An
     attributes = given["metadataAttributes"]
     if not isinstance(attributes, (list, tuple)) or not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
         raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}")
-    for attribute in attributes:
-        if not isinstance(attribute, Mapping) or set(attribute) != {"key", "type", "description"}:
+    if not isinstance(given["modelArn"], str) or not _UNBROKEN.fullmatch(given["modelArn"]):
+        raise InvalidRequestError(f"implicit_filter: modelArn must name a model, and is {given['modelArn']!r}")
+    return {"modelArn": given["modelArn"], "metadataAttributes": [_attribute(attribute) for attribute in attributes]}
+
+
+def _attribute(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or set(given) != {"key", "type", "description"}:
+        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {given!r}")
+    for name, most in _LONGEST.items():
+        if not isinstance(given[name], str) or not 1 <= len(given[name]) <= most:
             raise InvalidRequestError(
-                f"implicit_filter: an attribute needs key, type and description, not {attribute!r}"
+                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {given[name]!r}"
             )
-        if attribute["type"] not in _ATTRIBUTE_TYPES:
-            raise InvalidRequestError(
-                f"implicit_filter: the type of {attribute['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
-                f"{attribute['type']!r}"
-            )
-    return {"modelArn": given["modelArn"], "metadataAttributes": [dict(attribute) for attribute in attributes]}
+    if given["type"] not in _ATTRIBUTE_TYPES:
+        raise InvalidRequestError(
+            f"implicit_filter: the type of {given['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
+            f"{given['type']!r}"
+        )
+    return dict(given)
 
 
 def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) -> dict[str, Any]:
@@ -240,6 +256,8 @@ def _model_arn(model: str, region: str) -> str:
     if not isinstance(model, str) or not model:
         raise InvalidRequestError(f"reranking must name a reranking model, and is {model!r}")
     if model.startswith("arn:"):
+        if not _RERANKING_MODEL.fullmatch(model):
+            raise InvalidRequestError(f"reranking={model!r}: only a foundation model can rerank; give its id or ARN")
         return model
     partition = "aws-us-gov" if region.startswith("us-gov-") else "aws-cn" if region.startswith("cn-") else "aws"
     return f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
@@ -249,7 +267,7 @@ def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
     """``guardrailConfiguration``, by Retrieve's names or Converse's; empty where none was asked.
 
     Raises:
-        InvalidRequestError: A part of it is missing.
+        InvalidRequestError: A part of it is missing, or can be none.
     """
     if not given:
         return {}
@@ -257,7 +275,12 @@ def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
     version = given.get("guardrailVersion")
     if not guardrail or not version:
         raise InvalidRequestError("a guardrail needs 'guardrailId' and 'guardrailVersion'; DRAFT is a version")
-    return {"guardrailId": guardrail, "guardrailVersion": str(version)}
+    short, version = str(guardrail).rpartition(":guardrail/")[2], str(version)  # Converse takes an ARN, Retrieve none
+    if not _GUARDRAIL.fullmatch(short):
+        raise InvalidRequestError(f"guardrailId must be the id or ARN of a guardrail, and is {guardrail!r}")
+    if not _GUARDRAIL_VERSION.fullmatch(version):
+        raise InvalidRequestError(f"guardrailVersion must be a number or DRAFT, and is {version!r}")
+    return {"guardrailId": short, "guardrailVersion": version}
 
 
 def user_context(given: str | Mapping[str, Any] | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ SEARCH_RESULTS, FORMAT, HISTORY = "search_results", "output_format_instructions"
 QUERY, TIME = "query", "current_time"
 _GENERATION = {SEARCH_RESULTS: True, FORMAT: False, QUERY: False, TIME: False}
 _ORCHESTRATION = {HISTORY: True, FORMAT: True, QUERY: False, TIME: False}
+_SENTENCE_END = re.compile(r"\n|[.!?$]\s")
 _PLACEHOLDER = re.compile(r"\$([a-z]+(?:_[a-z]+)*)\$")
 
 
@@ -55,9 +56,10 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def split_at(template: str, placeholders: tuple[str, ...]) -> tuple[str, str]:
-    """The template before the first of some placeholders, and from there on."""
+    """The template before the sentence that has the first of some placeholders, and from there on."""
     starts = [found.start() for found in _PLACEHOLDER.finditer(template) if found[1] in placeholders]
-    at = min(starts, default=len(template))
+    first = min(starts, default=len(template))
+    at = max((found.end() for found in _SENTENCE_END.finditer(template, 0, first)), default=0) if starts else first
     return template[:at], template[at:]
 
 
