@@ -1,4 +1,6 @@
-"""LangChain's own suites for chat models: the unit suite, and the integration suite against the emulator.
+"""LangChain's own suites: for chat models the unit suite and the integration suite, and that for retrievers.
+
+The integration suites run against the emulator.
 
 Each test that is taken out says why.
 """
@@ -10,10 +12,10 @@ import base64
 import httpx
 import pytest
 from langchain_core.load import dumpd, load
-from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.integration_tests import ChatModelIntegrationTests, RetrieversIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseRetriever
 
 NAMED_ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
 
@@ -106,6 +108,24 @@ class TestIntegrationSuite(ChatModelIntegrationTests):
     @property
     def model_override_value(self):
         return "anthropic.claude-3-haiku-20240307-v1:0"
+
+
+class TestRetrieverSuite(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _on_the_emulator(self, bedrock):
+        assert bedrock.default_knowledge_base() == self.retriever_constructor_params["knowledge_base_id"]
+
+    @property
+    def retriever_constructor(self):
+        return KnowledgeBaseRetriever
+
+    @property
+    def retriever_constructor_params(self):
+        return {"knowledge_base_id": "EMULATEDKB"}
+
+    @property
+    def retriever_query_example(self):
+        return "Which moon has an ocean under its ice?"
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")

@@ -17,6 +17,8 @@ from ._own_client import SECRETS, connection_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from typing_extensions import Self
+
 # What makes the client. The names are those of langchain-aws's retriever and chat models.
 CONNECTED_BY = (
     "region_name", "credentials_profile_name", *SECRETS, "endpoint_url", "config", "timeout", "max_retries",
@@ -69,6 +71,10 @@ class AskingAws(BaseModel):
                 raise InvalidRequestError(f"{name} must be a string, and is a {type(named[name]).__name__}")
         return named
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # A boto3 client cannot be copied, and need not be.
+        return super().__deepcopy__({**(memo or {}), id(self.client): self.client})
+
     def __getstate__(self) -> dict[Any, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
         state = super().__getstate__()
@@ -88,6 +94,6 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     known = list(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1)
             advice = f"did you mean {near[0]!r}" if near else f"it takes {', '.join(known)}"
             raise InvalidRequestError(f"{what} takes no {name!r}: {advice}")

@@ -6,10 +6,13 @@ own stands for it. Whatever has these methods, such as the histories of LangChai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bedrock_routing_integrations.knowledge_base import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_core.messages import BaseMessage
 
@@ -50,3 +53,13 @@ class SessionMessages:
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """The same, asynchronously."""
         self.add_messages(messages)
+
+
+class KeptSessions(Sessions[MessageHistory]):
+    """The conversations of a chain by session id. A copy or pickle begins with none."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(lambda _: SessionMessages(), clock)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeptSessions, ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,9 +15,10 @@ from langchain_core.messages import (
     BaseMessageChunk,
     HumanMessage,
     SystemMessage,
+    convert_to_messages,
     message_chunk_to_message,
 )
-from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.utils import AddableDict
 
 from bedrock_routing_integrations.caching import takes_system_point
@@ -32,12 +34,13 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
     from langchain_core.runnables import RunnableConfig
 
-    from bedrock_routing_integrations.knowledge_base import Citation, Prompt
+    from bedrock_routing_integrations.knowledge_base import Citation, Prompt, SourceDocument
 
 INTERVENED = "INTERVENED"
 _KEYS = ("input", "session_id", "chat_history")
 # One text block, whatever pieces it comes in; LangChain's own name for such an index.
 _TEXT_INDEX = "lc_txt_0"
+_PROVIDER = "bedrock_knowledge_base"
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,34 @@ def read_input(given: Any, config: RunnableConfig, call: Mapping[str, Any]) -> A
             f"the input is a question, or {{'input': question, 'session_id': …}}, and not {_shown(given)}"
         )
     refuse_unknown("the input", values, _KEYS)
+    if not values["input"].strip():
+        raise InvalidRequestError("the question is empty: say what to answer")
     configured = (config.get("configurable") or {}).get("session_id")
+    session_id = call.get("session_id") or values.get("session_id") or configured
+    if not isinstance(session_id, (str, type(None))):
+        raise InvalidRequestError(f"session_id={session_id!r} must be a string")
     search = {name: value for name, value in call.items() if name != "session_id"}
-    history: Any = values.get("chat_history")
-    return Asked(
-        values["input"],
-        call.get("session_id") or values.get("session_id") or configured,
-        None if history is None else tuple(history),
-        search,
-    )
+    return Asked(values["input"], session_id, _read_history(values.get("chat_history")), search)
+
+
+def _read_history(given: Any) -> tuple[BaseMessage, ...] | None:
+    if given is None:
+        return None
+    try:
+        return tuple(convert_to_messages(given))
+    except Exception as error:
+        raise InvalidRequestError(
+            f"chat_history must be LangChain's messages, or what they are made of: {error}"
+        ) from error
 
 
 def _shown(given: Any) -> str:
     return f"a dictionary with {sorted(map(str, given))}" if isinstance(given, Mapping) else f"a {type(given).__name__}"
+
+
+def text_of(said: BaseMessage | str) -> str:
+    """What a chat model, or one that completes texts, has said."""
+    return said if isinstance(said, str) else said.text
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
@@ -121,13 +139,15 @@ class Turn:
         *,
         model: Any,
         template: str | None,
-        guarded: bool,
-        actions: Sequence[str | None],
+        source: SourceDocument | None = None,
+        guarded: bool = False,
+        actions: Sequence[str | None] = (),
     ) -> Turn:
         """Compose what to ask. May look up the model's target, so that it is not for an event loop."""
         passages = [passage_of(document) for document in documents]
-        prompt = compose(asked.text, [passage.text for passage in passages], template=template, now=now())
-        messages = [_system_message(prompt, model), *history, HumanMessage(prompt.user)]
+        texts = [passage.text for passage in passages] if source is None else [source.shown]
+        prompt = compose(asked.text, texts, template=template, now=now())
+        messages = [_system_message(prompt, model), *history, HumanMessage(_with_document(source, prompt.user))]
         action = INTERVENED if INTERVENED in actions else None
         return cls(asked, documents, messages, MarkedAnswer(prompt, passages), action, guarded)
 
@@ -135,8 +155,9 @@ class Turn:
         """What is new of the answer; `others` are blocks that are no text."""
         return answer_chunk(part, self.documents, others)
 
-    def read_chunk(self, message: BaseMessageChunk) -> AddableDict | None:
-        """What is new with a chunk of the chat model; None where nothing can be said yet."""
+    def read_chunk(self, said: BaseMessageChunk | str) -> AddableDict | None:
+        """What is new with a chunk of the model; None where nothing can be said yet."""
+        message: Any = AIMessageChunk(content=said) if isinstance(said, str) else said
         self.whole = message if self.whole is None else self.whole + message
         part = self.answer.read(message.text)
         others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
@@ -146,13 +167,14 @@ class Turn:
         """What is left when the chat model has said everything: also who answered."""
         last = self.chunk(self.answer.finish())
         whole = self.whole
-        said = closing_chunk(whole.response_metadata if whole is not None else {})
+        said = closing_chunk(_as_ours(whole.response_metadata if whole is not None else {}))
         said.usage_metadata = getattr(whole, "usage_metadata", None)
         last["message"] = last["message"] + said
         return last + AddableDict(self._closing(message_chunk_to_message(whole) if whole is not None else said))
 
-    def finish(self, message: AIMessage) -> dict[str, Any]:
-        """The result, where the chat model has answered at once."""
+    def finish(self, said: AIMessage | str) -> dict[str, Any]:
+        """The result, where the model has answered at once."""
+        message = AIMessage(content=said) if isinstance(said, str) else said
         self.answer.read(message.text)
         self.answer.finish()
         others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
@@ -162,7 +184,12 @@ class Turn:
             "context": self.documents,
             "answer": self.answer.text,
             "citations": self.answer.citations,
-            "message": message.model_copy(update={"content": content, "response_metadata": _as_v1(message)}),
+            "message": message.model_copy(
+                update={
+                    "content": content,
+                    "response_metadata": {**_as_ours(message.response_metadata), "output_version": "v1"},
+                }
+            ),
             **self._closing(message),
         }
 
@@ -178,7 +205,7 @@ class Turn:
 
 def _system_message(prompt: Prompt, model: Any) -> SystemMessage:
     """The fixed instructions, marked for the cache where the models take it."""
-    while isinstance(model, RunnableBinding):
+    while isinstance(model, RunnableBindingBase):
         model = model.bound
     if not (isinstance(model, ChatBedrockRouter) and model.cache_policy != "off"):
         return SystemMessage(prompt.system)
@@ -188,9 +215,30 @@ def _system_message(prompt: Prompt, model: Any) -> SystemMessage:
     return SystemMessage([{"type": "text", "text": prompt.system}, {"cachePoint": {"type": "default"}}])
 
 
-def _as_v1(message: BaseMessage) -> dict[str, Any]:
-    """The metadata of a message whose content is LangChain's standard blocks."""
-    return {**message.response_metadata, "output_version": "v1"}
+def _with_document(source: SourceDocument | None, text: str) -> str | list[str | dict[str, Any]]:
+    """What the user says, with the document that is not text before it."""
+    if source is None or source.text is not None:
+        return text
+    said = {"type": "text", "text": text}
+    if source.data is None:  # only Bedrock's own block can name an object in S3
+        where = {"s3Location": {"uri": source.source}}
+        return [
+            {"type": "document", "document": {"format": source.format, "name": source.name, "source": where}},
+            said,
+        ]
+    data = base64.b64encode(source.data).decode()
+    # One provider reads `name`, another `filename`.
+    file = {"type": "file", "base64": data, "mime_type": source.media_type, "name": source.name}
+    return [{**file, "filename": source.name}, said]
+
+
+def _as_ours(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a message that we have put together.
+
+    A chat model that reads its own provider's name there would send our citations to that provider as its own, which
+    refuses them (seen 2026-11 with langchain-aws 1.9.1), when the message is part of a conversation.
+    """
+    return {**metadata, "model_provider": _PROVIDER}
 
 
 def answer_chunk(part: Part, documents: Sequence[Document], others: Sequence[Any] = ()) -> AddableDict:
@@ -234,7 +282,7 @@ def generated_message(
 def metadata_of(routing: Mapping[str, Any]) -> dict[str, Any]:
     """`response_metadata` of an answer of RetrieveAndGenerate: the model is the one asked where no other is known."""
     name = routing["invoked_model"] or routing["requested_model_id"]
-    return {"model_name": name, "model_provider": "bedrock_knowledge_base", ROUTING: dict(routing)}
+    return {"model_name": name, "model_provider": _PROVIDER, ROUTING: dict(routing)}
 
 
 def closing_chunk(metadata: Mapping[str, Any]) -> AIMessageChunk:

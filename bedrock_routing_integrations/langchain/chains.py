@@ -15,20 +15,31 @@ from pydantic import PrivateAttr, model_validator
 
 from bedrock_routing_integrations.knowledge_base import (
     Question,
-    Sessions,
     parse_knowledge_base_id,
     read_queries,
+    read_source,
     rewriting_prompt,
 )
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._chain_arguments import GENERATE, ChainArguments
-from ._memory import MessageHistory, SessionMessages
-from ._turns import Asked, Turn, answer_chunk, closing_chunk, generated_message, metadata_of, now, read_input, turns_of
+from ._memory import KeptSessions, MessageHistory
+from ._turns import (
+    Asked,
+    Turn,
+    answer_chunk,
+    closing_chunk,
+    generated_message,
+    metadata_of,
+    now,
+    read_input,
+    text_of,
+    turns_of,
+)
 from .retrievers import distinct_documents, document_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.documents import Document
@@ -69,7 +80,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
     Args:
         knowledge_base_id: Id or ARN of the knowledge base.
         external_source: Instead of one, a document: ``"s3://bucket/key"``, or ``{"data": bytes, "contentType":
-            "application/pdf", "identifier": "report.pdf"}`` (retrieve_and_generate).
+            "application/pdf", "identifier": "report.pdf"}``.
         model: Any target; see `parse_target`. In the second mode also a chat model.
         mode: ``"retrieve_and_generate"`` or ``"retrieve_then_converse"``.
         performance_config: ``{"latency": "optimized"}``, for the answer and for what words the search.
@@ -114,12 +125,12 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
 
     name: str | None = "retrieval_chain"
 
-    _sessions: Sessions[MessageHistory] = PrivateAttr()
+    _sessions: KeptSessions = PrivateAttr()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.check_together()
-        self._sessions = Sessions(lambda _: SessionMessages())
+        self._sessions = KeptSessions()
         return self
 
     # --- LangChain's methods ---
@@ -159,16 +170,22 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
 
     # --- the four ways to answer ---
 
+    def _asked(self, given: Any, config: RunnableConfig, call: Mapping[str, Any]) -> Asked:
+        asked = read_input(given, config, call)
+        self.check_together()  # fields can have been set since
+        self.check_call(asked)
+        return asked
+
     def _answer(
         self, given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Result:
-        asked = read_input(given, config, call)
+        asked = self._asked(given, config, call)
         return self._generate(asked) if self.mode == GENERATE else self._converse(asked, config)
 
     async def _aanswer(
         self, given: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Result:
-        asked = read_input(given, config, call)
+        asked = self._asked(given, config, call)
         if self.mode == GENERATE:
             return await run_in_thread(self.max_concurrency, self._generate, asked)
         return await self._aconverse(asked, config)
@@ -176,7 +193,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
     def _stream_answer(
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Iterator[Result]:
-        asked = read_input(next(inputs), config, call)
+        asked = self._asked(next(inputs), config, call)
         chunks = self._stream_generated(asked) if self.mode == GENERATE else self._stream_conversed(asked, config)
         with contextlib.closing(chunks):  # type: ignore[type-var]  # they are generators
             yield from chunks
@@ -188,7 +205,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         config: RunnableConfig,
         **call: Any,
     ) -> AsyncIterator[Result]:
-        asked = read_input(await inputs.__anext__(), config, call)
+        asked = self._asked(await inputs.__anext__(), config, call)
         chunks: Any
         if self.mode == GENERATE:
             chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream_generated(asked))
@@ -205,8 +222,6 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         question = Question(
             text=asked.text, knowledge_base=knowledge_base, source=self.external_source, session_id=asked.session_id
         )
-        if asked.history is not None:
-            raise self.not_in_this_mode("chat_history", "Bedrock keeps the conversation: pass session_id")
         ask = getattr(self.connected(), how)
         answer: Generated = ask(
             question, self.model, self.search_options(asked.search), self.generation_options(), self.base_models
@@ -283,6 +298,8 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         await self._aremember(said, turn)
 
     def _begin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+        if self.external_source is not None:
+            return self._turn(asked, said, [])
         prompt = self._rewriting(asked, said)
         answer = (
             None if prompt is None else self.rewording_model().invoke([HumanMessage(prompt)], _child(config, _WORD))
@@ -294,6 +311,8 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         return self._turn(asked, said, found)
 
     async def _abegin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+        if self.external_source is not None:
+            return await run_in_thread(self.max_concurrency, self._turn, asked, said, [])
         prompt = self._rewriting(asked, said)
         answer = None
         if prompt is not None:
@@ -313,18 +332,20 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
             now=now(),
         )
 
-    def _queries(self, asked: Asked, answer: BaseMessage | None) -> list[str]:
+    def _queries(self, asked: Asked, answer: BaseMessage | str | None) -> list[str]:
         if answer is None:
             return [asked.text]
-        return read_queries(answer.text, asked.text, decompose=self.query_decomposition)
+        return read_queries(text_of(answer), asked.text, decompose=self.query_decomposition)
 
     def _turn(self, asked: Asked, said: _Conversation, found: Sequence[list[Document]]) -> Turn:
+        source = None if self.external_source is None else read_source(self.external_source)
         return Turn.begin(
             asked,
-            distinct_documents(found),
+            distinct_documents(found) if source is None else [document_of(source.passage)],
             said.messages,
             model=self.chat_model(),
             template=self.prompt_template,
+            source=source,
             guarded=self.guardrail_config is not None,
             actions=[getattr(documents, "guardrail_action", None) for documents in found],
         )

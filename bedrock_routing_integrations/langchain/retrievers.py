@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from langchain_core.documents import Document
@@ -10,7 +11,7 @@ from pydantic import model_validator
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id
-from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+from bedrock_routing_integrations.threads import run_in_thread
 
 from ._aws import AskingAws
 
@@ -68,6 +69,9 @@ class Searching(AskingAws):
         options = SearchOptions(**{core: getattr(self, name) for name, core in ours.items()})
         given = {self.also_named.get(name, name): value for name, value in (call or {}).items()}
         options = options.changed({_OPTIONS.get(name, name): value for name, value in given.items()})
+        config: Any = options.retrieval_config
+        if hasattr(config, "model_dump"):  # langchain-aws's RetrievalConfig
+            options = replace(options, retrieval_config=config.model_dump(exclude_none=True, by_alias=True))
         options.check()
         return options
 
@@ -185,9 +189,12 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
         )
         return map(document_of, passages)
 
-    def aiterate(self, query: str, *, limit: int | None = None, **options: Any) -> AsyncIterator[Document]:
+    async def aiterate(self, query: str, *, limit: int | None = None, **options: Any) -> AsyncIterator[Document]:
         """`iterate`, asynchronously."""
-        return iterate_in_thread(self.max_concurrency, lambda: self.iterate(query, limit=limit, **options))
+        documents = self.iterate(query, limit=limit, **options)
+        # Document by document: `iterate_in_thread` would ask for pages that nobody may want.
+        while (document := await run_in_thread(self.max_concurrency, next, documents, None)) is not None:
+            yield document
 
 
 def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:
