@@ -73,7 +73,7 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({**BASE, "model": FAKE, "mode": CONVERSE, "cache": "off"}, "set it there"),
         ({**BASE, "model": HAIKU, "cache": "off"}, "cache has no meaning with mode='retrieve_and_generate'"),
         ({**BASE, "model": HAIKU, "get_session_history": dict}, "get_session_history has no meaning"),
-        ({**BASE, "model": HAIKU, "score_threshold": 0.5}, "score_threshold has no meaning"),
+        ({**BASE, "model": HAIKU, "score_threshold": 0.5}, "score_threshold: RetrieveAndGenerate tells no scores"),
         ({"retriever": OURS, "model": HAIKU}, "retriever has no meaning"),
         ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "k": 3}, "k belongs to the retriever"),
         ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "filter": where("a") == 1}, "belongs to the retriever"),
@@ -81,11 +81,11 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({"external_source": "http://a/b", "model": HAIKU}, "s3://bucket/key"),
         ({"external_source": {"data": "text"}, "model": HAIKU}, "contentType"),
         ({"external_source": {**DOCUMENT, "data": "text"}, "model": HAIKU}, "is a str"),
-        ({"external_source": DOCUMENT, "model": HAIKU, "k": 3}, "k has no meaning with external_source"),
-        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition has no mean"),
+        ({"external_source": DOCUMENT, "model": HAIKU, "k": 3}, "k is for knowledge bases"),
+        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition words the search"),
         (
             {"external_source": DOCUMENT, "model": HAIKU, "orchestration_prompt_template": ORCHESTRATION},
-            "orchestration_prompt_template has no meaning",
+            "orchestration_prompt_template words the search",
         ),
         ({**BASE, "model": HAIKU, "mode": CONVERSE, "kms_key_arn": KEY}, "kms_key_arn has no meaning"),
         ({**BASE, "model": HAIKU, "prompt_template": "$query$"}, r"lacks \$search_results\$"),
@@ -148,9 +148,9 @@ def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, mode,
 
 
 def test_options_of_a_call_are_refused_where_nothing_heeds_them(bedrock, library):
-    with pytest.raises(InvalidRequestError, match="k has no meaning with external_source"):
+    with pytest.raises(InvalidRequestError, match="k is for knowledge bases"):
         KnowledgeBaseChain(external_source=DOCUMENT, model=HAIKU).invoke(TITAN, k=3)
-    with pytest.raises(InvalidRequestError, match="score_threshold has no meaning"):
+    with pytest.raises(InvalidRequestError, match="score_threshold: RetrieveAndGenerate tells no scores"):
         chain_of(library, GENERATE).invoke(TITAN, score_threshold=0.5)
     with pytest.raises(InvalidRequestError, match=r"chat_history has no meaning.*session_id"):
         chain_of(library, GENERATE).invoke({"input": TITAN, "chat_history": []})

@@ -59,6 +59,10 @@ class CachePolicy:
             known = ", ".join(map(repr, _MEMORIES))
             raise InvalidRequestError(f"CachePolicy(memory={self.memory!r}): it is a PrefixMemory or one of {known}.")
 
+    def marks(self, section: str) -> bool:
+        """Whether a section may get a point."""
+        return self.max_points > 0 and section in self.sections
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe, and taken wherever a policy is; a `PrefixMemory` of one's own is ``"shared"`` in it."""
         memory = self.memory if isinstance(self.memory, str) else "shared"

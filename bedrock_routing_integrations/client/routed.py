@@ -84,6 +84,11 @@ class RoutedClient:
         self._policy = policy_of(cache)
         self._planner = Planner(self._policy, _memory(self._policy.memory, alone=clock is not time.monotonic), clock)
 
+    @property
+    def policy(self) -> CachePolicy:
+        """What may be done about prompt caching."""
+        return self._policy
+
     def resolve(self, model_id: str) -> ResolvedTarget:
         """What is known of a target, asking the control plane where its id does not say it.
 

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import threading
 import unicodedata
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Chunk", "Collection", "shipped"]
 
 _MOST_WORDS = 200  # of a query that are looked for; a question of 20,000 characters has more
-# Scripts without spaces between words: each character is indexed as a word.
-_UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
+# Scripts without spaces between words (Thai to Tibetan, Burmese, Khmer, Japanese, Chinese), and Korean, which writes
+# particles at the end of words: each character is indexed as a word.
+_UNSPACED = re.compile(
+    r"([\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    r"\uff66-\uff9f\U00020000-\U0003ffff])"
+)
 _FLOOR, _REACH, _HALF = 0.2, 0.75, 6.0  # see _score
 _EXACT = 0.3
 
@@ -53,6 +58,8 @@ class Collection:
                 f"The emulated knowledge base needs SQLite with FTS5, which this Python's SQLite "
                 f"{sqlite3.sqlite_version} lacks ({error})."
             ) from error
+        # From Python 3.13 on, a connection that is dropped open is a ResourceWarning.
+        weakref.finalize(self, self._index.close)
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], *, bucket: str = "emulated-knowledge-base") -> Collection:

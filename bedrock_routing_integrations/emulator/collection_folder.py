@@ -13,7 +13,9 @@ import csv
 import io
 import json
 import logging
+import math
 import mimetypes
+import os
 import re
 import uuid
 from dataclasses import dataclass
@@ -24,7 +26,6 @@ from .collection_text import cut, unwrapped
 from .programs.documents import document_text, pdf_pages
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Chunk", "read_folder"]
@@ -39,8 +40,9 @@ _SOUNDS = (".mp3", ".wav")
 _FILMS = (".mp4",)
 _MEDIA_TYPES = {".webp": "image/webp"}  # Python 3.10 does not know it everywhere
 _TYPED = {"STRING": "stringValue", "NUMBER": "numberValue", "BOOLEAN": "booleanValue", "STRING_LIST": "stringListValue"}
-_LONG = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})")
-_DOUBLE = re.compile(r"[+-]?(?:0|[1-9]\d*)?\.?\d+(?:[eE][+-]?\d+)?")
+# What begins with further noughts is a code, not a number; other scripts' digits are text.
+_LONG = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})", re.ASCII)
+_DOUBLE = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _PAGE = "x-amz-bedrock-kb-document-page-number"
 
 
@@ -75,7 +77,8 @@ class _Part:
 def read_folder(folder: str | os.PathLike[str], *, bucket: str) -> Iterator[Chunk]:
     """The chunks of every document below a folder, in the order of the paths.
 
-    Hidden files are left out. A file that cannot be read, or that holds nothing, is left out with a log line.
+    Hidden files are left out. A file that cannot be read, that holds nothing, whose name is no Unicode or which is a
+    link to what lies outside the folder is left out with a log line.
 
     Raises:
         ValueError: There is no such folder, or a sidecar is not of Bedrock's form.
@@ -85,7 +88,11 @@ def read_folder(folder: str | os.PathLike[str], *, bucket: str) -> Iterator[Chun
         raise ValueError(f"{root} is no folder; a knowledge base is read from a folder of documents.")
     for path in _files(root):
         name = path.relative_to(root).as_posix()
-        attributes = _attributes(path)
+        problem = _problem(path, root)
+        if problem is not None:
+            _LOG.warning("%a is left out of the knowledge base: %s", name, problem)
+            continue
+        attributes = _attributes(path, root)
         try:
             parts = [part for part in _parts(path, f"s3://{bucket}/{name}", attributes) if part.text]
         except (OSError, csv.Error, ValueError, RecursionError) as error:
@@ -101,8 +108,25 @@ def _files(root: Path) -> Iterator[Path]:
     paths = sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix())
     for path in paths:
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if not hidden and not path.name.endswith(_SIDECAR) and path.is_file():
+        # Not `Path.is_file`, which raises where a folder may be listed but not entered.
+        if not hidden and not path.name.endswith(_SIDECAR) and os.path.isfile(path):  # noqa: PTH113
             yield path
+
+
+def _problem(path: Path, root: Path) -> str | None:
+    """Why a file cannot be a document, whatever it holds; None where it can."""
+    if not _within(path, root):
+        return "it is a link to a file outside the folder"
+    try:
+        str(path.relative_to(root)).encode()
+    except UnicodeEncodeError:
+        return "its name is no Unicode"
+    return None
+
+
+def _within(path: Path, root: Path) -> bool:
+    """Whether a file lies in the folder once links are followed."""
+    return path.resolve().is_relative_to(root.resolve())
 
 
 def _placed(parts: Iterable[_Part], name: str, bucket: str, attributes: Mapping[str, Any]) -> Iterator[Chunk]:
@@ -165,7 +189,9 @@ def _texts(text: str, metadata: Mapping[str, Any] | None = None) -> Iterator[_Pa
 
 
 def _json_parts(value: Any) -> Iterator[_Part]:
-    """A list of flat objects is a table; any other JSON is a text."""
+    """A list of flat objects is a table; any other JSON is a text, unless it is empty."""
+    if value is None or value in ("", [], {}):
+        return
     records = value if isinstance(value, list) else []
     if records and all(isinstance(each, dict) and not _nested(each) for each in records):
         yield from map(_row, records)
@@ -199,10 +225,10 @@ def _column(name: str, value: Any) -> dict[str, str]:
     return {"columnName": name, "columnValue": text, "type": kind}
 
 
-def _attributes(path: Path) -> dict[str, Any]:
-    """The metadata attributes in the sidecar of a document; none where it has no sidecar."""
+def _attributes(path: Path, root: Path) -> dict[str, Any]:
+    """The metadata attributes in the sidecar of a document; none where it has no sidecar in the folder."""
     sidecar = path.with_name(path.name + _SIDECAR)
-    if not sidecar.is_file():
+    if not sidecar.is_file() or not _within(sidecar, root):
         return {}
     try:
         given = json.loads(sidecar.read_text("utf-8-sig"))["metadataAttributes"]
@@ -221,6 +247,6 @@ def _plain(value: Any) -> Any:
         value = typed[_TYPED[typed["type"]]]
     if isinstance(value, list) and all(isinstance(member, str) for member in value):
         return value
-    if not isinstance(value, (str, int, float)):
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         raise TypeError(f"{value!r} is neither a string, a number, a boolean nor a list of strings")
     return value

@@ -116,7 +116,11 @@ class Retriever:
         if action == "INTERVENED":
             return {"retrievalResults": [], "guardrailAction": action}
         user = request.get("userContext", {}).get("userId")
-        found = self.found_by_image(base, image, user) if image else self.found(base, text, search, place, user)
+        found = self.found_by_image(base, image, user) if image else ()
+        if text:
+            seen = {id(chunk) for chunk, _ in found}
+            words = self.found(base, text, search, place, user)
+            found = [*found, *((chunk, score) for chunk, score in words if id(chunk) not in seen)]
         end = start + search.most
         page = reranked(found[start:end], text, search.reranking)
         return {
@@ -155,16 +159,19 @@ class Retriever:
 
 
 def _read_query(base: KnowledgeBase, query: Mapping[str, Any]) -> tuple[str, bytes]:
-    """The text and the image of a query, one of them empty."""
+    """The text and the image of a query, one of which can be empty.
+
+    Whether an image may come with a text is not documented; here it may.
+    """
     kind = query.get("type", "TEXT")
-    if kind.lower() not in query or len(query.keys() - {"type"}) != 1:
-        raise validation(f"A retrievalQuery of type {kind} must have {kind.lower()}, and nothing else.")
+    if kind.lower() not in query or (kind == "TEXT" and "image" in query):
+        raise validation(f"A retrievalQuery of type {kind} must have {kind.lower()}, and no image beside a text.")
     if kind == "TEXT":
         refuse_blank(query["text"])
         return query["text"], b""
     if not base.multimodal:
         raise validation(f"Knowledge base {base.resource_id} does not support image queries.")
-    return "", query["image"]["inlineContent"]
+    return query.get("text", ""), query["image"]["inlineContent"]
 
 
 def _may_read(user: str | None, chunk: Chunk) -> bool:

@@ -114,6 +114,7 @@ def generate_request(
         InvalidRequestError: Bedrock would refuse it.
     """
     _check_question(question.text)
+    refuse_for_generate(search, options, question.source)
     if model.kind is TargetKind.PROMPT:
         raise InvalidRequestError(
             f"RetrieveAndGenerate takes no managed prompt as its model, and {model} is one: name a model or a router, "
@@ -162,11 +163,6 @@ def _from_knowledge_base(
     knowledge_base = question.knowledge_base
     if knowledge_base is None:
         raise InvalidRequestError("knowledge_base_id= or an external source is needed")
-    if search.knowledge_base_type == MANAGED:
-        raise InvalidRequestError(
-            f"RetrieveAndGenerate cannot use a managed knowledge base, and {knowledge_base} is one: "
-            "mode='retrieve_then_converse' can"
-        )
     found: dict[str, Any] = {"knowledgeBaseId": knowledge_base.id, "modelArn": model.model_id}
     optional = {
         "retrievalConfiguration": retrieval_configuration(search, managed=False, region=region),
@@ -304,11 +300,16 @@ def _check_stops(stops: Any, *, limited: bool) -> None:
 
 
 def refuse_for_generate(search: SearchOptions, options: GenerationOptions, source: Any) -> None:
-    """Refuse what RetrieveAndGenerate would not hear of: it would search otherwise than was asked.
+    """Refuse what RetrieveAndGenerate cannot do, or would not hear of: it would search otherwise than was asked.
 
     Raises:
         InvalidRequestError: As said.
     """
+    if search.knowledge_base_type == MANAGED:
+        raise InvalidRequestError(
+            f"RetrieveAndGenerate cannot use a managed knowledge base (knowledge_base_type={MANAGED!r}): "
+            f"mode={CONVERSE!r} can"
+        )
     if search.score_threshold is not None:
         raise InvalidRequestError(
             f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, warn_of_pickle
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, GivenClient, warn_of_pickle
 from bedrock_routing_integrations.errors import InvalidRequestError
 
 from ._own_client import SECRETS, connection_of
@@ -78,9 +78,11 @@ class AskingAws(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
         state = super().__getstate__()
+        if self.client is not None:
+            GivenClient(self.client).__reduce__()  # says that it cannot be, and what to do
         if any(getattr(self, name) for name in SECRETS):
             warn_of_pickle()
-        hidden = {**dict.fromkeys(SECRETS), "client": None}
+        hidden = dict.fromkeys(SECRETS)
         private = {**(state["__pydantic_private__"] or {}), "_asking": None, "_made_of": None}
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}
 

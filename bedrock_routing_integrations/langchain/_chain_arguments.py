@@ -11,11 +11,14 @@ from bedrock_routing_integrations.client.knowledge_bases import SERVICE
 from bedrock_routing_integrations.connections import GivenClient
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
-    MANAGED,
+    CONVERSE,
+    GENERATE,
     GenerationOptions,
     external_source,
     parse_knowledge_base_id,
     read_source,
+    refuse_for_generate,
+    refuse_for_source,
 )
 from bedrock_routing_integrations.targets import parse_target
 
@@ -24,19 +27,19 @@ from .chat_models import ChatBedrockRouter
 from .retrievers import KnowledgeBaseRetriever, Searching
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._turns import Asked
 
-GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 # What only one of the modes can heed.
-_ONLY_CONVERSE = {"get_session_history": None, "retriever": None, "cache": "auto", "score_threshold": None}
+_ONLY_CONVERSE = {"get_session_history": None, "retriever": None, "cache": "auto"}
 _ONLY_GENERATE = {"kms_key_arn": None}
-# How to search, and how to word the search. A guardrail is for the answer too.
+# How to search. A guardrail is for the answer too.
 _SEARCH = tuple(
     name
     for name in Searching.model_fields
     if name not in (*AskingAws.model_fields, "knowledge_base_id", "guardrail_config")
 )
-_WORDING = {"orchestration_prompt_template": None, "query_decomposition": False}
 # What belongs to a chat model that is given.
 _OF_THE_MODEL = ("performance_config", "inference_config", "additional_model_request_fields", "base_models")
 _INFERENCE = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop"}
@@ -94,31 +97,33 @@ class ChainArguments(Searching):
             if getattr(self, name) != default:
                 raise self.not_in_this_mode(name, f"mode={why!r} can heed it")
         self._check_model()
-        self._check_search()
-        if self.mode == GENERATE and self.knowledge_base_type == MANAGED:
-            raise self.not_in_this_mode(
-                "knowledge_base_type='MANAGED'", f"RetrieveAndGenerate cannot use one; mode={CONVERSE!r} can"
-            )
+        self._check_retriever()
+        if self.external_source is not None:
+            (external_source if self.mode == GENERATE else read_source)(self.external_source)
         self.generation_options().check(limited=self.mode == GENERATE)
-        self.search_options()
+        self._check_search({})
         self.connected()
 
     def not_in_this_mode(self, what: str, advice: str) -> InvalidRequestError:
         """The error for what the mode cannot heed."""
         return InvalidRequestError(f"{what} has no meaning with mode={self.mode!r}: {advice}")
 
-    def _check_search(self) -> None:
-        searching = [name for name in _SEARCH if getattr(self, name) is not None]
-        if self.external_source is not None:
-            (external_source if self.mode == GENERATE else read_source)(self.external_source)
-            wording = [name for name, default in _WORDING.items() if getattr(self, name) != default]
-            for name in (*searching, *wording):
-                raise _without_search(name)
-        if self.retriever is not None:
-            if not isinstance(self.retriever, Runnable):
-                kind = type(self.retriever).__name__
-                raise InvalidRequestError(f"retriever must be one of LangChain's retrievers, and is a {kind}")
-            for name in searching:
+    def _check_search(self, call: Mapping[str, Any]) -> None:
+        """Refuse options of the search that Bedrock, or the mode, does not take."""
+        search, generation = self.search_options(call), self.generation_options()
+        if self.mode == GENERATE:
+            refuse_for_generate(search, generation, self.external_source)
+        elif self.external_source is not None:
+            refuse_for_source(search, generation)
+
+    def _check_retriever(self) -> None:
+        if self.retriever is None:
+            return
+        if not isinstance(self.retriever, Runnable):
+            kind = type(self.retriever).__name__
+            raise InvalidRequestError(f"retriever must be one of LangChain's retrievers, and is a {kind}")
+        for name in _SEARCH:
+            if getattr(self, name) is not None:
                 raise InvalidRequestError(f"{name} belongs to the retriever that is given: set it there")
 
     def check_call(self, asked: Asked) -> None:
@@ -129,17 +134,13 @@ class ChainArguments(Searching):
         """
         if self.mode == GENERATE and asked.history is not None:
             raise self.not_in_this_mode("chat_history", "Bedrock keeps the conversation: pass session_id")
-        for name in [self.also_named.get(name, name) for name in asked.search]:
-            if name == "guardrail_config":  # of the search alone it would leave the answer unguarded
-                raise InvalidRequestError("guardrail_config is for the whole chain: set it there, not for a call")
-            if self.external_source is not None:
-                raise _without_search(name)
-            if self.mode == GENERATE and name in _ONLY_CONVERSE:
-                raise self.not_in_this_mode(name, f"mode={CONVERSE!r} can heed it")
+        if "guardrail_config" in [self.also_named.get(name, name) for name in asked.search]:
+            # Of the search alone it would leave the answer unguarded.
+            raise InvalidRequestError("guardrail_config is for the whole chain: set it there, not for a call")
+        if "image" in asked.search and (self.mode == GENERATE or self.external_source is not None):
+            raise self.not_in_this_mode("image", f"mode={CONVERSE!r} can search a knowledge base with one")
         if self.retriever is None:
-            self.search_options({name: value for name, value in asked.search.items() if name != "image"})
-            if self.mode == GENERATE and "image" in asked.search:
-                raise self.not_in_this_mode("image", f"mode={CONVERSE!r} can heed it")
+            self._check_search({name: value for name, value in asked.search.items() if name != "image"})
 
     def _check_model(self) -> None:
         if isinstance(self.model, str):
@@ -223,7 +224,3 @@ class ChainArguments(Searching):
             return self.retriever
         names = [name for name in Searching.model_fields if getattr(self, name) is not None]
         return KnowledgeBaseRetriever(**{name: getattr(self, name) for name in names})
-
-
-def _without_search(name: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{name} has no meaning with external_source: nothing is searched")

@@ -25,14 +25,14 @@ class OwnClient(RoutedClient):
             policy = replace(policy, memory=PrefixMemory())
         super().__init__(client, cache=policy, **options)
         self.derived: dict[str, Any] = {}
-        self.cache, self.policy = cache, policy
+        self.cache = cache
 
     def following(self, cache: Any) -> OwnClient:
         """This client, with what the chat model's `cache_policy` says now."""
         if self.cache is cache:
             return self
         other = OwnClient(Connection(), cache=cache)
-        planning = ("_policy", "_planner", "cache", "policy")
+        planning = ("_policy", "_planner", "cache")
         vars(other).update({name: value for name, value in vars(self).items() if name not in planning})
         return other
 

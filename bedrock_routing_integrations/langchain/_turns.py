@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
@@ -21,10 +20,10 @@ from langchain_core.messages import (
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.utils import AddableDict
 
-from bedrock_routing_integrations.caching import takes_system_point
+from bedrock_routing_integrations.caching import policy_of, takes_system_point
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose
+from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose, current_time
 
 from ._aws import refuse_unknown
 from .chat_models import ChatBedrockRouter
@@ -108,11 +107,6 @@ def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     return [(roles[message.type], message.text) for message in messages if message.type in roles and message.text]
 
 
-def now() -> str:
-    """The current time, for ``$current_time$``."""
-    return datetime.now(timezone.utc).strftime("%A, %d %B %Y, %H:%M UTC")
-
-
 @dataclass
 class Turn:
     """A question that we retrieve for, and the answer of a chat model as it arrives.
@@ -146,7 +140,7 @@ class Turn:
         """Compose what to ask. May look up the model's target, so that it is not for an event loop."""
         passages = [passage_of(document) for document in documents]
         texts = [passage.text for passage in passages] if source is None else [source.shown]
-        prompt = compose(asked.text, texts, template=template, now=now())
+        prompt = compose(asked.text, texts, template=template, now=current_time())
         messages = [_system_message(prompt, model), *history, HumanMessage(_with_document(source, prompt.user))]
         action = INTERVENED if INTERVENED in actions else None
         return cls(asked, documents, messages, MarkedAnswer(prompt, passages), action, guarded)
@@ -195,19 +189,37 @@ class Turn:
 
     def _closing(self, message: BaseMessage) -> dict[str, Any]:
         metadata = message.response_metadata
-        stopped = metadata.get("stopReason") or metadata.get("stop_reason")
-        intervened = self.guardrail_action == INTERVENED or stopped == "guardrail_intervened"
+        if intervened(message):
+            self.guardrail_action = INTERVENED
         return {
-            "guardrail_action": INTERVENED if intervened else "NONE" if self.guarded else None,
+            "guardrail_action": self.guardrail_action or ("NONE" if self.guarded else None),
             "routing": metadata.get(ROUTING),
         }
+
+    def exchange(self) -> list[BaseMessage]:
+        """What a conversation goes on from: the question and the answer, not the passages.
+
+        Nothing where a guardrail put something else in place of the answer: it would each time again.
+        """
+        if self.guardrail_action == INTERVENED or not self.answer.text:
+            return []
+        return [HumanMessage(self.asked.text), AIMessage(self.answer.text)]
+
+
+def intervened(said: Any) -> bool:
+    """Whether a guardrail put something else in place of what a chat model said."""
+    metadata = getattr(said, "response_metadata", None) or {}
+    return "guardrail_intervened" in (metadata.get("stopReason"), metadata.get("stop_reason"))
 
 
 def _system_message(prompt: Prompt, model: Any) -> SystemMessage:
     """The fixed instructions, marked for the cache where the models take it."""
     while isinstance(model, RunnableBindingBase):
         model = model.bound
-    if not (isinstance(model, ChatBedrockRouter) and model.cache_policy != "off"):
+    if not isinstance(model, ChatBedrockRouter):
+        return SystemMessage(prompt.system)
+    policies = policy_of(model.cache_policy), model.client.policy
+    if not all(policy.marks("system") for policy in policies):
         return SystemMessage(prompt.system)
     optimized = (model.performance_config or {}).get("latency") == "optimized"
     if not takes_system_point(model.client.resolve(model.model_id), optimized=optimized):

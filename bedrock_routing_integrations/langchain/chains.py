@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import AddableDict
 from pydantic import PrivateAttr, model_validator
 
 from bedrock_routing_integrations.knowledge_base import (
+    GENERATE,
     Question,
+    current_time,
     parse_knowledge_base_id,
     read_queries,
     read_source,
@@ -22,7 +25,7 @@ from bedrock_routing_integrations.knowledge_base import (
 )
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._chain_arguments import GENERATE, ChainArguments
+from ._chain_arguments import ChainArguments
 from ._memory import KeptSessions, MessageHistory
 from ._turns import (
     Asked,
@@ -30,8 +33,8 @@ from ._turns import (
     answer_chunk,
     closing_chunk,
     generated_message,
+    intervened,
     metadata_of,
-    now,
     read_input,
     text_of,
     turns_of,
@@ -317,10 +320,13 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         answer = None
         if prompt is not None:
             answer = await self.rewording_model().ainvoke([HumanMessage(prompt)], _child(config, _WORD))
-        found = [
-            await self.retriever_for(asked).ainvoke(query, _child(config, _RETRIEVE), **asked.search)
-            for query in self._queries(asked, answer)
-        ]
+        retriever = self.retriever_for(asked)
+        found = await asyncio.gather(
+            *(
+                retriever.ainvoke(query, _child(config, _RETRIEVE), **asked.search)
+                for query in self._queries(asked, answer)
+            )
+        )
         return await run_in_thread(self.max_concurrency, self._turn, asked, said, found)
 
     def _rewriting(self, asked: Asked, said: _Conversation) -> str | None:
@@ -329,11 +335,12 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
             turns_of(said.messages),
             template=self.orchestration_prompt_template,
             decompose=self.query_decomposition,
-            now=now(),
+            now=current_time(),
         )
 
     def _queries(self, asked: Asked, answer: BaseMessage | str | None) -> list[str]:
-        if answer is None:
+        # What a guardrail says in place of an answer is nothing to search for.
+        if answer is None or intervened(answer):
             return [asked.text]
         return read_queries(text_of(answer), asked.text, decompose=self.query_decomposition)
 
@@ -372,17 +379,12 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         return _Conversation(session_id, tuple(messages), history)
 
     def _remember(self, said: _Conversation, turn: Turn) -> None:
-        if said.kept_in is not None:
-            said.kept_in.add_messages(_exchange(turn))
+        if said.kept_in is not None and (exchange := turn.exchange()):
+            said.kept_in.add_messages(exchange)
 
     async def _aremember(self, said: _Conversation, turn: Turn) -> None:
-        if said.kept_in is not None:
-            await said.kept_in.aadd_messages(_exchange(turn))
-
-
-def _exchange(turn: Turn) -> list[BaseMessage]:
-    """What is kept of a turn: the question and the answer, not the passages."""
-    return [HumanMessage(turn.asked.text), AIMessage(turn.answer.text)]
+        if said.kept_in is not None and (exchange := turn.exchange()):
+            await said.kept_in.aadd_messages(exchange)
 
 
 def _opening(turn: Turn, said: _Conversation) -> AddableDict:

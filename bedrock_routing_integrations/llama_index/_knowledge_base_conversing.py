@@ -14,18 +14,19 @@ from llama_index.core.schema import QueryBundle
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.knowledge_base import (
+    CONVERSE,
     MarkedAnswer,
     Sessions,
     compose,
+    current_time,
     read_queries,
     rewriting_prompt,
 )
 from bedrock_routing_integrations.threads import run_in_thread
 
-from ._knowledge_base_generating import CONVERSE
 from ._knowledge_base_nodes import Found, distinct_nodes, nodes_of, passage_of
 from ._knowledge_base_responses import AsyncStreamed, Streamed
-from ._knowledge_base_turns import INTERVENED, NONE, Turn, intervened, now, system_message, user_message
+from ._knowledge_base_turns import INTERVENED, NONE, Turn, intervened, system_message, user_message
 from .retrievers import KnowledgeBaseRetriever
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Conversing:
             [(_ROLES[each.role], each.content) for each in history if each.role in _ROLES and each.content],
             template=self.options.orchestration_prompt_template,
             decompose=self.options.query_decomposition,
-            now=now(),
+            now=current_time(),
         )
         return None if prompt is None else [ChatMessage(role=MessageRole.USER, content=prompt)]
 
@@ -193,7 +194,7 @@ class Conversing:
         passages = [passage_of(node) for node in nodes]
         texts = [passage.text for passage in passages] if self.source is None else [self.source.shown]
         question = asked.bundle.query_str
-        prompt = compose(question, texts, template=self.options.prompt_template, now=now())
+        prompt = compose(question, texts, template=self.options.prompt_template, now=current_time())
         actions = [each.guardrail_action for each in found if isinstance(each, Found)]
         return Turn(
             question=question,

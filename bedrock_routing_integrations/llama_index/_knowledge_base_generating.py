@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.response.schema import Response
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import Question
+from bedrock_routing_integrations.knowledge_base import CONVERSE, GENERATE, Question
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._knowledge_base_arguments import search_options
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.client import KnowledgeBaseClient
     from bedrock_routing_integrations.client.knowledge_bases import Generated
     from bedrock_routing_integrations.knowledge_base import GenerationOptions, KnowledgeBaseId, SearchOptions
-
-GENERATE = "retrieve_and_generate"
-CONVERSE = "retrieve_then_converse"
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,6 @@ class Generating:
         if asked.bundle.image_path is not None or "image" in asked.options:
             raise InvalidRequestError(f"RetrieveAndGenerate takes no image with a question: mode={CONVERSE!r} does")
         search = search_options(asked.options, self.search)
-        refuse_for_generate(search, self.options, self.source)
         question = Question(
             text=asked.bundle.query_str,
             knowledge_base=self.knowledge_base,
@@ -91,38 +87,6 @@ class Generating:
             session_id=asked.session_id,
         )
         return question, self.model, search, self.options, self.base_models
-
-
-def refuse_for_generate(search: SearchOptions, options: GenerationOptions, source: Any) -> None:
-    """Refuse what RetrieveAndGenerate would not hear of: it would search otherwise than was asked.
-
-    Raises:
-        InvalidRequestError: As said.
-    """
-    if search.score_threshold is not None:
-        raise InvalidRequestError(
-            f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"
-        )
-    if source is not None:
-        refuse_for_source(search, options)
-
-
-def refuse_for_source(search: SearchOptions, options: GenerationOptions) -> None:
-    """Refuse how to search where one document is all there is.
-
-    Raises:
-        InvalidRequestError: As said.
-    """
-    searched = (
-        "k", "search_type", "filter", "implicit_filter", "reranking", "score_threshold", "knowledge_base_type",
-        "retrieval_config",
-    )  # fmt: skip
-    for name in searched:
-        if getattr(search, name) is not None:
-            raise InvalidRequestError(f"{name} is for knowledge bases; an external source is not searched")
-    if options.query_decomposition or options.orchestration_prompt_template is not None:
-        name = "query_decomposition" if options.query_decomposition else "orchestration_prompt_template"
-        raise InvalidRequestError(f"{name} words the search of a knowledge base; an external source is not searched")
 
 
 def _metadata(generated: Generated) -> dict[str, Any]:

@@ -9,16 +9,19 @@ from llama_index.core.base.llms.base import BaseLLM
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
+    CONVERSE,
+    GENERATE,
     Question,
     generate_request,
     parse_knowledge_base_id,
     read_source,
+    refuse_for_source,
 )
 from bedrock_routing_integrations.targets import parse_target
 
 from ._knowledge_base_arguments import ACCESS, SEARCH, client_of, max_concurrency_of, search_options
 from ._knowledge_base_conversing import Conversing, Histories
-from ._knowledge_base_generating import CONVERSE, GENERATE, Generating, refuse_for_generate, refuse_for_source
+from ._knowledge_base_generating import Generating
 from .llms import BedrockRouter
 from .retrievers import KnowledgeBaseRetriever
 
@@ -67,7 +70,6 @@ class Given:
             raise InvalidRequestError("give either knowledge_base_id= or external_source=")
         named = None if self.knowledge_base_id is None else parse_knowledge_base_id(self.knowledge_base_id)
         search, target = search_options(self.arguments), parse_target(self.model)
-        refuse_for_generate(search, self.options, self.source)
         # A request as it would be, so that what cannot be sent is refused now.
         generate_request(
             Question(text="?", knowledge_base=named, source=self.source),

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
@@ -19,7 +18,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.base.response.schema import Response
 
-from bedrock_routing_integrations.caching import policy_of, takes_system_point
+from bedrock_routing_integrations.caching import takes_system_point
 from bedrock_routing_integrations.invocation import ROUTING
 
 from .llms import BedrockRouter
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from llama_index.core.memory import BaseMemory
     from llama_index.core.schema import NodeWithScore
 
-    from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, Prompt, SourceDocument
 
 INTERVENED, NONE = "INTERVENED", "NONE"
@@ -125,7 +123,7 @@ class Turn:
 def system_message(prompt: Prompt, llm: BaseLLM) -> ChatMessage:
     """The fixed instructions, marked for the cache where the models take it."""
     blocks: list[Any] = [TextBlock(text=prompt.system)]
-    if isinstance(llm, BedrockRouter) and _may_mark(policy_of(llm.cache)):
+    if isinstance(llm, BedrockRouter) and llm._connected().policy.marks("system"):  # noqa: SLF001 - of this door
         optimized = (llm.performance_config or {}).get("latency") == "optimized"
         resolved = llm._connected().resolve(llm.model)  # noqa: SLF001 - of this door
         if takes_system_point(resolved, optimized=optimized):
@@ -142,10 +140,6 @@ def user_message(prompt: Prompt, source: SourceDocument | None) -> ChatMessage:
     return ChatMessage(role=MessageRole.USER, blocks=blocks)
 
 
-def _may_mark(policy: CachePolicy) -> bool:
-    return policy.max_points > 0 and "system" in policy.sections
-
-
 def intervened(response: ChatResponse) -> bool:
     """Whether a guardrail put something else in place of the answer."""
     raw = response.raw
@@ -154,8 +148,3 @@ def intervened(response: ChatResponse) -> bool:
 
 def _closing(chunks: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.closing(chunks) if isinstance(chunks, Generator) else contextlib.nullcontext()
-
-
-def now() -> str:
-    """The current time, for ``$current_time$``."""
-    return datetime.now(timezone.utc).strftime("%A, %d %B %Y, %H:%M UTC")

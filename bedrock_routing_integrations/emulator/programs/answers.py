@@ -250,14 +250,15 @@ def _echo(question: str, model: EmulatedModel) -> str:
 
 _SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
     _passages,
+    # Before the skills that look for a question anywhere: these prompts bring a conversation, which may hold any.
+    lambda question, _reading, _model: standalone(question),
+    lambda question, _reading, _model: split(question),
     _riddle,
     _hello_world,
     _greeting,
     lambda _question, reading, _model: from_memory(reading),
     lambda _question, reading, _model: from_media(reading),
     lambda question, _reading, _model: refined(question),
-    lambda question, _reading, _model: standalone(question),
-    lambda question, _reading, _model: split(question),
     lambda _question, reading, _model: summary(reading),
     _verbatim,
     _counting,

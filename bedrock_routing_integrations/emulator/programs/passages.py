@@ -17,22 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["NOT_THERE", "Statement", "from_passages", "outside_passages", "statements"]
 
 NOT_THERE = "The passages do not hold the answer to that."
-_OPENING = re.compile(
-    r"<(passage|document|source|search_result|result)\b[^<>]*?\b(?:index|id|number|n)\s*=\s*[\"']?(\d{1,4})\b[^<>]*>",
-    re.IGNORECASE,
-)
+_TAG = re.compile(r"<(passage|document|source|search_result|result)\s([^<>]{1,300})>", re.IGNORECASE)
+_INDEX = re.compile(r"\b(?:index|id|number|n) ?= ?[\"']?(\d{1,4})\b", re.IGNORECASE)
 _MOST_PASSAGES = 500
 _WRAPPER = re.compile(r"</?(?:passages|documents|sources|search_results|results|context)\b[^<>]*>", re.IGNORECASE)
-_LABEL = re.compile(r"(?:^|\n)\s*(?:<question>|(?:user )?(?:question|query)\s*:)\s*(.+)", re.IGNORECASE | re.DOTALL)
+_LABEL = re.compile(r"(?:^|\n)[ \t]*(?:<question>|(?:user )?(?:question|query) ?:)(.+)", re.IGNORECASE | re.DOTALL)
 _WANTS_CITATIONS = re.compile(r"\b(?:cit(?:e|es|ed|ing|ations?)|sources?|references?|footnotes?)\b", re.IGNORECASE)
 # [cite: 1], [1], [[1]], [^1], <source>1</source>; with a second number behind a comma where that is shown too.
 _EXAMPLE = re.compile(
     r"(?P<open>\[{1,2}(?:\^|[A-Za-z]{1,10}[:#]? ?)?|\u3010|<(?P<tag>source|cite|ref|citation)>)"
     r"\d{1,2}(?P<second>,\s?\d{1,2})?(?P<close>\]{1,2}|\u3011|</(?P=tag)>)"
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+|(?<=[\u3002\uff01\uff1f])\s*")
+_CLOSING = "\"'\u201d\u2019)"
+_TITLE = re.compile(r"#{1,6}(?:\s|$)")
+_BULLET = re.compile(r"[-*+\u2022]\s+")
+# Scripts without spaces between words: two characters beside each other stand for a word.
+_UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]{2,}")
 _NEW_LINE = re.compile(r"\s*(?:#{1,6}\s|[-*+\u2022]\s|\d{1,3}[.)]\s|\|)")
-_ENDS = (".", "!", "?", "\u2026", ":", ";")
+_ENDS = (".", "!", "?", "\u2026", ":", ";", "\u3002", "\uff01", "\uff1f")
+_ASKS = ("?", "\uff1f")
 _WRAPPED = 40  # characters; a shorter line that ends without a full stop is a title
 # What a word of the passage counts for, beside those of the sentence itself; and how near the second sentence must be.
 _OF_PASSAGE = 0.3
@@ -62,16 +66,16 @@ def statements(question: str, passages: Sequence[str], *, thorough: bool) -> lis
         passages: Where to look, the likeliest first.
         thorough: Whether to add a second sentence, where one fits nearly as well.
     """
-    wanted = stems(question)
+    wanted = _stems(question)
     plain = [" ".join(passage.split()) for passage in passages]
     found = [
-        (sentence, stems(sentence) & wanted, i) for i, text in enumerate(passages) for sentence in _sentences(text)
+        (sentence, _stems(sentence) & wanted, i) for i, text in enumerate(passages) for sentence in _sentences(text)
     ]
     frequency = Counter(word for _, common, _ in found for word in common)
-    around = [len(stems(text) & wanted) * _OF_PASSAGE for text in passages]
+    around = [len(_stems(text) & wanted) * _OF_PASSAGE for text in passages]
     scored: dict[str, float] = {}
     for sentence, common, number in found:
-        if common and not sentence.endswith("?"):
+        if common and not sentence.rstrip(_CLOSING).endswith(_ASKS):
             score = sum(1 / frequency[word] + 0.5 for word in common) + around[number]
             scored[sentence] = max(score, scored.get(sentence, 0.0))
     ranked = sorted(scored, key=lambda sentence: -scored[sentence])  # stable: the likelier passage first
@@ -79,24 +83,38 @@ def statements(question: str, passages: Sequence[str], *, thorough: bool) -> lis
     return [Statement(text, tuple(i for i, passage in enumerate(plain) if text in passage)) for text in best]
 
 
+def _stems(text: str) -> frozenset[str]:
+    """What two texts have in common where they speak of the same: stems, or pairs of characters."""
+    pairs = {run[i : i + 2] for run in _UNSPACED.findall(text) for i in range(len(run) - 1)}
+    return stems(text) | pairs
+
+
 def _sentences(text: str) -> Iterator[str]:
     """The sentences of a passage; titles are none, and lines that were wrapped are one."""
-    block = ""
-    for line in [*text.splitlines(), ""]:
+    block: list[str] = []
+    for line in text.splitlines():
         stripped = line.strip()
-        goes_on = block and not block.endswith(_ENDS) and len(block) >= _WRAPPED
-        if block and (not stripped or _NEW_LINE.match(stripped) or not (goes_on or stripped[0].islower())):
+        if block and not _goes_on(block, stripped):
             yield from _split(block)
-            block = ""
-        block = f"{block} {stripped}".strip()
+            block = []
+        if stripped and not _TITLE.match(stripped):
+            block.append(stripped)
     yield from _split(block)
 
 
-def _split(block: str) -> Iterator[str]:
-    if block.startswith("#"):
-        return
-    for piece in _SENTENCE_END.split(" ".join(block.split())):
-        if piece.endswith(_ENDS) or len(piece) >= _WRAPPED:
+def _goes_on(block: Sequence[str], line: str) -> bool:
+    """Whether a line continues the lines before it."""
+    if not line or _NEW_LINE.match(line):
+        return False
+    long_enough = len(block) > 1 or len(block[0]) >= _WRAPPED
+    return line[0].islower() or (long_enough and not block[-1].rstrip(_CLOSING).endswith(_ENDS))
+
+
+def _split(block: Sequence[str]) -> Iterator[str]:
+    text = " ".join(" ".join(block).split())
+    bullet = _BULLET.match(text)
+    for piece in _SENTENCE_END.split(text[bullet.end() :] if bullet else text):
+        if piece.rstrip(_CLOSING).endswith(_ENDS) or len(piece) >= _WRAPPED:
             yield piece
 
 
@@ -104,14 +122,18 @@ def _passages(text: str) -> tuple[list[tuple[int, str]], str, str]:
     """The numbered passages in a prompt, and what stands before and behind them."""
     found: list[tuple[int, str]] = []
     first, end = len(text), 0
-    while len(found) < _MOST_PASSAGES:
-        opening = _OPENING.search(text, end)
-        if opening is None:
+    unclosed: set[str] = set()
+    for opening in _TAG.finditer(text):
+        index = _INDEX.search(opening[2])
+        if index is None or opening.start() < end or opening[1] in unclosed:  # `< end`: inside the passage before
+            continue
+        if len(found) == _MOST_PASSAGES:
             break
         close = text.find(f"</{opening[1]}>", opening.end())
         if close < 0:
-            break
-        found.append((int(opening[2]), text[opening.end() : close]))
+            unclosed.add(opening[1])
+            continue
+        found.append((int(index[1]), text[opening.end() : close]))
         first = min(first, opening.start())
         end = close + len(opening[1]) + 3
     return found, text[:first], text[end:] if found else ""
@@ -138,7 +160,7 @@ def _question(before: str, behind: str) -> str:
         rest = _WRAPPER.sub("", text).strip()
         labelled = _LABEL.search(rest)
         if labelled is not None:
-            return labelled[1].removesuffix("</question>").strip()
+            return labelled[1].partition("</question>")[0].strip()
         if rest:
             return rest.split("\n\n")[-1].strip()
     return ""
@@ -149,7 +171,7 @@ def _answer(question: str, found: Sequence[tuple[int, str]], instructions: str, 
     if not said:
         return NOT_THERE
     mark = _marker(instructions)
-    return " ".join(s.text + mark([found[number][0] for number in s.passages]) for s in said)
+    return " ".join(s.text + mark(list(dict.fromkeys(found[number][0] for number in s.passages))) for s in said)
 
 
 @dataclass(frozen=True)

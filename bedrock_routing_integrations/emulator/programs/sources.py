@@ -18,6 +18,7 @@ __all__ = [
     "from_sources",
     "labelled_question",
     "refined",
+    "rewrites",
     "split",
     "standalone",
     "summary",
@@ -182,9 +183,17 @@ def refined(question: str) -> str | None:
     return better[0] if better and len(stems(better[0]) & wanted) > len(stems(answer) & wanted) else answer
 
 
+def rewrites(question: str) -> bool:
+    """Whether a prompt asks for a question, not for an answer."""
+    return standalone(question) is not None or split(question) is not None
+
+
 def standalone(question: str) -> str | None:
     """A follow-up that is to be rewritten as a question of its own: with the one before it, where it points back."""
-    follow_up = _FOLLOW_UP.search(question) if re.search(r"stand-?alone question", question, re.IGNORECASE) else None
+    if not re.search(r"stand-?alone question", question, re.IGNORECASE):
+        return None
+    # The last one: what stands before it was said in the conversation.
+    follow_up = next(reversed(list(_FOLLOW_UP.finditer(question))), None)
     if follow_up is None:
         return None
     before = _USER_TURN.findall(question[: follow_up.start()])

@@ -10,6 +10,7 @@ from .arguments import fill
 from .clues import Clues
 from .examples import like_example
 from .passages import outside_passages
+from .sources import rewrites
 from .words import quotations, sentences
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ _CHECKED = 4_000  # characters of a prompt in which instructions about form are 
 
 def styled(answer: str, reading: Reading) -> str:
     """`answer` in the form that the request wants it in."""
-    asked = outside_passages(reading.question)
+    if rewrites(reading.question):  # what a conversation says of form is not said of the question made of it
+        return answer
+    asked, system = outside_passages(reading.question), outside_passages(reading.system)
     if len(asked) > 2 * _CHECKED:
         asked = asked[:_CHECKED] + asked[-_CHECKED:]
-    wishes = f"{reading.system[: 2 * _CHECKED]}\n{asked}"
+    wishes = f"{system[: 2 * _CHECKED]}\n{asked}"
     if _JSON.search(wishes):
         return _as_json(answer, wishes, reading)
     if _ONE_WORD.search(wishes):
