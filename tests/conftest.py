@@ -10,8 +10,8 @@ import pytest
 from cached_calls import a_world
 
 from bedrock_routing_integrations.caching import shared_memory
-from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.client.knowledge_base_types import shared_types
+from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
 from bedrock_routing_integrations.resolution import shared_resolver
 

@@ -75,10 +75,11 @@ def test_benchmarks_whose_peer_is_missing_are_skipped_with_the_command_that_inst
 
 
 def test_the_benchmarks_of_langchain_run():
-    ran = bench("invoke", "stream", "--rounds", "2", "--chunks", "20")
+    ran = bench("invoke", "stream", "retrieve", "--rounds", "2", "--chunks", "20")
     assert ran.returncode == 0, ran.stderr
     assert "ChatBedrockRouter.invoke, on a router" in ran.stdout
     assert "ChatBedrockRouter astream on a model" in ran.stdout
+    assert "KnowledgeBaseRetriever.invoke  " in ran.stdout
 
 
 def test_the_benchmark_of_planning_runs():

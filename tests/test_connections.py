@@ -626,6 +626,19 @@ def test_look_ups_for_a_given_client_use_its_credentials_and_endpoint(bedrock, m
     assert bedrock.requests("GetInferenceProfile")[-1].authorization == "sigv4"
 
 
+def test_the_model_is_reached_as_the_given_client_of_knowledge_bases_is():
+    told = {
+        "connect_timeout": 7, "read_timeout": 300, "max_pool_connections": 99, "proxies": {"https": "http://proxy:1"},
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+    }  # fmt: skip
+    given = boto3.client("bedrock-agent-runtime", region_name="us-east-1", config=Config(**told))
+    source = GivenClient(given, "bedrock-agent-runtime")
+    model, look_up = source.client(RUNTIME), source.client("bedrock")
+    assert {name: getattr(model.meta.config, name) for name in told} == told
+    assert look_up.meta.config.proxies == told["proxies"]
+    assert look_up.meta.config.read_timeout < 60, "a look-up keeps nobody waiting"
+
+
 def test_look_ups_for_a_given_client_with_an_api_key_use_that_key(recorder):
     given = Connection(api_key="the-key", region_name="us-east-1", endpoint_url=recorder.url).client(RUNTIME)
     assert RoutedClient(given).resolve(PROFILE).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)

@@ -20,7 +20,9 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from samples import HAIKU, NOVA_LITE, SONNET
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.knowledge_base import read_passage
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain, KnowledgeBaseRetriever
+from bedrock_routing_integrations.langchain.retrievers import distinct_documents, document_of
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 MODES = [GENERATE, CONVERSE]
@@ -340,6 +342,37 @@ def test_secrets_are_shown_nowhere(caplog, mode):
     for each in shown:
         for secret in ("AKIASECRET", "very-secret", "token-secret"):
             assert secret not in each
+
+
+def test_a_chain_that_has_answered_takes_no_secret_into_a_pickle(bedrock, library):
+    chain = chain_of(library, aws_access_key_id="AKIASECRET", aws_secret_access_key="very-secret")
+    chain.invoke(TITAN)
+    pickled = pickle.dumps(chain)
+    assert b"very-secret" not in pickled
+    assert b"AKIASECRET" not in pickled
+    assert "Huygens" in pickle.loads(pickled).invoke(TITAN)["answer"]
+
+
+def test_what_would_guard_or_restrict_nothing_is_refused(library):
+    guardrail, document = {"guardrailId": "a", "guardrailVersion": "1"}, {
+        "data": b"Whales eat krill.", "contentType": "text/plain", "identifier": "whales.txt"
+    }  # fmt: skip
+    llm = FakeListChatModel(responses=["Whales do."])
+    for found_in in ({"retriever": Shelf()}, {"external_source": document}):
+        with pytest.raises(InvalidRequestError, match="guardrail_config belongs to the chat model"):
+            KnowledgeBaseChain(**found_in, model=llm, mode=CONVERSE, guardrail_config=guardrail)
+    with pytest.raises(InvalidRequestError, match="user_context is for knowledge bases"):
+        KnowledgeBaseChain(external_source=document, model=llm, mode=CONVERSE, user_context="ann")
+
+
+def test_pictures_of_one_document_stay_several():
+    pictures = [read_image(data) for data in ("data:image/png;base64,AAAA", "data:image/png;base64,BBBB")]
+    assert len(distinct_documents([pictures, pictures])) == 2
+
+
+def read_image(data):
+    result = {"content": {"type": "IMAGE", "byteContent": data}, "location": {"s3Location": {"uri": "s3://b/a.pdf"}}}
+    return document_of(read_passage(result))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -82,7 +82,7 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({"external_source": {"data": "text"}, "model": HAIKU}, "contentType"),
         ({"external_source": {**DOCUMENT, "data": "text"}, "model": HAIKU}, "is a str"),
         ({"external_source": DOCUMENT, "model": HAIKU, "k": 3}, "k is for knowledge bases"),
-        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition words the search"),
+        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition words the"),
         (
             {"external_source": DOCUMENT, "model": HAIKU, "orchestration_prompt_template": ORCHESTRATION},
             "orchestration_prompt_template words the search",
@@ -130,7 +130,7 @@ def test_long_templates_are_for_the_second_mode(bedrock, library):
         ({"input": TITAN, "sesion_id": "a"}, {}, "did you mean 'session_id'"),
         ({"input": TITAN, 5: "a"}, {}, "takes no 5"),
         ([TITAN], {}, "not a list"),
-        (TITAN, {"top_k": 3}, "no option 'top_k'"),
+        (TITAN, {"top_k": 3}, "takes no 'top_k'"),
         (TITAN, {"k": 0}, "k=0"),
         (TITAN, {"guardrails": {"guardrailId": "a", "guardrailVersion": "1"}}, "for the whole chain"),
         ({"input": TITAN, "session_id": 5}, {}, "session_id=5 must be a string"),

@@ -196,7 +196,8 @@ def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        ({"top_k": 3}, "no option 'top_k'; it has k,"),
+        ({"top_k": 3}, "takes no 'top_k': it takes k,"),
+        ({"guardrail": {"guardrailId": "a", "guardrailVersion": "1"}}, "did you mean 'guardrail_config'"),
         ({"k": 101}, "k=101: Bedrock returns 1 to 100"),
         ({"filter": {"equals": {"key": "a"}}}, "filter"),
         ({"min_score_confidence": "high"}, "score_threshold must be a number"),

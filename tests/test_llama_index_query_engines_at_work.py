@@ -186,6 +186,22 @@ async def test_any_retriever_of_llama_index_will_do(bedrock, form):
             engine(None, model=llm, mode=CONVERSE, retriever=KnowledgeBaseRetriever("AAAAAAAAAA"), **given)
 
 
+def test_what_would_guard_or_restrict_nothing_is_refused(bedrock, moons, router):
+    guardrail, document = {"guardrailId": "g", "guardrailVersion": "1"}, {
+        "data": REPORT, "contentType": "text/plain", "identifier": "report.txt"
+    }  # fmt: skip
+    with pytest.raises(InvalidRequestError, match="guardrail_config on the LLM"):
+        engine(None, model=Says(answers=[]), mode=CONVERSE, external_source=document, guardrail_config=guardrail)
+    with pytest.raises(InvalidRequestError, match="user_context is for knowledge bases"):
+        engine(None, model=router, mode=CONVERSE, external_source=document, user_context="ann")
+    for mode in MODES:
+        with pytest.raises(InvalidRequestError, match="for the whole engine"):
+            engine(moons, model=router, mode=mode).query(WHO, guardrail_config=guardrail)
+    with pytest.raises(InvalidRequestError, match="one of LlamaIndex's retrievers"):
+        engine(None, model=router, mode=CONVERSE, retriever=print)
+    assert not bedrock.requests()
+
+
 def test_a_managed_knowledge_base_can_be_asked(bedrock, router):
     managed = facts(bedrock, type="MANAGED")
     assert "Huygens" in str(engine(managed, model=router, mode=CONVERSE, k=2).query(WHO))

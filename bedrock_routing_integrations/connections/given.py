@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
     from .endpoints import Located
 
+# Members of a botocore ``Config`` that say how AWS is reached, and nothing of one service.
+_REACHED_BY = (
+    "connect_timeout", "read_timeout", "max_pool_connections", "retries", "proxies", "proxies_config", "client_cert",
+    "tcp_keepalive", "user_agent_extra",
+)  # fmt: skip
+
 
 class GivenClient:
     """A boto3 client of a runtime that the user made: used as it is, wherever the target may be.
@@ -77,7 +83,9 @@ class GivenClient:
         signer = getattr(self._client, "_request_signer", None)
         credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
         generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
-        session, config = new_session(), Config() if generates else Config(**CONTROL_PLANE_OPTIONS)
+        session, config = new_session(), Config(**self._options())
+        if not generates:
+            config = config.merge(Config(**CONTROL_PLANE_OPTIONS))
         if credentials is not None:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
         if token is not None:
@@ -91,6 +99,11 @@ class GivenClient:
             else control_plane_endpoint(service, endpoint),
             config=config,
         )
+
+    def _options(self) -> dict[str, Any]:
+        """How the client was told to reach AWS, which holds for the others too."""
+        config = getattr(getattr(self._client, "meta", None), "config", None)
+        return {name: value for name in _REACHED_BY if (value := getattr(config, name, None)) is not None}
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(

@@ -52,7 +52,7 @@ class AnswerReader:
         if "citation" in event:
             claim = event["citation"]
             # The event has it twice; the inner one is deprecated, and alone in what older services send.
-            return self._part(claims=[claim if "generatedResponsePart" in claim else claim.get("citation") or {}])
+            return self._part(claims=[{**(claim.get("citation") or {}), **claim}])
         if "guardrail" in event:
             return self._part(action=event["guardrail"].get("action"))
         return Part()
@@ -78,7 +78,7 @@ class AnswerReader:
     ) -> Part:
         known = len(self.passages)
         self._spans.add_text(text)
-        for claim in claims:
+        for claim in filter(None, claims):
             passages = self._referred(claim.get("retrievedReferences") or ())
             if passages:  # a part that rests on nothing is no citation
                 part = claim.get("generatedResponsePart")

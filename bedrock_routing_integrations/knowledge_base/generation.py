@@ -315,11 +315,16 @@ def refuse_for_generate(search: SearchOptions, options: GenerationOptions, sourc
             f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"
         )
     if source is not None:
-        refuse_for_source(search, options)
+        refuse_for_source(search, options, mode=GENERATE)
 
 
-def refuse_for_source(search: SearchOptions, options: GenerationOptions) -> None:
+def refuse_for_source(search: SearchOptions, options: GenerationOptions, *, mode: str) -> None:
     """Refuse how to search where one document is all there is.
+
+    Args:
+        search: How to search.
+        options: How to generate.
+        mode: RetrieveAndGenerate takes a `user_context` all the same; Converse has no place for one.
 
     Raises:
         InvalidRequestError: As said.
@@ -328,7 +333,7 @@ def refuse_for_source(search: SearchOptions, options: GenerationOptions) -> None
         "k", "search_type", "filter", "implicit_filter", "reranking", "score_threshold", "knowledge_base_type",
         "retrieval_config",
     )  # fmt: skip
-    for name in searched:
+    for name in (*searched, *(() if mode == GENERATE else ("user_context",))):
         if getattr(search, name) is not None:
             raise InvalidRequestError(f"{name} is for knowledge bases; an external source is not searched")
     if options.query_decomposition or options.orchestration_prompt_template is not None:

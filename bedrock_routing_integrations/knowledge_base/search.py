@@ -5,6 +5,7 @@ Shapes and limits: botocore's bedrock-agent-runtime (1.43).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -90,7 +91,8 @@ class SearchOptions:
                 f"knowledge_base_type={self.knowledge_base_type!r}: there are {', '.join(TYPES)} (None: look it up)"
             )
         threshold = self.score_threshold
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold is not None and not (number and math.isfinite(threshold)):
             raise InvalidRequestError(f"score_threshold must be a number, and is {threshold!r}")
         managed = self.knowledge_base_type == MANAGED or "managedSearchConfiguration" in (self.retrieval_config or {})
         retrieval_configuration(self, managed=managed, region="us-east-1")
@@ -191,6 +193,9 @@ def _given(config: Any) -> Mapping[str, Any]:
         raise InvalidRequestError(
             f"retrieval_config takes {' or '.join(_SECTIONS.values())}, not {unknown[0]!r}{advice}"
         )
+    for name, section in config.items():
+        if not isinstance(section, (Mapping, type(None))):
+            raise InvalidRequestError(f"retrieval_config: {name} must be a dictionary, and is {section!r}")
     return config  # type: ignore[no-any-return]
 
 
@@ -271,6 +276,8 @@ def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if not given:
         return {}
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"a guardrail is {{'guardrailId': …, 'guardrailVersion': …}}, not {given!r}")
     guardrail = given.get("guardrailId") or given.get("guardrailIdentifier")
     version = given.get("guardrailVersion")
     if not guardrail or not version:

@@ -36,7 +36,8 @@ class Sessions(Generic[H]):
         """A new session: its id and its history."""
         session_id = str(uuid.uuid4())
         history = self._make(session_id)
-        self._keep(session_id, history)
+        with self._lock:
+            self._keep(session_id, history)
         return session_id, history
 
     def find(self, session_id: str) -> H:
@@ -46,19 +47,20 @@ class Sessions(Generic[H]):
             SessionExpiredError: It is over, or was begun elsewhere.
         """
         with self._lock:
-            kept = self._kept.pop(session_id, None)
-        if kept is None or kept[0] <= self._clock():
-            raise SessionExpiredError(
-                f"The session {session_id!r} is over, or never was: one is kept for 24 hours, in the process that "
-                "began it. Leave session_id out to begin another; to keep sessions elsewhere, give the object a "
-                "history of your own.",
-                session_id=session_id,
-            )
-        self._keep(session_id, kept[1])
-        return kept[1]
+            kept = self._kept.get(session_id)
+            if kept is not None and kept[0] > self._clock():
+                self._keep(session_id, kept[1])
+                return kept[1]
+        raise SessionExpiredError(
+            f"The session {session_id!r} is over, or never was: one is kept for 24 hours, in the process that "
+            "began it. Leave session_id out to begin another; to keep sessions elsewhere, give the object a "
+            "history of your own.",
+            session_id=session_id,
+        )
 
     def _keep(self, session_id: str, history: H) -> None:
-        with self._lock:
-            self._kept[session_id] = (self._clock() + LASTS_SECONDS, history)
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
+        now = self._clock()
+        self._kept[session_id] = (now + LASTS_SECONDS, history)
+        self._kept.move_to_end(session_id)
+        while len(self._kept) > _MOST_KEPT or next(iter(self._kept.values()))[0] <= now:
+            self._kept.popitem(last=False)

@@ -114,7 +114,7 @@ class ChainArguments(Searching):
         if self.mode == GENERATE:
             refuse_for_generate(search, generation, self.external_source)
         elif self.external_source is not None:
-            refuse_for_source(search, generation)
+            refuse_for_source(search, generation, mode=CONVERSE)
 
     def _check_retriever(self) -> None:
         if self.retriever is None:
@@ -157,6 +157,8 @@ class ChainArguments(Searching):
                 raise InvalidRequestError(f"{name} belongs to the chat model that is given as model: set it there")
         if self.cache != "auto":
             raise InvalidRequestError("cache belongs to the chat model that is given as model: set it there")
+        if self.guardrail_config is not None and self.knowledge_base_id is None:  # no search of ours to guard
+            raise InvalidRequestError("guardrail_config belongs to the chat model that is given as model: set it there")
 
     def generation_options(self) -> GenerationOptions:
         """How to generate, as the fields are now."""
@@ -170,6 +172,12 @@ class ChainArguments(Searching):
             kms_key_arn=self.kms_key_arn,
             additional_model_request_fields=self.additional_model_request_fields,
         )
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # What the models are made of has the secrets among it.
+        state = super().__getstate__()
+        private = {**(state["__pydantic_private__"] or {}), "_models": None, "_models_made_of": None}
+        return {**state, "__pydantic_private__": private}
 
     # --- what retrieve_then_converse works with ---
 

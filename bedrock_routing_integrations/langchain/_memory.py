@@ -6,6 +6,7 @@ own stands for it. Whatever has these methods, such as the histories of LangChai
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +42,7 @@ class SessionMessages:
 
     def __init__(self) -> None:
         self.messages: tuple[BaseMessage, ...] = ()
+        self._lock = threading.Lock()
 
     async def aget_messages(self) -> Sequence[BaseMessage]:
         """What was said, oldest first."""
@@ -48,7 +50,8 @@ class SessionMessages:
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Keep what was said now; the oldest go first."""
-        self.messages = (*self.messages, *messages)[-_MOST_MESSAGES:]
+        with self._lock:
+            self.messages = (*self.messages, *messages)[-_MOST_MESSAGES:]
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """The same, asynchronously."""

@@ -84,6 +84,8 @@ def read_input(given: Any, config: RunnableConfig, call: Mapping[str, Any]) -> A
 def _read_history(given: Any) -> tuple[BaseMessage, ...] | None:
     if given is None:
         return None
+    if isinstance(given, (str, Mapping, BaseMessage)):  # LangChain would make a message of each letter
+        raise InvalidRequestError(f"chat_history must be a list of messages, and is a {type(given).__name__}")
     try:
         return tuple(convert_to_messages(given))
     except Exception as error:
@@ -103,8 +105,14 @@ def text_of(said: BaseMessage | str) -> str:
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     """A conversation as (role, text)."""
-    roles = {"human": "user", "ai": "assistant"}
-    return [(roles[message.type], message.text) for message in messages if message.type in roles and message.text]
+    # By class and not by `type`: what a stream adds up to, AIMessageChunk, has a type of its own.
+    roles = {HumanMessage: "user", AIMessage: "assistant"}
+    return [
+        (role, message.text)
+        for message in messages
+        for kind, role in roles.items()
+        if isinstance(message, kind) and message.text
+    ]
 
 
 @dataclass

@@ -102,7 +102,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         retriever: In the second mode, a retriever to use instead of a `KnowledgeBaseRetriever`.
 
     The options of the search and the arguments for AWS are those of `KnowledgeBaseRetriever`; `guardrail_config` holds
-    for the search and the answer.
+    for the search and the answer, with a chat model of yours for the search alone.
 
     Raises:
         InvalidRequestError: An argument that does not exist, that Bedrock would refuse, or that the mode cannot heed.
@@ -247,8 +247,9 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         }
 
     def _stream_generated(self, asked: Asked) -> Iterator[Result]:
-        yield AddableDict(input=asked.text)
+        # Nothing is given out before: `with_fallbacks` turns to the next one only as long as nothing was.
         answer = self._ask_bedrock(asked, "generate_stream")
+        yield AddableDict(input=asked.text)
         yield AddableDict(context=[], answer="", citations=[], session_id=answer.session_id)
         documents: list[Document] = []
         with contextlib.closing(answer.parts):  # type: ignore[type-var]  # a generator
@@ -277,9 +278,9 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         return _ordered({**result, "session_id": said.session_id})
 
     def _stream_conversed(self, asked: Asked, config: RunnableConfig) -> Iterator[Result]:
-        yield AddableDict(input=asked.text)
         said = self._conversation(asked)
         turn = self._begin(asked, said, config)
+        yield AddableDict(input=asked.text)
         yield _opening(turn, said)
         for message in self.chat_model().stream(turn.messages, _child(config)):
             chunk = turn.read_chunk(message)
@@ -289,9 +290,9 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         self._remember(said, turn)
 
     async def _astream_conversed(self, asked: Asked, config: RunnableConfig) -> AsyncIterator[Result]:
-        yield AddableDict(input=asked.text)
         said = await self._aconversation(asked)
         turn = await self._abegin(asked, said, config)
+        yield AddableDict(input=asked.text)
         yield _opening(turn, said)
         async for message in self.chat_model().astream(turn.messages, _child(config)):
             chunk = turn.read_chunk(message)

@@ -13,7 +13,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id
 from bedrock_routing_integrations.threads import run_in_thread
 
-from ._aws import AskingAws
+from ._aws import AskingAws, refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -68,6 +68,7 @@ class Searching(AskingAws):
         ours = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
         options = SearchOptions(**{core: getattr(self, name) for name, core in ours.items()})
         given = {self.also_named.get(name, name): value for name, value in (call or {}).items()}
+        refuse_unknown("a search", given, ours)  # also the core's own names, which nobody here would look for
         options = options.changed({_OPTIONS.get(name, name): value for name, value in given.items()})
         config: Any = options.retrieval_config
         if hasattr(config, "model_dump"):  # langchain-aws's RetrievalConfig
@@ -216,8 +217,12 @@ def document_of(passage: Passage, guardrail_action: str | None = None) -> Docume
 
 def passage_of(document: Document) -> Passage:
     """A document, of whatever retriever, as a passage to answer from."""
-    source = document.metadata.get("source")
-    return Passage(text=document.page_content, source=str(source) if source else None, metadata=document.metadata)
+    metadata = document.metadata
+    # Without the URIs of media all pictures of one document were one.
+    source, media, data = (
+        str(uri) if (uri := metadata.get(name)) else None for name in ("source", "media_uri", "data_uri")
+    )
+    return Passage(text=document.page_content, source=source, metadata=metadata, media_uri=media, data_uri=data)
 
 
 def distinct_documents(found: Iterable[list[Document]]) -> list[Document]:

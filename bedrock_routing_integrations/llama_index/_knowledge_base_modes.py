@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.base import BaseLLM
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -28,7 +29,6 @@ from .retrievers import KnowledgeBaseRetriever
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.memory import BaseMemory
 
@@ -52,7 +52,7 @@ class Given:
     options: GenerationOptions
     arguments: Mapping[str, Any]
     get_memory: Callable[[str], BaseMemory] | None
-    retriever: BaseRetriever | None
+    retriever: Any
     cache: Any
     callback_manager: CallbackManager
 
@@ -104,7 +104,7 @@ class Given:
                 f"give one of {', '.join(sources)}; there {'is none' if not given else 'are ' + ' and '.join(given)}"
             )
         if self.source is not None:
-            refuse_for_source(search_options(self.arguments), self.options)
+            refuse_for_source(search_options(self.arguments), self.options, mode=CONVERSE)
         llm, rewriter = self._llms()
         return Conversing(
             llm=llm,
@@ -124,6 +124,9 @@ class Given:
             return KnowledgeBaseRetriever(
                 self.knowledge_base_id or "", callback_manager=self.callback_manager, **searched, **reached
             )
+        if not isinstance(self.retriever, BaseRetriever):
+            kind = type(self.retriever).__name__
+            raise InvalidRequestError(f"retriever must be one of LlamaIndex's retrievers, and is a {kind}")
         if isinstance(self.model, str):  # which the guardrail is for, too
             searched.pop("guardrail_config", None)
         for name in searched:
@@ -141,6 +144,8 @@ class Given:
             "cache": self.cache,
         }
         if isinstance(self.model, BaseLLM):
+            if self.source is not None:  # which is not searched: of one's own retriever `_retriever` says it
+                said["guardrail_config"] = self.options.guardrail
             for name in (name for name, value in said.items() if value is not None):
                 raise InvalidRequestError(f"set {name} on the LLM")
             return self.model, self.model

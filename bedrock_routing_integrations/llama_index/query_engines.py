@@ -195,6 +195,8 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
 
     def _for_call(self, session_id: str | None, options: dict[str, Any]) -> KnowledgeBaseQueryEngine:
         refuse_unknown("a query", options, [*SEARCH, "image", "session_id"])
+        if options.get("guardrail_config") is not None:  # of the search alone it would leave the answer unguarded
+            raise InvalidRequestError("guardrail_config is for the whole engine: set it there, not for a call")
         twin = copy.copy(self)
         twin._call = (session_id, options)  # noqa: SLF001 - a copy of this object
         return twin

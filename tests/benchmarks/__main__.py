@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .measuring import CHUNKS, isolate, show
 
-LANGCHAIN = ("invoke", "stream", "concurrency", "second_object")
+LANGCHAIN = ("invoke", "stream", "concurrency", "second_object", "retrieve")
 LLAMA_INDEX = ("llama_chat", "llama_stream", "llama_growth", "llama_memory")
 CACHING = ("cache_cost", "cache_planning")
 NAMES = (*LANGCHAIN, *LLAMA_INDEX, *CACHING)

@@ -28,6 +28,10 @@ _ROUTED = {"trace": {"promptRouter": {"invokedModelId": profile_arn(HAIKU)}}}
 _ANSWER = "It prints a line, which shows that the tools are installed and that a program can be built and run. " * 4
 
 
+KNOWLEDGE_BASE = "BENCHMARK1"
+_PASSAGE = "Beneath the ice of Europa there is probably an ocean of salt water. " * 12
+
+
 class _Connection(asyncio.Protocol):
     """One keep-alive connection; a client that waits for each answer needs no pipelining."""
 
@@ -63,6 +67,10 @@ def _content_length(head):
 @functools.cache
 def _answer(method, raw_path, chunks):
     path = unquote(raw_path.decode())
+    if path == f"/knowledgebases/{KNOWLEDGE_BASE}/retrieve":
+        return _json_answer({"retrievalResults": [_passage(number) for number in range(10)]})
+    if path == f"/knowledgebases/{KNOWLEDGE_BASE}":
+        return _json_answer({"knowledgeBase": {"knowledgeBaseConfiguration": {"type": "VECTOR"}}})
     if method == b"GET":
         return _json_answer(_router() if path == f"/prompt-routers/{ROUTER}" else None)
     model_id, _, operation = path.removeprefix("/model/").rpartition("/")
@@ -71,6 +79,16 @@ def _answer(method, raw_path, chunks):
         return _stream_answer(shared, chunks)
     message = {"role": "assistant", "content": [{"text": _ANSWER}]}
     return _json_answer({"output": {"message": message}, "stopReason": "end_turn", **shared})
+
+
+def _passage(number):
+    uri = f"s3://bucket/document-{number}.md"
+    return {
+        "content": {"type": "TEXT", "text": _PASSAGE},
+        "location": {"type": "S3", "s3Location": {"uri": uri}},
+        "metadata": {"year": 2024, "x-amz-bedrock-kb-source-uri": uri, "x-amz-bedrock-kb-chunk-id": f"chunk-{number}"},
+        "score": 0.9 - number / 100,
+    }
 
 
 def _router():
