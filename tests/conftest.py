@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 import boto3
 import pytest
@@ -35,6 +36,10 @@ def _own_environment(monkeypatch, tmp_path):
     shared_resolver.forget()
     shared_memory.forget()
     shared_types.forget()
+    for room in ("langchain._memory", "llama_index._knowledge_base_conversing"):
+        module = sys.modules.get(f"bedrock_routing_integrations.{room}")
+        if module is not None:
+            module.shared_sessions.forget()
 
 
 @pytest.fixture

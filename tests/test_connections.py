@@ -865,3 +865,23 @@ def test_a_process_that_forks_during_a_look_up_does_not_hang_its_child(bedrock):
         assert in_child(lambda: client.resolve(profile).base_models) == ["amazon.nova-lite-v1:0"]
     finally:
         asker.join()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"AWS_PROFILE": "no-such-profile"},
+        {"AWS_BEARER_TOKEN_BEDROCK": "somebody-elses"},
+        {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""},
+    ],
+    ids=lambda environment: next(iter(environment)),
+)
+def test_what_is_derived_from_a_given_client_calls_as_that_client(bedrock, monkeypatch, environment):
+    given = bedrock.client(AGENT_RUNTIME)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bedrock.clear_journal()
+    source = GivenClient(given, AGENT_RUNTIME)
+    source.client(RUNTIME).converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "Hello"}]}])
+    source.client("bedrock").list_prompt_routers()
+    assert [entry.authorization for entry in bedrock.journal] == ["sigv4", "sigv4"]

@@ -79,7 +79,7 @@ def test_values_keep_their_types():
         ({"equal": {"key": "a", "value": 1}}, "did you mean 'equals'"),
         ({"greaterThanOrEqual": {"key": "a", "value": 1}}, "did you mean 'greaterThanOrEquals'"),
         ({"and_all": []}, "did you mean 'andAll'"),
-        ({"zzz": 1}, "there are equals, "),
+        ({"zzz": 1}, "to compare an attribute, write"),
         ({}, "0 operators"),
         ({"equals": {"key": "a", "value": 1}, "in": {"key": "a", "value": [1]}}, "join several by andAll"),
         ([], "must be a dictionary"),

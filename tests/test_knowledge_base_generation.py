@@ -18,6 +18,7 @@ from bedrock_routing_integrations.knowledge_base import (
     external_source,
     generate_request,
     parse_knowledge_base_id,
+    read_source,
     where,
 )
 
@@ -275,3 +276,21 @@ def test_whatever_is_asked_for_bedrock_takes_what_is_sent(chosen, search, source
             for part in ("generationConfiguration", "orchestrationConfiguration"):
                 assert configuration(made)[part]["performanceConfig"] == asked
     assert (chosen, search, source) == before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content_type", "read"),
+    [
+        ("utf-8", "text/plain", True),
+        ("utf-8-sig", "text/plain", True),
+        ("utf-8-sig", "text/plain; charset=UTF-8", True),
+        ("latin-1", 'text/plain; charset="iso-8859-1"', True),
+        ("latin-1", "text/plain", False),
+        ("utf-8", "text/plain; charset=hex", False),
+        ("utf-8", "text/plain; charset=no-such", False),
+    ],
+)
+def test_a_text_is_read_in_its_encoding_and_else_given_to_the_model_as_it_is(encoding, content_type, read):
+    data = "Größe".encode(encoding)
+    source = read_source({"data": data, "contentType": content_type, "identifier": "a.txt"})
+    assert (source.text, source.format, source.data) == ("Größe" if read else None, "txt", data)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Passage, Prompt
 
 # Written down a second time: what the instructions ask for, generously read.
-MARKER = re.compile(r"\[cite:\s{0,3}\d{1,4}(\s{0,3},\s{0,3}\d{1,4}){0,30}\s{0,3}\]", re.IGNORECASE)
+JOINED = r"(\s{0,3}(,|;|&|and|[-\u2013])\s{0,3}\d{1,4}){0,30}"
+MARKER = re.compile(rf"\[cite:\s{{0,3}}\d{{1,4}}{JOINED}\s{{0,3}}\]|\[cite:\s*\d[\s\d,;&and\u2013-]*\Z", re.IGNORECASE)
 PASSAGES = [Passage(text=f"passage {n}", source=f"s3://b/{n}.md") for n in range(4)]
 
 
@@ -102,7 +103,7 @@ def test_a_source_that_two_passages_share_is_named_once():
 @pytest.mark.parametrize(
     "text",
     [
-        "a[0][1] = [cite]", "[1] a footnote [^2]", "[cite:]", "[cite: ]", "[cite: one]", "[cite 1]", "[Cite: 1", "[c",
+        "a[0][1] = [cite]", "[1] a footnote [^2]", "[cite:]", "[cite: ]", "[cite: one]", "[cite 1]", "[c",
         "[",
         "[cite: 1,]", "[cite: ,1]", "[cite: 12345]", "[[x], [y]]", "\\[cite\\]", "[ cite: 1]", "x\n\n\ny [see: 1]",
         "[[[[", "[cite:[cite:[cite:", "[cite: 1 2]",
@@ -112,6 +113,23 @@ def test_what_is_no_marker_stays_as_it_is(text):
     for pieces in ([text], list(text)):
         answer = read(*pieces)
         assert (answer.text, answer.citations) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("marker", "passages"),
+    [
+        ("[cite: 1-3]", (0, 1, 2)), ("[cite: 2\u20133]", (1, 2)), ("[cite: 1; 3]", (0, 2)), ("[cite: 1 and 2]", (0, 1)),
+        ("[Cite: 1 & 3]", (0, 2)), ("[cite: 2-9999]", (1, 2)), ("[cite:3, 1-2]", (2, 0, 1)),
+    ],
+)  # fmt: skip
+def test_markers_are_read_as_models_write_them_too(marker, passages):
+    assert cited(read(f"A {marker}. B")) == [("A", passages)]
+
+
+def test_a_marker_that_the_limit_of_tokens_has_cut_is_not_in_the_answer():
+    for text in ("A fact. [cite: 1", "A fact. [Cite: 1, 2 and", "A fact. [cite: 1-"):
+        for pieces in ([text], list(text)):
+            assert read(*pieces).text == "A fact."
 
 
 def test_a_text_that_can_be_told_is_not_held_back():

@@ -165,7 +165,7 @@ def test_options_are_replaced_for_one_call():
     options = SearchOptions(k=3, search_type="HYBRID")
     assert options.changed({"k": 5}) == SearchOptions(k=5, search_type="HYBRID")
     assert options.changed({}) is options
-    with pytest.raises(InvalidRequestError, match="no option 'top_k'; it has k, "):
+    with pytest.raises(InvalidRequestError, match="takes no 'top_k': did you mean 'k'"):
         options.changed({"top_k": 5})
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 
 import pytest
 from knowledge_base_calls import DAY, Clock
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import ConfigurableField
 from samples import HAIKU
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
-from bedrock_routing_integrations.langchain._memory import KeptSessions
+from bedrock_routing_integrations.langchain._memory import shared_sessions
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 MODES = [GENERATE, CONVERSE]
@@ -94,6 +96,26 @@ def test_a_follow_up_is_searched_for_as_a_whole_question(bedrock, library):
     assert said[2][1].endswith(f"Question: {FOLLOW_UP}")
 
 
+async def test_a_conversation_goes_on_from_a_stream_that_is_left_at_its_last_part(bedrock, library):
+    def before(session_id):
+        chain.invoke(FOLLOW_UP, session_id=session_id)
+        return bedrock.requests("Converse")[-1].request["messages"][0]["content"][0]["text"]
+
+    chain = chain_of(library)
+    session_id = None
+    for part in chain.stream(TITAN):
+        session_id = part.get("session_id") or session_id
+        if "routing" in part:
+            break
+    assert before(session_id) == TITAN
+    async with contextlib.aclosing(chain.astream(TITAN)) as parts:
+        async for part in parts:
+            session_id = part.get("session_id") or session_id
+            if "routing" in part:
+                break
+    assert before(session_id) == TITAN
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_unknown_session_says_so(bedrock, library, mode, form):
@@ -119,10 +141,10 @@ def test_a_session_of_bedrock_expires(monkeypatch):
             list(chain.stream(FOLLOW_UP, session_id=session_id))
 
 
-def test_a_session_of_ours_expires_too(bedrock, library):
+def test_a_session_of_ours_expires_too(bedrock, library, monkeypatch):
     clock = Clock()
+    monkeypatch.setattr(shared_sessions, "_clock", clock)
     chain = chain_of(library)
-    chain._sessions = KeptSessions(clock)
     session_id = chain.invoke(TITAN)["session_id"]
     clock.now = DAY - 1
     assert chain.invoke(FOLLOW_UP, session_id=session_id)["session_id"] == session_id
@@ -131,6 +153,20 @@ def test_a_session_of_ours_expires_too(bedrock, library):
     clock.now = 4 * DAY
     with pytest.raises(SessionExpiredError):
         chain.invoke(FOLLOW_UP, session_id=session_id)
+
+
+def test_a_session_goes_on_with_an_equal_chain_as_in_a_server_that_makes_one_for_each_request(bedrock, library):
+    session_id = chain_of(library).invoke(TITAN)["session_id"]
+    assert chain_of(library).invoke(FOLLOW_UP, session_id=session_id)["session_id"] == session_id
+    configured = chain_of(library).configurable_fields(k=ConfigurableField("k"))
+    again = configured.invoke(FOLLOW_UP, {"configurable": {"k": 3, "session_id": session_id}})
+    assert (again["session_id"], len(again["context"])) == (session_id, 3)
+
+
+@pytest.mark.parametrize("session_id", ["", 5])
+def test_what_is_no_session_id_is_told(bedrock, library, session_id):
+    with pytest.raises(InvalidRequestError, match="is no id"):
+        chain_of(library).invoke({"input": TITAN, "session_id": session_id})
 
 
 def test_another_key_in_a_session_is_refused_as_bedrock_does(bedrock, library):

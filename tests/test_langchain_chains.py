@@ -133,8 +133,8 @@ def test_long_templates_are_for_the_second_mode(bedrock, library):
         (TITAN, {"top_k": 3}, "takes no 'top_k'"),
         (TITAN, {"k": 0}, "k=0"),
         (TITAN, {"guardrails": {"guardrailId": "a", "guardrailVersion": "1"}}, "for the whole chain"),
-        ({"input": TITAN, "session_id": 5}, {}, "session_id=5 must be a string"),
-        (TITAN, {"session_id": ["a"]}, r"session_id=\['a'\] must be a string"),
+        ({"input": TITAN, "session_id": 5}, {}, "session_id=5 is no id"),
+        (TITAN, {"session_id": ["a"]}, r"session_id=\['a'\] is no id"),
         ({"input": TITAN, "chat_history": [5]}, {}, "chat_history (must|has)"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        ({"top_k": 3}, "takes no 'top_k': it takes k,"),
+        ({"top_k": 3}, "takes no 'top_k': did you mean 'k'"),
         ({"guardrail": {"guardrailId": "a", "guardrailVersion": "1"}}, "did you mean 'guardrail_config'"),
         ({"k": 101}, "k=101: Bedrock returns 1 to 100"),
         ({"filter": {"equals": {"key": "a"}}}, "filter"),

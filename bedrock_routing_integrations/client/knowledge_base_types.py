@@ -39,17 +39,27 @@ class KnowledgeBaseTypes:
 
     def find(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
         """``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up."""
+        entry = self._entry(knowledge_base, source)
+        with entry.lock:
+            if entry.expires is None or entry.expires <= self._clock():
+                entry.type = _ask(knowledge_base, source)
+                entry.expires = self._clock() + (_KEEP_SECONDS if entry.type else _KEEP_REFUSED_SECONDS)
+            return entry.type
+
+    def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient, kind: str) -> None:
+        """Remember what an answer has shown."""
+        entry = self._entry(knowledge_base, source)
+        with entry.lock:
+            entry.type, entry.expires = kind, self._clock() + _KEEP_SECONDS
+
+    def _entry(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> _Entry:
         region = source.known_region(knowledge_base)
         key = (source.identity(knowledge_base), source.caller(), region, knowledge_base.id)
         with self._lock:
             entry = self._kept.setdefault(key, _Entry())
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-        with entry.lock:
-            if entry.expires is None or entry.expires <= self._clock():
-                entry.type = _ask(knowledge_base, source)
-                entry.expires = self._clock() + (_KEEP_SECONDS if entry.type else _KEEP_REFUSED_SECONDS)
-            return entry.type
+            return entry
 
 
 class _Entry:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.connections import Connection, GivenClient
-from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
+from bedrock_routing_integrations.errors import (
+    BedrockRoutingError,
+    InvalidRequestError,
+    SessionExpiredError,
+    StreamInterruptedError,
+)
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.knowledge_base import (
     MANAGED,
@@ -25,7 +30,7 @@ from bedrock_routing_integrations.targets import parse_target
 from .knowledge_base_types import shared_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bedrock_routing_integrations.knowledge_base import (
         GenerationOptions,
@@ -92,16 +97,21 @@ class KnowledgeBaseClient:
             botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
         """
         client = self.source.client(SERVICE, knowledge_base)
-        request = retrieve_request(
-            knowledge_base,
-            query,
-            options,
-            managed=self._is_managed(knowledge_base, options),
-            region=client.meta.region_name,
-            image=image,
-            next_token=next_token,
-        )
-        response = client.retrieve(**request)
+
+        def send(*, managed: bool) -> dict[str, Any]:
+            request = retrieve_request(
+                knowledge_base,
+                query,
+                options,
+                managed=managed,
+                region=client.meta.region_name,
+                image=image,
+                next_token=next_token,
+            )
+            found: dict[str, Any] = client.retrieve(**request)
+            return found
+
+        response = self._as_its_type(knowledge_base, options, send)
         passages = [read_passage(result) for result in response.get("retrievalResults") or ()]
         least = options.score_threshold
         if least is not None:
@@ -165,7 +175,8 @@ class KnowledgeBaseClient:
         """
         call = self._prepare(question, model, search, options, base_models)
         with _explained(self, question, search):
-            response = call.client.retrieve_and_generate(**call.request)
+            answer = call.client.retrieve_and_generate(**call.request)
+        response = _complete(answer)
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
         return Generated(reader, response.get("sessionId"), call.routing(response), iter(()))
@@ -201,13 +212,33 @@ class KnowledgeBaseClient:
         base_models: Sequence[str] | None,
     ) -> _Call:
         target = parse_target(model)
-        client = self.source.client(SERVICE, question.knowledge_base or target)
+        # A bare id says no Region; the model's ARN may.
+        base = question.knowledge_base
+        client = self.source.client(SERVICE, base if base and self.source.known_region(base) else target)
         request = generate_request(question, target, search, options, region=client.meta.region_name)
         if base_models:
             resolved = from_base_models(target, base_models)
         else:
             resolved = shared_resolver.resolve(target, self.source)
         return _Call(client, request, resolved)
+
+    def _as_its_type(self, base: KnowledgeBaseId, options: SearchOptions, send: Callable[..., Any]) -> dict[str, Any]:
+        """Send as to a knowledge base of its type; where that is not known, as the refusal says."""
+        from botocore.exceptions import ClientError
+
+        managed = self._is_managed(base, options)
+        try:
+            response: dict[str, Any] = send(managed=managed)
+        except ClientError as error:
+            refusal = error.response.get("Error") or {}
+            # The wording is not documented; the member's name is what any wording of it must have.
+            said = str(refusal.get("Code")), "managedsearch" in str(refusal.get("Message")).lower().replace(" ", "")
+            guessed = options.depends_on_type and self.type_of(base, options) is None
+            if said != ("ValidationException", True) or managed or not guessed:
+                raise
+            response = send(managed=True)
+            shared_types.learn(base, self.source, MANAGED)
+        return response
 
     def _is_managed(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> bool:
         if options.depends_on_type or options.knowledge_base_type:
@@ -267,6 +298,17 @@ def _parts(stream: Any, reader: AnswerReader, session_id: str | None) -> Iterato
                 "sessionId": session_id,
             },
         ) from error
+
+
+def _complete(response: dict[str, Any]) -> dict[str, Any]:
+    """An answer that has a text: botocore reads what is no JSON as an empty one, which would look like an answer."""
+    if "output" not in response:
+        http = response.get("ResponseMetadata") or {}
+        raise BedrockRoutingError(
+            f"RetrieveAndGenerate answered without a text (HTTP {http.get('HTTPStatusCode')}, request "
+            f"{http.get('RequestId')}): what answers there is not Bedrock, or the answer was cut. Look at endpoint_url."
+        )
+    return response
 
 
 @contextlib.contextmanager

@@ -83,12 +83,15 @@ class GivenClient:
         signer = getattr(self._client, "_request_signer", None)
         credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
         generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
-        session, config = new_session(), Config(**self._options())
+        # With credentials of its own it must not fail for want of a profile that the environment names, nor send an API
+        # key of the environment, which botocore prefers.
+        session, config = new_session(alone=credentials is not None), Config(**self._options())
         if not generates:
             config = config.merge(Config(**CONTROL_PLANE_OPTIONS))
         if credentials is not None:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
-        if token is not None:
+            config = Config(auth_scheme_preference="sigv4").merge(config)
+        if token is not None and not _signs(self._client):
             session.register_component("token_provider", TokenProviderChain([GivenToken(token)]))
             config = config.merge(Config(auth_scheme_preference="httpBearerAuth"))
         return session.create_client(
@@ -97,6 +100,8 @@ class GivenClient:
             endpoint_url=runtime_endpoint(service, endpoint)
             if generates
             else control_plane_endpoint(service, endpoint),
+            # Not to be had publicly either; without it a private CA of the client's would not be trusted.
+            verify=getattr(getattr(getattr(self._client, "_endpoint", None), "http_session", None), "_verify", None),
             config=config,
         )
 
@@ -110,6 +115,12 @@ class GivenClient:
             "A boto3 client cannot be pickled. Leave client= out, so that each process makes its own from "
             "region_name, endpoint_url and the credentials that it finds."
         )
+
+
+def _signs(client: Any) -> bool:
+    """Whether a client was told to sign its requests, whatever API key it holds besides."""
+    preferred = getattr(getattr(getattr(client, "meta", None), "config", None), "auth_scheme_preference", None)
+    return isinstance(preferred, str) and preferred.split(",")[0].strip() == "sigv4"
 
 
 def _same_credentials(credentials: Any) -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .knowledge_bases import KnowledgeBases
 
-__all__ = ["read_source"]
+__all__ = ["object_text", "read_source"]
 
 _WORD = "application/vnd.openxmlformats-officedocument."
 # The user guide's "Chat with your document" names these formats.
@@ -48,12 +48,25 @@ def read_source(source: Mapping[str, Any], bases: KnowledgeBases) -> list[Chunk]
     return _from_bytes(source[member])
 
 
-def _from_knowledge_bases(uri: str, bases: KnowledgeBases) -> list[Chunk]:
+def object_text(uri: str, bases: KnowledgeBases) -> str | None:
+    """The text of an object in S3; None where no knowledge base has such a document."""
+    chunks = _chunks_of(uri, bases)
+    return "\n\n".join(chunk.text for chunk in chunks) if chunks else None
+
+
+def _chunks_of(uri: str, bases: KnowledgeBases) -> list[Chunk]:
     for base in bases.all():
         found = [chunk for chunk in base.collection.chunks() if chunk.location.get("s3Location", {}).get("uri") == uri]
         if found:
             return found
-    raise validation(f"The S3 object {uri} does not exist, or cannot be read.")
+    return []
+
+
+def _from_knowledge_bases(uri: str, bases: KnowledgeBases) -> list[Chunk]:
+    found = _chunks_of(uri, bases)
+    if not found:
+        raise validation(f"The S3 object {uri} does not exist, or cannot be read.")
+    return found
 
 
 def _from_bytes(document: Mapping[str, Any]) -> list[Chunk]:

@@ -15,7 +15,6 @@ from .generated import SORRY, Generated, Part, limited_parts
 from .programs.passages import statements
 from .programs.sources import standalone
 from .programs.tokens import text_tokens
-from .programs.words import sentences
 from .questions import parts_of
 from .retrieval import RETRIEVAL_MS, read_search, refuse_blank
 from .runtime import check_latency, simulated_latency
@@ -146,13 +145,16 @@ class Generation:
         messages = [*_history(session), {"role": "user", "content": [{"text": prompt}]}]
         target = task.settings["modelArn"]
         backend, _, hard = self._runtime.choose(target, {"messages": messages}, place, streaming=streaming)
-        # What a follow-up asks for has not been said yet, though the question before it is asked again with it.
-        said = sentences(session.turns[-1][1]) if understood != task.question else ()
-        told = list(_parts(found, said=said, thorough=backend.model.size >= _THOROUGH_SIZE))
+        if understood != task.question and not decomposed:
+            found = [(task.question, chunks) for _, chunks in found]
+            before = session.turns[-1][0]
+        else:
+            before = ""
+        told = list(_parts(found, before=before, thorough=backend.model.size >= _THOROUGH_SIZE))
         text, parts, action = self._allowed(task, told or [Part(text=SORRY)])
         tokens = _TEMPLATE_TOKENS + text_tokens(prompt), text_tokens(text)
         served, latency = self._timed(task, backend, place, tokens=tokens, routed=hard is not None)
-        before = self._orchestrated(task, session, backend, place, routed=hard is not None)
+        worded = self._orchestrated(task, session, backend, place, routed=hard is not None)
         self._sessions.remember(session, task.question, text)
         return Generated(
             text=text,
@@ -163,8 +165,8 @@ class Generation:
             model_id=backend.model.model_id,
             difficulty=hard,
             served_latency=served,
-            first_token_ms=before + latency[0],
-            latency_ms=before + latency[1],
+            first_token_ms=worded + latency[0],
+            latency_ms=worded + latency[1],
         )
 
     def _passages(self, task: _Task, question: str, place: Place) -> list[Chunk]:
@@ -233,14 +235,12 @@ def _history(session: Session) -> Iterator[dict[str, Any]]:
         yield {"role": "assistant", "content": [{"text": answer}]}
 
 
-def _parts(found: Sequence[tuple[str, Sequence[Chunk]]], *, said: Sequence[str], thorough: bool) -> Iterator[Part]:
-    """The sentences that answer the questions, each once; without those that have been said."""
+def _parts(found: Sequence[tuple[str, Sequence[Chunk]]], *, before: str, thorough: bool) -> Iterator[Part]:
+    """The sentences that answer the questions, each once; `before` is what they point back to."""
     seen: set[str] = set()
     for question, chunks in found:
         texts = [chunk.text for chunk in chunks]
-        for sentence in said:
-            texts = [text.replace(sentence, "") for text in texts]
-        for statement in statements(question, texts, thorough=thorough):
+        for statement in statements(question, texts, thorough=thorough, before=before):
             if statement.text not in seen:
                 seen.add(statement.text)
                 yield Part(text=statement.text, chunks=tuple(chunks[index] for index in statement.passages))

@@ -115,12 +115,19 @@ class Runtime:
         choices: Routings that a test has dictated.
         caches: The prompt caches.
         optimized_quota: Requests served as latency-optimised before `standard` is served; None without limit.
+        read_object: The text of an object in S3; None where there is none.
     """
 
     def __init__(
-        self, directory: Directory, choices: Choices, caches: PromptCaches, optimized_quota: int | None
+        self,
+        directory: Directory,
+        choices: Choices,
+        caches: PromptCaches,
+        optimized_quota: int | None,
+        read_object: Callable[[str], str | None] = lambda _uri: None,
     ) -> None:
         self._directory = directory
+        self._read_object = read_object
         self._choices = choices
         self._caches = caches
         self._optimized_left = optimized_quota
@@ -142,6 +149,7 @@ class Runtime:
                 "1 validation error detected: Value at 'messages' failed to satisfy constraint: Member must not be null"
             )
         _check_pointers(request)
+        request = self._with_objects(request)
         backend, extras, hard = self.choose(target, request, place, streaming=streaming)
         served = self.serve_latency(request.get("performanceConfig", {}), backend, place)
         reply, cache = self._run(request, backend.model)
@@ -163,6 +171,24 @@ class Runtime:
             difficulty=hard,
             served_latency=served,
         )
+
+    def _with_objects(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The request with the text of its documents that lie in S3, as far as there are such objects."""
+        messages = request["messages"]
+        if not any(
+            "s3Location" in block.get("document", {}).get("source", ()) for m in messages for block in m["content"]
+        ):
+            return request
+        return {
+            **request,
+            "messages": [{**m, "content": [self._read(block) for block in m["content"]]} for m in messages],
+        }
+
+    def _read(self, block: dict[str, Any]) -> dict[str, Any]:
+        document = block.get("document", {})
+        place = document.get("source", {}).get("s3Location")
+        text = None if place is None else self._read_object(place["uri"])
+        return block if text is None else {"document": {**document, "source": {"text": text}}}
 
     def _run(self, request: Mapping[str, Any], model: EmulatedModel) -> tuple[Reply, CacheUse | None]:
         """Let a model answer, with its prompt cache."""

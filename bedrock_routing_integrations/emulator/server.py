@@ -13,6 +13,7 @@ from .caches import PromptCaches
 from .checks import check_clock, check_quota, check_time_scale
 from .environment import variables
 from .errors import ServiceError
+from .external_sources import object_text
 from .faults import Fault, Faults
 from .generation import Generation
 from .journal import Entry, Journal
@@ -98,7 +99,13 @@ class BedrockEmulator(Account):
         self._time_scale = check_time_scale(time_scale)
         self._choices = Choices()
         self._caches = PromptCaches(check_clock(clock))
-        self._runtime = Runtime(self._directory, self._choices, self._caches, check_quota(optimized_quota))
+        self._runtime = Runtime(
+            self._directory,
+            self._choices,
+            self._caches,
+            check_quota(optimized_quota),
+            read_object=lambda uri: object_text(uri, self._knowledge),
+        )
         self._retriever = Retriever(self._knowledge, self._directory)
         self._generation = Generation(self._knowledge, self._retriever, self._runtime, Sessions(clock))
         self._faults = Faults()

@@ -11,6 +11,7 @@ Everything is a value or is computed from values: `search` and `generation` make
 from __future__ import annotations
 
 from .answers import AnswerReader, Part, cite
+from .arguments import refuse_unknown
 from .citations import Citation
 from .documents import SourceDocument, read_source
 from .filters import Filter, checked_filter, where
@@ -19,6 +20,7 @@ from .generation import (
     GENERATE,
     GenerationOptions,
     Question,
+    checked_model,
     checked_session_id,
     external_source,
     generate_request,
@@ -50,6 +52,7 @@ __all__ = [
     "Sessions",
     "SourceDocument",
     "checked_filter",
+    "checked_model",
     "checked_session_id",
     "cite",
     "compose",
@@ -63,6 +66,7 @@ __all__ = [
     "read_source",
     "refuse_for_generate",
     "refuse_for_source",
+    "refuse_unknown",
     "retrieve_request",
     "rewriting_prompt",
     "where",

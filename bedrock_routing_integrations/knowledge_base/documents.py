@@ -25,6 +25,7 @@ _ATTACHED = "The document that is attached to this message."
 # 1 to 200 letters, digits, hyphens, parentheses, square brackets and single spaces (API reference, DocumentBlock.name).
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9()\[\] -]+")
 _LONGEST_NAME = 200
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)")
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,24 @@ def read_source(given: str | Mapping[str, Any]) -> SourceDocument:
         suffix = PurePosixPath(given).suffix.lstrip(".").lower()
         media_type = next((name for name, kind in _FORMATS.items() if kind == suffix), None)
         what = f"{given!r}, which ends in no known type,"
-        source, data = given, None
+        source, data, parameters = given, None, ""
     else:
-        media_type = str(given["contentType"]).partition(";")[0].strip().lower()
+        media_type, _, parameters = str(given["contentType"]).lower().partition(";")
+        media_type = media_type.strip()
         what = f"the type {media_type!r}"
         source, data = str(given["identifier"]), bytes(given["data"])
     kind = _FORMATS.get(media_type or "")
     if kind is None or media_type is None:
         raise InvalidRequestError(f"Converse does not take {what} as a document; it takes {', '.join(_FORMATS)}")
     name = " ".join(_NOT_IN_A_NAME.sub("-", PurePosixPath(source).name).split()).strip("- ")[:_LONGEST_NAME].strip()
-    text = data.decode("utf-8-sig", "replace") if data is not None and media_type.startswith("text/") else None
+    text = _read(data, parameters) if data is not None and media_type.startswith("text/") else None
     return SourceDocument(source, kind, media_type, name or "document", data, text)
+
+
+def _read(data: bytes, parameters: str) -> str | None:
+    """A text; None where it is in some other encoding than it says: then the model gets the document itself."""
+    charset = _CHARSET.search(parameters)
+    try:
+        return data.decode(charset[1] if charset else "utf-8").removeprefix("\ufeff")
+    except (UnicodeError, LookupError):
+        return None

@@ -22,6 +22,7 @@ _GROUPS = ("andAll", "orAll")
 _OPERATORS = (*_SCALARS, *_NUMBERS, *_LISTS, *_TEXTS, "listContains", *_GROUPS)
 _MOST_MEMBERS = 5
 _LONGEST_KEY = 100  # characters
+_JOINING = "Join filters by & and |, each comparison in parentheses; `and`, `or` and chains do not work."
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Filter:
 
     def __bool__(self) -> bool:
         # `a and b`, and `1 < where("x") < 5`, would silently keep one of the two.
-        raise TypeError("Join filters by & and |, each comparison in parentheses; `and`, `or` and chains do not work.")
+        raise TypeError(_JOINING)
+
+    def __invert__(self) -> Filter:
+        raise TypeError("Bedrock has no `not`: use !=, .is_not_in([…]), or the opposite comparison")
 
     def as_dict(self) -> dict[str, Any]:
         """The filter as Bedrock takes it."""
@@ -79,6 +83,15 @@ class Attribute:
 
     def __le__(self, value: float) -> Filter:
         return self._is("lessThanOrEquals", value)
+
+    def _misjoined(self, other: object = None) -> Any:
+        # `where("a") == 1 & where("b") == 2` binds `&` first.
+        raise TypeError(_JOINING)
+
+    __and__ = __rand__ = __or__ = __ror__ = __bool__ = _misjoined
+
+    def __contains__(self, value: object) -> bool:
+        raise TypeError("`in` asks Python: use where(…).contains(…), .list_contains(…) or .is_in([…])")
 
     def is_in(self, values: Sequence[str | float | bool]) -> Filter:
         """Whether it is one of them."""
@@ -136,6 +149,8 @@ def checked_filter(given: Filter | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(tree: Any, at: str, *, groups_around: int) -> dict[str, Any]:
+    if isinstance(tree, Attribute):
+        raise InvalidRequestError(f"{at} is an attribute alone: compare it, as in where('year') >= 2020")
     if not isinstance(tree, Mapping):
         raise InvalidRequestError(f"{at} must be a dictionary with one operator, and is a {type(tree).__name__}")
     if len(tree) != 1:
@@ -145,13 +160,22 @@ def _checked(tree: Any, at: str, *, groups_around: int) -> dict[str, Any]:
         )
     operator, operand = next(iter(tree.items()))
     if operator not in _OPERATORS:
-        near = difflib.get_close_matches(str(operator), _OPERATORS, n=1)
-        advice = f"did you mean {near[0]!r}" if near else f"there are {', '.join(_OPERATORS)}"
-        raise InvalidRequestError(f"{at} has no operator {operator!r}: {advice}")
+        raise InvalidRequestError(f"{at} has no operator {operator!r}: {_operator_advice(operator, operand)}")
     here = f"{at}.{operator}"
     if operator in _GROUPS:
         return {operator: _checked_group(operand, here, groups_around=groups_around)}
     return {operator: _checked_comparison(operator, operand, here)}
+
+
+def _operator_advice(operator: Any, operand: Any) -> str:
+    near = difflib.get_close_matches(str(operator), _OPERATORS, n=1, cutoff=0.75)
+    if near:
+        return f"did you mean {near[0]!r}"
+    if isinstance(operand, Mapping) and "key" in operand:
+        return f"there are {', '.join(_OPERATORS)}"
+    # Other stores take {attribute: value}.
+    key = str(operator)
+    return f"to compare an attribute, write {{'equals': {{'key': {key!r}, 'value': …}}}}, or where({key!r}) == …"
 
 
 def _checked_group(members: Any, at: str, *, groups_around: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.targets import Target, TargetKind
+from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
 from .search import MANAGED, SearchOptions, guardrail_configuration, retrieval_configuration, user_context
 from .templates import check_generation_template, check_orchestration_template
@@ -115,11 +115,7 @@ def generate_request(
     """
     _check_question(question.text)
     refuse_for_generate(search, options, question.source)
-    if model.kind is TargetKind.PROMPT:
-        raise InvalidRequestError(
-            f"RetrieveAndGenerate takes no managed prompt as its model, and {model} is one: name a model or a router, "
-            "and give the prompt as prompt_template"
-        )
+    _refuse_prompt(model)
     request: dict[str, Any] = {"input": {"text": question.text}}
     if question.source is None:
         request["retrieveAndGenerateConfiguration"] = _from_knowledge_base(question, model, search, options, region)
@@ -131,6 +127,26 @@ def generate_request(
         request["sessionConfiguration"] = {"kmsKeyArn": _kms_key(options.kms_key_arn)}
     user = user_context(search.user_context)
     return {**request, "userContext": user} if user else request
+
+
+def checked_model(model: str) -> str:
+    """The id of a target that can answer with passages.
+
+    Raises:
+        InvalidTargetError: It is no target.
+        InvalidRequestError: It is a managed prompt, which brings its own text.
+    """
+    target = parse_target(model)
+    _refuse_prompt(target)
+    return target.model_id
+
+
+def _refuse_prompt(model: Target) -> None:
+    if model.kind is TargetKind.PROMPT:
+        raise InvalidRequestError(
+            f"a managed prompt cannot answer from passages, and {model} is one: name a model or a router, and give the "
+            "prompt's text as prompt_template"
+        )
 
 
 def checked_session_id(session_id: str) -> str:
@@ -188,7 +204,10 @@ def external_source(source: str | Mapping[str, Any]) -> dict[str, Any]:
     """
     if isinstance(source, str):
         if not _S3.fullmatch(source):
-            raise InvalidRequestError(f"the external source {source!r} must have the form s3://bucket/key")
+            raise InvalidRequestError(
+                f"the external source {source!r} must be s3://bucket/key, the bucket of 3 to 63 lower-case letters, "
+                "digits, dots and hyphens"
+            )
         return {"sourceType": "S3", "s3Location": {"uri": source}}
     if not isinstance(source, Mapping) or set(source) != {"data", "contentType", "identifier"}:
         raise InvalidRequestError(

@@ -9,10 +9,14 @@ import re
 from dataclasses import dataclass, field
 
 _SPACE = r"\s{0,3}"
-_MARKER = re.compile(rf"\[cite:{_SPACE}(\d{{1,4}}(?:{_SPACE},{_SPACE}\d{{1,4}}){{0,30}}){_SPACE}\]", re.IGNORECASE)
+# As it was asked for; and as models write it who were not listening: [cite: 1; 2], [cite: 1 and 2], [cite: 1-3].
+_JOIN = rf"{_SPACE}(?:,|;|&|and|[-\u2013]){_SPACE}"
+_MARKER = re.compile(rf"\[cite:{_SPACE}(\d{{1,4}}(?:{_JOIN}\d{{1,4}}){{0,30}}){_SPACE}\]", re.IGNORECASE)
+_RANGE = re.compile(rf"(\d+)(?:{_SPACE}[-\u2013]{_SPACE}(\d+))?")
 # What can still become a marker when more arrives. No marker is as long as this.
-_BEGINNING = re.compile(r"\[(?:c|ci|cit|cite|cite:[\s\d,]*)?", re.IGNORECASE)
-_LONGEST = 400
+_BEGINNING = re.compile(r"\[(?:c|ci|cit|cite|cite:[\s\d,;&and\u2013-]*)?", re.IGNORECASE)
+_CUT = re.compile(r"\[cite:\s*\d[\s\d,;&and\u2013-]*", re.IGNORECASE)
+_LONGEST = 500
 _OPEN = re.compile(_BEGINNING.pattern + r"\Z", re.IGNORECASE)
 _BETWEEN = re.compile(r"\A[\s.,;:!?\u2026\u3001\u3002\uff01\uff0c\uff1f]*")  # ends a statement, and begins none
 _APART = "    "  # more white space than a marker may have
@@ -68,8 +72,10 @@ class MarkerReader:
             if marker is not None:
                 self._cite(marker[1])
                 self._pending = self._pending[marker.end() :]
-            elif not finished and len(self._pending) < _LONGEST and _BEGINNING.fullmatch(self._pending):
+            elif len(self._pending) < _LONGEST and _BEGINNING.fullmatch(self._pending) and not finished:
                 break
+            elif len(self._pending) < _LONGEST and _CUT.fullmatch(self._pending):
+                self._pending = ""  # nothing more comes: the limit of tokens has cut a marker
             else:
                 self._take("[")
                 self._pending = self._pending[1:]
@@ -99,9 +105,10 @@ class MarkerReader:
         if self._cited is None:
             self._cited, self._space_before = [], self._space
         self._space = ""
-        for index in (int(number) - 1 for number in numbers.split(",")):
-            if 0 <= index < self.most and index not in self._cited:
-                self._cited.append(index)
+        for first, last in _RANGE.findall(numbers):
+            for index in range(int(first) - 1, min(int(last or first), self.most)):
+                if index >= 0 and index not in self._cited:
+                    self._cited.append(index)
 
     def _close(self) -> None:
         """The answer goes on behind markers, or ends."""

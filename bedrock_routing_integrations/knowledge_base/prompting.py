@@ -145,7 +145,8 @@ def rewriting_prompt(
 def read_queries(answer: str, question: str, *, decompose: bool) -> list[str]:
     """The queries that a model made of the question; the question itself where it made none."""
     lines = [re.sub(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", "", line).strip() for line in answer.splitlines()]
-    queries = list(dict.fromkeys(filter(None, lines)))
+    # "Here are the questions:" is none.
+    queries = list(dict.fromkeys(line for line in lines if line and not line.endswith(":")))
     if not queries:
         return [question]
     return queries[:MOST_QUERIES] if decompose else [" ".join(queries)]

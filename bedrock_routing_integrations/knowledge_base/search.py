@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 
+from .arguments import refuse_unknown
 from .filters import Filter, checked_filter
 from .media import image_query
 
@@ -73,11 +74,7 @@ class SearchOptions:
         Raises:
             InvalidRequestError: There is no such option.
         """
-        unknown = [name for name in options if name not in self.__dataclass_fields__]
-        if unknown:
-            raise InvalidRequestError(
-                f"a search has no option {unknown[0]!r}; it has {', '.join(self.__dataclass_fields__)}"
-            )
+        refuse_unknown("a search", options, self.__dataclass_fields__)
         return replace(self, **options) if options else self
 
     def check(self) -> None:

@@ -29,6 +29,10 @@ class Sessions(Generic[H]):
 
     def __init__(self, make: Callable[[str], H], clock: Callable[[], float] = time.monotonic) -> None:
         self._make, self._clock = make, clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget every session; also in a process that was just forked, where another thread may have held the lock."""
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[float, H]] = OrderedDict()
 
@@ -52,9 +56,9 @@ class Sessions(Generic[H]):
                 self._keep(session_id, kept[1])
                 return kept[1]
         raise SessionExpiredError(
-            f"The session {session_id!r} is over, or never was: one is kept for 24 hours, in the process that "
-            "began it. Leave session_id out to begin another; to keep sessions elsewhere, give the object a "
-            "history of your own.",
+            f"The session {session_id!r} is over, or never was: where we retrieve, the last {_MOST_KEPT:,} are kept "
+            "for 24 hours, in the process that began them; those of the other mode are Bedrock's. Leave session_id out "
+            "to begin another; to keep sessions elsewhere, give get_session_history (LlamaIndex: get_memory).",
             session_id=session_id,
         )
 

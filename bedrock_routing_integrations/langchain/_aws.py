@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,12 +10,11 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from bedrock_routing_integrations.client import KnowledgeBaseClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, GivenClient, warn_of_pickle
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.knowledge_base import refuse_unknown
 
 from ._own_client import SECRETS, connection_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from typing_extensions import Self
 
 # What makes the client. The names are those of langchain-aws's retriever and chat models.
@@ -85,17 +83,3 @@ class AskingAws(BaseModel):
         hidden = dict.fromkeys(SECRETS)
         private = {**(state["__pydantic_private__"] or {}), "_asking": None, "_made_of": None}
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}
-
-
-def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an argument that nobody would read.
-
-    Raises:
-        InvalidRequestError: There is no such argument; the message names the nearest one.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            advice = f"did you mean {near[0]!r}" if near else f"it takes {', '.join(known)}"
-            raise InvalidRequestError(f"{what} takes no {name!r}: {advice}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable
 from pydantic import Field, PrivateAttr, model_validator
 
+from bedrock_routing_integrations.caching import policy_of
 from bedrock_routing_integrations.client.knowledge_bases import SERVICE
 from bedrock_routing_integrations.connections import GivenClient
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -14,13 +15,13 @@ from bedrock_routing_integrations.knowledge_base import (
     CONVERSE,
     GENERATE,
     GenerationOptions,
+    checked_model,
     external_source,
     parse_knowledge_base_id,
     read_source,
     refuse_for_generate,
     refuse_for_source,
 )
-from bedrock_routing_integrations.targets import parse_target
 
 from ._aws import CONNECTED_BY, AskingAws
 from .chat_models import ChatBedrockRouter
@@ -54,8 +55,8 @@ class ChainArguments(Searching):
     mode: str = GENERATE
     performance_config: Any = None
     inference_config: Any = None
-    prompt_template: str | None = None
-    orchestration_prompt_template: str | None = None
+    prompt_template: Any = None
+    orchestration_prompt_template: Any = None
     query_decomposition: bool = False
     kms_key_arn: str | None = None
     additional_model_request_fields: Any = None
@@ -74,7 +75,7 @@ class ChainArguments(Searching):
         if named.get("model") is None:
             raise InvalidRequestError(f"{cls.__name__} needs model=, a Bedrock model id or ARN, or a chat model")
         if isinstance(named["model"], str):
-            named["model"] = parse_target(named["model"]).model_id
+            named["model"] = checked_model(named["model"])
         if named.get("knowledge_base_id"):
             parse_knowledge_base_id(named["knowledge_base_id"])
         return named
@@ -97,6 +98,9 @@ class ChainArguments(Searching):
             if getattr(self, name) != default:
                 raise self.not_in_this_mode(name, f"mode={why!r} can heed it")
         self._check_model()
+        policy_of(self.cache)
+        if self.get_session_history is not None and not callable(self.get_session_history):
+            raise InvalidRequestError("get_session_history must be a function from a session id to a history")
         self._check_retriever()
         if self.external_source is not None:
             (external_source if self.mode == GENERATE else read_source)(self.external_source)

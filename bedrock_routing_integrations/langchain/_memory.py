@@ -6,14 +6,15 @@ own stands for it. Whatever has these methods, such as the histories of LangChai
 
 from __future__ import annotations
 
+import os
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from langchain_core.messages import BaseMessage
 
@@ -58,11 +59,21 @@ class SessionMessages:
         self.add_messages(messages)
 
 
-class KeptSessions(Sessions[MessageHistory]):
-    """The conversations of a chain by session id. A copy or pickle begins with none."""
+def checked_history(given: Any) -> MessageHistory:
+    """What a `get_session_history` has given.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(lambda _: SessionMessages(), clock)
+    Raises:
+        InvalidRequestError: It is no history.
+    """
+    if not (hasattr(given, "messages") and hasattr(given, "add_messages")):
+        raise InvalidRequestError(
+            f"get_session_history gave a {type(given).__name__}: a history has `messages` and `add_messages`"
+        )
+    return given  # type: ignore[no-any-return]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return KeptSessions, ()
+
+shared_sessions: Sessions[MessageHistory] = Sessions(lambda _: SessionMessages())
+"""The conversations of this process\'s chains: as with Bedrock\'s own, whichever object is given the id goes on."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_sessions.forget)

@@ -23,9 +23,8 @@ from langchain_core.runnables.utils import AddableDict
 from bedrock_routing_integrations.caching import policy_of, takes_system_point
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose, current_time
+from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose, current_time, refuse_unknown
 
-from ._aws import refuse_unknown
 from .chat_models import ChatBedrockRouter
 from .retrievers import passage_of
 
@@ -74,9 +73,10 @@ def read_input(given: Any, config: RunnableConfig, call: Mapping[str, Any]) -> A
     if not values["input"].strip():
         raise InvalidRequestError("the question is empty: say what to answer")
     configured = (config.get("configurable") or {}).get("session_id")
-    session_id = call.get("session_id") or values.get("session_id") or configured
-    if not isinstance(session_id, (str, type(None))):
-        raise InvalidRequestError(f"session_id={session_id!r} must be a string")
+    given_ids = (call.get("session_id"), values.get("session_id"), configured)
+    session_id = next((each for each in given_ids if each is not None), None)
+    if session_id is not None and (not isinstance(session_id, str) or not session_id):
+        raise InvalidRequestError(f"session_id={session_id!r} is no id: give that of the answer before, or none")
     search = {name: value for name, value in call.items() if name != "session_id"}
     return Asked(values["input"], session_id, _read_history(values.get("chat_history")), search)
 
@@ -100,13 +100,19 @@ def _shown(given: Any) -> str:
 
 def text_of(said: BaseMessage | str) -> str:
     """What a chat model, or one that completes texts, has said."""
-    return said if isinstance(said, str) else said.text
+    return said if isinstance(said, str) else str(_checked(said).text)
+
+
+def _checked(said: Any) -> Any:
+    if not isinstance(said, BaseMessage):
+        raise InvalidRequestError(f"the model must answer with a message or a text, not with a {type(said).__name__}")
+    return said
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     """A conversation as (role, text)."""
     # By class and not by `type`: what a stream adds up to, AIMessageChunk, has a type of its own.
-    roles = {HumanMessage: "user", AIMessage: "assistant"}
+    roles: dict[type[BaseMessage], str] = {HumanMessage: "user", AIMessage: "assistant"}
     return [
         (role, message.text)
         for message in messages
@@ -159,7 +165,7 @@ class Turn:
 
     def read_chunk(self, said: BaseMessageChunk | str) -> AddableDict | None:
         """What is new with a chunk of the model; None where nothing can be said yet."""
-        message: Any = AIMessageChunk(content=said) if isinstance(said, str) else said
+        message = AIMessageChunk(content=said) if isinstance(said, str) else _checked(said)
         self.whole = message if self.whole is None else self.whole + message
         part = self.answer.read(message.text)
         others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
@@ -176,7 +182,7 @@ class Turn:
 
     def finish(self, said: AIMessage | str) -> dict[str, Any]:
         """The result, where the model has answered at once."""
-        message = AIMessage(content=said) if isinstance(said, str) else said
+        message = AIMessage(content=said) if isinstance(said, str) else _checked(said)
         self.answer.read(message.text)
         self.answer.finish()
         others = [block for block in message.content_blocks if block.get("type") == "reasoning"]
@@ -284,7 +290,7 @@ def _annotation(citation: Citation, document: Document) -> dict[str, Any]:
         "start_index": citation.start,
         "end_index": citation.end,
         "cited_text": document.page_content,
-        "url": source,
+        "url": str(source) if source else None,
         "title": title if isinstance(title, str) else (str(source).rstrip("/").rpartition("/")[2] if source else None),
     }
     extras = {name: metadata[name] for name in ("score", "document_id", "location") if metadata.get(name) is not None}

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import AddableDict
-from pydantic import PrivateAttr, model_validator
+from pydantic import model_validator
 
 from bedrock_routing_integrations.knowledge_base import (
     GENERATE,
@@ -26,7 +26,7 @@ from bedrock_routing_integrations.knowledge_base import (
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._chain_arguments import ChainArguments
-from ._memory import KeptSessions, MessageHistory
+from ._memory import MessageHistory, checked_history, shared_sessions
 from ._turns import (
     Asked,
     Turn,
@@ -128,12 +128,9 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
 
     name: str | None = "retrieval_chain"
 
-    _sessions: KeptSessions = PrivateAttr()
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.check_together()
-        self._sessions = KeptSessions()
         return self
 
     # --- LangChain's methods ---
@@ -247,8 +244,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         }
 
     def _stream_generated(self, asked: Asked) -> Iterator[Result]:
-        # Nothing is given out before: `with_fallbacks` turns to the next one only as long as nothing was.
-        answer = self._ask_bedrock(asked, "generate_stream")
+        answer = self._ask_bedrock(asked, "generate_stream")  # before any chunk, after which `with_fallbacks` has none
         yield AddableDict(input=asked.text)
         yield AddableDict(context=[], answer="", citations=[], session_id=answer.session_id)
         documents: list[Document] = []
@@ -283,11 +279,11 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         yield AddableDict(input=asked.text)
         yield _opening(turn, said)
         for message in self.chat_model().stream(turn.messages, _child(config)):
-            chunk = turn.read_chunk(message)
-            if chunk is not None:
+            if (chunk := turn.read_chunk(message)) is not None:
                 yield chunk
-        yield turn.finish_stream()
-        self._remember(said, turn)
+        last = turn.finish_stream()
+        self._remember(said, turn)  # before it is given out: who has it may read no further
+        yield last
 
     async def _astream_conversed(self, asked: Asked, config: RunnableConfig) -> AsyncIterator[Result]:
         said = await self._aconversation(asked)
@@ -295,11 +291,11 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         yield AddableDict(input=asked.text)
         yield _opening(turn, said)
         async for message in self.chat_model().astream(turn.messages, _child(config)):
-            chunk = turn.read_chunk(message)
-            if chunk is not None:
+            if (chunk := turn.read_chunk(message)) is not None:
                 yield chunk
-        yield turn.finish_stream()
+        last = turn.finish_stream()
         await self._aremember(said, turn)
+        yield last
 
     def _begin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
         if self.external_source is not None:
@@ -321,13 +317,8 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         answer = None
         if prompt is not None:
             answer = await self.rewording_model().ainvoke([HumanMessage(prompt)], _child(config, _WORD))
-        retriever = self.retriever_for(asked)
-        found = await asyncio.gather(
-            *(
-                retriever.ainvoke(query, _child(config, _RETRIEVE), **asked.search)
-                for query in self._queries(asked, answer)
-            )
-        )
+        retriever, queries, named = self.retriever_for(asked), self._queries(asked, answer), _child(config, _RETRIEVE)
+        found = await asyncio.gather(*(retriever.ainvoke(query, named, **asked.search) for query in queries))
         return await run_in_thread(self.max_concurrency, self._turn, asked, said, found)
 
     def _rewriting(self, asked: Asked, said: _Conversation) -> str | None:
@@ -365,10 +356,10 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
             return asked.session_id, None
         if self.get_session_history is not None:
             session_id = asked.session_id or str(uuid.uuid4())
-            return session_id, self.get_session_history(session_id)
+            return session_id, checked_history(self.get_session_history(session_id))
         if asked.session_id is not None:
-            return asked.session_id, self._sessions.find(asked.session_id)
-        return self._sessions.begin()
+            return asked.session_id, shared_sessions.find(asked.session_id)
+        return shared_sessions.begin()
 
     def _conversation(self, asked: Asked) -> _Conversation:
         session_id, history = self._history(asked)

@@ -10,10 +10,10 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import model_validator
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id
+from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id, refuse_unknown
 from bedrock_routing_integrations.threads import run_in_thread
 
-from ._aws import AskingAws, refuse_unknown
+from ._aws import AskingAws
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -54,7 +54,7 @@ class Searching(AskingAws):
     reranking: Any = None
     guardrail_config: Any = None
     user_context: Any = None
-    score_threshold: float | None = None
+    score_threshold: Any = None
     knowledge_base_type: str | None = None
     retrieval_config: Any = None
 
@@ -211,7 +211,9 @@ def document_of(passage: Passage, guardrail_action: str | None = None) -> Docume
         "guardrail_action": guardrail_action,
     }
     given = {name: value for name, value in said.items() if value is not None}
-    metadata = {**passage.metadata, "source": passage.source, "score": passage.score, **given}
+    # An attribute of the document's must not pass for what the service says of it; `source_metadata` has them all.
+    theirs = {name: value for name, value in passage.metadata.items() if name not in said}
+    metadata = {**theirs, "source": passage.source, "score": passage.score, **given}
     return Document(page_content=passage.text, metadata=metadata)
 
 

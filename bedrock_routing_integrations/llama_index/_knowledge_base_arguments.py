@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,8 +13,6 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import SearchOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bedrock_routing_integrations.knowledge_base import Filter
 
 
@@ -65,20 +62,6 @@ _SECRETS = {
 }
 _OPTIONS = {"guardrail_config": "guardrail", "similarity_top_k": "k"}
 _AS_THEY_ARE = ("region_name", "profile_name", "endpoint_url", "timeout", "max_retries", "use_ssl", "verify")
-
-
-def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an argument that nobody would read.
-
-    Raises:
-        InvalidRequestError: There is no such argument; the message names the nearest one.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}."
-            raise InvalidRequestError(f"{what} takes no {name!r}; {advice}")
 
 
 def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = None) -> SearchOptions:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.schema import QueryBundle
+from pydantic import PrivateAttr
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from llama_index.core.base.llms.base import BaseLLM
     from llama_index.core.base.llms.types import ChatResponse
     from llama_index.core.base.response.schema import Response
-    from llama_index.core.memory import BaseMemory
     from llama_index.core.schema import NodeWithScore
 
     from bedrock_routing_integrations.knowledge_base import GenerationOptions, SourceDocument
@@ -48,11 +50,10 @@ _ROLES = {MessageRole.USER: "user", MessageRole.ASSISTANT: "assistant"}
 
 
 class Histories:
-    """The conversations of an engine by session id: its own for 24 hours, or the user's. Copies begin without any."""
+    """The conversations by session id: ours for 24 hours, or the user's."""
 
     def __init__(self, get_memory: Callable[[str], BaseMemory] | None) -> None:
         self._get_memory = get_memory
-        self._sessions: Sessions[BaseMemory] = Sessions(_new_memory)
 
     def open(self, session_id: str | None) -> tuple[str, BaseMemory]:
         """The id and the history of a session; of a new one without an id.
@@ -64,15 +65,42 @@ class Histories:
             raise InvalidRequestError(f"session_id={session_id!r} is no id: give that of the answer before, or none")
         if self._get_memory is not None:
             session_id = session_id or str(uuid.uuid4())
-            return session_id, self._get_memory(session_id)
-        return self._sessions.begin() if session_id is None else (session_id, self._sessions.find(session_id))
+            memory = self._get_memory(session_id)
+            if not isinstance(memory, BaseMemory):
+                raise InvalidRequestError(
+                    f"get_memory gave a {type(memory).__name__}: it must give one of LlamaIndex's memories"
+                )
+            return session_id, memory
+        return shared_sessions.begin() if session_id is None else (session_id, shared_sessions.find(session_id))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Histories, (self._get_memory,)
+
+class _Recent(ChatMemoryBuffer):
+    """A history that forgets what is too old to be told.
+
+    LlamaIndex's own keeps everything, and counts the tokens of all of it again for each message that is too old: with
+    200 long answers that takes seconds for each question (seen 2026-11 with llama-index-core 0.14).
+    """
+
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+
+    def put_messages(self, messages: list[ChatMessage]) -> None:
+        """Keep what was said now, and of what was said before what fits."""
+        with self._lock:
+            super().put_messages(messages)
+            recent = self.get()
+            # An answer longer than all that fits comes without its question, which no model takes.
+            self.set(recent if recent and recent[0].role == MessageRole.USER else [])
 
 
 def _new_memory(_session_id: str) -> BaseMemory:
-    return ChatMemoryBuffer.from_defaults(token_limit=_HISTORY_TOKENS)
+    return _Recent.from_defaults(token_limit=_HISTORY_TOKENS)
+
+
+shared_sessions: Sessions[BaseMemory] = Sessions(_new_memory)
+"""The conversations of this process\'s engines: as with Bedrock\'s own, whichever object is given the id goes on."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_sessions.forget)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from bedrock_routing_integrations.knowledge_base import (
     CONVERSE,
     GENERATE,
     Question,
+    checked_model,
     generate_request,
     parse_knowledge_base_id,
     read_source,
@@ -153,7 +154,12 @@ class Given:
             raise InvalidRequestError(f"model= is a target or a LlamaIndex LLM, and not a {type(self.model).__name__}")
         if reached.get("client") is not None:
             reached["client"] = client_of(self.arguments).source.client("bedrock-runtime")
-        given = {"model": self.model, "callback_manager": self.callback_manager, **reached, **self._of_both()}
+        given = {
+            "model": checked_model(self.model),
+            "callback_manager": self.callback_manager,
+            **reached,
+            **self._of_both(),
+        }
         return BedrockRouter(**given, **self._of_answers()), BedrockRouter(**given)
 
     def _of_both(self) -> dict[str, Any]:

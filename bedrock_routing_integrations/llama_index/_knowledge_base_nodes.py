@@ -105,4 +105,6 @@ def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
         "media_uri": passage.media_uri,
         "guardrail_action": guardrail_action,
     }
-    return {**passage.metadata, **{name: value for name, value in ours.items() if value is not None}}
+    # An attribute of the document's must not pass for what the service says of it.
+    theirs = {name: value for name, value in passage.metadata.items() if name not in ours}
+    return {**theirs, **{name: value for name, value in ours.items() if value is not None}}

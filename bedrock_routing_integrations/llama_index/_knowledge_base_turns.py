@@ -57,7 +57,8 @@ class Turn:
 
     def finish(self, response: ChatResponse) -> Response:
         """The whole answer."""
-        self._read(response.message.content or "")
+        # Joined as a stream's pieces are; `content` has a line break between two blocks.
+        self._read("".join(block.text for block in response.message.blocks if isinstance(block, TextBlock)))
         self._close(response)
         return Response(self.answer.text, self.nodes, self.metadata)
 

@@ -9,9 +9,9 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import CONVERSE, GENERATE, GenerationOptions
+from bedrock_routing_integrations.knowledge_base import CONVERSE, GENERATE, GenerationOptions, refuse_unknown
 
-from ._knowledge_base_arguments import ACCESS, SEARCH, SearchArguments, refuse_unknown
+from ._knowledge_base_arguments import ACCESS, SEARCH, SearchArguments
 from ._knowledge_base_generating import Asked
 from ._knowledge_base_modes import Given
 

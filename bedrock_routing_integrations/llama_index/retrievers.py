@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.base_retriever import BaseRetriever
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import parse_knowledge_base_id
+from bedrock_routing_integrations.knowledge_base import parse_knowledge_base_id, refuse_unknown
 from bedrock_routing_integrations.threads import run_in_thread
 
 from ._knowledge_base_arguments import (
@@ -30,7 +30,6 @@ from ._knowledge_base_arguments import (
     SearchArguments,
     client_of,
     max_concurrency_of,
-    refuse_unknown,
     search_options,
 )
 from ._knowledge_base_nodes import Found, nodes_of

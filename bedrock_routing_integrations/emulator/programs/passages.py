@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 
     from .reading import Reading
 
-__all__ = ["NOT_THERE", "Statement", "from_passages", "outside_passages", "statements"]
+__all__ = ["NOT_THERE", "Statement", "from_passages", "outside_passages", "points_back", "statements"]
 
 NOT_THERE = "The passages do not hold the answer to that."
 _TAG = re.compile(r"<(passage|document|source|search_result|result)\s([^<>]{1,300})>", re.IGNORECASE)
 _INDEX = re.compile(r"\b(?:index|id|number|n) ?= ?[\"']?(\d{1,4})\b", re.IGNORECASE)
 _MOST_PASSAGES = 500
 _WRAPPER = re.compile(r"</?(?:passages|documents|sources|search_results|results|context)\b[^<>]*>", re.IGNORECASE)
+_NONE = re.compile(r"<(passages|documents|sources|search_results)>\s*</\1>")
+_POINTS_BACK = re.compile(
+    r"\b(?:he|she|it|they|him|her|them|his|its|their|that|this|those|there)\b|^\W*(?:and|but|what about|how about)\b",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(r"(?:^|\n)[ \t]*(?:<question>|(?:user )?(?:question|query) ?:)(.+)", re.IGNORECASE | re.DOTALL)
 _WANTS_CITATIONS = re.compile(r"\b(?:cit(?:e|es|ed|ing|ations?)|sources?|references?|footnotes?)\b", re.IGNORECASE)
 # [cite: 1], [1], [[1]], [^1], <source>1</source>; with a second number behind a comma where that is shown too.
@@ -56,7 +61,7 @@ class Statement:
     passages: tuple[int, ...]
 
 
-def statements(question: str, passages: Sequence[str], *, thorough: bool) -> list[Statement]:
+def statements(question: str, passages: Sequence[str], *, thorough: bool, before: str = "") -> list[Statement]:
     """The sentences that fit a question best, best first.
 
     A stem that few sentences have counts for more, and what stands around a sentence counts a little.
@@ -65,18 +70,30 @@ def statements(question: str, passages: Sequence[str], *, thorough: bool) -> lis
         question: What is asked.
         passages: Where to look, the likeliest first.
         thorough: Whether to add a second sentence, where one fits nearly as well.
+        before: The question that this one points back to. It decides where this one says nothing itself ("And when?").
     """
-    wanted = _stems(question)
+    found = _fitting(_stems(question), passages, thorough=thorough, around=_stems(before))
+    return found or (_fitting(_stems(before), passages, thorough=thorough) if before else [])
+
+
+def points_back(question: str) -> bool:
+    """Whether a question leaves out what it is about, because that was said before."""
+    return _POINTS_BACK.search(question) is not None
+
+
+def _fitting(
+    wanted: frozenset[str], passages: Sequence[str], *, thorough: bool, around: frozenset[str] = frozenset()
+) -> list[Statement]:
     plain = [" ".join(passage.split()) for passage in passages]
     found = [
         (sentence, _stems(sentence) & wanted, i) for i, text in enumerate(passages) for sentence in _sentences(text)
     ]
     frequency = Counter(word for _, common, _ in found for word in common)
-    around = [len(_stems(text) & wanted) * _OF_PASSAGE for text in passages]
+    nearby = [len(_stems(text) & (wanted | around)) * _OF_PASSAGE for text in passages]
     scored: dict[str, float] = {}
     for sentence, common, number in found:
         if common and not sentence.rstrip(_CLOSING).endswith(_ASKS):
-            score = sum(1 / frequency[word] + 0.5 for word in common) + around[number]
+            score = sum(1 / frequency[word] + 0.5 for word in common) + nearby[number]
             scored[sentence] = max(score, scored.get(sentence, 0.0))
     ranked = sorted(scored, key=lambda sentence: -scored[sentence])  # stable: the likelier passage first
     best = [sentence for sentence in ranked[: 2 if thorough else 1] if scored[sentence] >= _NEAR * scored[ranked[0]]]
@@ -151,8 +168,9 @@ def from_passages(reading: Reading, *, thorough: bool) -> str | None:
         found, before, behind = _passages(text)
         if found:
             question = _question(before, behind) if text is reading.question else other
-            return _answer(question, found, f"{other}\n{before}\n{behind}", thorough=thorough)
-    return None
+            asked = reading.said[-1] if reading.said and points_back(question) else ""
+            return _answer(question, found, f"{other}\n{before}\n{behind}", thorough=thorough, before=asked)
+    return NOT_THERE if _NONE.search(reading.question) else None
 
 
 def _question(before: str, behind: str) -> str:
@@ -166,8 +184,8 @@ def _question(before: str, behind: str) -> str:
     return ""
 
 
-def _answer(question: str, found: Sequence[tuple[int, str]], instructions: str, *, thorough: bool) -> str:
-    said = statements(question, [text for _, text in found], thorough=thorough)
+def _answer(question: str, found: Sequence[tuple[int, str]], instructions: str, *, thorough: bool, before: str) -> str:
+    said = statements(question, [text for _, text in found], thorough=thorough, before=before)
     if not said:
         return NOT_THERE
     mark = _marker(instructions)

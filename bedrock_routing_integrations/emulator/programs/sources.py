@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bedrock_routing_integrations.emulator.questions import parts_of
 
+from .passages import points_back
 from .words import best_sentences, sentences, stems
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ _FOLLOW_UP = re.compile(
 )
 _SPLIT = re.compile(r"\bsplit the question\b[^\n]*\b(?:one per line|each on a line)\b", re.IGNORECASE)
 _USER_TURN = re.compile(r"^[ \t]*(?:user|human)\s*:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
-_POINTS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|them|his|its|their|that|this|those|there)\b", re.IGNORECASE)
 _CITE = re.compile(r"\bcite\b[^.\n]{0,40}\bsources?\b", re.IGNORECASE)
 _SOURCE = re.compile(r"^[ \t]*source (\d{1,4})\s*:", re.IGNORECASE | re.MULTILINE)
 _CONTEXT_LABEL = re.compile(
@@ -198,7 +198,7 @@ def standalone(question: str) -> str | None:
         return None
     before = _USER_TURN.findall(question[: follow_up.start()])
     asked = follow_up[1].strip()
-    whole = f"{before[-1].strip()} {asked}" if before and _POINTS_BACK.search(asked) else asked
+    whole = f"{before[-1].strip()} {asked}" if before and points_back(asked) else asked
     return "\n".join(parts_of(whole)) if _SPLIT.search(question[: follow_up.start()]) else whole
 
 
