@@ -94,7 +94,7 @@ def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp
             region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x", config=Config(proxies={}),
         )  # fmt: skip
         told = dict(line.split(maxsplit=1) for line in process.told if line.startswith("  "))
-        ids = {folder: knowledge_base_id for knowledge_base_id, folder in told.items()}
+        ids = {told_of.removesuffix(" (1 passage)"): knowledge_base_id for knowledge_base_id, told_of in told.items()}
         found = {
             folder: client.retrieve(knowledgeBaseId=ids[folder], retrievalQuery={"text": "all"})["retrievalResults"]
             for folder in folders

@@ -885,3 +885,13 @@ def test_what_is_derived_from_a_given_client_calls_as_that_client(bedrock, monke
     source.client(RUNTIME).converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "Hello"}]}])
     source.client("bedrock").list_prompt_routers()
     assert [entry.authorization for entry in bedrock.journal] == ["sigv4", "sigv4"]
+
+
+@pytest.mark.usefixtures("credentials")
+def test_making_a_client_changes_neither_the_users_config_nor_what_equal_connections_share():
+    config = Config(retries={"max_attempts": 3})
+    first = Connection(**settings(config=config))
+    clients = [first.client(service) for service in (RUNTIME, AGENT_RUNTIME, "bedrock", "bedrock-agent")]
+    again = Connection(**settings(config=config))
+    assert config.retries == Config(retries={"max_attempts": 3}).retries
+    assert [again.client(client.meta.service_model.service_name) is client for client in clients] == [True] * 4

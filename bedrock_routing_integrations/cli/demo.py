@@ -19,7 +19,7 @@ from .demo_caching import NOT_ON_AWS, TITLE, ask_about_documents, plain_lines, r
 from .demo_places import aws_account, emulator
 from .demo_steps import SECTIONS, Offer, Step, Wanted
 from .demo_tables import plain_table, rich_table
-from .output import short_model
+from .output import counted, short_model
 from .problems import explain, is_hopeless
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def _show_caching(place: Place, console: Console) -> None:
 def _show_knowledge_base(console: Console) -> list[str]:
     """Show the section; why not, where it cannot be shown."""
     try:
-        with console.status(demo_knowledge_base.TITLE):
-            asked = demo_knowledge_base.ask_knowledge_base()
+        with console.status("") as status:
+            asked = demo_knowledge_base.ask_knowledge_base(lambda what: status.update(Text(what)))
     except ImportError as error:
         return [f"Skipped the knowledge base: {error}"]
     if console.is_terminal and console.width >= _NARROWEST_TABLE:
@@ -187,9 +187,5 @@ def _who_answered(rows: Sequence[Row]) -> Iterable[str]:
     models = Counter(row.routing["invoked_model"] for row in routed if row.routing and row.routing["invoked_model"])
     if not models:
         return
-    counts = [f"{short_model(model)} ({_counted(number, 'prompt')})" for model, number in models.items()]
-    yield f"{_counted(len(models), 'model')} answered for the router {routed[0].offer.name}: {' and '.join(counts)}."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    counts = [f"{short_model(model)} ({counted(number, 'prompt')})" for model, number in models.items()]
+    yield f"{counted(len(models), 'model')} answered for the router {routed[0].offer.name}: {' and '.join(counts)}."

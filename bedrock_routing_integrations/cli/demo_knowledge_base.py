@@ -50,8 +50,11 @@ class Asked:
     taken_ms: int
 
 
-def ask_knowledge_base() -> list[Asked]:
+def ask_knowledge_base(tell: Callable[[str], None]) -> list[Asked]:
     """Ask on an emulator of its own, which lets time pass; with LangChain, or LlamaIndex where there is no LangChain.
+
+    Args:
+        tell: Is told, in a few words, what is being asked.
 
     Raises:
         ImportError: There is neither.
@@ -66,9 +69,15 @@ def ask_knowledge_base() -> list[Asked]:
         shared = {"knowledge_base_id": bedrock.default_knowledge_base(), "model": router, "client": client, "k": 3}
         ask = _with_langchain if find_spec("langchain_aws") else _with_llama_index
         try:
+            tell(f"0 of {2 * len(_MODES)}: connecting")
             for mode in _MODES:  # makes the connections, so that they are in nobody's time
                 ask(shared, mode, None)
-            return [_timed(ask, shared, mode, latency) for latency in ("standard", "optimized") for mode in _MODES]
+            calls = [(mode, latency) for latency in ("standard", "optimized") for mode in _MODES]
+            asked = []
+            for number, (mode, latency) in enumerate(calls, 1):
+                tell(f"{number} of {len(calls)}: {mode}")
+                asked.append(_timed(ask, shared, mode, latency))
+            return asked
         finally:
             client.close()
 
@@ -132,7 +141,7 @@ def rich_rows(asked: Sequence[Asked]) -> Table:
     table = Table(
         title=TITLE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    table.add_column("Mode", overflow="fold")
+    table.add_column("Mode", no_wrap=True)
     table.add_column("Latency\nasked / served", no_wrap=True)
     table.add_column("Time", justify="right", no_wrap=True)
     table.add_column("Answered by", overflow="fold")
@@ -141,7 +150,7 @@ def rich_rows(asked: Sequence[Asked]) -> Table:
         served = Text(latency["served"]) if latency["served"] else Text("not reported", "yellow")
         table.add_row(
             Text(one.mode),
-            Text.assemble(f"{latency['requested']} / ", served),
+            Text.assemble(f"{latency['requested']} /\n", served),
             Text(f"{one.taken_ms} ms"),
             Text(short_model(model), "bold green") if model else Text("not reported", "yellow"),
         )

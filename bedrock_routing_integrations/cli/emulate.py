@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.emulator.collection import Collection
 from bedrock_routing_integrations.emulator.environment import CONFLICTING
 
+from .output import counted
 from .problems import NotWorkingError
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ def run_emulator(
     """
     try:
         emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
-        added = {emulator.add_knowledge_base(folder): str(folder) for folder in knowledge_bases}
+        added = {}
+        for folder in knowledge_bases:
+            documents = Collection.from_folder(folder)
+            added[emulator.add_knowledge_base(documents)] = f"{folder} ({counted(len(documents), 'passage')})"
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     stop = threading.Event()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["aligned", "short_model", "yes"]
+__all__ = ["aligned", "counted", "short_model", "yes"]
 
 _DATE_AND_VERSION = re.compile(r"(?:-\d{8})?(?:-v1)?(?::\d+)?$")
 
@@ -30,3 +30,8 @@ def short_model(base_model: str) -> str:
 def yes(flag: bool | None) -> str:
     """A flag in words."""
     return "not known" if flag is None else "yes" if flag else "no"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 passage, 2,000 passages."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -197,7 +197,9 @@ class Connection:
         elif self.access_key_id or self.profile_name:
             # botocore prefers an API key of the environment even to credentials that were passed.
             explicit["auth_scheme_preference"] = "sigv4"
-        return config.merge(Config(**explicit)) if explicit else config
+        config = config.merge(Config(**explicit)) if explicit else config
+        # botocore writes into this dictionary when it makes a client.
+        return config.merge(Config(retries=dict(config.retries))) if config.retries else config
 
     def identity(self, target: Located) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""

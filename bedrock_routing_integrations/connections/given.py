@@ -88,6 +88,8 @@ class GivenClient:
         session, config = new_session(alone=credentials is not None), Config(**self._options())
         if not generates:
             config = config.merge(Config(**CONTROL_PLANE_OPTIONS))
+        if config.retries:  # botocore writes into this dictionary when it makes a client
+            config = config.merge(Config(retries=dict(config.retries)))
         if credentials is not None:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
             config = Config(auth_scheme_preference="sigv4").merge(config)

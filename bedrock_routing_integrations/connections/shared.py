@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MOST_PLACES = 512
 # Clients of one place. More than one, so that a call which still uses the old credentials of a rotation finds it.
 _MOST_CLIENTS = 2
+# (configuration key, environment variable, default, conversion): AWS_PROFILE can name what does not exist.
+_NO_PROFILE = {"profile": (None, None, None, None)}
 # Credentials that boto3 reads once, from where somebody may change them.
 _READ_ONCE = frozenset(["env", "shared-credentials-file", "config-file"])
 
@@ -141,8 +143,7 @@ def new_session(profile: str | None = None, *, alone: bool = False) -> Any:
     """
     from botocore.session import Session
 
-    # (configuration key, environment variable, default, conversion)
-    session = Session(session_vars={"profile": (None, None, None, None)}) if alone else Session(profile=profile)
+    session = Session(session_vars=_NO_PROFILE) if alone else Session(profile=profile)
     session.register_component("data_loader", _loader())
     return session
 
@@ -151,7 +152,7 @@ def new_session(profile: str | None = None, *, alone: bool = False) -> Any:
 def _loader() -> Any:
     from botocore.session import Session
 
-    return Session().get_component("data_loader")
+    return Session(session_vars=_NO_PROFILE).get_component("data_loader")
 
 
 def session_with_token(api_key: str) -> Any:

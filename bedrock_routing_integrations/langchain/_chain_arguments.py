@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from bedrock_routing_integrations.caching import policy_of
 from bedrock_routing_integrations.client.knowledge_bases import SERVICE
@@ -30,6 +30,8 @@ from .retrievers import KnowledgeBaseRetriever, Searching
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_core.runnables import RunnableConfig
+
     from ._turns import Asked
 
 # What only one of the modes can heed.
@@ -45,6 +47,13 @@ _SEARCH = tuple(
 _OF_THE_MODEL = ("performance_config", "inference_config", "additional_model_request_fields", "base_models")
 _INFERENCE = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop"}
 _MODEL_MADE_OF = ("model", "cache", "guardrail_config", *_OF_THE_MODEL, *CONNECTED_BY)
+
+
+class KnowledgeBaseInput(BaseModel):
+    """What a `KnowledgeBaseChain` is called with, where it is not the question alone."""
+
+    input: str = Field(description="The question.")
+    session_id: str | None = Field(default=None, description="The session of an earlier answer, to go on with it.")
 
 
 class ChainArguments(Searching):
@@ -79,6 +88,10 @@ class ChainArguments(Searching):
         if named.get("knowledge_base_id"):
             parse_knowledge_base_id(named["knowledge_base_id"])
         return named
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """What `as_tool` tells a model to give."""
+        return KnowledgeBaseInput
 
     def check_together(self) -> None:
         """Refuse arguments that contradict each other or the mode.

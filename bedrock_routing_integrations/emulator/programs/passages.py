@@ -22,6 +22,7 @@ _INDEX = re.compile(r"\b(?:index|id|number|n) ?= ?[\"']?(\d{1,4})\b", re.IGNOREC
 _MOST_PASSAGES = 500
 _WRAPPER = re.compile(r"</?(?:passages|documents|sources|search_results|results|context)\b[^<>]*>", re.IGNORECASE)
 _NONE = re.compile(r"<(passages|documents|sources|search_results)>\s*</\1>")
+_ATTACHED = re.compile(r"\battached\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"\b(?:he|she|it|they|him|her|them|his|its|their|that|this|those|there)\b|^\W*(?:and|but|what about|how about)\b",
     re.IGNORECASE,
@@ -169,8 +170,16 @@ def from_passages(reading: Reading, *, thorough: bool) -> str | None:
         if found:
             question = _question(before, behind) if text is reading.question else other
             asked = reading.said[-1] if reading.said and points_back(question) else ""
+            if reading.documents and not _holds(question, asked, found):
+                # A passage that stands for the document beside it.
+                text_of_all = "\n\n".join(text for _, text in reading.documents)
+                found = [(number, text_of_all) for number, text in found if _ATTACHED.search(text)] or found
             return _answer(question, found, f"{other}\n{before}\n{behind}", thorough=thorough, before=asked)
     return NOT_THERE if _NONE.search(reading.question) else None
+
+
+def _holds(question: str, before: str, found: Sequence[tuple[int, str]]) -> bool:
+    return bool(statements(question, [text for _, text in found], thorough=False, before=before))
 
 
 def _question(before: str, behind: str) -> str:
