@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.knowledge_base import Citation, Prompt, SourceDocument
 
+    from ._memory import MessageHistory
+
 INTERVENED = "INTERVENED"
 _KEYS = ("input", "session_id", "chat_history")
 # One text block, whatever pieces it comes in; LangChain's own name for such an index.
@@ -119,6 +121,15 @@ def turns_of(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
         for kind, role in roles.items()
         if isinstance(message, kind) and message.text
     ]
+
+
+@dataclass
+class Conversation:
+    """A session that we keep: its id, what was said, and where it is kept (None where the caller keeps it)."""
+
+    session_id: str | None
+    messages: tuple[BaseMessage, ...]
+    kept_in: MessageHistory | None
 
 
 @dataclass

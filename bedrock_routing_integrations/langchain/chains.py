@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -29,6 +28,7 @@ from ._chain_arguments import ChainArguments
 from ._memory import MessageHistory, checked_history, shared_sessions
 from ._turns import (
     Asked,
+    Conversation,
     Turn,
     answer_chunk,
     closing_chunk,
@@ -55,15 +55,6 @@ Result = dict[str, Any]
 _RETRIEVE, _WORD = "retrieve_documents", "word_the_search"
 
 
-@dataclass
-class _Conversation:
-    """A session that we keep: its id, what was said, and where it is kept (None where the caller keeps it)."""
-
-    session_id: str | None
-    messages: tuple[BaseMessage, ...]
-    kept_in: MessageHistory | None
-
-
 class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
     """Answers questions from a knowledge base, in one of two ways with one kind of result.
 
@@ -73,9 +64,13 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
     ``mode="retrieve_then_converse"``: Retrieve, then a chat model, which is asked by Converse. It says which model
     answered, caches the instructions, takes long questions, managed knowledge bases and any chat model of LangChain.
 
-    The input is a question, or ``{"input": question, "session_id": …}``; options of the search can be given to a call
-    (``chain.invoke("…", k=3)``). The result: ``{"input", "context": list[Document], "answer", "citations",
-    "session_id", "guardrail_action", "message", "routing"}``. A stream yields partial dictionaries that add up to it.
+    The input is a question, or ``{"input": question, "session_id": …}``; the id can also come as ``session_id=…`` of
+    the call, or in its config's ``configurable``. In the second mode ``"chat_history"``, a list of messages, can stand
+    for a session. Options of the search can be given to a call (``chain.invoke("…", k=3)``).
+
+    The result: ``{"input", "context": list[Document], "answer", "citations", "session_id", "guardrail_action",
+    "message", "routing"}``. A stream yields partial dictionaries that add up to it. ``"context"`` has the passages that
+    the answer refers to; in the second mode all that were found.
 
     Each of ``"citations"`` is a `Citation`: ``answer[c.start:c.end]`` is the cited text, ``c.passages`` are positions
     in ``"context"``, ``c.sources`` their URIs. ``"message"`` has them as LangChain's standard annotations.
@@ -297,7 +292,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         await self._aremember(said, turn)
         yield last
 
-    def _begin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+    def _begin(self, asked: Asked, said: Conversation, config: RunnableConfig) -> Turn:
         if self.external_source is not None:
             return self._turn(asked, said, [])
         prompt = self._rewriting(asked, said)
@@ -310,7 +305,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         ]
         return self._turn(asked, said, found)
 
-    async def _abegin(self, asked: Asked, said: _Conversation, config: RunnableConfig) -> Turn:
+    async def _abegin(self, asked: Asked, said: Conversation, config: RunnableConfig) -> Turn:
         if self.external_source is not None:
             return await run_in_thread(self.max_concurrency, self._turn, asked, said, [])
         prompt = self._rewriting(asked, said)
@@ -321,7 +316,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         found = await asyncio.gather(*(retriever.ainvoke(query, named, **asked.search) for query in queries))
         return await run_in_thread(self.max_concurrency, self._turn, asked, said, found)
 
-    def _rewriting(self, asked: Asked, said: _Conversation) -> str | None:
+    def _rewriting(self, asked: Asked, said: Conversation) -> str | None:
         return rewriting_prompt(
             asked.text,
             turns_of(said.messages),
@@ -336,7 +331,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
             return [asked.text]
         return read_queries(text_of(answer), asked.text, decompose=self.query_decomposition)
 
-    def _turn(self, asked: Asked, said: _Conversation, found: Sequence[list[Document]]) -> Turn:
+    def _turn(self, asked: Asked, said: Conversation, found: Sequence[list[Document]]) -> Turn:
         source = None if self.external_source is None else read_source(self.external_source)
         return Turn.begin(
             asked,
@@ -361,25 +356,25 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
             return asked.session_id, shared_sessions.find(asked.session_id)
         return shared_sessions.begin()
 
-    def _conversation(self, asked: Asked) -> _Conversation:
+    def _conversation(self, asked: Asked) -> Conversation:
         session_id, history = self._history(asked)
-        return _Conversation(session_id, tuple(asked.history or (history.messages if history else ())), history)
+        return Conversation(session_id, tuple(asked.history or (history.messages if history else ())), history)
 
-    async def _aconversation(self, asked: Asked) -> _Conversation:
+    async def _aconversation(self, asked: Asked) -> Conversation:
         session_id, history = self._history(asked)
         messages = await history.aget_messages() if history else asked.history or ()
-        return _Conversation(session_id, tuple(messages), history)
+        return Conversation(session_id, tuple(messages), history)
 
-    def _remember(self, said: _Conversation, turn: Turn) -> None:
+    def _remember(self, said: Conversation, turn: Turn) -> None:
         if said.kept_in is not None and (exchange := turn.exchange()):
             said.kept_in.add_messages(exchange)
 
-    async def _aremember(self, said: _Conversation, turn: Turn) -> None:
+    async def _aremember(self, said: Conversation, turn: Turn) -> None:
         if said.kept_in is not None and (exchange := turn.exchange()):
             await said.kept_in.aadd_messages(exchange)
 
 
-def _opening(turn: Turn, said: _Conversation) -> AddableDict:
+def _opening(turn: Turn, said: Conversation) -> AddableDict:
     return AddableDict(context=turn.documents, answer="", citations=[], session_id=said.session_id)
 
 
