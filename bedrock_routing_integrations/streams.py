@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,23 @@ class _Source:
     def close(self) -> None:
         self.closed = True
         self.gave_up()
-        self.stream.close()
+        close_stream(self.stream)
+
+
+def close_stream(stream: Any) -> None:
+    """Close boto3's event stream, and what it is suspended in.
+
+    botocore closes the connection only. The generator that reads from it refers to the stream that holds it, so the
+    garbage collector would end it, in whatever a thread is doing then. Where that is to take a connection from the
+    pool, urllib3 gives the old one back, and waits for ever for a lock that this very thread holds (seen 2026-11 with
+    botocore 1.43 and urllib3 2; tests/test_upstream.py names the generator).
+    """
+    stream.close()
+    reading = getattr(stream, "_event_generator", None)
+    if reading is not None:
+        # Another thread may be reading: it ends the generator itself, as the connection is closed.
+        with contextlib.suppress(ValueError):
+            reading.close()
 
 
 # A function of its own: a generator that refers to the object that holds it is a cycle, and what it has open would wait

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import copy
 import gc
+import inspect
 import json
 import pickle
 import struct
@@ -458,6 +459,23 @@ def test_closing_many_streams_early_leaks_no_connection(server):
         ) as s:
             next(iter(s))
     assert client.converse(modelId=server.default_router(), messages=PROMPT)["routing"]["attempts"] == 1
+
+
+@pytest.mark.parametrize("give_up", ["close", "forget"])
+def test_a_stream_that_is_given_up_leaves_nothing_to_the_garbage_collector(server, give_up):
+    """What it would end in the middle of urllib3's pool waits for a lock that its own thread holds."""
+    client = RoutedClient(server.client())
+    gc.disable()
+    try:
+        stream = client.converse_stream(modelId=server.default_router(), messages=PROMPT)["stream"]
+        reading = stream._source.stream._event_generator
+        next(iter(stream))
+        if give_up == "close":
+            stream.close()
+        del stream
+        assert inspect.getgeneratorstate(reading) == inspect.GEN_CLOSED
+    finally:
+        gc.enable()
 
 
 # What `partial` looks like

@@ -589,6 +589,13 @@ def test_errors_of_a_connection_have_these_families():
 def test_an_event_stream_closes_and_goes_on_where_it_stopped(bedrock):
     stream = bedrock.client().converse_stream(modelId=HAIKU, messages=MESSAGES)["stream"]
     relies(isinstance(stream, EventStream), "converse_stream giving an EventStream", STREAMS, "See what it gives.")
+    generator = getattr(stream, "_event_generator", None)
+    relies(
+        inspect.isgenerator(generator),
+        "EventStream._event_generator being what reads",
+        STREAMS,
+        "See close_stream: what is left suspended there can lock a thread up when it is collected.",
+    )
     first = next(iter(stream))
     rest = list(stream)
     relies(

@@ -24,7 +24,7 @@ from bedrock_routing_integrations.knowledge_base import (
     retrieve_request,
 )
 from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
-from bedrock_routing_integrations.streams import broken_connection
+from bedrock_routing_integrations.streams import broken_connection, close_stream
 from bedrock_routing_integrations.targets import parse_target
 
 from .knowledge_base_types import shared_types
@@ -283,11 +283,13 @@ class Generated:
 # A function of its own, so that forgetting the iterator closes the connection at once.
 def _parts(stream: Any, reader: AnswerReader, session_id: str | None) -> Iterator[Part]:
     try:
-        with contextlib.closing(stream):
+        try:
             yield Part()
             for event in stream:
                 yield reader.read_event(event)
             yield reader.finish()
+        finally:
+            close_stream(stream)
     except broken_connection() as error:
         reader.finish()
         raise StreamInterruptedError(
