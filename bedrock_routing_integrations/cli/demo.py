@@ -140,7 +140,7 @@ def _show_caching(place: Place, console: Console) -> None:
 def _show_knowledge_base(console: Console) -> list[str]:
     """Show the section; why not, where it cannot be shown."""
     try:
-        with console.status("") as status:
+        with console.status(Text(demo_knowledge_base.STARTING)) as status:
             asked = demo_knowledge_base.ask_knowledge_base(lambda what: status.update(Text(what)))
     except ImportError as error:
         return [f"Skipped the knowledge base: {error}"]

@@ -16,7 +16,7 @@ from .output import aligned, short_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["NOT_ON_AWS", "TITLE", "Asked", "ask_knowledge_base", "plain_rows", "rich_rows", "what_was_said"]
+__all__ = ["NOT_ON_AWS", "STARTING", "TITLE", "Asked", "ask_knowledge_base", "plain_rows", "rich_rows", "what_was_said"]
 
 TITLE = "A knowledge base: one question, two modes, two latencies"
 NOT_ON_AWS = (
@@ -25,6 +25,8 @@ NOT_ON_AWS = (
 )
 _QUESTION = "Which moon of Jupiter has an ocean beneath its ice?"
 _MODES = ("retrieve_and_generate", "retrieve_then_converse")
+STARTING = f"0 of {2 * len(_MODES)}: connecting"
+"""What is said before the first question."""
 # Both are served with optimized latency, through cross-Region profiles.
 _SMALL, _LARGE = "us.meta.llama3-1-70b-instruct-v1:0", "us.meta.llama3-1-405b-instruct-v1:0"
 # Part of the simulated time that is really waited: RetrieveAndGenerate reports none, so that it must be measured.
@@ -69,7 +71,6 @@ def ask_knowledge_base(tell: Callable[[str], None]) -> list[Asked]:
         shared = {"knowledge_base_id": bedrock.default_knowledge_base(), "model": router, "client": client, "k": 3}
         ask = _with_langchain if find_spec("langchain_aws") else _with_llama_index
         try:
-            tell(f"0 of {2 * len(_MODES)}: connecting")
             for mode in _MODES:  # makes the connections, so that they are in nobody's time
                 ask(shared, mode, None)
             calls = [(mode, latency) for latency in ("standard", "optimized") for mode in _MODES]

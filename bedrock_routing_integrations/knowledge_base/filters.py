@@ -31,15 +31,13 @@ class Filter:
 
     tree: Mapping[str, Any]
 
-    def __and__(self, other: Filter) -> Filter:
-        return self._joined("andAll", other)
+    def __and__(self, other: object) -> Filter:
+        return self._joined("andAll", other) if isinstance(other, Filter) else NotImplemented
 
-    def __or__(self, other: Filter) -> Filter:
-        return self._joined("orAll", other)
+    def __or__(self, other: object) -> Filter:
+        return self._joined("orAll", other) if isinstance(other, Filter) else NotImplemented
 
     def _joined(self, group: str, other: Filter) -> Filter:
-        if not isinstance(other, Filter):
-            return NotImplemented
         members = [*self.tree.get(group, [self.tree]), *other.tree.get(group, [other.tree])]
         return Filter({group: members})
 
