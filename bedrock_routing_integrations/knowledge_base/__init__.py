@@ -29,7 +29,7 @@ from .generation import (
 )
 from .ids import KnowledgeBaseId, parse_knowledge_base_id
 from .marked import MarkedAnswer
-from .passages import Passage, distinct, read_passage
+from .passages import Passage, read_passage
 from .prompting import Prompt, compose, current_time, read_queries, rewriting_prompt
 from .search import MANAGED, SearchOptions, retrieve_request
 from .sessions import Sessions
@@ -57,7 +57,6 @@ __all__ = [
     "cite",
     "compose",
     "current_time",
-    "distinct",
     "external_source",
     "generate_request",
     "parse_knowledge_base_id",

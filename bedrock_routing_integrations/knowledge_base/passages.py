@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,14 +78,6 @@ def read_passage(result: Mapping[str, Any]) -> Passage:
         media_uri=media_uri,
         data_uri=data,
     )
-
-
-def distinct(passages: Iterable[Passage]) -> list[Passage]:
-    """Each passage once, in the order in which they first come."""
-    found: dict[tuple[Any, ...], Passage] = {}
-    for passage in passages:
-        found.setdefault(passage.key, passage)
-    return list(found.values())
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
