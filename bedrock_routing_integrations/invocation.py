@@ -16,13 +16,29 @@ ROUTING = "routing"
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens, as Bedrock bills them: `input` excludes what was read from or written to the cache."""
+    """Tokens, as Bedrock bills them. The arithmetic of all counts, here and in both frameworks, is this.
+
+    - Bedrock's ``inputTokens`` (`input`) **excludes** what was read from a cache or written to one.
+    - The prompt (`prompt`) is all of it: ``input + cache_read + cache_write_5m + cache_write_1h``. It is LangChain's
+      ``input_tokens`` (with ``input_token_details`` a part of it) and LlamaIndex's ``prompt_tokens``.
+    - The total (`total`), Bedrock's ``totalTokens`` and both frameworks', is ``prompt + output``.
+    """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write_5m: int = 0
     cache_write_1h: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """The whole prompt."""
+        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def total(self) -> int:
+        """The prompt and the answer."""
+        return self.prompt + self.output
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 # The two prompts of the launch, which are known to go to different models of the router.
 ALICE = "Alice has 4 brothers and she also has 3 sisters. How many sisters does Alice's brothers have?"
 HELLO = "Describe the purpose of a 'hello world' program in one line."
@@ -12,3 +14,14 @@ LLAMA_8B = "meta.llama3-1-8b-instruct-v1:0"
 LLAMA_70B = "meta.llama3-1-70b-instruct-v1:0"
 NOVA_LITE = "amazon.nova-lite-v1:0"
 NOVA_PRO = "amazon.nova-pro-v1:0"
+
+
+def usd(usage, per_input, per_output):
+    """US dollars of the tokens that Bedrock, or LangChain, counted, at prices per million."""
+    counts = [
+        usage.get(name) or usage.get(other)
+        for name, other in (("inputTokens", "input_tokens"), ("outputTokens", "output_tokens"))
+    ]
+    return float(
+        sum(Decimal(str(price)) * n for price, n in zip((per_input, per_output), counts, strict=True)) / 1_000_000
+    )

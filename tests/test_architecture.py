@@ -22,9 +22,10 @@ CORE = [
     ["caching"],
     ["invocation"],
     ["pricing"],
+    ["reports"],
     ["knowledge_base"],
     ["threads", "partial", "tool_choice"],
-    ["connections", "streams"],
+    ["connections", "streams", "telemetry"],
     ["client"],
 ]
 CORE_ROOMS = {room for line in CORE for room in line}

@@ -21,7 +21,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
-from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, SONNET
+from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, SONNET, usd
 
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, StreamInterruptedError
@@ -75,8 +75,10 @@ class Recorder(BaseCallbackHandler):
 # --- who answered ---
 
 
-@pytest.mark.parametrize(("prompt", "model", "fallback"), [(ALICE, SONNET, True), (HELLO, HAIKU, False)])
-def test_a_message_says_which_model_of_the_router_answered(router, prompt, model, fallback):
+@pytest.mark.parametrize(
+    ("prompt", "model", "fallback", "price"), [(ALICE, SONNET, True, (3, 15)), (HELLO, HAIKU, False, (0.25, 1.25))]
+)
+def test_a_message_says_which_model_of_the_router_answered(router, prompt, model, fallback, price):
     message = ChatBedrockRouter(model=router).invoke(prompt)
     assert message.response_metadata["model_name"] == model
     assert routing_of(message) == {
@@ -95,8 +97,8 @@ def test_a_message_says_which_model_of_the_router_answered(router, prompt, model
             "cache_write_5m": 0,
             "cache_write_1h": 0,
         },
-        "cost_usd": None,
-        "fallback_cost_usd": None,
+        "cost_usd": usd(message.usage_metadata, *price),
+        "fallback_cost_usd": usd(message.usage_metadata, 3, 15),
         "latency_ms": message.response_metadata["metrics"]["latencyMs"][0],
         "time_to_first_token_ms": None,
         "attempts": 1,

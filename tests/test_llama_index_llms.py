@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from llama_index_forms import FORMS, STREAMED, WHOLE, run, start, text_of, user
-from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET
+from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET, usd
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, MissingRegionError
@@ -55,8 +55,8 @@ def test_routing_has_every_key(router):
             "cache_write_5m": 0,
             "cache_write_1h": 0,
         },
-        "cost_usd": None,
-        "fallback_cost_usd": None,
+        "cost_usd": response.additional_kwargs["routing"]["fallback_cost_usd"],  # which is who answered
+        "fallback_cost_usd": usd(response.raw["usage"], 3, 15),
         "latency_ms": response.raw["metrics"]["latencyMs"],
         "time_to_first_token_ms": None,
         "attempts": 1,
@@ -188,14 +188,14 @@ def test_a_client_of_the_users_own_is_used(bedrock, router):
         assert "my-control" in bedrock.requests("GetPromptRouter")[-1].headers["user-agent"]
 
 
-@pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers", "cache"])
+@pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers", "cache", "prices"])
 def test_what_a_client_of_ours_says_itself_is_refused_beside_it(bedrock, router, beside):
     given = {
         "bedrock_client": bedrock.client("bedrock"), "base_models": [HAIKU], "default_headers": {"x-team": "a"},
-        "cache": "off",
+        "cache": "off", "prices": {HAIKU: {"input_mtok": 1, "output_mtok": 2}},
     }  # fmt: skip
     client = RoutedClient(bedrock.client())
-    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models, default_headers and cache"):
+    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models, default_headers, cache and"):
         BedrockRouter(model=router, client=client, **{beside: given[beside]})
     llm = BedrockRouter(model=router, client=client)
     assert llm.complete(HELLO).text

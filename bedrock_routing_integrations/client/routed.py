@@ -17,6 +17,7 @@ from bedrock_routing_integrations.connections import (
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
 from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.pricing import Prices, priced
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import RoutedStream
 from bedrock_routing_integrations.targets import Target, parse_target
@@ -42,6 +43,7 @@ class RoutedClient:
         default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
         cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
             `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.
+        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see `Prices`.
         clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
             nothing is shared.
 
@@ -67,6 +69,7 @@ class RoutedClient:
         base_models: Mapping[str, Sequence[str]] | None = None,
         default_headers: Mapping[str, str] | None = None,
         cache: str | CachePolicy = "auto",
+        prices: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
@@ -82,6 +85,7 @@ class RoutedClient:
         self._default_headers = dict(default_headers or {})
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
         self._policy = policy_of(cache)
+        self._prices, self._own_prices = Prices(prices), prices
         self._planner = Planner(self._policy, _memory(self._policy.memory, alone=clock is not time.monotonic), clock)
 
     @property
@@ -209,6 +213,7 @@ class RoutedClient:
             self._resolver.learn(resolved, traced, self._control_plane)
         points = [point.as_dict() for point in draft.points]
         invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
+        invocation = priced(invocation, resolved, self._prices)
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         logger.debug("%s answered for %s", invocation.invoked_model_id or invocation.invoked_model, resolved.target)
         return invocation.as_dict()
@@ -232,7 +237,10 @@ class RoutedClient:
         # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
         if self._default_headers or self._control_plane is not self._source:
             warn_of_pickle()
-        return functools.partial(type(self), base_models=self._base_models, cache=self._policy), (self._source,)
+        again = functools.partial(
+            type(self), base_models=self._base_models, cache=self._policy, prices=self._own_prices
+        )
+        return again, (self._source,)
 
 
 def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:

@@ -10,35 +10,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_aws import ChatBedrockConverse
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
+from pydantic import BaseModel, PrivateAttr, model_validator
 
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
-from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.logs import logger, warn_once
-from bedrock_routing_integrations.targets import TargetKind, parse_target
+from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._calls import (
     PREFERRED,
     check_kind,
     split_model,
-    with_cache_policy,
     with_concurrency,
     with_own_lists,
     with_settled_choice,
-    written_policy,
 )
 from ._messages import as_chunk, copied_containers, name_the_model
-from ._own_client import SECRETS, OwnClient, client_of, without_derived
+from ._own_client import OwnClient, client_of
 from ._served import combine_settings, probe_update
+from ._settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
@@ -52,7 +48,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 
 
-class ChatBedrockRouter(ChatBedrockConverse):
+class ChatBedrockRouter(Settings):
     """A chat model on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
 
     All arguments of ``ChatBedrockConverse`` are taken; `provider` is never needed. Nothing is sent, and no boto3 client
@@ -78,6 +74,8 @@ class ChatBedrockRouter(ChatBedrockConverse):
             but your own; or a `CachePolicy`. What LangChain itself means by `cache` (a cache of responses, True, False,
             None) is passed on to LangChain.
         cache_policy: Where the above is kept. To say both, give LangChain's as `cache`, and this.
+        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
+            ``bedrock_routing_integrations.pricing.Prices``.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
 
     Raises:
@@ -92,31 +90,10 @@ class ChatBedrockRouter(ChatBedrockConverse):
         ```
     """
 
-    base_models: list[str] | None = None
-    cache_policy: Any = "auto"
-    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
-    # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
-    aws_access_key_id: SecretStr | None = Field(default=None)
-    aws_secret_access_key: SecretStr | None = Field(default=None)
-    aws_session_token: SecretStr | None = Field(default=None)
-    bedrock_api_key: SecretStr | None = Field(default=None, alias="api_key")
-    # Redeclared: headers carry tokens, and upstream shows them in repr, dumps and callbacks.
-    default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
-
     # What was asked for, before anything was derived for a model; and what was derived when constructing.
     _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
     _derived: dict[str, Any] = PrivateAttr(default_factory=dict)
     _settings: dict[tuple[str, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def set_disable_streaming(cls, values: Any) -> Any:
-        """Check the target. Whether it streams is decided when it is called, for the models that it then has."""
-        given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
-        if given is None:
-            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
-        values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
-        return {**with_cache_policy(values), "model": parse_target(given).model_id}
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
@@ -196,7 +173,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         """The copy for this call, and the call's arguments with what is ours taken out."""
         model_id, call = self._called_model(call)
         if isinstance(self.client, OwnClient):
-            self.client = self.client.following(self.cache_policy)
+            self.client = self.client.following(self.cache_policy, self.prices)
         resolved = self.client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
@@ -370,27 +347,6 @@ class ChatBedrockRouter(ChatBedrockConverse):
     def get_lc_namespace(cls) -> list[str]:
         """Where ``langchain_core.load.load`` finds this class."""
         return ["bedrock_routing_integrations", "langchain"]
-
-    @property
-    def lc_attributes(self) -> dict[str, Any]:
-        """What ``langchain_core.load.dumps`` writes in another form than the field has."""
-        return {**super().lc_attributes, "cache_policy": written_policy(self.cache_policy)}
-
-    @field_serializer("cache_policy")
-    def _write_policy(self, cache: Any) -> Any:
-        return written_policy(cache)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
-        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
-            warn_once(
-                "pickle",
-                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
-                "credentials that it finds.",
-            )
-        state = super().__getstate__()
-        hidden = dict.fromkeys((*SECRETS, "default_headers"))
-        return {**state, "__dict__": {**state["__dict__"], **hidden}}
 
 
 def _version() -> str:

@@ -31,7 +31,7 @@ from ._requests import check_options, refuse_unknown
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
 _CONNECTED_BY = (
-    "model", "base_models", "cache", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries",
+    "model", "base_models", "cache", "prices", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries",
     "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
 )  # fmt: skip
 _NOT_TAKEN = {
@@ -71,6 +71,7 @@ class Arguments(FunctionCallingLLM):
     guardrail_stream_processing_mode: Literal["sync", "async"] | None = None
     trace: str | None = None
     cache: Any = "auto"
+    prices: Any = None
     system_prompt_caching: bool = False
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
@@ -113,9 +114,11 @@ class Arguments(FunctionCallingLLM):
     def _connect(self) -> RoutedClient:
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
-            if given.bedrock_client is not None or self.base_models or self.default_headers or self.cache != "auto":
+            settings = (given.bedrock_client, self.base_models, self.default_headers, self.prices)
+            if any(settings) or self.cache != "auto":
                 raise InvalidRequestError(
-                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers and cache to that one"
+                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache and prices to "
+                    "that one"
                 )
             self._client = given.client
         else:
@@ -125,6 +128,7 @@ class Arguments(FunctionCallingLLM):
                 base_models={self.model: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
                 cache=self.cache,
+                prices=self.prices,
             )
         self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client

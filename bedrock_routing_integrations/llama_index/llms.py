@@ -102,6 +102,8 @@ class BedrockRouter(Arguments):
         trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
         cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none but your own;
             or a `CachePolicy`. What came of it: ``additional_kwargs["routing"]["cache_points"]``.
+        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
+            ``bedrock_routing_integrations.pricing.Prices``.
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.

@@ -25,11 +25,14 @@ class Candidate:
         base_model: The foundation model behind it; None where it could not be found out.
         source: Where that was learned: ``"id"``, ``"base_models"``, an API such as ``"GetPromptRouter"``, or
             ``"trace"``.
+        is_global: Whether it stands for any Region of the world, which has prices of its own, and its id does not say
+            so: a model ARN without a Region, which only global profiles list, or an application profile of such.
     """
 
     model_id: str
     base_model: str | None
     source: str
+    is_global: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def resolve_by_id(target: Target) -> ResolvedTarget | None:
     """The answer where the id gives it, or where there is nobody to ask."""
     base = base_model_named(target)
     if base is not None:
-        return ResolvedTarget(target, (Candidate(target.model_id, base, "id"),))
+        is_global = target.kind is TargetKind.FOUNDATION_MODEL and target.partition is not None and not target.region
+        return ResolvedTarget(target, (Candidate(target.model_id, base, "id", is_global),))
     if target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.IMPORTED_MODEL, TargetKind.SAGEMAKER_ENDPOINT):
         # Imported models and endpoints are their own models; Bedrock knows no base model for them.
         return ResolvedTarget(target)

@@ -97,7 +97,8 @@ class LookUp:
             return resolved
         # A profile keeps its own name, because that is what a trace gives; several Regions of one model are one.
         base_model = resolved.base_models[0] if resolved.base_models else None
-        return replace(resolved, candidates=(Candidate(model_id, base_model, api),))
+        is_global = any(candidate.is_global for candidate in resolved.candidates)
+        return replace(resolved, candidates=(Candidate(model_id, base_model, api, is_global),))
 
     def _ask(self, target: Target) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError

@@ -1,0 +1,346 @@
+"""What a call cost: an `Invocation` → the same with its price, by genai-prices' table or by the user's own.
+
+The table lists Bedrock's models by id with the geography that prices depend on: ``global.`` profiles are cheaper than
+all others. It has the prices of us-east-1, each from the day on which it holds. What it does not have has no price
+here: a latency mode or service tier that is not the standard one, provisioned throughput, imported and custom models.
+Prices of one's own (`Prices`) are for these, for private offers and for Regions that are dearer.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from decimal import Context, Decimal, localcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .catalog import model_facts
+from .errors import InvalidRequestError, InvalidTargetError
+from .invocation import Usage
+from .logs import logger
+from .resolution import base_model_of_id
+from .targets import TargetKind, parse_target, split_geography
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .invocation import Invocation
+    from .resolution import ResolvedTarget
+
+STANDARD = "standard"
+MODES = ("optimized", "priority", "flex", "reserved")
+"""What can be served besides the standard: a latency mode, and service tiers."""
+
+_RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_5m_mtok",
+          "cache_write_1h_mtok")  # fmt: skip
+_PER = 1_000_000
+# Sums and products of prices and counts are exact in it, whatever the caller's own context rounds to.
+EXACT = Context(prec=60)
+# Billed by the token at the model's listed price. All others are billed by the hour, or at prices of their own.
+_BY_TOKEN = frozenset([
+    TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE, TargetKind.APPLICATION_INFERENCE_PROFILE,
+    TargetKind.DEFAULT_PROMPT_ROUTER, TargetKind.CUSTOM_PROMPT_ROUTER, TargetKind.PROMPT,
+])  # fmt: skip
+
+
+class Prices:
+    """Where prices come from: the user's own where they say something, else genai-prices' table.
+
+    Args:
+        own: What is priced (a model id, a profile's id, an ARN: the most specific one holds) → US dollars per million
+            tokens, by genai-prices' names: ``input_mtok``, ``output_mtok``, and where they apply ``cache_read_mtok``,
+            ``cache_write_mtok`` (or ``cache_write_5m_mtok`` and ``cache_write_1h_mtok``). Prices of what is served
+            besides the standard stand in it under ``optimized``, ``priority``, ``flex`` or ``reserved``.
+
+    Raises:
+        InvalidRequestError: A name, or a price, that cannot be.
+        InvalidTargetError: What is priced is no target.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations.pricing import Prices
+
+        Prices({
+            "us.amazon.nova-pro-v1:0": {
+                "input_mtok": 0.72, "output_mtok": 2.88,  # a private offer
+                "optimized": {"input_mtok": 1.0, "output_mtok": 4.0},
+            },
+        })
+        ```
+    """
+
+    def __init__(self, own: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        if own is not None and not isinstance(own, Mapping):
+            raise InvalidRequestError(f"prices must be a mapping, {{model id: {{'input_mtok': …}}}}, and is {own!r}.")
+        self._own = {parse_target(name).model_id: _checked(name, price) for name, price in (own or {}).items()}
+
+    @property
+    def source(self) -> str:
+        """Which table is used, by its version."""
+        from importlib.metadata import version
+
+        return f"{'own prices and ' if self._own else ''}genai-prices {version('genai-prices')}"
+
+    def __bool__(self) -> bool:
+        return bool(self._own)
+
+    def cost(self, item: Item, *, mode: str | None, when: datetime | None = None) -> Decimal | None:
+        """US dollars; None where a price that is needed is not known.
+
+        Args:
+            item: What is paid for.
+            mode: What was served: `STANDARD` or one of `MODES`; None where that is not known.
+            when: The time of the call, for prices that have changed; by default now.
+        """
+        rates = None
+        for key in item.keys:
+            if key in self._own:
+                rates = self._own[key].get(mode or "")
+                break
+        else:
+            if mode == STANDARD and item.listed:
+                day = (when or datetime.now(timezone.utc)).astimezone(timezone.utc).date()
+                rates = _listed(item.listed, day, *_table())
+        return None if rates is None else _cost(item.usage, rates, item.base_model)
+
+
+class Item(NamedTuple):
+    """What is paid for: tokens of a model.
+
+    Attributes:
+        usage: The tokens.
+        base_model: The model.
+        listed: How the price table calls it; None where it does not list what answered.
+        keys: Under which names the user's own prices may have it, the most specific one first.
+    """
+
+    usage: Usage
+    base_model: str | None
+    listed: str | None
+    keys: tuple[str, ...]
+
+
+def priced(
+    invocation: Invocation, resolved: ResolvedTarget, prices: Prices, when: datetime | None = None
+) -> Invocation:
+    """The invocation with `cost_usd` and, where a router chose, `fallback_cost_usd`.
+
+    Args:
+        invocation: What happened.
+        resolved: The target that was called.
+        prices: Where prices come from.
+        when: The time of the call; by default now.
+    """
+    usage = invocation.usage
+    if usage is None:
+        return invocation
+    mode = _served(
+        (invocation.latency_requested, invocation.latency_served),
+        (invocation.service_tier_requested, invocation.service_tier_served),
+    )
+    answered = invocation.invoked_model_id or resolved.target.model_id
+    item = _item(usage, answered, invocation.invoked_model, resolved)
+    cost, fallback_cost = prices.cost(item, mode=mode, when=when), None
+    if resolved.target.kind.is_router and resolved.fallback:
+        ids = [c.model_id for c in resolved.candidates if c.base_model == resolved.fallback]
+        item = _item(usage, ids[0] if ids else resolved.fallback, resolved.fallback, resolved)
+        fallback_cost = prices.cost(item, mode=mode, when=when)
+    return replace(invocation, cost_usd=_number(cost), fallback_cost_usd=_number(fallback_cost))
+
+
+def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | None = None) -> Decimal | None:
+    """What a call would have cost had nothing been read from or written to a cache; None where that is not known.
+
+    Args:
+        routing: The call's ``"routing"`` entry. It does not say which of a model's prices held; that is the one which
+            makes the cost that it does say. Without one (the call was priced by prices that are not known here),
+            nothing is known.
+        prices: Where prices come from.
+        when: The time of the call; by default now.
+    """
+    if routing.get("usage") is None or routing.get("cost_usd") is None:
+        return None
+    usage = Usage(**routing["usage"])
+    plain = Usage(input=usage.prompt, output=usage.output)
+    if plain == usage:
+        return Decimal(repr(routing["cost_usd"]))
+    latency, tier = routing.get("latency") or {}, routing.get("service_tier") or {}
+    mode = _served((latency.get("requested"), latency.get("served")), (tier.get("requested"), tier.get("served")))
+    for item in _possible_items(usage, routing):
+        if _number(prices.cost(item, mode=mode, when=when)) == routing["cost_usd"]:
+            return prices.cost(item._replace(usage=plain), mode=mode, when=when)
+    return None
+
+
+def _possible_items(usage: Usage, routing: Mapping[str, Any]) -> Iterator[Item]:
+    base = routing.get("invoked_model")
+    for model_id in (routing.get("invoked_model_id"), routing.get("requested_model_id")):
+        if not model_id:
+            continue
+        keys = _keys(model_id, base)
+        for listed in (*keys, f"global.{base}"):
+            yield Item(usage, base, listed, keys)
+
+
+def _served(latency: tuple[str | None, str | None], tier: tuple[str | None, str | None]) -> str | None:
+    """What was served, of (requested, served) pairs; None where it is not known, or there is no price for both."""
+    modes = []
+    for (requested, served), standard in ((latency, STANDARD), (tier, "default")):
+        # What is not reported of what was not asked for either is the standard.
+        mode = served or (standard if requested in (None, standard) else None)
+        if mode is None:
+            return None
+        if mode != standard:
+            modes.append(mode)
+    return STANDARD if not modes else modes[0] if len(modes) == 1 else None
+
+
+def _item(usage: Usage, model_id: str, base: str | None, resolved: ResolvedTarget) -> Item:
+    return Item(usage, base, _listed_as(model_id, base, resolved), _keys(model_id, base))
+
+
+def _keys(model_id: str, base: str | None) -> tuple[str, ...]:
+    """The names under which a price may stand: the id, the profile's or model's own id of an ARN, the base model."""
+    try:
+        target = parse_target(model_id)
+    except InvalidTargetError:
+        return (model_id, *([base] if base else []))
+    if target.kind not in _BY_TOKEN:
+        return (target.model_id,)
+    own = target.resource_id if base_model_of_id(model_id) else None
+    return tuple(dict.fromkeys(name for name in (target.model_id, own, base) if name))
+
+
+def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str | None:
+    """How the table calls what answered; None where it answered for another price than the table's."""
+    if base is None or resolved.target.kind not in _BY_TOKEN:
+        return None
+    ids = dict.fromkeys([model_id, *(c.model_id for c in resolved.candidates if c.base_model == base)])
+    geographies = ["global" for c in resolved.candidates if c.base_model == base and c.is_global]
+    for each in ids:
+        try:
+            target = parse_target(each)
+        except InvalidTargetError:
+            continue
+        if target.kind not in _BY_TOKEN:
+            return None
+        if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE:
+            if each == model_id:
+                return target.resource_id
+            geographies += [name for name in split_geography(target.resource_id)[:1] if name]
+    geography = "global" if "global" in geographies else next(iter(geographies), None)
+    return f"{geography}.{base}" if geography else base
+
+
+# --- the table ---
+
+
+def _table() -> tuple[int, datetime]:
+    """Which table genai-prices has now: the one that it ships, or what its own ``UpdatePrices`` fetched."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    return id(snapshot), snapshot.timestamp
+
+
+@functools.lru_cache(maxsize=4096)
+def _listed(listed: str, day: date, *_table: object) -> dict[str, Any] | None:
+    """What the table says of a model on a day; None where it has no price, or one of a kind that we do not know."""
+    from genai_prices import Usage as TableUsage
+    from genai_prices import calc_price
+
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=timezone.utc)
+    try:
+        found = calc_price(TableUsage(), listed, provider_id="aws", genai_request_timestamp=noon)
+    except LookupError:
+        return None
+    except Exception as error:  # noqa: BLE001 - a table that cannot be read must not cost the user the answer
+        logger.debug("genai-prices has no price for %s: %s: %s", listed, type(error).__name__, error)
+        return None
+    rates = {name: value for name, value in vars(found.model_price).items() if value is not None}
+    return rates if "input_mtok" in rates and rates.keys() <= set(_RATES) else None
+
+
+def _cost(usage: Usage, rates: Mapping[str, Any], base: str | None) -> Decimal | None:
+    total = Decimal(0)
+    with localcontext(EXACT):
+        for name, tokens in (
+            ("input_mtok", usage.input),
+            ("output_mtok", usage.output),
+            ("cache_read_mtok", usage.cache_read),
+            ("cache_write_5m_mtok", usage.cache_write_5m),
+            ("cache_write_1h_mtok", usage.cache_write_1h),
+        ):
+            if not tokens:
+                continue
+            rate = _rate(name, rates, usage.prompt, base)
+            if rate is None:
+                return None
+            total += rate * tokens
+        return total / _PER
+
+
+def _rate(name: str, rates: Mapping[str, Any], prompt: int, base: str | None) -> Decimal | None:
+    """Dollars per million tokens of one kind."""
+    value = rates.get(name)
+    if value is None and name == "cache_write_5m_mtok":
+        value = rates.get("cache_write_mtok")
+    if value is not None:
+        return _at_length(value, prompt)
+    # A kind that the table leaves out is priced by the multiple of plain input that AWS publishes for the model.
+    rules = model_facts(base).cache if base else None
+    if rules is None or not name.startswith("cache_"):
+        return None
+    multiples = {f"cache_write_{ttl}_mtok": multiple for ttl, multiple in rules.write_multipliers}
+    multiples["cache_read_mtok"] = rules.read_multiplier
+    plain = _at_length(rates["input_mtok"], prompt)
+    return Decimal(str(multiples[name])) * plain if name in multiples else None
+
+
+def _at_length(value: Any, prompt: int) -> Decimal:
+    """A price that may depend on the length of the prompt: past a threshold, another one for all tokens."""
+    if isinstance(value, Decimal):
+        return value
+    passed = [tier.price for tier in sorted(value.tiers, key=lambda tier: tier.start) if prompt > tier.start]
+    price: Decimal = passed[-1] if passed else value.base
+    return price
+
+
+def _checked(name: str, price: Any) -> dict[str, dict[str, Decimal]]:
+    """The user's price of one model, by what was served."""
+    if not isinstance(price, Mapping):
+        raise InvalidRequestError(
+            f"prices[{name!r}] must be a mapping such as {{'input_mtok': 3.0}}, and is {price!r}."
+        )
+    modes = {mode: price[mode] for mode in MODES if mode in price}
+    plain = {rate: value for rate, value in price.items() if rate not in MODES}
+    checked = {mode: _checked_rates(f"prices[{name!r}][{mode!r}]", rates) for mode, rates in modes.items()}
+    if plain or not modes:
+        checked[STANDARD] = _checked_rates(f"prices[{name!r}]", plain)
+    return checked
+
+
+def _checked_rates(where: str, rates: Any) -> dict[str, Decimal]:
+    if not isinstance(rates, Mapping) or not {"input_mtok", "output_mtok"} <= set(rates):
+        raise InvalidRequestError(
+            f"{where} needs input_mtok and output_mtok, US dollars per million tokens: {rates!r}."
+        )
+    checked = {}
+    for name, value in rates.items():
+        if name not in _RATES:
+            raise InvalidRequestError(
+                f"{where} has {name!r}; there are {', '.join(_RATES)}; besides {', '.join(MODES)}."
+            )
+        number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            raise InvalidRequestError(
+                f"{where}[{name!r}] must be US dollars per million tokens, from 0, and is {value!r}."
+            )
+        checked[name] = Decimal(str(value))
+    return checked
+
+
+def _number(cost: Decimal | None) -> float | None:
+    return None if cost is None else float(cost)
