@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from .client import RoutedClient
     from .errors import BedrockRoutingError
     from .invocation import Invocation
+    from .reports import RoutingReport
     from .targets import Target, TargetKind, parse_target
 
 __all__ = [
-    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target",
-    "plan_cache_points",
+    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "RoutingReport", "Target", "TargetKind",
+    "parse_target", "plan_cache_points",
 ]  # fmt: skip
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "CachePolicy": "caching",
     "Invocation": "invocation",
     "RoutedClient": "client",
+    "RoutingReport": "reports",
     "Target": "targets",
     "TargetKind": "targets",
     "parse_target": "targets",

@@ -1,0 +1,313 @@
+"""`RoutingReport`: what many calls cost, and what routing and caching saved of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.pricing import Prices
+from bedrock_routing_integrations.targets import parse_target
+
+from .tally import OTHERS, Tally, count, read_call
+from .timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .tally import Call
+
+MOST_ROWS = 1_000
+"""Targets with the models that answered for them, and values of a label, that are told apart."""
+MOST_LABELS = 20
+"""Labels that are kept."""
+_Row = tuple[str, str, "str | None", "bool | None"]
+
+
+class RoutingReport:
+    """Sums of many calls: which models answered, tokens, cost, what was saved, how long it took, what failed.
+
+    It can be added to from any number of threads, and holds as much after a million calls as after a thousand. Sums
+    are exact: they do not depend on the order in which calls end. ``print`` shows a table.
+
+    Args:
+        prices: The prices of your own that the calls were priced by (`RoutedClient`'s `prices`): what caching saved is
+            not in a ``"routing"`` entry, and is worked out here.
+
+    Example:
+        ```python
+        from bedrock_routing_integrations import RoutedClient, RoutingReport
+        import boto3
+
+        client, report = RoutedClient(boto3.client("bedrock-runtime")), RoutingReport()
+        for question in ("Say good morning.", "Say good night."):
+            response = client.converse(
+                modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+                messages=[{"role": "user", "content": [{"text": question}]}],
+            )
+            report.add(response["routing"])
+        print(report)
+        ```
+    """
+
+    def __init__(self, *, prices: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._prices, self._own_prices = Prices(prices), prices
+        self._lock = threading.Lock()
+        self._rows: dict[_Row, Tally] = {}
+        self._failed: dict[str | None, Tally] = {}
+        self._labels: dict[str, dict[str, Tally]] = {}
+        self._timeline = Timeline()
+
+    # --- what is added ---
+
+    def add(
+        self,
+        routing: Mapping[str, Any],
+        *,
+        when: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Count an answered call.
+
+        Args:
+            routing: Its ``"routing"`` entry.
+            when: When it was, with its time zone; by default now.
+            labels: What else to tell calls apart by, ``{"team": "search"}``; at most 20 labels are kept.
+
+        Raises:
+            InvalidRequestError: It is no such entry, or the time has no time zone.
+        """
+        if not isinstance(routing, Mapping) or "requested_model_id" not in routing:
+            raise InvalidRequestError(f'a report counts "routing" entries, and this is none: {routing!r:.200}')
+        when = _aware(when)
+        call = read_call(routing, self._prices, when)
+        row = (call.requested_model_id, call.target_kind, call.invoked_model, call.is_fallback)
+        with self._lock:
+            _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).add(call)
+            self._timeline.add(call, when)
+            self._add_labels(labels, call=call)
+
+    def add_error(
+        self,
+        error: BaseException | str,
+        *,
+        requested_model_id: str | None = None,
+        when: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Count a call that failed; it counts as an error, not as a call.
+
+        Args:
+            error: What was raised. Its kind is AWS's code, else the name of its class; or the kind itself.
+            requested_model_id: What was called.
+            when: When it was; by default now. (Errors are not shown over time.)
+            labels: As in `add`.
+        """
+        _aware(when)
+        kind = error if isinstance(error, str) else error_kind(error)
+        with self._lock:
+            count(_bounded(self._failed, requested_model_id, OTHERS).errors, kind, OTHERS)
+            self._add_labels(labels, error=kind)
+
+    def _add_labels(self, labels: Mapping[str, str] | None, *, call: Call | None = None, error: str = "") -> None:
+        for name, value in (labels or {}).items():
+            if name not in self._labels and len(self._labels) >= MOST_LABELS:
+                continue
+            tally = _bounded(self._labels.setdefault(name, {}), value, OTHERS)
+            if call is not None:
+                tally.add(call)
+            else:
+                count(tally.errors, error, OTHERS)
+
+    def merge(self, other: RoutingReport) -> None:
+        """Count what another report has, such as one of another process (reports can be pickled)."""
+        other = other._copy()
+        with self._lock:
+            for row, tally in other._rows.items():  # noqa: SLF001
+                _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).merge(tally)
+            for target, tally in other._failed.items():  # noqa: SLF001
+                _bounded(self._failed, target, OTHERS).merge(tally)
+            for name, values in other._labels.items():  # noqa: SLF001
+                for value, tally in values.items():
+                    _bounded(self._labels.setdefault(name, {}), value, OTHERS).merge(tally)
+            self._timeline.merge(other._timeline)  # noqa: SLF001
+
+    # --- what it says ---
+
+    @property
+    def calls(self) -> int:
+        """Answered calls."""
+        with self._lock:
+            return sum(tally.calls for tally in self._rows.values())
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars of the calls whose price is known; None where calls were made and no price is known."""
+        with self._lock:
+            return _sum(self._rows.values()).cost.usd
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-safe. Money is US dollars, times are milliseconds, shares and rates are 0 to 1.
+
+        Returns:
+            ``since``, ``until``; ``totals``; ``targets``, each with its ``models``; ``models`` over all targets; ``by``
+            label and value; ``timeline``; ``prices``, the table by which caching was judged. What is summed is the same
+            everywhere:
+
+            - ``calls`` that were answered, and their ``share``; ``errors`` by kind.
+            - ``tokens``; ``calls_without_usage``, of which Bedrock tells none (RetrieveAndGenerate).
+            - ``cache_hit_rate``: tokens read from caches / (read + written), that is of what stood before a cachePoint.
+            - ``cost_usd``, with ``calls_without_price`` not in it; null where no call has a price.
+            - ``saved_by_routing_usd`` against the same tokens on the fallback model, and ``saved_by_caching_usd``
+              against the same tokens uncached, each with the number of calls of which it is not known.
+            - ``latency`` and ``service_tier``: asked for → served → calls.
+            - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95``
+              within 1%, and of how many calls.
+        """
+        report = self._copy()
+        rows, failed = report._rows, report._failed  # noqa: SLF001 - a copy of ourselves
+        totals = _sum([*rows.values(), *failed.values()])
+        targets: dict[str, dict[tuple[str | None, bool | None], Tally]] = {}
+        kinds = {row[0]: row[1] for row in rows}
+        for (target, _, model, fallback), tally in rows.items():
+            targets.setdefault(target, {})[model, fallback] = tally
+        for name in failed:
+            if name is not None:
+                targets.setdefault(name, {})
+        models: dict[str | None, Tally] = {}
+        for row, tally in rows.items():
+            models.setdefault(row[2], Tally()).merge(tally)
+        timeline = report._timeline  # noqa: SLF001
+        return {
+            "since": timeline.since.isoformat() if timeline.since else None,
+            "until": timeline.until.isoformat() if timeline.until else None,
+            "totals": totals.as_dict(totals.calls),
+            "targets": _sorted(
+                {
+                    "requested_model_id": target,
+                    "target_kind": kinds.get(target) or _kind_of(target),
+                    **(total := _sum([*by_model.values(), failed.get(target, Tally())])).as_dict(totals.calls),
+                    "models": _sorted(
+                        {"invoked_model": model, "is_fallback": fallback, **tally.as_dict(total.calls)}
+                        for (model, fallback), tally in by_model.items()
+                    ),
+                }
+                for target, by_model in targets.items()
+            ),
+            "models": _sorted({"invoked_model": m, **tally.as_dict(totals.calls)} for m, tally in models.items()),
+            "by": {
+                name: dict(
+                    sorted(
+                        ((value, tally.as_dict(totals.calls)) for value, tally in values.items()),
+                        key=lambda item: (-item[1]["calls"], item[0]),
+                    )
+                )
+                for name, values in report._labels.items()  # noqa: SLF001
+            },
+            "timeline": timeline.as_list(),
+            "prices": self._prices.source,
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def to_markdown(self) -> str:
+        """Tables in Markdown."""
+        from .tables import as_markdown
+
+        return as_markdown(self.to_dict())
+
+    def plot(self) -> Any:
+        """Draw the share of calls and of cost by model, and savings over time.
+
+        Returns:
+            A matplotlib ``Figure``; notebooks show it, ``figure.savefig("report.png")`` writes it.
+
+        Raises:
+            ImportError: matplotlib is not installed (``pip install "bedrock-routing-integrations[plot]"``).
+        """
+        from .plot import draw
+
+        return draw(self.to_dict())
+
+    def __str__(self) -> str:
+        from .tables import as_text
+
+        return as_text(self.to_dict())
+
+    def __repr__(self) -> str:
+        return f"<RoutingReport of {self.calls} calls>"
+
+    def _repr_html_(self) -> str:
+        from .tables import as_html
+
+        return as_html(self.to_dict())
+
+    # --- copies ---
+
+    def _copy(self) -> RoutingReport:
+        copied = RoutingReport.__new__(RoutingReport)
+        copied.__setstate__(self.__getstate__())
+        return copied
+
+    def __copy__(self) -> RoutingReport:
+        return self._copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoutingReport:
+        return self._copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:  # nothing is added while it is copied
+            return copy.deepcopy({name: value for name, value in vars(self).items() if name != "_lock"})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+
+def error_kind(error: BaseException) -> str:
+    """AWS's code of an error, ``ThrottlingException``, whether refused or inside a stream; else its class's name."""
+    response = getattr(error, "response", None)
+    code = (response.get("Error") or {}).get("Code") if isinstance(response, Mapping) else None
+    if not isinstance(code, str) or not code:
+        return type(error).__name__
+    # Inside of a stream Bedrock spells it throttlingException.
+    return code[:1].upper() + code[1:]
+
+
+def _bounded(tallies: dict[Any, Tally], key: Any, others: Any) -> Tally:
+    found = tallies.get(key)
+    if found is None:
+        found = tallies.setdefault(key if len(tallies) < MOST_ROWS else others, Tally())
+    return found
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.merge(tally)
+    return total
+
+
+def _sorted(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-row["calls"], str(row.get("requested_model_id") or row.get("invoked_model"))))
+
+
+def _kind_of(target: str) -> str:
+    try:
+        return parse_target(target).kind.value
+    except InvalidTargetError:
+        return OTHERS
+
+
+def _aware(when: datetime | None) -> datetime:
+    if when is None:
+        return datetime.now(timezone.utc)
+    if when.tzinfo is None:
+        raise InvalidRequestError(f"when={when!r} has no time zone; datetime.now(timezone.utc) has one")
+    return when

@@ -1,0 +1,207 @@
+"""The sums of a report: what one call adds, and what many come to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bedrock_routing_integrations.pricing import EXACT, uncached_cost
+from bedrock_routing_integrations.targets import TargetKind
+
+from .quantiles import Durations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from bedrock_routing_integrations.pricing import Prices
+
+TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+OTHERS = "(others)"
+MOST_KINDS = 100
+"""Kinds of errors, and values that were asked for and served, that are told apart."""
+_CACHED = TOKENS[2:]
+
+
+class Call(NamedTuple):
+    """What a report takes from one ``"routing"`` entry. Money is exact; None is what is not known."""
+
+    requested_model_id: str
+    target_kind: str
+    invoked_model: str | None
+    is_fallback: bool | None
+    usage: Mapping[str, int] | None
+    cost: Decimal | None
+    saved_by_routing: Decimal | None
+    saved_by_caching: Decimal | None
+    latency: tuple[str, str] | None
+    service_tier: tuple[str, str] | None
+    latency_ms: float | None
+    time_to_first_token_ms: float | None
+
+
+def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Call:
+    """A ``"routing"`` entry, with what was saved.
+
+    Routing saves against the fallback model for the same tokens, and nothing where nothing is routed. Caching saves
+    against the same tokens uncached.
+    """
+    usage, kind = routing.get("usage"), str(routing.get("target_kind"))
+    cost, fallback = _decimal(routing.get("cost_usd")), _decimal(routing.get("fallback_cost_usd"))
+    is_router = kind in (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROUTER.value)
+    uncached = uncached_cost(routing, prices, when) if usage and any(usage.get(name) for name in _CACHED) else cost
+    return Call(
+        requested_model_id=str(routing.get("requested_model_id")),
+        target_kind=kind,
+        invoked_model=routing.get("invoked_model") or routing.get("invoked_model_id"),
+        is_fallback=routing.get("is_fallback"),
+        usage=usage,
+        cost=cost,
+        saved_by_routing=_difference(fallback, cost) if is_router else Decimal(0),
+        saved_by_caching=_difference(uncached, cost),
+        latency=_pair(routing.get("latency")),
+        service_tier=_pair(routing.get("service_tier")),
+        latency_ms=routing.get("latency_ms"),
+        time_to_first_token_ms=routing.get("time_to_first_token_ms"),
+    )
+
+
+class Money:
+    """A sum of dollars, of which some are not known."""
+
+    __slots__ = ("known", "total", "unknown")
+
+    def __init__(self) -> None:
+        self.total, self.known, self.unknown = Decimal(0), 0, 0
+
+    def add(self, amount: Decimal | None) -> None:
+        """Add an amount; None is one that is not known."""
+        if amount is None:
+            self.unknown += 1
+            return
+        self.known += 1
+        self._add(amount)
+
+    def merge(self, other: Money) -> None:
+        """Add another sum."""
+        self.known, self.unknown = self.known + other.known, self.unknown + other.unknown
+        self._add(other.total)
+
+    def _add(self, amount: Decimal) -> None:
+        if amount:
+            with localcontext(EXACT):  # whatever the caller's own context rounds to
+                self.total += amount
+
+    @property
+    def usd(self) -> float | None:
+        """The sum of what is known; None where there is something, and nothing of it is known."""
+        return None if self.unknown and not self.known else float(self.total)
+
+
+class Tally:
+    """What calls come to."""
+
+    __slots__ = ("caching", "calls", "cost", "errors", "first_token", "latency", "routing", "service_tier", "times",
+                 "tokens", "without_usage")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.calls = self.without_usage = 0
+        self.tokens = dict.fromkeys(TOKENS, 0)
+        self.cost, self.routing, self.caching = Money(), Money(), Money()
+        self.latency: Counter[tuple[str, str]] = Counter()
+        self.service_tier: Counter[tuple[str, str]] = Counter()
+        self.times, self.first_token = Durations(), Durations()
+        self.errors: Counter[str] = Counter()
+
+    def add(self, call: Call) -> None:
+        """Count an answered call."""
+        self.calls += 1
+        if call.usage is None:
+            self.without_usage += 1
+        else:
+            for name in TOKENS:
+                self.tokens[name] += call.usage.get(name) or 0
+        self.cost.add(call.cost)
+        self.routing.add(call.saved_by_routing)
+        if call.saved_by_caching is not None or (call.usage and any(call.usage.get(name) for name in _CACHED)):
+            self.caching.add(call.saved_by_caching)  # of a call without a price that has cached nothing, nothing is
+        for counter, pair in ((self.latency, call.latency), (self.service_tier, call.service_tier)):
+            if pair is not None:
+                count(counter, pair, (OTHERS, OTHERS))
+        for durations, milliseconds in (
+            (self.times, call.latency_ms),
+            (self.first_token, call.time_to_first_token_ms),
+        ):
+            if milliseconds is not None:
+                durations.add(milliseconds)
+
+    def merge(self, other: Tally) -> None:
+        """Count what another tally has."""
+        self.calls += other.calls
+        self.without_usage += other.without_usage
+        for name in TOKENS:
+            self.tokens[name] += other.tokens[name]
+        for mine, theirs in ((self.cost, other.cost), (self.routing, other.routing), (self.caching, other.caching)):
+            mine.merge(theirs)
+        self.latency.update(other.latency)
+        self.service_tier.update(other.service_tier)
+        self.errors.update(other.errors)
+        self.times.merge(other.times)
+        self.first_token.merge(other.first_token)
+
+    def as_dict(self, of: int) -> dict[str, Any]:
+        """JSON-safe.
+
+        Args:
+            of: The calls of which these are a share.
+        """
+        tokens = self.tokens
+        cacheable = sum(tokens[name] for name in _CACHED)
+        return {
+            "calls": self.calls,
+            "share": self.calls / of if of else 0.0,
+            "tokens": dict(tokens),
+            "calls_without_usage": self.without_usage,
+            "cache_hit_rate": tokens["cache_read"] / cacheable if cacheable else None,
+            "cost_usd": self.cost.usd,
+            "calls_without_price": self.cost.unknown,
+            "saved_by_routing_usd": self.routing.usd,
+            "calls_without_routing_price": self.routing.unknown,
+            "saved_by_caching_usd": self.caching.usd,
+            "calls_without_caching_price": self.caching.unknown,
+            "latency": _nested(self.latency),
+            "service_tier": _nested(self.service_tier),
+            "latency_ms": self.times.as_dict(),
+            "time_to_first_token_ms": self.first_token.as_dict(),
+            "errors": dict(sorted(self.errors.items(), key=lambda item: (-item[1], item[0]))),
+        }
+
+
+def count(counter: Counter[Any], what: Any, others: Any) -> None:
+    """Count one, among no more than so many kinds."""
+    counter[what if what in counter or len(counter) < MOST_KINDS else others] += 1
+
+
+def _decimal(usd: float | None) -> Decimal | None:
+    return None if usd is None else Decimal(repr(usd))
+
+
+def _difference(before: Decimal | None, after: Decimal | None) -> Decimal | None:
+    if before is None or after is None:
+        return None
+    with localcontext(EXACT):
+        return before - after
+
+
+def _pair(asked_and_served: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """What was asked for and served; None where neither is said."""
+    asked, served = (asked_and_served or {}).get("requested"), (asked_and_served or {}).get("served")
+    return None if asked is None and served is None else (asked or "none", served or "none")
+
+
+def _nested(pairs: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (asked, served), calls in sorted(pairs.items()):
+        nested.setdefault(asked, {})[served] = calls
+    return nested
