@@ -15,6 +15,7 @@ None that a constructor raises is a ValueError: pydantic would wrap it, and ``ex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -85,3 +86,13 @@ def _rebuild_session_expired(message: str, session_id: str) -> SessionExpiredErr
 
 def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> StreamInterruptedError:
     return StreamInterruptedError(message, partial=partial)
+
+
+def error_kind(error: BaseException) -> str:
+    """AWS's code of an error, ``ThrottlingException``, whether refused or inside a stream; else its class's name."""
+    response = getattr(error, "response", None)
+    code = (response.get("Error") or {}).get("Code") if isinstance(response, Mapping) else None
+    if not isinstance(code, str) or not code:
+        return type(error).__name__
+    # Inside of a stream Bedrock spells it throttlingException.
+    return code[:1].upper() + code[1:]

@@ -6,15 +6,59 @@ Nothing of a prompt, an answer or a secret is logged above DEBUG, and secrets ar
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .errors import error_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
 logger = logging.getLogger("bedrock_routing_integrations")
 
 _MOST_REMEMBERED = 10_000
 _given: dict[Hashable, object] = {}
+
+
+def log_call(routing: Mapping[str, Any]) -> None:
+    """One DEBUG line for a call that was answered: ``name=value`` pairs, and all of it as the record's ``routing``.
+
+    Args:
+        routing: The call's ``"routing"`` entry.
+    """
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    latency, tier = routing["latency"], routing["service_tier"]
+    said = {
+        "requested": routing["requested_model_id"],
+        "invoked": routing["invoked_model_id"] or routing["invoked_model"],
+        "fallback": routing["is_fallback"],
+        "latency_requested": latency["requested"],
+        "latency_served": latency["served"],
+        "tier_requested": tier["requested"],
+        "tier_served": tier["served"],
+        **(routing["usage"] or {}),
+        "cache_points": len(routing["cache_points"]),
+        **{name: routing[name] for name in ("cost_usd", "latency_ms", "time_to_first_token_ms", "attempts")},
+        "request_id": routing["request_id"],
+    }
+    logger.debug("answered %s", _pairs(said), extra={"routing": routing})
+
+
+def log_failure(requested_model_id: str, error: BaseException) -> None:
+    """The same for a call that failed: what was called, AWS's code and its id of the request. No message of AWS's."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    response = getattr(error, "response", None) or {}
+    said = {
+        "requested": requested_model_id,
+        "error": error_kind(error),
+        "request_id": (response.get("ResponseMetadata") or {}).get("RequestId"),
+    }
+    logger.debug("failed %s", _pairs(said))
+
+
+def _pairs(said: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in said.items() if value is not None)
 
 
 def warn_once(subject: Hashable, message: str) -> None:

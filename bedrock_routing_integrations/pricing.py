@@ -94,15 +94,12 @@ class Prices:
             mode: What was served: `STANDARD` or one of `MODES`; None where that is not known.
             when: The time of the call, for prices that have changed; by default now.
         """
-        rates = None
-        for key in item.keys:
-            if key in self._own:
-                rates = self._own[key].get(mode or "")
-                break
-        else:
-            if mode == STANDARD and item.listed:
-                day = (when or datetime.now(timezone.utc)).astimezone(timezone.utc).date()
-                rates = _listed(item.listed, day, *_table())
+        if mode is None:
+            return None
+        rates = next((self._own[key][mode] for key in item.keys if mode in self._own.get(key, ())), None)
+        if rates is None and mode == STANDARD and item.listed:
+            day = (when or datetime.now(timezone.utc)).astimezone(timezone.utc).date()
+            rates = _listed(item.listed, day, *_table())
         return None if rates is None else _cost(item.usage, rates, item.base_model)
 
 

@@ -16,14 +16,17 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
-from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.logs import log_call, log_failure
 from bedrock_routing_integrations.pricing import Prices, priced
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import RoutedStream
 from bedrock_routing_integrations.targets import Target, parse_target
+from bedrock_routing_integrations.telemetry import Outer, Recorder, Telemetry, telemetry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from bedrock_routing_integrations.caching import CachePolicy, Draft
     from bedrock_routing_integrations.resolution import ControlPlane
@@ -44,6 +47,8 @@ class RoutedClient:
         cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
             `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.
         prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see `Prices`.
+        telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
+            recording; ``"always"``, ``"off"``; or a `Telemetry`.
         clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
             nothing is shared.
 
@@ -70,6 +75,7 @@ class RoutedClient:
         default_headers: Mapping[str, str] | None = None,
         cache: str | CachePolicy = "auto",
         prices: Mapping[str, Mapping[str, Any]] | None = None,
+        telemetry: str | Telemetry = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
@@ -86,6 +92,7 @@ class RoutedClient:
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
         self._policy = policy_of(cache)
         self._prices, self._own_prices = Prices(prices), prices
+        self._recorder, self._outer = Recorder(telemetry_of(telemetry)), None
         self._planner = Planner(self._policy, _memory(self._policy.memory, alone=clock is not time.monotonic), clock)
 
     @property
@@ -135,8 +142,13 @@ class RoutedClient:
         if "modelId" not in request:  # boto3 says best what is missing
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
         resolved, client, draft = self._prepare(request)
-        response = self._send(client, "converse", draft, resolved)
-        return {**response, ROUTING: self._report(draft, response, resolved)}
+        call = self._recorder.begin(client, draft.request, resolved, outer=self._outer)
+        with call:
+            response = self._send(client, "converse", draft, resolved)
+        routing = self._report(draft, response, resolved)
+        call.answered(routing)
+        call.over(None, response)
+        return {**response, ROUTING: routing}
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
         """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
@@ -150,17 +162,30 @@ class RoutedClient:
         if "modelId" not in request:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
         resolved, client, draft = self._prepare(request)
+        call = self._recorder.begin(client, draft.request, resolved, stream=True, outer=self._outer)
         started = time.monotonic()
-        response = self._send(client, "converse_stream", draft, resolved)
+        with call:
+            response = self._send(client, "converse_stream", draft, resolved)
         http = response.get("ResponseMetadata") or {}
 
         def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
-            return self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+            routing = self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+            call.answered(routing)
+            return routing
 
         def give_up() -> None:
             self._planner.failed(draft)
 
-        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up)}
+        over = call.stream_over if call.tells else None
+        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up, over)}
+
+    def within(self, outer: Outer | None) -> Self:
+        """This client, for a call that somebody else tells OpenTelemetry of; itself where nobody does."""
+        if outer is None:
+            return self
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _outer=outer)
+        return other
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
@@ -196,6 +221,7 @@ class RoutedClient:
                 return send(**draft.request)
             except Exception as error:
                 self._planner.failed(draft)
+                log_failure(resolved.target.model_id, error)
                 refusal = (getattr(error, "response", None) or {}).get("Error") or {}
                 code, message = str(refusal.get("Code")), str(refusal.get("Message"))
                 if not self._planner.may_be_ours(draft, code, message):
@@ -215,8 +241,9 @@ class RoutedClient:
         invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
         invocation = priced(invocation, resolved, self._prices)
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
-        logger.debug("%s answered for %s", invocation.invoked_model_id or invocation.invoked_model, resolved.target)
-        return invocation.as_dict()
+        routing = invocation.as_dict()
+        log_call(routing)
+        return routing
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # also while unpickling and copying, when there is no client to ask yet
@@ -238,7 +265,8 @@ class RoutedClient:
         if self._default_headers or self._control_plane is not self._source:
             warn_of_pickle()
         again = functools.partial(
-            type(self), base_models=self._base_models, cache=self._policy, prices=self._own_prices
+            type(self), base_models=self._base_models, cache=self._policy, prices=self._own_prices,
+            telemetry=self._recorder.options,
         )
         return again, (self._source,)
 

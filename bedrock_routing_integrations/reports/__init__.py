@@ -1,5 +1,5 @@
 """Sums of many calls: what they cost, what routing and caching saved, what was served, and how that is shown."""
 
-from .report import RoutingReport, error_kind
+from .report import RoutingReport
 
-__all__ = ["RoutingReport", "error_kind"]
+__all__ = ["RoutingReport"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, error_kind
 from bedrock_routing_integrations.pricing import Prices
 from bedrock_routing_integrations.targets import parse_target
 
@@ -268,16 +268,6 @@ class RoutingReport:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
-
-
-def error_kind(error: BaseException) -> str:
-    """AWS's code of an error, ``ThrottlingException``, whether refused or inside a stream; else its class's name."""
-    response = getattr(error, "response", None)
-    code = (response.get("Error") or {}).get("Code") if isinstance(response, Mapping) else None
-    if not isinstance(code, str) or not code:
-        return type(error).__name__
-    # Inside of a stream Bedrock spells it throttlingException.
-    return code[:1].upper() + code[1:]
 
 
 def _bounded(tallies: dict[Any, Tally], key: Any, others: Any) -> Tally:

@@ -1,0 +1,348 @@
+"""What a call costs. The sums are worked out by hand, from AWS's price list; nothing here computes as the code does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from decimal import Decimal, localcontext
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
+
+from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.invocation import Invocation, Usage
+from bedrock_routing_integrations.pricing import Prices, priced, uncached_cost
+from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget, from_base_models, resolve_by_id
+from bedrock_routing_integrations.targets import parse_target
+
+SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+ACCOUNT = "arn:aws:bedrock:us-east-1:123456789012"
+# 1,000 in, 200 out, 10,000 read, 4,000 written for five minutes, 2,000 for an hour.
+CACHED = Usage(input=1_000, output=200, cache_read=10_000, cache_write_5m=4_000, cache_write_1h=2_000)
+FIVE_MINUTES = replace(CACHED, cache_write_1h=0)
+PLAIN = Usage(input=1_000, output=200)
+
+
+def call(model, usage=PLAIN, *, base_models=None, own=None, when=None, **served):
+    """A call of a target whose models are known, with its price."""
+    target = parse_target(model)
+    resolved = from_base_models(target, base_models) if base_models else resolve_by_id(target)
+    return priced_call(resolved, usage, own=own, when=when, **served)
+
+
+def priced_call(resolved, usage=PLAIN, *, own=None, when=None, invoked=None, invoked_model_id=None, **served):
+    invocation = Invocation(
+        requested_model_id=resolved.target.model_id,
+        target_kind=resolved.target.kind.value,
+        invoked_model_id=invoked_model_id,
+        invoked_model=invoked
+        or (resolved.base_model_of(invoked_model_id) if invoked_model_id else resolved.only_model),
+        usage=usage,
+        **served,
+    )
+    return priced(invocation, resolved, Prices(own), when)
+
+
+# --- by hand ---
+
+# A million tokens: regional 3.3 in, 16.5 out, 0.33 read, 4.125 (1.25 x) and 6.6 (2 x) written; global 3 to 6.
+#   regional: 1,000 x 3.3 + 200 x 16.5 + 10,000 x 0.33 + 4,000 x 4.125 + 2,000 x 6.6
+#           =       3,300 +      3,300 +         3,300 +        16,500 +      13,200 = 39,600 millionths
+#   global:         3,000 +      3,000 +         3,000 +        15,000 +      12,000 = 36,000
+# Nova Pro: 0.8 in, 3.2 out, 0.2 read, written as plain input:
+#                   800 +        640 +         2,000 +         3,200                 =  6,640
+# Llama 3.1 70B: 0.72 in and out: 720 + 144 = 864
+BY_HAND = [
+    (f"us.{SONNET_45}", CACHED, 0.0396),
+    (f"eu.{SONNET_45}", CACHED, 0.0396),
+    (SONNET_45, CACHED, 0.0396),
+    (f"{ACCOUNT}:inference-profile/us.{SONNET_45}", CACHED, 0.0396),
+    (f"global.{SONNET_45}", CACHED, 0.036),
+    (f"{ACCOUNT}:inference-profile/global.{SONNET_45}", CACHED, 0.036),
+    (f"us.{NOVA_PRO}", FIVE_MINUTES, 0.00664),
+    (NOVA_PRO, PLAIN, 0.00144),
+    (f"us.{LLAMA_70B}", PLAIN, 0.000864),
+    (f"us.{LLAMA_8B}", PLAIN, 0.000264),
+    (f"us.{HAIKU}", PLAIN, 0.0005),
+    ("arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0", PLAIN, 0.0005),
+]
+
+
+@pytest.mark.parametrize(("model", "usage", "usd"), BY_HAND)
+def test_the_price_is_the_one_worked_out_by_hand(model, usage, usd):
+    assert call(model, usage).cost_usd == usd
+
+
+UNKNOWN = [
+    ("us.acme.model-1-v1:0", PLAIN),  # nobody lists it
+    (f"us.{NOVA_PRO}", CACHED),  # Nova has no entries of an hour
+    (f"us.{LLAMA_70B}", replace(PLAIN, cache_read=1)),  # nor Llama any cache
+    (f"{ACCOUNT}:provisioned-model/abcdefabcdef", PLAIN),  # billed by the hour
+    (f"{ACCOUNT}:imported-model/abcdefabcdef", PLAIN),
+    (f"{ACCOUNT}:custom-model-deployment/abcdefabcdef", PLAIN),
+    (f"{ACCOUNT}:custom-model/{HAIKU}/abcdefabcdef", PLAIN),
+]
+
+
+@pytest.mark.parametrize(("model", "usage"), UNKNOWN)
+def test_what_is_not_known_has_no_price_and_not_nought(model, usage):
+    models = None if parse_target(model).kind.value == "system_inference_profile" else [HAIKU]
+    assert call(model, usage, base_models=models).cost_usd is None
+
+
+def test_a_call_whose_tokens_bedrock_does_not_tell_has_no_price():
+    assert call(f"us.{HAIKU}", None).cost_usd is None
+
+
+# --- as served ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "usd"),
+    [
+        ((None, None), (None, None), 0.00144),
+        (("standard", "default"), ("standard", "default"), 0.00144),
+        (("optimized", None), ("standard", None), 0.00144),  # over quota: billed as standard
+        (("standard", None), (None, None), 0.00144),
+        (("optimized", None), ("optimized", None), None),  # about a quarter dearer, and not in the table
+        (("optimized", None), (None, None), None),  # who knows
+        ((None, "flex"), (None, "flex"), None),
+        ((None, "priority"), (None, "default"), 0.00144),
+        ((None, "reserved"), (None, None), None),
+        ((None, None), (None, "priority"), None),
+    ],
+)
+def test_a_mode_or_tier_without_a_price_is_not_priced_as_the_standard(asked, served, usd):
+    invocation = call(
+        f"us.{NOVA_PRO}",
+        latency_requested=asked[0], latency_served=served[0],
+        service_tier_requested=asked[1], service_tier_served=served[1],
+    )  # fmt: skip
+    assert invocation.cost_usd == usd
+
+
+def test_own_prices_may_say_what_another_mode_costs():
+    own = {
+        f"us.{NOVA_PRO}": {
+            "optimized": {"input_mtok": 1, "output_mtok": 4},
+            "flex": {"input_mtok": 0.4, "output_mtok": 1.6},
+        }
+    }
+    assert call(f"us.{NOVA_PRO}", own=own, latency_served="optimized").cost_usd == 0.0018
+    assert call(f"us.{NOVA_PRO}", own=own, service_tier_served="flex").cost_usd == 0.00072
+    assert call(f"us.{NOVA_PRO}", own=own, service_tier_served="flex", latency_served="optimized").cost_usd is None
+    assert call(f"us.{NOVA_PRO}", own=own).cost_usd == 0.00144, "what it says nothing of is the table's"
+
+
+# --- prices of one's own ---
+
+
+def test_own_prices_hold_before_the_table():
+    own = {HAIKU: {"input_mtok": 0.2, "output_mtok": 1}}
+    assert call(f"us.{HAIKU}", own=own).cost_usd == 0.0004
+    assert call(f"us.{SONNET}", own=own).cost_usd == 0.006, "other models have the table's"
+
+
+def test_the_most_specific_own_price_holds():
+    arn = f"{ACCOUNT}:inference-profile/us.{HAIKU}"
+    own = {HAIKU: {"input_mtok": 1, "output_mtok": 0}, f"us.{HAIKU}": {"input_mtok": 2, "output_mtok": 0}}
+    assert [call(name, own=own).cost_usd for name in (HAIKU, f"us.{HAIKU}", f"eu.{HAIKU}", arn)] == [
+        0.001,
+        0.002,
+        0.001,
+        0.002,
+    ]
+    own[arn] = {"input_mtok": 3, "output_mtok": 0}
+    assert call(arn, own=own).cost_usd == 0.003
+
+
+def test_provisioned_throughput_is_priced_by_its_own_arn_only():
+    arn = f"{ACCOUNT}:provisioned-model/abcdefabcdef"
+    by_model = {HAIKU: {"input_mtok": 1, "output_mtok": 1}}
+    assert call(arn, base_models=[HAIKU], own=by_model).cost_usd is None
+    assert call(arn, base_models=[HAIKU], own={arn: {"input_mtok": 0, "output_mtok": 0}}).cost_usd == 0.0
+
+
+def test_own_prices_without_cache_prices_follow_the_published_multiples():
+    own = {SONNET_45: {"input_mtok": 2, "output_mtok": 0}}  # reads 0.1 x, writes 1.25 x and 2 x
+    assert call(f"us.{SONNET_45}", CACHED, own=own).cost_usd == float(
+        Decimal("0.002") + Decimal("0.002") + Decimal("0.01") + Decimal("0.008")
+    )
+    own[SONNET_45] |= {"cache_read_mtok": 0, "cache_write_mtok": 1, "cache_write_1h_mtok": 3}
+    assert call(f"us.{SONNET_45}", CACHED, own=own).cost_usd == 0.012
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ([HAIKU], "mapping"),
+        ({HAIKU: 3}, "must be a mapping"),
+        ({HAIKU: {"input_mtok": 3}}, "needs input_mtok and output_mtok"),
+        ({HAIKU: {"input_mtok": 3, "output_mtok": 3, "cached_mtok": 1}}, "cached_mtok"),
+        ({HAIKU: {"input_mtok": -3, "output_mtok": 3}}, "input_mtok"),
+        ({HAIKU: {"input_mtok": float("nan"), "output_mtok": 3}}, "nan"),
+        ({HAIKU: {"input_mtok": "3", "output_mtok": 3}}, "'3'"),
+        ({HAIKU: {"input_mtok": True, "output_mtok": 3}}, "True"),
+        ({HAIKU: {"flex": {"input_mtok": 3}}}, "flex"),
+        ({HAIKU: {}}, "needs input_mtok"),
+    ],
+)
+def test_a_price_that_cannot_be_says_so_when_it_is_given(own, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        RoutedClient(boto3.client("bedrock-runtime", region_name="us-east-1"), prices=own)
+
+
+def test_a_price_of_no_target_says_what_targets_are():
+    with pytest.raises(InvalidTargetError, match="haiku"):
+        Prices({"haiku": {"input_mtok": 3, "output_mtok": 3}})
+
+
+# --- routers and profiles ---
+
+
+def router_of(*candidates, fallback):
+    target = parse_target(f"{ACCOUNT}:default-prompt-router/anthropic.claude:1")
+    return ResolvedTarget(
+        target,
+        tuple(Candidate(f"{ACCOUNT}:inference-profile/{i}", b, "GetPromptRouter") for i, b in candidates),
+        fallback,
+    )
+
+
+ROUTER = router_of((f"us.{HAIKU}", HAIKU), (f"us.{SONNET}", SONNET), fallback=SONNET)
+
+
+def test_the_fallback_price_is_that_of_the_same_tokens_on_the_fallback_model():
+    small = priced_call(ROUTER, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
+    assert (small.cost_usd, small.fallback_cost_usd) == (0.0005, 0.006)
+    large = priced_call(ROUTER, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{SONNET}")
+    assert large.cost_usd == large.fallback_cost_usd == 0.006
+
+
+def test_without_a_router_there_is_no_fallback_price():
+    assert call(f"us.{HAIKU}").fallback_cost_usd is None
+
+
+def test_a_router_whose_trace_says_nothing_has_the_fallback_price_only():
+    silent = priced_call(ROUTER)
+    assert (silent.cost_usd, silent.fallback_cost_usd) == (None, 0.006)
+
+
+def test_a_router_that_could_not_be_looked_up_has_no_fallback_price():
+    unknown = ResolvedTarget(ROUTER.target, complete=False)
+    answered = priced_call(unknown, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
+    assert (answered.cost_usd, answered.fallback_cost_usd) == (0.0005, None)
+
+
+def test_a_trace_that_names_the_bare_model_is_priced_by_the_geography_of_its_profile():
+    haiku = "anthropic.claude-haiku-4-5-20251001-v1:0"
+    everywhere = router_of((f"global.{haiku}", haiku), (f"global.{SONNET_45}", SONNET_45), fallback=SONNET_45)
+    traced = f"arn:aws:bedrock:us-west-2::foundation-model/{SONNET_45}"
+    assert priced_call(everywhere, CACHED, invoked_model_id=traced).cost_usd == 0.036
+    here = router_of((f"us.{haiku}", haiku), (f"us.{SONNET_45}", SONNET_45), fallback=SONNET_45)
+    assert priced_call(here, CACHED, invoked_model_id=traced).cost_usd == 0.0396
+
+
+def test_an_application_profile_has_the_price_of_the_geography_that_it_was_copied_from(bedrock):
+    # The emulator's control plane lists what AWS lists: one ARN for each Region, one without a Region for global ones.
+    client = RoutedClient(bedrock.client(), bedrock_client=bedrock.client("bedrock"))
+    control = bedrock.client("bedrock")
+    per_call = {}
+    for geography in ("us", "global"):
+        source = f"{ACCOUNT}:inference-profile/{geography}.{SONNET_45}"
+        made = control.create_inference_profile(inferenceProfileName=geography, modelSource={"copyFrom": source})
+        response = client.converse(
+            modelId=made["inferenceProfileArn"], messages=[{"role": "user", "content": [{"text": HELLO}]}]
+        )
+        usage, routing = response["usage"], response["routing"]
+        assert routing["invoked_model"] == SONNET_45
+        per_call[geography] = routing["cost_usd"], usage["inputTokens"], usage["outputTokens"]
+    cost, read, written = per_call["us"]
+    assert cost == float((read * Decimal("3.3") + written * Decimal("16.5")) / 1_000_000)
+    cost, read, written = per_call["global"]
+    assert cost == float((read * Decimal(3) + written * Decimal(15)) / 1_000_000)
+
+
+def test_a_router_over_an_application_profile_of_a_global_one_is_priced_as_global():
+    arn = f"{ACCOUNT}:application-inference-profile/abcdefabcdef"
+    routed = ResolvedTarget(
+        ROUTER.target,
+        (
+            Candidate(arn, SONNET_45, "GetPromptRouter", is_global=True),
+            Candidate(f"us.{HAIKU}", HAIKU, "GetPromptRouter"),
+        ),
+        SONNET_45,
+    )
+    answered = priced_call(routed, CACHED, invoked_model_id=arn)
+    assert answered.cost_usd == answered.fallback_cost_usd == 0.036
+
+
+# --- what caching saved ---
+
+
+@pytest.mark.parametrize(("model", "usage", "usd"), BY_HAND)
+def test_without_caching_every_token_of_the_prompt_is_a_plain_one(model, usage, usd):
+    # 17,000 (Nova: 15,000) plain tokens and 200 out
+    by_hand = {"us.": "0.0594", "eu.": "0.0594", "ant": "0.0594", "arn": "0.0594", "glo": "0.054"}
+    expected = (
+        Decimal(repr(usd)) if usage is PLAIN
+        else Decimal("0.01264") if "nova" in model
+        else Decimal(by_hand["glo" if "global" in model else model[:3]])
+    )  # fmt: skip
+    assert uncached_cost(call(model, usage).as_dict(), Prices()) == expected
+
+
+def test_what_was_priced_by_prices_that_are_not_known_here_is_not_guessed():
+    own = {SONNET_45: {"input_mtok": 2, "output_mtok": 10}}
+    routing = call(f"us.{SONNET_45}", CACHED, own=own).as_dict()
+    assert uncached_cost(routing, Prices()) is None
+    assert uncached_cost(routing, Prices(own)) == Decimal("0.036")
+
+
+# --- dates, lengths, exactness ---
+
+
+def test_a_price_that_has_changed_holds_from_its_day_on():
+    sol = "openai.gpt-5.6-sol"  # cut on 2026-08-21 from 5.5 and 33 to 4.4 and 22
+    before, after = (
+        call(f"us.{sol}", when=datetime(2026, 8, day, 23, 59, tzinfo=timezone.utc)).cost_usd for day in (20, 21)
+    )
+    if before is None:
+        pytest.skip("this genai-prices does not list it yet")
+    assert (before, after) == (0.0121, 0.0088)
+
+
+def test_past_a_threshold_every_token_has_another_price():
+    model = "global.anthropic.claude-haiku-5-5"  # 0.1 and 0.5 a million; past 100,000 tokens more
+    short = call(model, Usage(input=100_000, output=0)).cost_usd
+    if short is None:
+        pytest.skip("this genai-prices does not list it yet")
+    assert short == 0.01
+    assert call(model, Usage(input=100_001, output=0)).cost_usd > 0.02 - 1e-9
+
+
+counts = st.integers(0, 10**9)
+
+
+@given(counts, counts, counts, counts, counts)
+def test_no_digit_is_lost_whatever_the_callers_decimal_context(read, written, out, hour, plain):
+    usage = Usage(plain, out, read, written, hour)
+    with localcontext() as context:
+        context.prec = 2
+        cost = call(f"us.{SONNET_45}", usage).cost_usd
+    millionths = 33 * plain * 100 + 165 * out * 100 + 33 * read * 10 + 4125 * written + 66 * hour * 100
+    assert cost == millionths / 10**9
+
+
+def test_the_emulators_calls_are_priced(bedrock, router):
+    client = RoutedClient(bedrock.client(), bedrock_client=bedrock.client("bedrock"))
+    for prompt, per_input, per_output in ((ALICE, "3", "15"), (HELLO, "0.25", "1.25")):
+        response = client.converse(modelId=router, messages=[{"role": "user", "content": [{"text": prompt}]}])
+        usage, routing = response["usage"], response["routing"]
+        by_hand = usage["inputTokens"] * Decimal(per_input) + usage["outputTokens"] * Decimal(per_output)
+        assert routing["cost_usd"] == float(by_hand / 1_000_000)
+        assert routing["fallback_cost_usd"] >= routing["cost_usd"] > 0
