@@ -172,13 +172,12 @@ def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | N
 
 
 def _possible_items(usage: Usage, routing: Mapping[str, Any]) -> Iterator[Item]:
-    base = routing.get("invoked_model")
-    for model_id in (routing.get("invoked_model_id"), routing.get("requested_model_id")):
-        if not model_id:
-            continue
-        keys = _keys(model_id, base)
-        for listed in (*keys, f"global.{base}"):
-            yield Item(usage, base, listed, keys)
+    base, model_id = routing.get("invoked_model"), routing.get("invoked_model_id") or routing["requested_model_id"]
+    keys = _keys(model_id, base)
+    named = next((key for key in keys if split_geography(key)[0]), None)
+    # An id that does not say its geography may be that of a global profile.
+    for listed in [named] if named else [base, f"global.{base}"]:
+        yield Item(usage, base, listed, keys)
 
 
 def _served(latency: tuple[str | None, str | None], tier: tuple[str | None, str | None]) -> str | None:
