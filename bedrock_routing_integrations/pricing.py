@@ -174,7 +174,7 @@ def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | N
 def _possible_items(usage: Usage, routing: Mapping[str, Any]) -> Iterator[Item]:
     base, model_id = routing.get("invoked_model"), routing.get("invoked_model_id") or routing["requested_model_id"]
     keys = _keys(model_id, base)
-    named = next((key for key in keys if split_geography(key)[0]), None)
+    named = next((key for key in keys if not key.startswith("arn:") and split_geography(key)[0]), None)
     # An id that does not say its geography may be that of a global profile.
     for listed in [named] if named else [base, f"global.{base}"]:
         yield Item(usage, base, listed, keys)

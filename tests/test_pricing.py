@@ -296,6 +296,17 @@ def test_without_caching_every_token_of_the_prompt_is_a_plain_one(model, usage, 
     assert uncached_cost(call(model, usage).as_dict(), Prices()) == expected
 
 
+@pytest.mark.parametrize("model", ["claude-opus-5", "claude-opus-5-5", "claude-sonnet-5-5"])
+def test_what_caching_saved_is_known_whatever_the_table_matches_by(model):
+    # genai-prices matches these ids as a whole, and not inside of an ARN.
+    arn = f"{ACCOUNT}:inference-profile/us.anthropic.{model}"
+    invocation = call(arn, CACHED)
+    if invocation.cost_usd is None:
+        pytest.skip("this genai-prices does not list it yet")
+    uncached = call(arn, Usage(input=17_000, output=200)).cost_usd
+    assert uncached_cost(invocation.as_dict(), Prices()) == Decimal(repr(uncached))
+
+
 def test_what_was_priced_by_prices_that_are_not_known_here_is_not_guessed():
     own = {SONNET_45: {"input_mtok": 2, "output_mtok": 10}}
     routing = call(f"us.{SONNET_45}", CACHED, own=own).as_dict()
