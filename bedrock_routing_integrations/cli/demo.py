@@ -1,6 +1,6 @@
 """``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each.
 
-On the emulator also what prompt caching saves, and a knowledge base.
+On the emulator also what prompt caching saves, and a knowledge base. At the end, what all of it cost and saved.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from bedrock_routing_integrations.reports import RoutingReport
+from bedrock_routing_integrations.reports.tables import as_text
 
 from . import demo_knowledge_base
 from .demo_asking import asker
@@ -32,6 +35,7 @@ __all__ = ["run_demo"]
 
 # In fewer columns a table is a tower of letters; plain lines, which the terminal wraps, can still be read.
 _NARROWEST_TABLE = 60
+REPORT = "What it cost, and what routing and caching saved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,7 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
     console = Console(highlight=False, markup=False)
     rows: list[Row] = []
     missing: list[str] = []
+    report = RoutingReport()
     with aws_account(region) if on_aws else emulator(region) as place:
         _say(console, place.title)
         for section in SECTIONS:
@@ -72,12 +77,13 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
             except ImportError as error:
                 missing.append(f"Skipped {section.framework.value}: {error}")
                 continue
-            found = _run(section.steps, place, ask, console)
+            found = _run(section.steps, place, ask, console, report)
             _show(f"Who answers, with {section.framework.value}", found, console)
             rows += found
         if rows and not on_aws:
-            _show_caching(place, console)
-            missing += _show_knowledge_base(console)
+            _show_caching(place, console, report)
+            missing += _show_knowledge_base(console, report)
+    _show_report(report, console)
     if not console.is_terminal:
         typer.echo()
     for line in (*missing, *_skipped(place), *_closing(rows, on_aws=on_aws)):
@@ -94,25 +100,27 @@ def _say(console: Console, line: str) -> None:
         typer.echo(line)
 
 
-def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console) -> list[Row]:
+def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console, report: RoutingReport) -> list[Row]:
     """Run the steps for which the place has a target."""
     rows = []
     possible = [step for step in steps if step.on in place.offers]
     with console.status("") as status:  # shows itself in a terminal only
         for number, step in enumerate(possible, 1):
             status.update(Text(f"{number} of {len(possible)}: {step.prompt[:50]}"))
-            rows.append(_run_step(step, place.offers[step.on], ask))
+            rows.append(_run_step(step, place.offers[step.on], ask, report))
     return rows
 
 
-def _run_step(step: Step, offer: Offer, ask: Ask) -> Row:
+def _run_step(step: Step, offer: Offer, ask: Ask, report: RoutingReport) -> Row:
     try:
         routing = ask(step, offer.model_id)
     except Exception as error:
         failure = explain(error)
         if failure is None or is_hopeless(error):
             raise
+        report.add_error(error, requested_model_id=offer.model_id)
         return Row(step=step, offer=offer, failure=failure)
+    report.add(routing)
     return Row(step=step, offer=offer, routing=routing)
 
 
@@ -126,8 +134,10 @@ def _show(title: str, rows: Sequence[Row], console: Console) -> None:
         typer.echo(line)
 
 
-def _show_caching(place: Place, console: Console) -> None:
+def _show_caching(place: Place, console: Console, report: RoutingReport) -> None:
     calls = ask_about_documents(place.arguments)
+    for call in calls:
+        report.add(call.routing)
     if console.is_terminal and console.width >= _NARROWEST_TABLE:
         console.print(rich_lines(calls, console.width))
     else:
@@ -137,13 +147,15 @@ def _show_caching(place: Place, console: Console) -> None:
         _say(console, line)
 
 
-def _show_knowledge_base(console: Console) -> list[str]:
+def _show_knowledge_base(console: Console, report: RoutingReport) -> list[str]:
     """Show the section; why not, where it cannot be shown."""
     try:
         with console.status(Text(demo_knowledge_base.STARTING)) as status:
             asked = demo_knowledge_base.ask_knowledge_base(lambda what: status.update(Text(what)))
     except ImportError as error:
         return [f"Skipped the knowledge base: {error}"]
+    for one in asked:
+        report.add(one.routing)
     if console.is_terminal and console.width >= _NARROWEST_TABLE:
         console.print(demo_knowledge_base.rich_rows(asked))
     else:
@@ -152,6 +164,15 @@ def _show_knowledge_base(console: Console) -> list[str]:
     for line in demo_knowledge_base.what_was_said(asked):
         _say(console, line)
     return []
+
+
+def _show_report(report: RoutingReport, console: Console) -> None:
+    """What all of it cost and saved: the report that the callback handlers of both frameworks make."""
+    if console.is_terminal:
+        console.print(Text(REPORT, "bold"))
+        console.print(Text(as_text(report.to_dict(), console.width)), soft_wrap=True)
+    else:
+        typer.echo(f"\n{REPORT}\n{as_text(report.to_dict())}")
 
 
 def _skipped(place: Place) -> Iterable[str]:

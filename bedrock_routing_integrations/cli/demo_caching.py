@@ -47,6 +47,7 @@ class CachedCall:
         cost: What all of them cost, in plain input tokens.
         latency_ms: Milliseconds that the answer took.
         uncached_ms: The same, asked without a cachePoint.
+        routing: The ``"routing"`` of the answer with it.
     """
 
     question: str
@@ -56,6 +57,7 @@ class CachedCall:
     cost: float
     latency_ms: int
     uncached_ms: int
+    routing: Mapping[str, Any]
 
     @property
     def tokens(self) -> int:
@@ -94,6 +96,7 @@ def _asked(
         cost=written + read + plain - saved_tokens(usage, rules),
         latency_ms=cached["routing"]["latency_ms"],
         uncached_ms=uncached["routing"]["latency_ms"],
+        routing=cached["routing"],
     )
 
 
