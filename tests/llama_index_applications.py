@@ -74,3 +74,8 @@ def answered_by(bedrock):
 def text_sent(entry):
     """All that the messages of a request say."""
     return "\n".join(block.get("text", "") for message in entry.request["messages"] for block in message["content"])
+
+
+def errors_of(handler):
+    """What a `RoutingEventHandler` counted: target → errors by kind, also of targets that had none."""
+    return {target["requested_model_id"]: target["errors"] for target in handler.report.to_dict()["targets"]}

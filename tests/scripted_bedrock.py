@@ -6,6 +6,7 @@ import itertools
 import json
 import ssl
 import threading
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from independent_server import frame
@@ -53,20 +54,22 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def do_GET(self):
+        if self.server.look_ups is None:
+            self.send_error(501)
+            return
+        self.answer(self.server.look_ups[urllib.parse.unquote(self.path).strip("/")])
+
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(request)
         answer = next(self.server.answers)
         if callable(answer):
             answer = answer(request)
-        self.send_response(200)
         if isinstance(answer, dict):
-            body = json.dumps(answer).encode()
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(answer)
             return
+        self.send_response(200)
         self.send_header("Content-Type", "application/vnd.amazon.eventstream")
         self.send_header("Connection", "close")
         self.end_headers()
@@ -76,6 +79,14 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.wfile.write(frame(*event))
         self.close_connection = True
+
+    def answer(self, whole):
+        body = json.dumps(whole).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 class _Server(ThreadingHTTPServer):
@@ -87,17 +98,19 @@ class ScriptedBedrock:
     """Gives its answers one after the other, the last one again and again.
 
     An answer is a Converse response, or the events of a stream; a `threading.Event` among those is waited for. Or it is
-    a function of the request, which returns one. With an authority (of `trustme`) it is there over HTTPS.
+    a function of the request, which returns one. With an authority (of `trustme`) it is there over HTTPS. `look_ups`
+    are what the control plane says, by path.
     """
 
-    def __init__(self, *answers, authority=None):
+    def __init__(self, *answers, authority=None, look_ups=None):
         self._answers = itertools.chain(answers, itertools.repeat(answers[-1]))
-        self._authority = authority
+        self._authority, self._look_ups = authority, look_ups
 
     def __enter__(self):
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self.requests = self._server.requests = []
         self._server.answers = self._answers
+        self._server.look_ups = self._look_ups
         if self._authority is not None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._authority.issue_cert("127.0.0.1").configure_cert(tls)

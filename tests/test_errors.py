@@ -164,11 +164,16 @@ def test_a_refusal_while_constructing_an_llm_of_llama_index_is_ours_and_not_pyda
 # Names
 
 PUBLIC = [
-    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "Target", "TargetKind", "parse_target",
-    "plan_cache_points",
+    "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "RoutingReport", "Target", "TargetKind",
+    "parse_target", "plan_cache_points",
 ]  # fmt: skip
-LANGCHAIN = ["BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever"]
-LLAMA_INDEX = ["BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelRoutedEvent"]
+LANGCHAIN = [
+    "BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever", "RoutingCallbackHandler",
+]  # fmt: skip
+LLAMA_INDEX = [
+    "BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelCallFailedEvent", "ModelRoutedEvent",
+    "RoutingEventHandler",
+]  # fmt: skip
 EMULATOR = ["BedrockEmulator"]
 
 

@@ -36,6 +36,7 @@ EVERYTHING = {
     "request_metadata": {"team": "a"}, "guardrail_identifier": "gr1", "guardrail_version": "7",
     "guardrail_stream_processing_mode": "sync", "trace": "enabled", "system_prompt_caching": True,
     "cache": CachePolicy(ttl="1h", sections=("tools", "system"), memory="own"),
+    "prices": {HAIKU: {"input_mtok": 0.2, "output_mtok": 1}}, "telemetry": "off",
     "tool_caching": True, "supports_forced_tool_calls": False, "additional_kwargs": {"temperature": 0.25},
     "region_name": "eu-west-1", "profile_name": "team", "endpoint_url": "http://127.0.0.1:9", "timeout": 5.0,
     "max_retries": 1, "max_concurrency": 8, "use_ssl": False, "verify": "/etc/ca.pem", "system_prompt": "Be brief.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
-from llama_index.core.base.llms.types import ChatMessage, LLMMetadata
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, TokenCountingHandler
+from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -17,10 +19,9 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index_forms import FORMS, STREAMED, WHOLE, run, start, text_of, user
 from pydantic import Field
-from samples import ALICE, HAIKU, HELLO, SONNET
-from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
+from samples import ALICE, HELLO, SONNET
 
-from bedrock_routing_integrations.llama_index import BedrockRouter, ModelRoutedEvent
+from bedrock_routing_integrations.llama_index import BedrockRouter, ModelCallFailedEvent, ModelRoutedEvent
 from bedrock_routing_integrations.llama_index._streams import as_chat, as_completion
 
 SCENARIOS = {"success": {}, "refused": {"kind": "validation"}, "cut": {"kind": "cut", "frame": 4}, "closed": {}}
@@ -139,7 +140,7 @@ def told(events):
     spans: dict[str, int] = {}
     rows = []
     for event in events:
-        if isinstance(event, ModelRoutedEvent):
+        if isinstance(event, (ModelRoutedEvent, ModelCallFailedEvent)):
             continue
         fields = {name: getattr(event, name) for name in type(event).model_fields if name not in {"id_", "timestamp"}}
         span = fields.pop("span_id")
@@ -282,6 +283,32 @@ async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, 
     assert ended == {"refused": "ValidationException", "cut": "StreamInterruptedError", "closed": 3}[scenario]
     assert heard
     assert not any(isinstance(event, ModelRoutedEvent) for event in heard)
+    failed = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    # Who closes a stream gives it up; it did not fail.
+    assert [type(event.exception).__name__ for event in failed] == ([] if scenario == "closed" else [ended])
+    assert [event.requested_model_id for event in failed] == [router] * len(failed)
+    assert all(event.span_id in span_of(heard, "StartEvent") for event in failed)
+
+
+def test_what_failed_can_be_serialized_without_what_was_asked(bedrock, router, heard):
+    bedrock.fail(kind="validation")
+    with pytest.raises(ClientError):
+        BedrockRouter(model=router).complete(HELLO)
+    (failed,) = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    assert failed.class_name() == "ModelCallFailedEvent"
+    assert json.loads(failed.model_dump_json())["requested_model_id"] == router
+    assert "exception" not in failed.model_dump()
+    assert "not valid" not in repr(failed)
+    assert isinstance(failed.exception, ClientError)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_call_of_another_model_that_fails_is_told_under_that_models_name(router, heard, form):
+    other = "arn:aws:bedrock:us-east-1:123456789012:prompt-router/nothere12345"
+    with pytest.raises(ClientError):
+        await run(BedrockRouter(model=router), form, HELLO, model=other)
+    failed = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    assert [event.requested_model_id for event in failed] == [other]
 
 
 @pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
@@ -316,39 +343,3 @@ async def test_a_model_that_does_not_stream_is_told_of_once_too(router, heard):
     assert [type(event).__name__ for event in heard] == [
         "LLMChatStartEvent", "ModelRoutedEvent", "LLMChatInProgressEvent", "LLMChatEndEvent",
     ]  # fmt: skip
-
-
-# --- tokens ---
-
-
-@pytest.mark.parametrize("form", FORMS)
-async def test_tokens_are_counted_once_and_as_bedrock_counts_them(router, form):
-    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
-    llm = BedrockRouter(model=router, callback_manager=CallbackManager([counter]))
-    *_, last = await run(llm, form, ALICE)
-    (counted,) = counter.llm_token_counts
-    assert counted.prompt_token_count == last.raw["usage"]["inputTokens"]
-    assert counted.completion_token_count == last.raw["usage"]["outputTokens"]
-    assert counter.total_llm_token_count == last.raw["usage"]["totalTokens"]
-
-
-@pytest.mark.parametrize("form", FORMS)
-async def test_tokens_of_the_cache_are_part_of_the_prompt(form):
-    usage = {
-        "inputTokens": 5, "outputTokens": 7, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 30,
-        "totalTokens": 142,
-    }  # fmt: skip
-    answer = stream_of(text(0, "Hi"), usage=usage) if form in STREAMED else whole_of({"text": "Hi"}, usage=usage)
-    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
-    with ScriptedBedrock(answer) as server:
-        llm = BedrockRouter(model=HAIKU, callback_manager=CallbackManager([counter]), **server.arguments)
-        await run(llm, form, "Hello")
-    assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (135, 7)
-    assert counter.total_llm_token_count == 142
-
-
-def test_tokens_of_several_calls_add_up(router):
-    counter = TokenCountingHandler(tokenizer=lambda text: [0] * 99_999)
-    llm = BedrockRouter(model=router, callback_manager=CallbackManager([counter]))
-    answers = [llm.chat(user(ALICE)), llm.complete(HELLO), *list(llm.stream_chat([ChatMessage(content=HELLO)]))[-1:]]
-    assert counter.total_llm_token_count == sum(answer.raw["usage"]["totalTokens"] for answer in answers)

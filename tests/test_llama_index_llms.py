@@ -195,7 +195,7 @@ def test_what_a_client_of_ours_says_itself_is_refused_beside_it(bedrock, router,
         "cache": "off", "prices": {HAIKU: {"input_mtok": 1, "output_mtok": 2}},
     }  # fmt: skip
     client = RoutedClient(bedrock.client())
-    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models, default_headers, cache and"):
+    with pytest.raises(InvalidRequestError, match="give bedrock_client, base_models, default_headers, cache,"):
         BedrockRouter(model=router, client=client, **{beside: given[beside]})
     llm = BedrockRouter(model=router, client=client)
     assert llm.complete(HELLO).text

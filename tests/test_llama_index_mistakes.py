@@ -44,7 +44,7 @@ def greet():
             lambda: BedrockRouter(
                 HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]
             ),
-            "give bedrock_client, base_models, default_headers and cache to that one",
+            "give bedrock_client, base_models, default_headers, cache, prices and telemetry to that one",
         ),
     ],
 )

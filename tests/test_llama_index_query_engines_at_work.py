@@ -256,15 +256,13 @@ async def test_events_spans_and_callbacks_are_those_of_a_query_engine_once_each(
         response = await ask(asked, form)
     told = [name for name in names(events) if not name.startswith("LLMChat")]
     called = "aquery" if form.startswith("a") else "query"
-    if mode == GENERATE:
-        assert told == ["QueryStartEvent", "QueryEndEvent"]
-    else:
-        routed = ["ModelRoutedEvent", "QueryEndEvent"]
-        ended = routed[::-1] if "stream" in form else routed
-        assert told == ["QueryStartEvent", "RetrievalStartEvent", "RetrievalEndEvent", *ended]
-        assert [each.routing for each in events if each.class_name() == "ModelRoutedEvent"] == [
-            response.metadata["routing"]
-        ]
+    retrieved = [] if mode == GENERATE else ["RetrievalStartEvent", "RetrievalEndEvent"]
+    routed = ["ModelRoutedEvent", "QueryEndEvent"]
+    ended = routed[::-1] if "stream" in form else routed
+    assert told == ["QueryStartEvent", *retrieved, *ended]
+    assert [each.routing for each in events if each.class_name() == "ModelRoutedEvent"] == [
+        response.metadata["routing"]
+    ]
     ours = [name for name in span_names(spans) if name.startswith("KnowledgeBaseQueryEngine")]
     assert ours == [f"KnowledgeBaseQueryEngine._{called}", f"KnowledgeBaseQueryEngine.{called}"]
     (query,) = debug.get_event_pairs(CBEventType.QUERY)

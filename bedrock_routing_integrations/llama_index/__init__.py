@@ -1,4 +1,4 @@
-"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered; knowledge bases.
+"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered; knowledge bases; what it cost.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[llama-index]"``.
 """
@@ -9,18 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .events import ModelRoutedEvent
+    from .callbacks import RoutingEventHandler
+    from .events import ModelCallFailedEvent, ModelRoutedEvent
     from .llms import BedrockRouter
     from .query_engines import KnowledgeBaseQueryEngine
     from .retrievers import KnowledgeBaseRetriever
 
-__all__ = ["BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelRoutedEvent"]
+__all__ = [
+    "BedrockRouter", "KnowledgeBaseQueryEngine", "KnowledgeBaseRetriever", "ModelCallFailedEvent", "ModelRoutedEvent",
+    "RoutingEventHandler",
+]  # fmt: skip
 
 _HOMES = {
     "BedrockRouter": "llms",
     "KnowledgeBaseQueryEngine": "query_engines",
     "KnowledgeBaseRetriever": "retrievers",
+    "ModelCallFailedEvent": "events",
     "ModelRoutedEvent": "events",
+    "RoutingEventHandler": "callbacks",
 }
 
 

@@ -51,12 +51,10 @@ def read_response(
 
 
 def token_counts(usage: Mapping[str, Any] | None) -> dict[str, int]:
-    """Tokens by LlamaIndex's names.
+    """Tokens by LlamaIndex's names; `Usage` says how they add up.
 
-    ``prompt_tokens`` is the whole prompt, ``inputTokens + cacheReadInputTokens + cacheWriteInputTokens`` of Bedrock
-    (whose ``inputTokens`` leaves out what the cache served or took); ``total_tokens`` is ``prompt_tokens +
-    completion_tokens``. What was read from and written to the cache is in ``cache_read_input_tokens`` and
-    ``cache_creation_input_tokens``, and is part of ``prompt_tokens``.
+    ``prompt_tokens`` is the whole prompt. What of it was read from and written to the cache is in
+    ``cache_read_input_tokens`` and ``cache_creation_input_tokens``.
     """
     if not usage:
         return {}

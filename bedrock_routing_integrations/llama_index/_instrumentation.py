@@ -27,21 +27,26 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span import active_span_id
 
+from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.targets import parse_target
 
 from ._streams import as_chat, as_completion
-from .events import ModelRoutedEvent
+from .events import ModelCallFailedEvent, ModelRoutedEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Container, Iterator
 
     from llama_index.core.base.llms.types import ChatResponse
-    from llama_index.core.llms import LLM
     from llama_index_instrumentation.dispatcher import Dispatcher
 
-_ours = get_dispatcher(__package__)
+    from .llms import BedrockRouter
+
+ours = get_dispatcher(__package__)
 # Where LlamaIndex's decorators tell of the calls of every LLM; whoever listens there hears ours too.
 _theirs = get_dispatcher("llama_index.core.llms.callbacks")
+hear_only_ours: set[type] = {NullEventHandler}
+"""Kinds of handlers for whom LlamaIndex's own events need not be made."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,14 @@ class Call:
         arguments: The other arguments of the call.
     """
 
-    def __init__(self, llm: LLM, kind: Kind, asked: Any, arguments: dict[str, Any]) -> None:
+    def __init__(self, llm: BedrockRouter, kind: Kind, asked: Any, arguments: dict[str, Any]) -> None:
         self._llm, self._kind, self._asked, self._arguments = llm, kind, asked, arguments
         self._callbacks = llm.callback_manager
         self._span_id = active_span_id.get()
         self._event_id = ""
-        self._heard = _is_heard(_theirs)
+        self._heard = _is_heard(_theirs, hear_only_ours)
         self._answer: Any = None
+        self._is_answered = False
 
     @contextlib.contextmanager
     def opening(self) -> Generator[None, None, None]:
@@ -107,7 +113,7 @@ class Call:
             try:
                 yield
             except BaseException as error:
-                self._end({EventPayload.EXCEPTION: error})
+                self._fail(error)
                 raise
             if self._answer is not None:
                 self._finish(self._answer)
@@ -156,8 +162,9 @@ class Call:
     def _told(self, response: ChatResponse) -> ChatResponse:
         """The response, after telling who gave it. One `ModelRoutedEvent` for each answered call."""
         routing = response.additional_kwargs.get(ROUTING)
-        if routing is not None and _is_heard(_ours):
-            _ours.event(ModelRoutedEvent(routing=routing, span_id=self._span_id))
+        if routing is not None:
+            self._is_answered = True
+            tell_routed(routing, self._span_id)
         return response
 
     @contextlib.contextmanager
@@ -165,9 +172,14 @@ class Call:
         try:
             yield
         except BaseException as error:
-            self._end({EventPayload.EXCEPTION: error})
+            self._fail(error)
             _theirs.event(ExceptionEvent(exception=error, span_id=self._span_id))
             raise
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._is_answered:
+            tell_failed(self._arguments.get("model") or self._llm.model, error, self._span_id)
+        self._end({EventPayload.EXCEPTION: error})
 
     def _finish(self, last: Any) -> None:
         self._end({self._kind.asked_payload: self._asked, self._kind.answered_payload: last})
@@ -179,11 +191,27 @@ class Call:
         self._callbacks.on_event_end(CBEventType.LLM, payload=payload, event_id=self._event_id)
 
 
-def _is_heard(dispatcher: Dispatcher) -> bool:
-    """Whether anybody listens to what is told there."""
+def tell_routed(routing: dict[str, Any], span_id: str | None) -> None:
+    """Tell who answered a call."""
+    if _is_heard(ours):
+        ours.event(ModelRoutedEvent(routing=routing, span_id=span_id))
+
+
+def tell_failed(model: Any, error: BaseException, span_id: str | None) -> None:
+    """Tell that a call of `model` failed. Of one that was cancelled or closed (no `Exception`) nothing is told."""
+    if isinstance(error, Exception) and _is_heard(ours):
+        try:
+            requested = parse_target(model).model_id
+        except InvalidTargetError:
+            requested = str(model)
+        ours.event(ModelCallFailedEvent(requested_model_id=requested, exception=error, span_id=span_id))
+
+
+def _is_heard(dispatcher: Dispatcher, deaf: Container[type] = (NullEventHandler,)) -> bool:
+    """Whether anybody listens to what is told there, but for handlers of the types `deaf`."""
     while True:
         for handler in dispatcher.event_handlers:
-            if not isinstance(handler, NullEventHandler):
+            if type(handler) not in deaf:
                 return True
         if not dispatcher.propagate:
             return False

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.response.schema import Response
+from llama_index_instrumentation.span import active_span_id
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import CONVERSE, GENERATE, Question
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
+from ._instrumentation import tell_failed, tell_routed
 from ._knowledge_base_arguments import search_options
 from ._knowledge_base_nodes import nodes_of
 from ._knowledge_base_responses import AsyncStreamed, Streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from llama_index.core.schema import NodeWithScore, QueryBundle
 
@@ -55,26 +58,55 @@ class Generating:
 
     def answer(self, asked: Asked) -> Response:
         """The whole answer."""
-        return _whole(self.client.generate(*self._call(asked)))
+        with self._telling() as span_id:
+            generated = self.client.generate(*self._call(asked))
+        return _whole(generated, span_id)
 
     async def aanswer(self, asked: Asked) -> Response:
         """`answer`, asynchronously."""
-        return _whole(await run_in_thread(self.max_concurrency, self.client.generate, *self._call(asked)))
+        with self._telling() as span_id:
+            generated = await run_in_thread(self.max_concurrency, self.client.generate, *self._call(asked))
+        return _whole(generated, span_id)
 
     def stream(self, asked: Asked) -> Streamed:
         """The answer as it arrives."""
-        generated = self.client.generate_stream(*self._call(asked))
+        with self._telling() as span_id:
+            generated = self.client.generate_stream(*self._call(asked))
         metadata = _metadata(generated)
         nodes: list[NodeWithScore] = []
-        return Streamed(_texts(generated, metadata, nodes), nodes, metadata)
+        return Streamed(self._texts(generated, metadata, nodes, span_id), nodes, metadata)
 
     async def astream(self, asked: Asked) -> AsyncStreamed:
         """`stream`, asynchronously."""
-        generated = await run_in_thread(self.max_concurrency, self.client.generate_stream, *self._call(asked))
+        with self._telling() as span_id:
+            generated = await run_in_thread(self.max_concurrency, self.client.generate_stream, *self._call(asked))
         metadata = _metadata(generated)
         nodes: list[NodeWithScore] = []
-        texts = iterate_in_thread(self.max_concurrency, lambda: _texts(generated, metadata, nodes))
+        texts = iterate_in_thread(self.max_concurrency, lambda: self._texts(generated, metadata, nodes, span_id))
         return AsyncStreamed(texts, nodes, metadata)
+
+    # It runs in a thread where the reader is asynchronous; what it fills, only it writes.
+    def _texts(
+        self, generated: Generated, metadata: dict[str, Any], nodes: list[NodeWithScore], span_id: str | None
+    ) -> Generator[str, None, None]:
+        with self._telling(span_id):
+            for part in generated.parts:
+                nodes.extend(nodes_of(part.passages, generated.reader.guardrail_action, known=nodes))
+                metadata["citations"].extend(part.citations)
+                metadata["guardrail_action"] = generated.reader.guardrail_action
+                if part.text:
+                    yield part.text
+        tell_routed(generated.routing, span_id)
+
+    @contextlib.contextmanager
+    def _telling(self, span_id: str | None = None) -> Iterator[str | None]:
+        """Tell LlamaIndex's instrumentation of what fails, in that span or in the one that this is."""
+        span_id = span_id or active_span_id.get()
+        try:
+            yield span_id
+        except BaseException as error:
+            tell_failed(self.model, error, span_id)
+            raise
 
     def _call(self, asked: Asked) -> tuple[Any, ...]:
         if asked.bundle.image_path is not None or "image" in asked.options:
@@ -99,16 +131,7 @@ def _metadata(generated: Generated) -> dict[str, Any]:
     }
 
 
-def _whole(generated: Generated) -> Response:
+def _whole(generated: Generated, span_id: str | None) -> Response:
+    tell_routed(generated.routing, span_id)
     reader = generated.reader
     return Response(reader.text, nodes_of(reader.passages, reader.guardrail_action), _metadata(generated))
-
-
-# It runs in a thread where the reader is asynchronous; what it fills, only it writes.
-def _texts(generated: Generated, metadata: dict[str, Any], nodes: list[NodeWithScore]) -> Generator[str, None, None]:
-    for part in generated.parts:
-        nodes.extend(nodes_of(part.passages, generated.reader.guardrail_action, known=nodes))
-        metadata["citations"].extend(part.citations)
-        metadata["guardrail_action"] = generated.reader.guardrail_action
-        if part.text:
-            yield part.text

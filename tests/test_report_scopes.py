@@ -1,0 +1,221 @@
+"""For which blocks a call counts: those of its context, else those its thread was started in, where that is clear."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bedrock_routing_integrations.reports.scopes import Scopes
+
+# Context variables are never freed; every test closes what it opens.
+_scopes: Scopes[str] = Scopes("test_scopes", "Start them apart.")
+
+
+@contextlib.contextmanager
+def block(owner):
+    _scopes.enter(owner)
+    try:
+        yield
+    finally:
+        _scopes.leave(owner)
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    assert not _scopes
+    assert _scopes.here() == ()
+
+
+def in_thread(call, *args):
+    """What the call gives in a thread of its own, which has a context of its own."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call(*args)))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_call_counts_for_the_blocks_around_it():
+    assert _scopes.here() == ()
+    with block("outer"):
+        assert _scopes
+        with block("inner"):
+            assert _scopes.here() == ("outer", "inner")
+        assert _scopes.here() == ("outer",)
+    assert _scopes.here() == ()
+
+
+def test_a_block_that_is_left_by_an_exception_is_closed():
+    with contextlib.suppress(KeyError), block("one"):
+        raise KeyError
+    assert _scopes.here() == ()
+
+
+def test_one_object_may_have_blocks_inside_one_another():
+    with block("one"):
+        with block("one"):
+            assert _scopes.here() == ("one", "one")
+        assert _scopes.here() == ("one",)
+
+
+def test_blocks_may_be_left_in_any_order():
+    _scopes.enter("a")
+    _scopes.enter("b")
+    _scopes.enter("c")
+    _scopes.leave("a")
+    assert _scopes.here() == ("b", "c")
+    _scopes.leave("c")
+    assert _scopes.here() == ("b",)
+    _scopes.leave("b")
+
+
+def test_leaving_what_was_not_entered_does_nothing():
+    with block("one"):
+        _scopes.leave("other")
+        assert _scopes.here() == ("one",)
+
+
+def test_threads_that_are_started_in_a_block_count_for_it():
+    with block("outer"), block("inner"):
+        assert in_thread(_scopes.here) == ("outer", "inner")
+        assert in_thread(in_thread, _scopes.here) == ("outer", "inner")
+
+
+def test_threads_that_were_there_before_count_only_in_the_blocks_context():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with block("one"):
+            assert pool.submit(_scopes.here).result() == ()
+            assert pool.submit(contextvars.copy_context().run, _scopes.here).result() == ("one",)
+
+
+def test_a_thread_counts_for_the_blocks_that_were_open_when_it_started():
+    with block("outer"), ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with block("inner"):
+            assert pool.submit(_scopes.here).result() == ("outer",)
+
+
+def test_a_thread_that_python_did_not_start_counts_for_none():
+    found = []
+    ended = _thread.allocate_lock()
+    ended.acquire()
+
+    def work():
+        found.append(_scopes.here())
+        ended.release()
+
+    with block("one"):
+        _thread.start_new_thread(work, ())
+        assert ended.acquire(timeout=20)
+    assert found == [()]
+
+
+def test_a_block_of_a_thread_lies_in_those_that_the_thread_counts_for():
+    def inside():
+        with block("inner"):
+            return _scopes.here(), in_thread(_scopes.here)
+
+    with block("outer"):
+        assert in_thread(inside) == (("outer", "inner"), ("outer", "inner"))
+        assert _scopes.here() == ("outer",)
+
+
+def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
+    opened, done = threading.Barrier(2), threading.Event()
+
+    def elsewhere():
+        with block("other"):
+            opened.wait(20)
+            done.wait(20)
+
+    beside = threading.Thread(target=elsewhere)
+    beside.start()
+    opened.wait(20)
+    try:
+        with block("mine"):
+            assert _scopes.here() == ("mine",)
+            assert in_thread(_scopes.here) == in_thread(_scopes.here) == ()
+            assert in_thread(contextvars.copy_context().run, _scopes.here) == ("mine",)
+    finally:
+        done.set()
+        beside.join()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "side by side" in warning
+    assert warning.endswith("Start them apart.")
+
+
+async def test_tasks_side_by_side_count_each_for_its_own_block():
+    together = asyncio.Barrier(3) if hasattr(asyncio, "Barrier") else None
+
+    async def work(name):
+        with block(name):
+            if together is not None:
+                await together.wait()
+            else:
+                await asyncio.sleep(0)
+            inner = await asyncio.create_task(here())
+            return _scopes.here(), inner, await asyncio.to_thread(_scopes.here)
+
+    async def here():
+        return _scopes.here()
+
+    with block("outer"):
+        found = await asyncio.gather(*(work(name) for name in "abc"))
+    assert found == [(("outer", name),) * 3 for name in "abc"]
+
+
+async def test_a_task_without_a_block_counts_for_none_of_those_beside_it():
+    inside, done = asyncio.Event(), asyncio.Event()
+
+    async def with_block():
+        with block("one"):
+            inside.set()
+            await done.wait()
+
+    task = asyncio.create_task(with_block())
+    await inside.wait()
+    assert _scopes.here() == ()
+    done.set()
+    await task
+
+
+async def test_a_task_that_outlives_its_block_counts_no_longer():
+    go = asyncio.Event()
+
+    async def later():
+        await go.wait()
+        return _scopes.here()
+
+    with block("one"):
+        task = asyncio.create_task(later())
+    with block("two"):
+        go.set()
+        assert await task == ()
+
+
+def test_a_block_may_be_left_in_another_context():
+    contextvars.copy_context().run(_scopes.enter, "one")
+    assert _scopes
+    _scopes.leave("one")
+    assert not _scopes
+    _scopes.enter("two")
+    contextvars.copy_context().run(_scopes.leave, "two")
+    assert _scopes.here() == ()
+
+
+def test_the_innermost_block_of_this_context_is_left():
+    elsewhere = contextvars.copy_context()
+    _scopes.enter("one")
+    elsewhere.run(_scopes.enter, "one")
+    _scopes.leave("one")
+    assert _scopes.here() == ()
+    assert elsewhere.run(_scopes.here) == ("one",)
+    elsewhere.run(_scopes.leave, "one")
