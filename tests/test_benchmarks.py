@@ -87,3 +87,10 @@ def test_the_benchmark_of_planning_runs():
     assert ran.returncode == 0, ran.stderr
     assert "200,000 tokens in 40 messages, all new  " in ran.stdout
     assert "state with 10,000 conversations live" in ran.stdout
+
+
+def test_the_benchmark_of_reading_logs_runs():
+    ran = bench("history", "--rounds", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert "read_history: answers of 200 characters" in ran.stdout
+    assert "peak memory of the process, 100 MB" in ran.stdout

@@ -173,6 +173,67 @@ def plan(
 
 
 @app.command()
+def report(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="Logs of model invocations: files, folders of them, plain or gzip; - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    *,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Count by a key of requestMetadata, or by application_profile, identity, region, inference_region, "
+            "account, operation; once for each. Default: application profiles, and the keys that are found.",
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="The first day or moment (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="The last day; or the moment it ends.")] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Your own prices: {"MODEL": {"input_mtok": 3.0, "output_mtok": 15.0}}.'),
+    ] = None,
+    look_up: Annotated[
+        bool, typer.Option("--look-up", help="Ask AWS what routers and profiles can use, once for each.")
+    ] = False,
+    base_models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET=MODEL[,MODEL]", help="The models of a target, instead of a look-up."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as PNG, SVG or PDF.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: AsJson = False,
+    region: Region = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A profile of the AWS configuration, for --look-up.")
+    ] = None,
+    endpoint_url: EndpointUrl = None,
+) -> None:
+    """Report what Bedrock's own logs say of a fleet: models that answered, cost, what routing and caching saved."""
+    with clear_errors():
+        from bedrock_routing_integrations.connections import Connection
+
+        from .report import Wanted, base_models_of, prices_of, print_report, time_of
+
+        wanted = Wanted(
+            paths=files,
+            form="json" if as_json else "markdown" if as_markdown else "text",
+            plot=plot,
+            by=by or (),
+            since=time_of(since, name="--since"),
+            until=time_of(until, name="--until", is_end=True),
+            prices=prices_of(prices),
+            base_models=base_models_of(base_models or ()),
+        )
+        asked = Connection(region_name=region, profile_name=profile, endpoint_url=endpoint_url) if look_up else None
+        print_report(wanted, asked)
+
+
+@app.command()
 def emulate(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -186,6 +247,9 @@ def emulate(
         list[Path] | None,
         typer.Option(metavar="DIR", help="A knowledge base of the documents in this folder; once for each."),
     ] = None,
+    invocation_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Log calls of models here as Bedrock does, for `report`.")
+    ] = None,
 ) -> None:
     """Run a local Bedrock until Ctrl-C, and print the environment variables that point AWS SDKs to it."""
     with clear_errors():
@@ -198,4 +262,5 @@ def emulate(
             region=region,
             account_id=account_id,
             knowledge_bases=knowledge_base or (),
+            invocation_log=invocation_log,
         )

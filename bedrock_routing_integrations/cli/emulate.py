@@ -37,6 +37,7 @@ def run_emulator(
     region: str,
     account_id: str,
     knowledge_bases: Sequence[Path] = (),
+    invocation_log: Path | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one ends the process at once, whatever it is doing.
 
@@ -44,11 +45,16 @@ def run_emulator(
     on standard error.
 
     Raises:
-        NotWorkingError: The address cannot be listened on.
+        NotWorkingError: The address cannot be listened on, or the log not be written.
         typer.BadParameter: An argument that the emulator does not take.
     """
     try:
-        emulator = BedrockEmulator(host, port, region=region, account_id=account_id, time_scale=time_scale)
+        try:
+            emulator = BedrockEmulator(
+                host, port, region=region, account_id=account_id, time_scale=time_scale, invocation_log=invocation_log
+            )
+        except OSError as error:
+            raise NotWorkingError(f"{str(invocation_log)!r} cannot be written: {error.strerror or error}.") from error
         added = {}
         for folder in knowledge_bases:
             documents = Collection.from_folder(folder)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from .faults import Fault, Faults, Plan
+    from .invocation_log import InvocationLog
     from .journal import Journal
     from .service_model import Operation
 
@@ -117,6 +118,7 @@ class HttpServer:
         journal: Where requests are noted.
         place: The emulator's own Region and account.
         time_scale: Real seconds for each simulated second.
+        invocation_log: Where the calls of models are logged; None for nowhere.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class HttpServer:
         journal: Journal,
         place: Place,
         time_scale: float,
+        invocation_log: InvocationLog | None = None,
     ) -> None:
         self._handlers = handlers
         self._answering = models
@@ -137,6 +140,7 @@ class HttpServer:
         self._journal = journal
         self._place = place
         self._time_scale = time_scale
+        self._invocation_log = invocation_log
         self._models = service_models()
         self._stopping = False
 
@@ -169,6 +173,8 @@ class HttpServer:
             return await self._answer(request, entry)
         except ServiceError as error:
             entry.error = error.name
+            if self._invocation_log is not None:
+                self._invocation_log.refused(entry, error.name)
             return _json_response(error.status, json.dumps({"message": error.message}).encode(), entry, error.name)
         except (ConnectionError, asyncio.CancelledError):
             entry.client_closed = not self._stopping and entry.error != "reset"
@@ -249,6 +255,8 @@ class HttpServer:
         entry = call.entry
         entry.difficulty, entry.invoked = outcome.difficulty, outcome.model_id
         entry.served_latency, entry.latency_ms = outcome.served_latency, outcome.latency_ms
+        if self._invocation_log is not None:
+            self._invocation_log.answered(entry, outcome.answer())
         if call.operation.streams:
             return await self._stream(call, plan, outcome)
         await self._simulate(outcome.latency_ms)

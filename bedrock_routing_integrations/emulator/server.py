@@ -16,6 +16,7 @@ from .errors import ServiceError
 from .external_sources import object_text
 from .faults import Fault, Faults
 from .generation import Generation
+from .invocation_log import InvocationLog
 from .journal import Entry, Journal
 from .retrieval import RETRIEVAL_MS, Retriever
 from .routing import Choices
@@ -35,6 +36,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     raise
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from types import TracebackType
 
@@ -77,9 +79,12 @@ class BedrockEmulator(Account):
             instead; None without limit.
         clock: Seconds, only rising: what the prompt caches' entries and the sessions of RetrieveAndGenerate expire by.
             With one of its own a test lets hours pass in no time.
+        invocation_log: A file to which each call of Converse and ConverseStream is appended, as Bedrock logs model
+            invocations where an account has switched that on (``bedrock-routing report`` reads it).
 
     Raises:
         ValueError: For an argument that cannot be; it says what can.
+        OSError: `invocation_log` cannot be written.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class BedrockEmulator(Account):
         time_scale: float = 0.0,
         optimized_quota: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        invocation_log: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(region=region, account_id=account_id)
         self.host = host
@@ -109,6 +115,7 @@ class BedrockEmulator(Account):
         self._retriever = Retriever(self._knowledge, self._directory)
         self._generation = Generation(self._knowledge, self._retriever, self._runtime, Sessions(clock))
         self._faults = Faults()
+        self._invocation_log = None if invocation_log is None else InvocationLog(invocation_log, account_id)
         self._journal = Journal()
         self._running: ServerThread | None = None
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -143,6 +150,7 @@ class BedrockEmulator(Account):
             journal=self._journal,
             place=self._place,
             time_scale=self._time_scale,
+            invocation_log=self._invocation_log,
         )
         self._running = ServerThread(http, self.host, self._wanted_port)
 

@@ -14,7 +14,8 @@ from .measuring import CHUNKS, isolate, show
 LANGCHAIN = ("invoke", "stream", "concurrency", "second_object", "retrieve")
 LLAMA_INDEX = ("llama_chat", "llama_stream", "llama_growth", "llama_memory")
 CACHING = ("cache_cost", "cache_planning")
-NAMES = (*LANGCHAIN, *LLAMA_INDEX, *CACHING)
+REPORTS = ("history",)
+NAMES = (*LANGCHAIN, *LLAMA_INDEX, *CACHING, *REPORTS)
 # LlamaIndex's own model is compared with and not built upon: unlike langchain-aws, nothing else needs it.
 LLAMA_PEER = "llama-index-llms-bedrock-converse"
 

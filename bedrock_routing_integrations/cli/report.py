@@ -1,0 +1,297 @@
+"""``bedrock-routing report``: what Bedrock's own logs say of a fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bedrock_routing_integrations.client import RoutedClient
+from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.reports.history import read_history, stated_only
+from bedrock_routing_integrations.reports.log_lines import STDIN, log_files
+from bedrock_routing_integrations.reports.tables import as_markdown, as_text
+from bedrock_routing_integrations.targets import parse_target
+
+from .output import counted
+from .problems import NotWorkingError
+from .resolve import without_warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bedrock_routing_integrations.connections import Connection
+    from bedrock_routing_integrations.reports.history import History
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+__all__ = ["Wanted", "base_models_of", "prices_of", "print_report", "time_of"]
+
+_MOST_NAMED = 3
+_WHAT_A_LOG_IS = (
+    'A log has one JSON object for each call: {"schemaType": "ModelInvocationLog", "timestamp": "2026-11-21T20:00:00Z"'
+    ', "operation": "Converse", "modelId": "…", "input": {"inputTokenCount": 27, …}, "output": {…}}. Bedrock writes it '
+    "to S3 or CloudWatch Logs once it is told to: in its console under Settings, Model invocation logging, or with "
+    "`aws bedrock put-model-invocation-logging-configuration`; in each Region by itself, and from then on."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to report.
+
+    Attributes:
+        paths: Files and folders; ``"-"`` is standard input.
+        form: ``"text"``, ``"json"`` or ``"markdown"``.
+        plot: Where to draw it; None for nowhere.
+        by: What to count by; empty for what is found.
+        since: The first moment.
+        until: The first moment that counts no more.
+        prices: The user's own.
+        base_models: Target → the models that it can use.
+    """
+
+    paths: Sequence[str]
+    form: str = "text"
+    plot: Path | None = None
+    by: Sequence[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    prices: dict[str, Any] | None = None
+    base_models: dict[str, list[str]]
+
+
+def print_report(wanted: Wanted, connection: Connection | None) -> None:
+    """Read the logs and print the report; then what could not be read, and what would make the report better.
+
+    Args:
+        wanted: What to report.
+        connection: How to look targets up; None for not at all.
+
+    Raises:
+        NotWorkingError: No file could be read, or there is no call in them.
+        InvalidTargetError: A target that a price or `base_models` is for is none.
+    """
+    resolve = stated_only(wanted.base_models) if connection is None else _looking_up(connection, wanted.base_models)
+    with without_warnings(), _progress(wanted.paths) as progress:  # look-ups that failed are told of below
+        history = read_history(
+            wanted.paths,
+            resolve=resolve,
+            prices=wanted.prices,
+            labels=wanted.by or None,
+            since=wanted.since,
+            until=wanted.until,
+            progress=progress,
+        )
+    if not history.calls:
+        raise NotWorkingError(_why_nothing(history))
+    report = history.report.to_dict()
+    if not wanted.by:
+        # What has a value of its own for almost every call is an id, and nothing to count by.
+        report["by"] = {name: rows for name, rows in report["by"].items() if name not in history.too_many_values}
+    if wanted.plot is not None:
+        _draw(history, wanted.plot)
+    if wanted.form == "json":
+        typer.echo(json.dumps({**report, "history": history.as_dict()}, indent=2, ensure_ascii=False))
+    elif wanted.form == "markdown":
+        typer.echo(as_markdown(report), nl=False)
+    else:
+        console = Console()
+        typer.echo(as_text(report, console.width if console.is_terminal else None))
+    for line in _notes(history, wanted, looked_up=connection is not None):
+        typer.echo(f"\n{line}" if wanted.form == "text" else line, err=wanted.form != "text")
+
+
+def _looking_up(connection: Connection, base_models: dict[str, list[str]]) -> Callable[[str], ResolvedTarget]:
+    return RoutedClient(connection, base_models=base_models).resolve
+
+
+@contextlib.contextmanager
+def _progress(paths: Sequence[str]) -> Iterator[Callable[[int], None] | None]:
+    """A bar on standard error, in a terminal; bytes as they lie in the files."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    total = None if STDIN in paths else sum(_size(path) for path in log_files(paths))
+    columns = (TextColumn("Reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _draw(history: History, path: Path) -> None:
+    figure = history.report.plot()
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # no such folder; a form that matplotlib does not write
+        raise NotWorkingError(
+            f"{str(path)!r} cannot be written: {getattr(error, 'strerror', None) or error}."
+        ) from None
+
+
+def _why_nothing(history: History) -> str:
+    unreadable = "; ".join(f"{path!r} cannot be read: {why}" for path, why in history.unreadable)
+    if not history.files:
+        return f"{unreadable or 'There is no file in it'}. {_WHAT_A_LOG_IS}"
+    if history.outside:
+        return f"None of the {counted(history.outside, 'call')} is in that time (--since, --until)."
+    found = []
+    if history.malformed:
+        found.append(f"{counted(history.malformed, 'malformed line')} ({history.examples[0]})")
+    if history.skipped:
+        found.append(f"{counted(history.skipped, 'record')} of something else")
+    what = " and ".join(found) or "nothing but white space"
+    return f"There is no call in {counted(history.files, 'file')}: {what}. {_WHAT_A_LOG_IS}"
+
+
+def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str]:
+    """What could not be read, what was left out, and what would make the report better."""
+    if history.unreadable_files:
+        yield _listed(
+            f"{counted(history.unreadable_files, 'file')} could not be read",
+            [f"{path}: {why}" for path, why in history.unreadable],
+            history.unreadable_files,
+        )
+    if history.malformed:
+        yield _listed(
+            f"{counted(history.malformed, 'malformed line')} left out",
+            [str(example) for example in history.examples],
+            history.malformed,
+        )
+    for number, what in (
+        (history.skipped, "record{} not of an invocation"),
+        (history.duplicates, "call{} logged twice (same requestId)"),
+        (history.outside, "call{} of another time"),
+    ):
+        if number:
+            yield f"Left out: {number:,} {what.format('' if number == 1 else 's')}."
+    if not history.duplicates_found_all:
+        yield "Only the first three million calls were remembered to find such as are logged twice."
+    yield from _about_targets(history, looked_up=looked_up)
+    if history.guessed_ttl:
+        yield (
+            f"{counted(history.guessed_ttl, 'call')} wrote to a cache and the log does not tell for how long: taken "
+            "for five minutes. (Where bodies are too long for the log, download the folders data/ beside it too.)"
+        )
+    if not wanted.by:
+        if history.too_many_values:
+            yield (f"Not counted by {_some(sorted(history.too_many_values))}: over a thousand values. With --by it is.")
+        if history.left_out_keys:
+            yield f"More keys of requestMetadata, for --by: {_some(sorted(history.left_out_keys))}."
+
+
+def _about_targets(history: History, *, looked_up: bool) -> Iterator[str]:
+    """Why there are no prices or savings of some targets, and what gives them."""
+    routers: list[str] = []
+    others: list[str] = []
+    reasons: dict[str, list[str]] = {}
+    for name, (_, refused) in history.incomplete.items():
+        (routers if _is_router(name) else others).append(name)
+        if refused:
+            reasons.setdefault(refused, []).append(name)
+    if not looked_up:
+        if routers:
+            yield (
+                f"The log does not tell the fallback model of {_some(routers)}: without it nothing is known of what "
+                "routing saved. --look-up asks AWS (GetPromptRouter), once for each router."
+            )
+        if others:
+            yield (
+                f"The log does not tell the model behind {_some(others)}, and so no price. --look-up asks AWS; "
+                f"or say it: --base-models {others[0]}=MODEL"
+            )
+        return
+    for why, names in reasons.items():
+        yield f"Not looked up ({why}): {_some(names)}. --base-models TARGET=MODEL says what a target uses."
+
+
+def _is_router(name: str) -> bool:
+    try:
+        return parse_target(name).kind.is_router
+    except InvalidTargetError:
+        return False
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _listed(title: str, items: Sequence[str], number: int) -> str:
+    more = [f"  … and {number - len(items):,} more"] if number > len(items) else []
+    return "\n".join([f"{title}:", *(f"  {item}" for item in items), *more])
+
+
+# --- what was typed
+
+
+def time_of(text: str | None, *, name: str, is_end: bool = False) -> datetime | None:
+    """A moment, in UTC where no other zone is given. A date alone is its beginning, or, as an end, the next one's.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    if text is None:
+        return None
+    given = text.strip()
+    try:
+        when = datetime.fromisoformat(given[:-1] + "+00:00" if given[-1:] in ("Z", "z") else given)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time, such as 2026-11-21 or 2026-11-21T20:00 (UTC)", param_hint=name
+        ) from None
+    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    return when + timedelta(days=1) if is_end and len(given) == len("2026-11-21") else when
+
+
+def base_models_of(given: Sequence[str]) -> dict[str, list[str]]:
+    """``TARGET=MODEL[,MODEL…]`` → target → models.
+
+    Raises:
+        typer.BadParameter: It has not that form.
+    """
+    found: dict[str, list[str]] = {}
+    for each in given:
+        target, equals, models = each.partition("=")
+        names = [name.strip() for name in models.split(",") if name.strip()]
+        if not equals or not target.strip() or not names:
+            raise typer.BadParameter(f"{each!r} should be TARGET=MODEL[,MODEL…]", param_hint="--base-models")
+        found.setdefault(target.strip(), []).extend(names)
+    return found
+
+
+def prices_of(path: Path | None) -> dict[str, Any] | None:
+    """The prices in a file.
+
+    Raises:
+        NotWorkingError: It cannot be read.
+        InvalidRequestError: A price that cannot be.
+    """
+    if path is None:
+        return None
+    try:
+        prices = json.loads(path.read_bytes())
+    except OSError as error:
+        raise NotWorkingError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, RecursionError):
+        prices = None
+    if not isinstance(prices, dict):
+        raise NotWorkingError(
+            f'{str(path)!r} holds no prices: {{"MODEL or ARN": {{"input_mtok": 3.0, "output_mtok": 15.0}}}}, in US '
+            "dollars per million tokens."
+        )
+    return prices

@@ -1,0 +1,129 @@
+"""JSON that goes over many lines → its records, each as soon as it is there.
+
+A record is an object that stands by itself, or in an array: one that is the whole document, or one that CloudWatch puts
+records into. Nobody breaks a string in JSON over lines, so a line at a time can be understood.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WRAPPERS = ("logEvents", "events", "results")
+"""Where CloudWatch puts records: a subscription, FilterLogEvents and GetLogEvents, a query's results."""
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}"]')
+_CLOSES = {b"}": b"{", b"]": b"["}
+# One of these is in every record, or in what CloudWatch wraps around it.
+_NAMES = (b'"modelId"', b'"message"', b'"@message"', b'"logEvents"')
+_WRAPPING = frozenset(f'"{name}"'.encode() for name in WRAPPERS)
+
+
+class Malformed(NamedTuple):
+    """What cannot be read as JSON, or as a record.
+
+    Attributes:
+        reason: What is wrong with it.
+    """
+
+    reason: str
+
+
+def parsed(text: bytes | str) -> Any:
+    """The JSON value, or a `Malformed`. Broken characters in a text are no reason to lose the rest."""
+    try:
+        return json.loads(text)
+    except UnicodeDecodeError:
+        return parsed(text.decode(errors="replace")) if isinstance(text, bytes) else Malformed("it is no text")
+    except json.JSONDecodeError as error:
+        return Malformed(f"it is no JSON: {error.msg} at character {error.pos + 1}")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        return Malformed(f"it is no JSON that can be read ({type(error).__name__})")
+
+
+class Document:
+    """Takes line after line, and gives the records that are complete.
+
+    Args:
+        most: Bytes; a record that is longer is given up.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: list[bytes] = []
+        self._base = 0
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.began = 0
+        """The line on which the record that is being read begins."""
+
+    @property
+    def depth(self) -> int:
+        """How many brackets are open."""
+        return len(self._open)
+
+    @property
+    def within(self) -> bool:
+        """Whether a record has begun that is not complete."""
+        return bool(self._parts)
+
+    def is_left_for(self, text: bytes) -> bool:
+        """Whether a line looks like a record by itself, so that the one before it was never completed."""
+        return text[:1] == b"{" and text[-1:] in b"}," and any(name in text for name in _NAMES)
+
+    def give_up(self) -> Malformed:
+        """Forget what is open."""
+        self._open.clear()
+        self._base = 0
+        self._forget()
+        return Malformed("it is no JSON: it is not complete")
+
+    def more(self, number: int, text: bytes) -> Iterator[tuple[int, Any]]:
+        """The records, with the numbers of their first lines, that this line completes."""
+        start, last = 0, b""
+        for token in _TOKEN.finditer(text):
+            mark = token[0]
+            if mark in _CLOSES.values():
+                if self._opens(mark, last):
+                    self.began, start = number, token.start()
+            elif mark in _CLOSES:
+                if not self._open or self._open.pop() != _CLOSES[mark]:
+                    yield self.began if self.within else number, self.give_up()
+                    return
+                if self.within and len(self._open) == self._base:
+                    yield self.began, parsed(b"\n".join([*self._parts, text[start : token.end()]]))
+                    self._forget()
+                if len(self._open) < self._base:
+                    self._base = -1 if self._open else 0  # what follows in the wrapper is no record
+            elif mark == b'"':  # a text that is not ended
+                yield self.began if self.within else number, self.give_up()
+                return
+            else:
+                last = mark
+        if self.within:
+            self._parts.append(text[start:])
+            self._size += len(text)
+            if self._size > self._most:
+                self.give_up()
+                yield self.began, Malformed(f"the object has more than {self._most:,} bytes")
+
+    def _opens(self, mark: bytes, key: bytes) -> bool:
+        """Note an opening bracket; whether a record begins with it."""
+        depth, is_array = len(self._open), mark == b"["
+        self._open.append(mark)
+        if depth == 0 and is_array:
+            self._base = 1
+        elif depth == 1 and is_array and key in _WRAPPING:
+            self._base = 2  # what came before was the wrapper of what follows
+            self._forget()
+        elif depth == self._base:
+            self._parts = [b""]
+            return True
+        return False
+
+    def _forget(self) -> None:
+        self._parts, self._size = [], 0

@@ -1,0 +1,213 @@
+"""Files of logs → the JSON values in them, one after the other, in bounded memory.
+
+What is read: JSON lines, as Bedrock writes them to S3; a JSON array, or what the AWS CLI prints of CloudWatch Logs, on
+one line or on many; lines with a time in front, as CloudWatch's exports have; objects without anything between them, as
+Firehose writes them. Each of it plain, in gzip, or in the UTF-16 of a Windows shell, told by the content.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .log_documents import Document, Malformed, parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+STDIN = "-"
+LONGEST_LINE = 64 * 2**20
+"""Bytes. Bedrock's own lines have at most some 100 kB of request and as much of answer (user guide, 2026-11)."""
+
+_CHUNK = 2**18
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
+_BODY = re.compile(r"(?:^|[\\/])data[\\/][^\\/]*_(?:input|output)[^\\/]*$")
+# `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message.
+_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (?:\S+ )?(?=\{)")
+# Written once, when logging is switched on (seen 2026-09).
+_NOTICE = b"Permissions are correctly set"
+
+
+class Numbered(NamedTuple):
+    """A JSON value, or why there is none, and the number of the line on which it begins."""
+
+    number: int
+    value: Any
+
+
+def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+    """The files to read: those that are named, and those in the folders that are named, however deep, in order.
+
+    Hidden files are left out, and so are the bodies that Bedrock has put beside a log; symbolic links to folders are
+    not followed. A path that does not exist is given as it is.
+    """
+    for each in paths:
+        path = os.fspath(each)
+        if path == STDIN or not Path(path).is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                found = str(Path(folder, name))
+                if not name.startswith(".") and not _BODY.search(found):
+                    yield found
+
+
+def read_values(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Numbered]:
+    """The JSON values of a file; a `Malformed` in place of each that is broken. It never raises for what it reads.
+
+    Args:
+        path: Of a file; ``"-"`` is standard input.
+        progress: Told how many bytes more were read, as they lie in the file.
+
+    Raises:
+        OSError: The file cannot be opened, or not be read at all.
+    """
+    if path == STDIN:
+        yield from _values(_lines(_Counted(sys.stdin.buffer, progress)))
+        return
+    with Path(path).open("rb", buffering=0) as file:
+        yield from _values(_lines(_Counted(file, progress)))
+
+
+def read_body(log: str, stored_at: str, wanted: tuple[bytes, ...] = ()) -> Any:
+    """A request or an answer that Bedrock has put beside the log, where it was downloaded with it; else None.
+
+    Args:
+        log: The path of the log.
+        stored_at: The URI in S3 that the log gives: ``s3://…/HOUR/data/ID_output.json.gz``.
+        wanted: Only a body in which one of these occurs is of interest.
+    """
+    if log == STDIN:
+        return None
+    path = Path(log).parent / "data" / stored_at.replace("\\", "/").rpartition("/")[2]
+    try:
+        with path.open("rb", buffering=0) as file:
+            text = _read_line(_Counted(file, None))(LONGEST_LINE)
+    except (OSError, EOFError, zlib.error, ValueError):
+        return None
+    if wanted and not any(word in text for word in wanted):
+        return None
+    value = parsed(text)
+    return None if isinstance(value, Malformed) else value
+
+
+class _Counted(io.RawIOBase):
+    """A file that says how much of it was read."""
+
+    def __init__(self, file: Any, progress: Callable[[int], None] | None) -> None:
+        self._readinto = getattr(file, "readinto1", file.readinto)
+        self._progress = progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._readinto(buffer)
+        if self._progress is not None and count:
+            self._progress(count)
+        return int(count or 0)
+
+
+def _read_line(file: _Counted) -> Callable[[int], bytes]:
+    """What reads a line, of at most so many bytes (so many characters of UTF-16)."""
+    stream: Any = io.BufferedReader(file, _CHUNK)
+    for _ in range(2):  # Firehose compresses again what CloudWatch has compressed
+        if stream.peek(2)[:2] == _GZIP:
+            stream = gzip.GzipFile(fileobj=stream, mode="rb")  # buffered itself; another buffer loses what is last
+    if stream.peek(2)[:2] in _UTF_16:
+        text = io.TextIOWrapper(stream, "utf-16", errors="replace", newline="\n")
+        return lambda limit: text.readline(limit).encode(errors="replace")
+    readline: Callable[[int], bytes] = stream.readline
+    return readline
+
+
+def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Malformed]]:
+    """The numbered lines; one that is too long is not held in memory, and a file that breaks off ends there."""
+    number = 0
+    try:
+        readline = _read_line(file)
+        while line := readline(LONGEST_LINE):
+            number += 1
+            if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+                yield number, line
+                continue
+            while line and not line.endswith(b"\n"):
+                line = readline(_CHUNK)
+            yield number, Malformed(f"the line has more than {LONGEST_LINE:,} bytes")
+    except EOFError:
+        yield number + 1, Malformed("the gzip file breaks off: it is not whole")
+    except (gzip.BadGzipFile, zlib.error) as error:
+        yield number + 1, Malformed(f"the gzip file is damaged ({error})")
+    except OSError as error:
+        if number == 0:
+            raise
+        yield number + 1, Malformed(f"the file could not be read on ({error.strerror or error})")
+
+
+def _values(lines: Iterator[tuple[int, bytes | Malformed]]) -> Iterator[Numbered]:
+    document = Document(LONGEST_LINE)
+    for number, line in lines:
+        if isinstance(line, Malformed):
+            yield Numbered(number, line)
+            continue
+        text = line.strip()
+        if number == 1:
+            text = text.removeprefix(codecs.BOM_UTF8)
+        if not text:
+            continue
+        if not document.within or document.is_left_for(text):
+            whole = _whole(text)
+            if whole:
+                if document.within:
+                    yield Numbered(document.began, document.give_up())
+                yield from (Numbered(number, found) for found in whole)
+                continue
+        if not document.depth and text[:1] not in (b"{", b"["):
+            yield Numbered(number, _odd_line(text))
+        else:
+            yield from (Numbered(began, found) for began, found in document.more(number, text))
+    if document.within:
+        yield Numbered(document.began, document.give_up())
+
+
+def _whole(text: bytes) -> list[Any]:
+    """The objects, or arrays, that a line holds and nothing else; empty where it is something else."""
+    value = parsed(text.rstrip(b","))
+    if isinstance(value, (dict, list)):
+        return [value]
+    if b"}{" not in text and b"} {" not in text:
+        return []
+    decoder, found, at = json.JSONDecoder(), [], 0
+    characters = text.decode(errors="replace")
+    try:
+        while at < len(characters):
+            value, at = decoder.raw_decode(characters, at)
+            found.append(value)
+            while characters[at : at + 1].isspace():
+                at += 1
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+def _odd_line(text: bytes) -> Any:
+    """What to make of a line that does not begin like JSON."""
+    prefix = _PREFIX.match(text)
+    if prefix:
+        return parsed(text[prefix.end() :])
+    if text.startswith(_NOTICE) or text.endswith(_NOTICE + b" for Amazon Bedrock logs."):
+        return text.decode(errors="replace")
+    value = parsed(text)
+    return value if isinstance(value, Malformed) else Malformed("it is no JSON object")

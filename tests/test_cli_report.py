@@ -1,0 +1,308 @@
+"""`bedrock-routing report`: a fleet's logs in a pipe, in a terminal, as JSON; and from the emulator's own log."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from command_line import command, in_terminal, run
+from invocation_logs import APPLICATION, HAIKU_PROFILE, ROUTER, SONNET_45, converse, lines, record, refused
+from samples import ALICE, HAIKU, HELLO, SONNET
+from test_cli_emulate import emulating
+
+from bedrock_routing_integrations import RoutedClient, RoutingReport
+from bedrock_routing_integrations.emulator import BedrockEmulator
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The path of a log of these records."""
+
+    def write(*records, name="log.json", more=b""):
+        path = tmp_path / name
+        path.write_bytes(lines(*records) + more)
+        return str(path)
+
+    return write
+
+
+def reported(*arguments, **settings):
+    """The JSON that the command prints."""
+    ran = run("report", *arguments, "--json", **settings)
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+# --- what is printed
+
+
+def test_the_report_is_printed_and_then_what_was_left_out(log):
+    path = log(record(), record(requestId="x"), record(requestId="x"), {"eventVersion": "1"}, more=b"x\n" * 5)
+    ran = run("report", path)
+    assert ran.exit_code == 0, ran.output
+    table, _, notes = ran.stdout.partition("5 malformed lines left out:")
+    assert "$0.0099" in table  # twice 0.00495
+    assert "claude-sonnet-4-5" in table
+    assert f"{path}:5: it is no JSON: Expecting value at character 1\n" in notes
+    assert f"{path}:8:" not in notes
+    assert "… and 2 more" in notes
+    assert "Left out: 1 record not of an invocation." in notes
+    assert "Left out: 1 call logged twice (same requestId)." in notes
+    assert ran.stderr == ""
+
+
+def test_a_clean_log_has_no_notes(log):
+    assert run("report", log(record())).stdout.rstrip().splitlines()[-1].startswith("Prices: genai-prices")
+
+
+def test_json_is_the_reports_with_what_was_found_and_notes_go_to_standard_error(log):
+    ran = run("report", log(record(), more=b"x\n"), "--json")
+    printed = json.loads(ran.stdout)
+    assert printed["totals"]["cost_usd"] == 0.00495
+    assert printed["history"]["malformed"] == 1
+    assert printed["history"]["examples"][0]["line"] == 2
+    assert set(RoutingReport().to_dict()) | {"history"} == set(printed)
+    assert "1 malformed line left out" in ran.stderr
+
+
+def test_markdown(log):
+    ran = run("report", log(record()), "--markdown")
+    assert ran.stdout.startswith("**")
+    assert "| " in ran.stdout
+
+
+def test_folders_gzip_and_standard_input(log, tmp_path):
+    log(record(), name="a.json")
+    (tmp_path / "b.gz").write_bytes(gzip.compress(lines(record())))
+    assert reported(str(tmp_path))["totals"]["calls"] == 2
+    assert reported("-", stdin=gzip.compress(lines(record())))["totals"]["calls"] == 1
+
+
+def test_a_pipe_into_the_command(log):
+    ran = subprocess.run(
+        [sys.executable, "-m", "bedrock_routing_integrations", "report", "-", "--json"],
+        input=lines(record(), record()), capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert json.loads(ran.stdout)["totals"]["calls"] == 2
+    assert ran.stderr == b""  # no bar
+
+
+def test_a_terminal_shows_the_same_in_its_width(log):
+    code, shown = in_terminal(80, "report", log(*[record() for _ in range(50)]))
+    assert code == 0
+    assert "claude-sonnet-4-5" in shown
+
+
+def test_a_plot_is_drawn(log, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert run("report", log(record()), "--plot", str(tmp_path / "report.png")).exit_code == 0
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("none/report.png", "report.docx"):
+        ran = run("report", log(record()), "--plot", str(tmp_path / name))
+        assert ran.exit_code == 1
+        assert "cannot be written" in ran.stderr
+
+
+# --- what to count by, and when
+
+
+def test_by(log):
+    path = log(record(requestMetadata={"team": "search"}), record(requestMetadata={"team": "support", "env": "test"}))
+    assert set(reported(path)["by"]) == {"team", "env"}
+    assert set(reported(path, "--by", "team", "--by", "region")["by"]) == {"team", "region"}
+    assert "By team" in run("report", path).stdout
+
+
+def test_what_is_different_for_each_call_is_not_counted_by_unasked(log):
+    path = log(*(record(requestMetadata={"trace": str(n)}) for n in range(1100)))
+    ran = run("report", path)
+    assert "By trace" not in ran.stdout
+    assert "Not counted by trace: over a thousand values. With --by it is." in ran.stdout
+    assert "trace" in reported(path, "--by", "trace")["by"]
+
+
+def test_since_and_until_take_days_and_moments(log):
+    path = log(*(record(timestamp=f"2026-11-{day:02d}T12:00:00Z") for day in range(1, 11)))
+    for arguments, calls in (
+        (["--since", "2026-11-03"], 8),
+        (["--until", "2026-11-03"], 3),  # that day too
+        (["--since", "2026-11-03T12:00:00Z", "--until", "2026-11-03T12:00:01+00:00"], 1),
+        (["--until", "2026-11-03T12:00"], 2),
+    ):
+        assert reported(path, *arguments)["totals"]["calls"] == calls
+    ran = run("report", path, "--since", "2027-01-01")
+    assert ran.exit_code == 1
+    assert "None of the 10 calls is in that time" in ran.stderr
+
+
+# --- models that the log does not tell
+
+
+def test_a_router_offline_has_a_hint_and_looked_up_has_savings(bedrock, log):
+    path = log(converse(ROUTER, invoked=HAIKU_PROFILE))
+    ran = run("report", path)
+    assert "--look-up asks AWS (GetPromptRouter), once for each router" in ran.stdout
+    assert bedrock.journal == []
+    found = reported(path, "--look-up")
+    # Haiku 1000 x 0.25 + 100 x 1.25 = 375; Sonnet 1000 x 3 + 100 x 15 = 4500
+    assert found["totals"]["saved_by_routing_usd"] == 0.004125
+    assert "look-up" not in run("report", path, "--look-up").output
+
+
+def test_a_target_is_looked_up_once(bedrock, log):
+    path = log(*(converse(ROUTER, invoked=HAIKU_PROFILE) for _ in range(20)))
+    reported(path, "--look-up")
+    assert len(bedrock.requests("GetPromptRouter")) == 1
+
+
+def test_a_look_up_that_is_refused_is_a_line_and_no_failure(bedrock, log):
+    bedrock.fail("access_denied", operation="*", rate=1.0)
+    names = [APPLICATION, ROUTER.replace("anthropic", "meta").replace("claude", "llama"), APPLICATION[:-1] + "7"]
+    ran = run("report", log(*(record(model_id=name) for name in names)), "--look-up")
+    assert ran.exit_code == 0
+    said = [line for line in ran.output.splitlines() if "Not looked up" in line]
+    assert len(said) == 2  # GetInferenceProfile of two, GetPromptRouter of one
+    assert f"Not looked up (GetInferenceProfile: AccessDeniedException): {APPLICATION}, {names[2]}." in said[0]
+    assert "Warning" not in ran.output
+
+
+def test_an_application_profile_is_looked_up_or_said(bedrock, log):
+    profile = bedrock.create_application_profile(name="search", copy_from=SONNET_45)
+    path = log(record(model_id=profile))
+    offline = run("report", path)
+    assert f"--base-models {profile}=MODEL" in offline.stdout
+    assert "without a price" in offline.stdout
+    for how in (["--base-models", f"{profile}={SONNET_45}"], ["--look-up"]):
+        assert reported(path, *how)["totals"]["cost_usd"] == 0.00495
+
+
+def test_prices_of_your_own(log, tmp_path):
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({APPLICATION: {"input_mtok": 1.0, "output_mtok": 2.0}}))
+    assert reported(log(record(model_id=APPLICATION)), "--prices", str(prices))["totals"]["cost_usd"] == 0.0012
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello\n", "There is no call in 1 file: 1 malformed line ("),
+        (lines({"eventVersion": "1"}), "There is no call in 1 file: 1 record of something else."),
+        (b"", "There is no call in 1 file"),
+    ],
+)
+def test_what_holds_no_call_fails_and_says_what_a_log_is(tmp_path, content, said):
+    (tmp_path / "log").write_bytes(content)
+    ran = run("report", str(tmp_path / "log"))
+    assert ran.exit_code == 1
+    assert said in ran.stderr
+    assert '"schemaType": "ModelInvocationLog"' in ran.stderr
+    assert "put-model-invocation-logging-configuration" in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_a_file_that_is_not_there_fails_alone_and_is_told_of_beside_others(log, tmp_path):
+    nowhere = str(tmp_path / "none")
+    alone = run("report", nowhere)
+    assert alone.exit_code == 1
+    assert f"{nowhere!r} cannot be read: No such file or directory" in alone.stderr
+    beside = run("report", nowhere, log(record()))
+    assert beside.exit_code == 0
+    assert f"1 file could not be read:\n  {nowhere}: No such file or directory" in beside.stdout
+    (tmp_path / "empty").mkdir()
+    assert run("report", str(tmp_path / "empty")).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--since", "yesterday"], "'yesterday' is no time"),
+        (["--base-models", ROUTER], "should be TARGET=MODEL"),
+        (["--base-models", f"nonsense={SONNET_45}"], "not a Bedrock model target"),
+        (["--base-models", f"{APPLICATION}={ROUTER}"], "must name foundation models"),
+    ],
+)
+def test_mistakes_in_arguments(log, arguments, said):
+    ran = run("report", log(record()), *arguments)
+    assert ran.exit_code == 2, ran.output
+    assert said in " ".join(ran.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "holds no prices"),
+        ("{", "holds no prices"),
+        ('{"a.b": {"input_mtok": "x"}}', "input_mtok and output_mtok"),
+    ],
+)
+def test_mistakes_in_prices(log, tmp_path, content, said):
+    (tmp_path / "prices").write_text(content)
+    ran = run("report", log(record()), "--prices", str(tmp_path / "prices"))
+    assert ran.exit_code == 1
+    assert said in ran.stderr
+    assert "cannot be read" in run("report", log(record()), "--prices", str(tmp_path / "none")).stderr
+
+
+def test_failed_calls_alone_are_a_report(log):
+    assert reported(log(refused()))["totals"]["errors"] == {"ThrottlingException": 1}
+
+
+# --- full circle
+
+
+def test_what_the_emulator_logs_is_reported_as_the_calls_themselves_were(tmp_path, monkeypatch):
+    path, direct = tmp_path / "log.json", RoutingReport()
+    with BedrockEmulator(invocation_log=path) as bedrock:
+        client = RoutedClient(bedrock.client(), bedrock_client=bedrock.client("bedrock"))
+        router = bedrock.default_router("anthropic.claude:1")
+        for prompt in (HELLO, ALICE):
+            request = {"modelId": router, "messages": [{"role": "user", "content": [{"text": prompt}]}]}
+            direct.add(client.converse(**request, requestMetadata={"team": "search"})["routing"])
+            for event in client.converse_stream(**request)["stream"]:
+                if "metadata" in event:
+                    direct.add({**event["metadata"]["routing"], "time_to_first_token_ms": None})
+        system = [{"text": "Be kind. " * 1500}, {"cachePoint": {"type": "default"}}]
+        cached = {**request, "modelId": SONNET_45, "system": system}
+        for _ in range(2):
+            direct.add(client.converse(**cached)["routing"])
+        bedrock.fail("validation", times=1)
+        with pytest.raises(client.exceptions.ValidationException) as raised:
+            client.converse(**request)
+        direct.add_error(raised.value, requested_model_id=router)
+        for name, value in bedrock.environment().items():
+            monkeypatch.setenv(name, value)
+        found, expected = reported(str(path), "--look-up"), direct.to_dict()
+    assert found["history"]["malformed"] == found["history"]["skipped"] == 0
+    assert found["by"]["team"]["search"]["calls"] == 2
+    for name in ("totals", "models", "targets"):
+        assert found[name] == expected[name]
+    assert found["totals"]["calls"] == 6
+    assert found["totals"]["errors"] == {"ValidationException": 1}
+    assert found["totals"]["saved_by_routing_usd"] > 0
+    assert found["totals"]["saved_by_caching_usd"] != 0
+    assert {model["invoked_model"] for model in found["models"]} >= {HAIKU, SONNET}
+
+
+def test_emulate_writes_a_log_on_request(tmp_path):
+    path = tmp_path / "log.json"
+    with emulating("--invocation-log", str(path)) as process:
+        url = next(line for line in process.told if "Ready" in line).split(" at ")[1].split(". ")[0]
+        keys = {"AWS_ACCESS_KEY_ID": "emulated", "AWS_SECRET_ACCESS_KEY": "emulated", "AWS_REGION": "us-east-1"}
+        asked = command("ask", ROUTER, HELLO, "--endpoint-url", url, env={**os.environ, **keys})
+        assert asked.returncode == 0, asked.stderr
+    logged = json.loads(path.read_text())
+    assert (logged["operation"], logged["modelId"]) == ("Converse", ROUTER)
+    assert reported(str(path))["models"][0]["invoked_model"] == HAIKU
+
+
+def test_emulate_says_where_a_log_cannot_be_written(tmp_path):
+    ran = command("emulate", "--port", "0", "--invocation-log", str(tmp_path / "none" / "log.json"))
+    assert ran.returncode == 1
+    assert "cannot be written: No such file or directory." in ran.stderr

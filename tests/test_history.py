@@ -1,0 +1,402 @@
+"""Bedrock's invocation logs → a report. Records (`invocation_logs`) and costs are worked by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from invocation_logs import (
+    APPLICATION,
+    HAIKU_PROFILE,
+    ROUTER,
+    SONNET_45,
+    claude_stream,
+    converse,
+    embedding,
+    lines,
+    record,
+    refused,
+    write_mixed,
+)
+from samples import HAIKU, SONNET
+
+from bedrock_routing_integrations.reports import history as history_module
+from bedrock_routing_integrations.reports.history import read_history, stated_only
+from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
+from bedrock_routing_integrations.targets import parse_target
+
+SHARE = float(os.environ.get("TEST_SHARE", "1"))
+# US dollars per million tokens, from AWS's price list: Claude Sonnet 4.5 through a `us.` profile.
+SONNET_45_IN, SONNET_45_OUT, SONNET_45_READ, SONNET_45_5M, SONNET_45_1H = 3.3, 16.5, 0.33, 4.125, 6.6
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The history of a log of these records."""
+
+    def read(*records, **given):
+        path = tmp_path / "log.json"
+        path.write_bytes(lines(*records))
+        return read_history([path], **given)
+
+    return read
+
+
+def totals(history):
+    return history.report.to_dict()["totals"]
+
+
+# --- what a record says
+
+
+def test_a_converse_call_is_counted_with_its_tokens_cost_latency_and_cache(read):
+    history = read(converse(read=2000, written=[("1h", 400), ("5m", 600)]))
+    found = totals(history)
+    assert (history.calls, history.malformed, history.skipped) == (1, 0, 0)
+    assert found["tokens"] == {
+        "input": 1000, "output": 100, "cache_read": 2000, "cache_write_5m": 600, "cache_write_1h": 400,
+    }  # fmt: skip
+    # 1000 x 3.30 + 100 x 16.50 + 2000 x 0.33 + 600 x 4.125 + 400 x 6.60 = 3300 + 1650 + 660 + 2475 + 2640
+    assert found["cost_usd"] == 0.010725
+    # uncached: 4000 x 3.30 + 1650 = 14,850; saved 14,850 - 10,725
+    assert found["saved_by_caching_usd"] == 0.004125
+    assert found["latency_ms"]["p50"] == pytest.approx(3640, rel=0.01)
+
+
+def test_a_call_without_bodies_is_counted_by_what_stands_at_the_top(read):
+    found = totals(read(record()))
+    assert found["cost_usd"] == (1000 * SONNET_45_IN + 100 * SONNET_45_OUT) / 1e6 == 0.00495
+    assert found["latency_ms"]["calls"] == 0
+
+
+def test_a_stream_of_invoke_model_tells_ttls_and_times_in_its_chunks(read):
+    history = read(claude_stream(written={"5m": 1000, "1h": 2000}, read=500, texts=["word"] * 50))
+    found = totals(history)
+    assert found["tokens"] == {
+        "input": 3, "output": 142, "cache_read": 500, "cache_write_5m": 1000, "cache_write_1h": 2000,
+    }  # fmt: skip
+    assert found["latency_ms"]["p50"] == pytest.approx(2000, rel=0.01)
+    assert found["time_to_first_token_ms"]["p50"] == pytest.approx(500, rel=0.01)
+    assert history.guessed_ttl == 0
+
+
+def test_tokens_are_found_in_the_body_where_the_top_has_none(read):
+    body = {"usage": {"input_tokens": 50, "output_tokens": 200, "cache_read_input_tokens": 30_000}}
+    found = totals(read(record("InvokeModel", input={}, output={"outputBodyJson": body})))
+    assert (found["tokens"]["input"], found["tokens"]["output"]) == (50, 200)
+    assert found["tokens"]["cache_read"] == 30_000
+
+
+def test_a_body_that_is_a_text_of_json_is_read_too(read):
+    logged = converse()
+    logged["output"]["outputBodyJson"] = json.dumps(logged["output"]["outputBodyJson"])
+    assert totals(read(logged))["latency_ms"]["calls"] == 1
+
+
+def test_a_converse_stream_logged_as_events_is_read_too(read):
+    events = [
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockDelta": {"delta": {"text": "Hi"}}},
+        {"messageStop": {"stopReason": "end_turn"}},
+        {"metadata": {"usage": {"inputTokens": 30, "outputTokens": 70}, "metrics": {"latencyMs": 900},
+                      "trace": {"promptRouter": {"invokedModelId": HAIKU_PROFILE}}}},
+    ]  # fmt: skip
+    history = read(record("ConverseStream", ROUTER, input={}, output={"outputBodyJson": events}))
+    assert totals(history)["tokens"]["output"] == 70
+    assert history.report.to_dict()["models"][0]["invoked_model"] == HAIKU
+
+
+def test_an_embedding_has_input_only_and_is_counted_under_its_model(read):
+    model = read(embedding()).report.to_dict()["models"][0]
+    assert model["invoked_model"] == "amazon.titan-embed-text-v2:0"
+    assert model["tokens"]["input"] == 3
+    assert model["tokens"]["output"] == 0
+
+
+def test_a_call_of_which_no_tokens_are_told_has_no_price_and_not_a_price_of_nothing(read):
+    found = totals(read(record("InvokeModel", "amazon.titan-image-generator-v2:0", input={}, output={})))
+    assert (found["calls"], found["calls_without_usage"], found["cost_usd"]) == (1, 1, None)
+
+
+@pytest.mark.parametrize("count", [True, -5, 1e300, float("nan"), "1000", [1]])
+def test_counts_that_cannot_be_are_not_told(read, count):
+    logged = record(input={"inputTokenCount": count}, output={"outputTokenCount": 100})
+    assert totals(read(logged))["tokens"]["input"] == 0
+    logged["requestId"], logged["output"] = "another", {"outputTokenCount": count}
+    assert totals(read(logged))["calls_without_usage"] == 1
+
+
+def test_a_call_costs_what_it_cost_on_its_day(read):
+    model = "us.openai.gpt-5.6-sol"  # cheaper from 2026-08-21 on, by genai-prices
+    before, after = (totals(read(record(model_id=model, timestamp=f"2026-08-{day}T12:00:00Z"))) for day in (20, 21))
+    if before["cost_usd"] is None:
+        pytest.skip("this genai-prices does not list it yet")
+    # 1000 x 5.50 + 100 x 33, and 1000 x 4.40 + 100 x 22
+    assert (before["cost_usd"], after["cost_usd"]) == (0.0088, 0.0066)
+
+
+def test_a_failed_call_is_an_error_of_its_target(read):
+    history = read(refused(), refused(), refused("ValidationException", modelId=None), record())
+    report = history.report.to_dict()
+    assert report["totals"]["errors"] == {"ThrottlingException": 2, "ValidationException": 1}
+    assert report["totals"]["calls"] == 1
+    assert report["targets"][0]["errors"] == {"ThrottlingException": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"asked": "optimized", "served": "optimized"}, {"optimized": {"optimized": 1}}),
+        ({"asked": "optimized", "served": "standard"}, {"optimized": {"standard": 1}}),
+        # As the launch showed it: at the top of the record, in capitals.
+        ({"performanceConfig": {"latency": "OPTIMIZED"}}, {"optimized": {"optimized": 1}}),
+        ({}, {}),
+    ],
+)
+def test_asked_and_served_latency(read, given, expected):
+    assert totals(read(converse(**given)))["latency"] == expected
+
+
+def test_optimized_that_was_served_as_standard_costs_the_standard_price(read):
+    found = totals(read(converse(asked="optimized", served="standard"), converse(asked="optimized")))
+    assert (found["cost_usd"], found["calls_without_price"]) == (0.00495, 1)
+
+
+@pytest.mark.parametrize("tier", [{"type": "flex"}, "flex"])
+def test_a_service_tier_at_the_top_of_a_record_is_what_was_served(read, tier):
+    assert totals(read(record(serviceTier=tier)))["service_tier"] == {"flex": {"flex": 1}}
+
+
+def test_cache_writes_of_unknown_lifetime_are_taken_for_five_minutes_and_said(read):
+    counts = {"inputTokenCount": 3, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 28_857}
+    history = read(record(input=counts))
+    assert totals(history)["tokens"]["cache_write_5m"] == 28_857
+    assert history.guessed_ttl == 1
+
+
+@pytest.mark.parametrize(
+    ("request_body", "one_hour", "guessed"),
+    [
+        ({"system": [{"text": "x"}, {"cachePoint": {"type": "default", "ttl": "1h"}}]}, 500, 0),
+        ({"messages": [{"content": [{"type": "text", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}]}, 500, 0),
+        ({"toolConfig": {"tools": [{"cachePoint": {"type": "default"}}]}}, 0, 0),
+        ({"tools": [{"cache_control": {"ttl": "1h"}}], "system": [{"cache_control": {}}]}, 0, 1),
+        ({"system": "a text", "messages": "none", "tools": {"a": 1}}, 0, 1),
+    ],
+)
+def test_the_lifetime_of_cache_writes_is_read_from_the_request(read, request_body, one_hour, guessed):
+    history = read(
+        record(input={"inputTokenCount": 3, "cacheWriteInputTokenCount": 500, "inputBodyJson": request_body})
+    )
+    assert totals(history)["tokens"]["cache_write_1h"] == one_hour
+    assert history.guessed_ttl == guessed
+
+
+# --- who was called
+
+
+def test_a_router_with_a_trace_has_a_model_and_a_price_but_offline_no_savings(read):
+    history = read(converse(ROUTER, invoked=HAIKU_PROFILE))
+    target = history.report.to_dict()["targets"][0]
+    assert (target["requested_model_id"], target["target_kind"]) == (ROUTER, "default_prompt_router")
+    # Claude 3 Haiku: 1000 x 0.25 + 100 x 1.25
+    assert target["cost_usd"] == 0.000375
+    assert target["models"][0]["invoked_model"] == HAIKU
+    assert target["saved_by_routing_usd"] is None
+    assert history.incomplete == {ROUTER: (1, None)}
+
+
+def test_a_router_without_a_trace_has_no_model_and_no_price(read):
+    target = read(converse(ROUTER)).report.to_dict()["targets"][0]
+    assert target["models"][0]["invoked_model"] is None
+    assert (target["cost_usd"], target["calls_without_price"]) == (None, 1)
+
+
+def test_what_is_looked_up_gives_savings_and_is_asked_once(read):
+    asked = []
+
+    def resolve(model_id):
+        asked.append(model_id)
+        found = (Candidate(HAIKU_PROFILE, HAIKU, "GetPromptRouter"), Candidate(SONNET, SONNET, "GetPromptRouter"))
+        return ResolvedTarget(parse_target(model_id), found, fallback=SONNET)
+
+    history = read(
+        *[converse(ROUTER, invoked=HAIKU_PROFILE)] * 1, converse(ROUTER, invoked=HAIKU_PROFILE), resolve=resolve
+    )
+    # Claude 3.5 Sonnet: 1000 x 3 + 100 x 15 = 4500, Haiku 375; of two calls
+    assert totals(history)["saved_by_routing_usd"] == 0.00825
+    assert asked == [ROUTER]
+    assert history.incomplete == {}
+
+
+def test_the_model_of_an_application_profile_can_be_said(read):
+    assert totals(read(record(model_id=APPLICATION)))["cost_usd"] is None
+    assert (
+        totals(read(record(model_id=APPLICATION), resolve=stated_only({APPLICATION: [SONNET_45]})))["cost_usd"]
+        == 0.00495
+    )
+
+
+def test_prices_of_your_own(read):
+    prices = {APPLICATION: {"input_mtok": 1.0, "output_mtok": 2.0}}
+    assert totals(read(record(model_id=APPLICATION), prices=prices))["cost_usd"] == 0.0012
+
+
+def test_what_no_parser_knows_counts_under_its_name(read):
+    history = read(record(model_id="something new!"))
+    assert history.report.to_dict()["targets"][0]["requested_model_id"] == "something new!"
+    assert totals(history)["cost_usd"] is None
+
+
+# --- what to count by
+
+
+def test_application_profiles_and_metadata_are_counted_by_unasked(read):
+    by = read(
+        record(model_id=APPLICATION, requestMetadata={"team": "search"}), record(requestMetadata={"team": "support"})
+    ).report.to_dict()["by"]
+    assert {name: {value: tally["calls"] for value, tally in rows.items()} for name, rows in by.items()} == {
+        "team": {"search": 1, "support": 1},
+        "application_profile": {APPLICATION: 1},
+    }
+
+
+def test_failed_calls_are_counted_by_label_too(read):
+    by = read(refused(requestMetadata={"team": "search"})).report.to_dict()["by"]
+    assert by["team"]["search"]["errors"] == {"ThrottlingException": 1}
+
+
+def test_labels_that_are_asked_for_are_the_only_ones(read):
+    logged = record(requestMetadata={"team": "search", "region": "mine"}, inferenceRegion="us-west-2")
+    by = read(logged, labels=["identity", "region", "metadata.region", "inference_region"]).report.to_dict()["by"]
+    assert {name: list(rows) for name, rows in by.items()} == {
+        "identity": ["arn:aws:sts::123456789012:assumed-role/Application/session"],
+        "region": ["us-east-1"],
+        "metadata.region": ["mine"],
+        "inference_region": ["us-west-2"],
+    }
+
+
+def test_labels_are_bounded(read):
+    metadata = [{"trace": f"{n}", **{f"key{k}": "x" for k in range(9)}} for n in range(1200)]
+    history = read(*(record(requestMetadata=each) for each in metadata))
+    by = history.report.to_dict()["by"]
+    assert sorted(by) == ["key0", "key1", "key2", "key3", "trace"]
+    assert by["trace"]["(others)"]["calls"] >= 200
+    assert len(by["trace"]) <= 1001
+    assert history.too_many_values == {"trace"}
+    assert history.left_out_keys == {"key4", "key5", "key6", "key7", "key8"}
+
+
+# --- when
+
+
+def test_since_is_in_and_until_is_out(read):
+    start = datetime(2026, 11, 14, tzinfo=timezone.utc)
+    times = ["2026-11-13T23:59:59Z", "2026-11-14T00:00:00Z", "2026-11-14T23:59:59.999Z", "2026-11-15T01:00:00+02:00",
+             "2026-11-15T00:00:00Z"]  # fmt: skip
+    history = read(*(record(timestamp=each) for each in times), since=start, until=start + timedelta(days=1))
+    assert (history.calls, history.outside) == (3, 2)
+
+
+@pytest.mark.parametrize("time", ["2026-11-14T04:12:37.1Z", "2026-11-14T04:12:37.123456789Z", "2026-11-14T04:12:37"])
+def test_forms_of_timestamps(read, time):
+    assert read(record(timestamp=time)).report.to_dict()["since"].startswith("2026-11-14T04:12:37")
+
+
+def test_a_record_without_a_readable_time_is_malformed(read):
+    history = read(record(timestamp="2025-04-99T23:00:17Z"), record(timestamp=None), record(timestamp=True))
+    assert (history.calls, history.malformed) == (0, 3)
+    assert "timestamp" in history.examples[0].reason
+
+
+# --- twice
+
+
+def test_a_call_that_is_logged_twice_counts_once(read):
+    history = read(record(requestId="a"), record(requestId="b"), record(requestId="a"))
+    assert (history.calls, history.duplicates) == (2, 1)
+
+
+def test_records_without_an_id_are_all_counted(read):
+    assert read(*[record(requestId=None)] * 3).calls == 3
+
+
+def test_ids_are_remembered_exactly_while_the_table_grows_and_not_beyond(monkeypatch):
+    seen = history_module._Seen()
+    assert all(seen.is_new(f"id {n}") for n in range(50_000))
+    assert not any(seen.is_new(f"id {n}") for n in range(50_000))
+    monkeypatch.setattr(history_module, "_MOST_SLOTS", len(seen._slots))
+    assert all(seen.is_new(f"more {n}") for n in range(100_000))
+    assert seen.full
+    assert not any(seen.is_new(f"id {n}") for n in range(50_000))
+
+
+# --- nothing that is read raises
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=8,
+)
+MEMBERS = ["timestamp", "identity", "region", "requestId", "modelId", "input", "output", "errorCode", "serviceTier",
+           "performanceConfig", "requestMetadata", "inferenceRegion", "operation", "schemaType"]  # fmt: skip
+INNER = ["usage", "metrics", "trace", "performanceConfig", "serviceTier", "message", "metadata",
+         "amazon-bedrock-invocationMetrics"]  # fmt: skip
+
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@UNTIMED
+@given(data=st.data())
+def test_any_value_in_any_member_is_survived(data, tmp_path_factory):
+    logged = converse(written=[("1h", 5)])
+    for name in data.draw(st.lists(st.sampled_from(MEMBERS), max_size=3)):
+        logged[name] = data.draw(json_values)
+    answer = {name: data.draw(json_values) for name in data.draw(st.lists(st.sampled_from(INNER), max_size=3))}
+    if isinstance(logged["output"], dict):
+        logged["output"]["outputBodyJson"] = data.draw(st.sampled_from([answer, [answer, answer], {"usage": answer}]))
+    path = tmp_path_factory.mktemp("any") / "log.json"
+    path.write_bytes(lines(logged))
+    history = read_history([path], labels=data.draw(st.sampled_from([None, ["team", "identity"]])))
+    found = history.calls + history.malformed + history.skipped
+    assert found == 1
+    str(history.report)
+    json.dumps(history.report.to_dict(), allow_nan=False)
+
+
+@UNTIMED
+@given(st.binary(max_size=300))
+def test_any_bytes_are_survived(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("bytes") / "log"
+    path.write_bytes(data + b"\n" + lines(record()))
+    history = read_history([path])
+    assert history.unreadable_files == 0
+    json.dumps(history.as_dict())
+
+
+# --- memory
+
+
+def peak(path):
+    tracemalloc.start()
+    try:
+        assert read_history([path]).malformed == 0
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path):
+    # Each of them has more than the thousand values of a label that are told apart.
+    for name, size in (("small", 5e6), ("large", max(50e6 * SHARE, 20e6))):
+        write_mixed(tmp_path / name, size, lengths=(200, 2_000))
+    peak(tmp_path / "small")  # fills what is remembered for all
+    small, large = peak(tmp_path / "small"), peak(tmp_path / "large")
+    assert large < 1.2 * small + 600_000  # the table of request ids

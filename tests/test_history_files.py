@@ -1,0 +1,306 @@
+"""What logs of invocations come as: lines, gzip, folders, exports of CloudWatch Logs, and what is broken."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from invocation_logs import HAIKU_PROFILE, ROUTER, converse, lines, record
+
+from bedrock_routing_integrations.reports import log_lines
+from bedrock_routing_integrations.reports.history import read_history
+
+NOTICE = "Permissions are correctly set for Amazon Bedrock logs."
+CLOUD_TRAIL = {"eventVersion": "1.11", "eventSource": "bedrock.amazonaws.com", "eventName": "Converse"}
+
+
+def event(message, number=1):
+    """As FilterLogEvents gives it."""
+    message = message if isinstance(message, str) else json.dumps(message)
+    return {"logStreamName": "aws/bedrock/modelinvocations", "timestamp": 1794629557000 + number, "message": message,
+            "ingestionTime": 1794629558000, "eventId": f"{number}"}  # fmt: skip
+
+
+def subscription(*messages):
+    """As a subscription of CloudWatch Logs gives them."""
+    return {"messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "bedrock", "logStream": "s",
+            "subscriptionFilters": ["all"],
+            "logEvents": [{"id": "1", "timestamp": 1794629557000, "message": json.dumps(m)} for m in messages],
+    }  # fmt: skip
+
+
+def insights_row(message):
+    return [{"field": "@timestamp", "value": "2026-11-14 04:12:37.000"},
+            {"field": "@message", "value": json.dumps(message)}, {"field": "@ptr", "value": "abc"}]  # fmt: skip
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The history of a file with this content."""
+
+    def read(content, name="log", **given):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_history([path], **given)
+
+    return read
+
+
+def counted(history):
+    return history.calls, history.malformed, history.skipped
+
+
+def three():
+    return [converse(text='He said: "{[}" — 日本\n'), record(), record(requestMetadata={"a": "]}"})]
+
+
+FORMS = {
+    "lines": lambda records: lines(*records),
+    "lines of Windows": lambda records: lines(*records).replace(b"\n", b"\r\n"),
+    "no newline at the end": lambda records: lines(*records).rstrip(),
+    "empty lines": lambda records: b"\n\n" + lines(*records).replace(b"\n", b"\n\n"),
+    "byte order mark": lambda records: b"\xef\xbb\xbf" + lines(*records),
+    "byte order mark before many lines": lambda records: b"\xef\xbb\xbf" + json.dumps(records, indent=1).encode(),
+    "UTF-16": lambda records: lines(*records).decode().encode("utf-16"),
+    "gzip": lambda records: gzip.compress(lines(*records)),
+    "gzip of gzip": lambda records: gzip.compress(gzip.compress(lines(*records))),
+    "several gzips": lambda records: b"".join(gzip.compress(lines(each)) for each in records),
+    "array": json.dumps,
+    "array on many lines": lambda records: json.dumps(records, indent=4),
+    "array with a record on each line": lambda records: "[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n",
+    "array with brackets at the records": lambda records: "[" + ",\n".join(map(json.dumps, records)) + "]",
+    "objects on many lines": lambda records: "\n".join(json.dumps(each, indent=2) for each in records),
+    "objects without anything between": lambda records: "".join(map(json.dumps, records)),
+    "subscription": lambda records: json.dumps(subscription(*records)),
+    "subscriptions without anything between": lambda records: "".join(json.dumps(subscription(r)) for r in records),
+    "FilterLogEvents": lambda records: json.dumps({"events": [*map(event, records)], "searchedLogStreams": []}),
+    "FilterLogEvents on many lines": lambda records: json.dumps(
+        {"searchedLogStreams": [{"a": [1]}], "events": [*map(event, records)], "more": [{"x": 1}]}, indent=4
+    ),
+    "events as lines": lambda records: lines(*map(event, records)),
+    "tail": lambda records: "".join(
+        f"2026-11-14T04:12:37.000000+00:00 aws/bedrock/modelinvocations {json.dumps(each)}\n" for each in records
+    ),
+    "export": lambda records: "".join(f"2026-11-14T04:12:37.000Z {json.dumps(each)}\n" for each in records),
+    "Insights": lambda records: json.dumps({"results": [*map(insights_row, records)], "status": "Complete"}),
+    "Insights on many lines": lambda records: json.dumps({"results": [*map(insights_row, records)]}, indent=4),
+    "Insights from the console": lambda records: json.dumps([{"@timestamp": "x", "@message": r} for r in records]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_report(read, form):
+    records = three()
+    history = read(FORMS[form](records))
+    assert counted(history) == (3, 0, 0), history.examples
+    assert history.report.to_dict() == read(lines(*records), "lines").report.to_dict()
+
+
+@pytest.mark.parametrize("form", ["subscription", "FilterLogEvents on many lines", "events as lines"])
+def test_a_record_without_a_time_has_that_of_cloudwatch(read, form):
+    history = read(FORMS[form]([record(timestamp=None)]))
+    assert history.report.to_dict()["since"].startswith("2026-11-14T")
+
+
+@pytest.mark.parametrize("form", ["lines", "subscription", "FilterLogEvents", "FilterLogEvents on many lines", "array"])
+def test_what_is_no_invocation_is_skipped(read, form):
+    assert counted(read(FORMS[form]([record(), CLOUD_TRAIL, record()]))) == (2, 0, 1)
+
+
+def test_the_notices_of_the_services_are_skipped(read):
+    control = {"messageType": "CONTROL_MESSAGE", "logEvents": [{"message": "CWL CONTROL MESSAGE: Checking health"}]}
+    content = f"{NOTICE}\n2026-11-14T04:12:37.000Z {NOTICE}\n".encode() + lines(event(NOTICE), control, record())
+    assert counted(read(content)) == (1, 0, 4)
+
+
+BROKEN = {
+    "no JSON": b"hello",
+    "cut in a text": lines(record())[:-40],
+    "cut between members": b'{"schemaType": "ModelInvocationLog", "input": {',
+    "wrong inside": b'{"schemaType": tru}',
+    "a bracket too many": b'{"a": 1}}',
+    "other brackets": b'{"a": [1}',
+    "only closed": b"]",
+    "a number": b"12",
+    "too deep": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a long number": b'{"a": ' + b"1" * 5000 + b"}",
+    "binary": bytes(range(128, 256)).replace(b"\x0a", b""),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_line_is_told_of_and_costs_no_other(read, broken):
+    history = read(lines(record()) + BROKEN[broken] + b"\n" + lines(record(), record()))
+    if broken == "a long number" and sys.version_info < (3, 11):
+        return  # no limit there: it is read, and is no invocation
+    assert (history.calls, history.malformed) == (3, 1)
+    assert history.examples[0].line == 2
+    assert history.examples[0].reason
+
+
+@pytest.mark.parametrize("broken", ["cut in a text", "cut between members"])
+@pytest.mark.parametrize("form", ["lines", "events as lines", "subscriptions without anything between"])
+def test_what_follows_a_broken_line_is_not_taken_for_the_rest_of_it(read, broken, form):
+    content = FORMS[form]([record(), record()])
+    after = content if isinstance(content, bytes) else content.encode()
+    assert counted(read(BROKEN[broken] + b"\n" + after)) == (2, 1, 0)
+
+
+def test_a_line_that_is_cut_in_a_text_is_over_at_its_end(read):
+    assert counted(read(BROKEN["cut in a text"] + b"\n" + lines(CLOUD_TRAIL, CLOUD_TRAIL))) == (0, 1, 2)
+
+
+def test_broken_characters_in_an_answer_do_not_cost_the_record(read):
+    assert counted(read(lines(converse(text="XYZ")).replace(b"XYZ", b"\xff\xfe"))) == (1, 0, 0)
+
+
+def test_a_broken_record_in_an_array_on_many_lines_costs_no_other(read):
+    content = json.dumps(three(), indent=1).replace('"outputTokenCount": 100', '"outputTokenCount": 1oo', 1)
+    assert counted(read(content)) == (2, 1, 0)
+
+
+def test_a_broken_message_of_cloudwatch_is_malformed(read):
+    assert counted(read(lines(event('{"schemaType": "ModelInv'), event(record())))) == (1, 1, 0)
+
+
+def test_only_the_first_examples_are_kept(read):
+    history = read(b"x\n" * 100)
+    assert (history.malformed, len(history.examples)) == (100, 3)
+    assert str(history.examples[2]).endswith("log:3: it is no JSON: Expecting value at character 1")
+
+
+@pytest.mark.parametrize("end", ["line", "object"])
+def test_what_is_too_long_is_left_out_and_not_held(read, monkeypatch, end):
+    monkeypatch.setattr(log_lines, "LONGEST_LINE", 100_000)
+    long = lines(converse(text="x" * 300_000)) if end == "line" else b'{"a": [\n' + b'"xxxx",\n' * 40_000 + b"1]}\n"
+    history = read(lines(record()) + long + lines(record()))
+    assert history.calls == 2
+    assert history.malformed == 1 or end == "object"
+    assert "100,000 bytes" in history.examples[0].reason
+
+
+# --- gzip
+
+
+def test_a_gzip_that_is_cut_keeps_what_came_before(read):
+    content = gzip.compress(lines(*(record() for _ in range(2000))))
+    whole, cut = read(content), read(content[: len(content) // 2])
+    assert whole.calls == 2000
+    assert 500 < cut.calls < 1500
+    assert (cut.malformed, cut.files) == (1, 1)
+    assert "breaks off" in cut.examples[0].reason
+
+
+def test_a_damaged_gzip_keeps_what_came_before(read):
+    content = bytearray(gzip.compress(lines(*(record() for _ in range(2000)))))
+    content[-8] ^= 0xFF  # the check sum
+    assert (read(bytes(content)).calls, read(bytes(content)).malformed) == (2000, 1)
+    content[len(content) // 2] ^= 0xFF
+    history = read(bytes(content))
+    assert history.calls > 0
+    assert history.malformed >= 1
+    assert counted(read(b"\x1f\x8b")) == (0, 1, 0)
+
+
+# --- files and folders
+
+
+def test_folders_are_read_however_deep_and_in_order(tmp_path):
+    for number, name in enumerate(["b/02/log.json", "a/1.json.gz", "b/01/log.json", "c.json"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(lines(record())) if name.endswith("gz") else lines(record()) + b"x\n" * number)
+    (tmp_path / ".hidden").write_bytes(b"x")
+    (tmp_path / "amazon-bedrock-logs-permission-check").write_bytes(b"")
+    names = [Path(each).relative_to(tmp_path).as_posix() for each in log_lines.log_files([tmp_path])]
+    assert names == ["amazon-bedrock-logs-permission-check", "c.json", "a/1.json.gz", "b/01/log.json", "b/02/log.json"]
+    history = read_history([tmp_path])
+    assert (history.calls, history.files, history.malformed) == (4, 5, 5)
+
+
+def test_a_file_named_beside_its_folder_counts_once(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_bytes(lines(record(), record()))
+    history = read_history([tmp_path, path])
+    assert (history.calls, history.duplicates) == (2, 2)
+
+
+def test_what_cannot_be_opened_is_told_of(tmp_path):
+    (tmp_path / "log").write_bytes(lines(record()))
+    history = read_history([tmp_path / "log", tmp_path / "none"])
+    assert (history.calls, history.files, history.unreadable_files) == (1, 1, 1)
+    assert history.unreadable == [(str(tmp_path / "none"), "No such file or directory")]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_told_of(tmp_path):
+    (tmp_path / "log").write_bytes(lines(record()))
+    (tmp_path / "log").chmod(0)
+    assert read_history([tmp_path]).unreadable_files == 1
+
+
+def test_standard_input(monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(gzip.compress(lines(record(), record())))
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    assert read_history(["-"]).calls == 2
+
+
+@pytest.mark.parametrize("form", ["lines", "gzip"])
+def test_progress_adds_up_to_the_bytes_of_the_files(tmp_path, form):
+    path = tmp_path / "log"
+    path.write_bytes(FORMS[form]([record() for _ in range(1000)]))
+    steps = []
+    read_history([path, path], progress=steps.append)
+    assert sum(steps) == 2 * path.stat().st_size
+
+
+# --- bodies that are too long for the log
+
+
+def in_s3(tmp_path, logged, which=("input", "output")):
+    """The record as Bedrock logs it where bodies are too long, with these downloaded beside the log."""
+    folder = tmp_path / "2026" / "11" / "14" / "04"
+    (folder / "data").mkdir(parents=True)
+    for part in which:
+        body = logged[part].pop(f"{part}BodyJson")
+        name = f"{logged['requestId']}_{part}.json.gz"
+        (folder / "data" / name).write_bytes(gzip.compress(json.dumps(body).encode()))
+        logged[part][f"{part}BodyS3Path"] = f"s3://bucket/AWSLogs/1/BedrockModelInvocationLogs/us-east-1/{name}"
+    (folder / "20261114T041237Z_0.json.gz").write_bytes(gzip.compress(lines(logged)))
+    return folder
+
+
+def test_bodies_beside_the_log_are_read_with_it_and_are_no_logs_themselves(tmp_path):
+    in_s3(tmp_path, converse(ROUTER, invoked=HAIKU_PROFILE, asked="optimized", served="standard"))
+    history = read_history([tmp_path])
+    assert (*counted(history), history.files) == (1, 0, 0, 1)
+    target = history.report.to_dict()["targets"][0]
+    assert target["cost_usd"] == 0.000375
+    assert target["latency"] == {"optimized": {"standard": 1}}
+
+
+def test_a_call_whose_bodies_are_missing_or_broken_is_counted_by_its_record(tmp_path):
+    folder = in_s3(tmp_path, converse(written=[("1h", 10)]))
+    for each in (folder / "data").iterdir():
+        each.write_bytes(b"\x1f\x8bbroken")
+    assert counted(read_history([tmp_path])) == (1, 0, 0)
+    for each in (folder / "data").iterdir():
+        each.unlink()
+    assert counted(read_history([tmp_path])) == (1, 0, 0)
+
+
+def test_nothing_but_the_folder_beside_the_log_is_read(tmp_path):
+    folder = in_s3(tmp_path, record(), which=())
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"metrics": {"latencyMs": 5}}))
+    for name in ("s3://b/../../../../../secret.json", f"s3://b/{secret}", "s3://b/..\\..\\secret.json", "s3://", ".."):
+        logged = record(output={"outputTokenCount": 5, "outputBodyS3Path": name})
+        (folder / "log").write_bytes(lines(logged))
+        assert read_history([folder / "log"]).report.to_dict()["totals"]["latency_ms"]["calls"] == 0
