@@ -13,7 +13,7 @@ extras = project["optional-dependencies"].values()
 requirements = [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
 lowest = {}
 for requirement in requirements:
-    found = re.match(r"([A-Za-z0-9._-]+)(?:\[.*\])?>=([0-9.]+)", requirement)
+    found = re.match(r"([A-Za-z0-9._-]+)(?:\[.*\])?>=([0-9][0-9a-z.]*)", requirement)
     if found:
         lowest[found[1]] = found[2]
     elif not requirement.startswith(project["name"]):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     Describe = Callable[[dict[str, Any], int | None], Any]
+    Over = Callable[[BaseException | None, Received], None]
 
 
 class RoutedStream:
@@ -27,6 +28,8 @@ class RoutedStream:
         describe: Given the ``metadata`` event and the milliseconds to the first token, returns the ``"routing"`` entry.
         started: ``time.monotonic()`` when the request was sent.
         gave_up: Called when it is closed, also by us where it ends without the ``metadata`` event.
+        over: Called when nothing will be read any more, maybe several times: with the error that broke the stream off
+            (None where it was read to its end, or given up), and what has arrived.
 
     Raises:
         StreamInterruptedError: While iterating, where the stream ends before Bedrock's ``messageStop`` and ``metadata``
@@ -34,9 +37,18 @@ class RoutedStream:
         botocore.exceptions.EventStreamError: While iterating, an error that Bedrock itself reports in the stream.
     """
 
-    def __init__(self, stream: Any, describe: Describe, started: float, gave_up: Callable[[], None]) -> None:
-        self._source = _Source(stream, gave_up)
+    def __init__(
+        self,
+        stream: Any,
+        describe: Describe,
+        started: float,
+        gave_up: Callable[[], None],
+        over: Over | None = None,
+    ) -> None:
+        self._source, self._over = _Source(stream, gave_up), over
         self._events = _read(self._source, describe, started)
+        if over is not None:
+            self._events = _telling(self._events, self._source.received, over)
 
     @property
     def received(self) -> Received:
@@ -53,6 +65,8 @@ class RoutedStream:
         From another thread than the one that reads, it waits until that one has what it is waiting for.
         """
         self._source.close()
+        if self._over is not None:
+            self._over(None, self.received)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +146,20 @@ def _read(source: _Source, describe: Describe, started: float) -> Iterator[dict[
     if not (stopped and described):
         missing = "metadata" if stopped else "messageStop"
         raise _interrupted(received, f"it ended without its {missing} event")
+
+
+def _telling(events: Iterator[dict[str, Any]], received: Received, over: Over) -> Iterator[dict[str, Any]]:
+    error: BaseException | None = None
+    try:
+        yield from events
+    except GeneratorExit:
+        raise
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        over(error, received)
+        error = None  # with it this frame would be in a cycle
 
 
 def _interrupted(received: Received, why: str) -> StreamInterruptedError:

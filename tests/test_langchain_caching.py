@@ -131,7 +131,7 @@ def test_a_value_that_says_nothing_is_refused(kind, given):
 
 def test_a_policy_beside_a_client_of_ours_is_refused_as_that_one_has_its_own(bedrock):
     client = RoutedClient(bedrock.client(), cache="off")
-    with pytest.raises(InvalidRequestError, match="give cache.* to that one"):
+    with pytest.raises(InvalidRequestError, match=r"give cache.* to that one"):
         ChatBedrockRouter(model=SONNET_45, client=client, cache=POLICY)
     assert sections(ChatBedrockRouter(model=SONNET_45, client=client).invoke(asking())) == []
 

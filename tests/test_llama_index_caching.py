@@ -119,7 +119,7 @@ def test_a_value_that_says_nothing_is_refused(bedrock, given):
 def test_a_client_of_ours_has_its_own_policy(bedrock):
     client = RoutedClient(bedrock.client(), cache="off")
     assert sections(BedrockRouter(SONNET_45, client=client).chat(asking())) == []
-    with pytest.raises(InvalidRequestError, match="cache.* to that one"):
+    with pytest.raises(InvalidRequestError, match=r"cache.* to that one"):
         BedrockRouter(SONNET_45, client=client, cache=POLICY)
 
 

@@ -265,7 +265,10 @@ class RoutedClient:
         if self._default_headers or self._control_plane is not self._source:
             warn_of_pickle()
         again = functools.partial(
-            type(self), base_models=self._base_models, cache=self._policy, prices=self._own_prices,
+            type(self),
+            base_models=self._base_models,
+            cache=self._policy,
+            prices=self._own_prices,
             telemetry=self._recorder.options,
         )
         return again, (self._source,)

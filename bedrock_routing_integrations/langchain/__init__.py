@@ -1,4 +1,4 @@
-"""LangChain's door: chat models and LLMs that take any Bedrock target, and what asks knowledge bases.
+"""LangChain's door: chat models and LLMs for any Bedrock target, what asks knowledge bases, and what it all cost.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[langchain]"``.
 """
@@ -9,18 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .callbacks import RoutingCallbackHandler
     from .chains import KnowledgeBaseChain
     from .chat_models import ChatBedrockRouter
     from .llms import BedrockRouterLLM
     from .retrievers import KnowledgeBaseRetriever
 
-__all__ = ["BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever"]
+__all__ = [
+    "BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever", "RoutingCallbackHandler",
+]  # fmt: skip
 
 _HOMES = {
     "BedrockRouterLLM": "llms",
     "ChatBedrockRouter": "chat_models",
     "KnowledgeBaseChain": "chains",
     "KnowledgeBaseRetriever": "retrievers",
+    "RoutingCallbackHandler": "callbacks",
 }
 
 

@@ -10,6 +10,8 @@ from langchain_core.outputs import ChatGenerationChunk
 from bedrock_routing_integrations.invocation import ROUTING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatResult
 
@@ -19,6 +21,9 @@ def name_the_model(message: BaseMessage) -> None:
     routing = message.response_metadata.get(ROUTING)
     if routing:
         message.response_metadata["model_name"] = routing["invoked_model"] or routing["requested_model_id"]
+    usage = getattr(message, "usage_metadata", None)
+    if usage:  # upstream's total is what Bedrock says; LangChain's is this
+        usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
 
 
 def as_chunk(result: ChatResult) -> ChatGenerationChunk:
@@ -44,3 +49,17 @@ def copied_containers(raw_blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {**message, "content": list(message["content"])} if isinstance(message.get("content"), list) else dict(message)
         for message in raw_blocks
     ]
+
+
+def token_usage(usages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The sum of some ``usage_metadata``, for callbacks that read ``llm_output["token_usage"]``.
+
+    Under both names that are in use: LangChain's, and those of older callbacks, which are OpenAI's.
+    """
+    prompt, completion, total = (
+        sum(usage.get(name) or 0 for usage in usages) for name in ("input_tokens", "output_tokens", "total_tokens")
+    )
+    return {
+        "input_tokens": prompt, "output_tokens": completion, "total_tokens": total,
+        "prompt_tokens": prompt, "completion_tokens": completion,
+    }  # fmt: skip

@@ -19,20 +19,22 @@ SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "b
 class OwnClient(RoutedClient):
     """A chat model's own client, and what was derived for the target that the chat model was made for."""
 
-    def __init__(self, client: Any, *, cache: Any = "auto", prices: Any = None, **options: Any) -> None:
+    def __init__(
+        self, client: Any, *, cache: Any = "auto", prices: Any = None, telemetry: Any = "auto", **options: Any
+    ) -> None:
         policy = policy_of(cache)
         if policy.memory == "own":
             policy = replace(policy, memory=PrefixMemory())
-        super().__init__(client, cache=policy, prices=prices, **options)
+        super().__init__(client, cache=policy, prices=prices, telemetry=telemetry, **options)
         self.derived: dict[str, Any] = {}
-        self.cache, self.prices = cache, prices
+        self.cache, self.prices, self.telemetry = cache, prices, telemetry
 
-    def following(self, cache: Any, prices: Any) -> OwnClient:
-        """This client, with what the chat model's `cache_policy` and `prices` say now."""
-        if self.cache is cache and self.prices is prices:
+    def following(self, cache: Any, prices: Any, telemetry: Any) -> OwnClient:
+        """This client, with what the chat model's `cache_policy`, `prices` and `telemetry` say now."""
+        if self.cache is cache and self.prices is prices and self.telemetry is telemetry:
             return self
-        other = OwnClient(Connection(), cache=cache, prices=prices)
-        said = {"_prices", "_own_prices", "prices"}
+        other = OwnClient(Connection(), cache=cache, prices=prices, telemetry=telemetry)
+        said = {"_prices", "_own_prices", "prices", "_recorder", "telemetry"}
         if self.cache is not cache:
             said |= {"_policy", "_planner", "cache"}
         vars(other).update({name: value for name, value in vars(self).items() if name not in said})
@@ -43,12 +45,13 @@ def client_of(model: ChatBedrockRouter) -> RoutedClient:
     """The client that a chat model is constructed with: the one of ours that it is given, else one of its own.
 
     Raises:
-        InvalidRequestError: It is given one of ours, which says itself what is cached and what is paid, and that too.
+        InvalidRequestError: It is given one of ours, which says itself what is cached, paid and told, and that too.
     """
     given = model.client
     if isinstance(given, RoutedClient):
-        if (model.cache_policy != "auto" or model.prices) and not isinstance(given, OwnClient):
-            raise InvalidRequestError("client= is a RoutedClient: give cache and prices to that one")
+        said = model.cache_policy != "auto" or model.prices or model.telemetry != "auto"
+        if said and not isinstance(given, OwnClient):
+            raise InvalidRequestError("client= is a RoutedClient: give cache, prices and telemetry to that one")
         return given
     return OwnClient(
         given if given is not None else connection_of(model),
@@ -57,6 +60,7 @@ def client_of(model: ChatBedrockRouter) -> RoutedClient:
         default_headers=model.default_headers,
         cache=model.cache_policy,
         prices=model.prices,
+        telemetry=model.telemetry,
     )
 
 

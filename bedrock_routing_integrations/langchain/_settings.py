@@ -12,6 +12,7 @@ from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
 from ._calls import with_cache_policy, written_policy
 from ._own_client import SECRETS, without_derived
@@ -23,6 +24,7 @@ class Settings(ChatBedrockConverse):
     base_models: list[str] | None = None
     cache_policy: Any = "auto"
     prices: Any = None
+    telemetry: Any = "auto"
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
     aws_access_key_id: SecretStr | None = Field(default=None)
@@ -40,16 +42,23 @@ class Settings(ChatBedrockConverse):
         if given is None:
             raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
         values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
+        if isinstance(values.get("telemetry"), dict):  # as `dumps` writes it
+            values["telemetry"] = telemetry_of(values["telemetry"])
         return {**with_cache_policy(values), "model": parse_target(given).model_id}
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
         """What ``langchain_core.load.dumps`` writes in another form than the field has."""
-        return {**super().lc_attributes, "cache_policy": written_policy(self.cache_policy)}
+        written = {"cache_policy": written_policy(self.cache_policy), "telemetry": written_telemetry(self.telemetry)}
+        return {**super().lc_attributes, **written}
 
     @field_serializer("cache_policy")
     def _write_policy(self, cache: Any) -> Any:
         return written_policy(cache)
+
+    @field_serializer("telemetry")
+    def _write_telemetry(self, telemetry: Any) -> Any:
+        return written_telemetry(telemetry)
 
     def __getstate__(self) -> dict[str, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.

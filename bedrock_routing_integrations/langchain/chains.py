@@ -25,6 +25,7 @@ from bedrock_routing_integrations.knowledge_base import (
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._chain_arguments import ChainArguments
+from ._events import atold, atold_stream, told, told_stream
 from ._memory import MessageHistory, checked_history, shared_sessions
 from ._turns import (
     Asked,
@@ -175,21 +176,27 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         self, given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Result:
         asked = self._asked(given, config, call)
-        return self._generate(asked) if self.mode == GENERATE else self._converse(asked, config)
+        if self.mode != GENERATE:
+            return self._converse(asked, config)
+        return told(run_manager, self.model, lambda: self._generate(asked))
 
     async def _aanswer(
         self, given: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Result:
         asked = self._asked(given, config, call)
-        if self.mode == GENERATE:
-            return await run_in_thread(self.max_concurrency, self._generate, asked)
-        return await self._aconverse(asked, config)
+        if self.mode != GENERATE:
+            return await self._aconverse(asked, config)
+        return await atold(run_manager, self.model, run_in_thread(self.max_concurrency, self._generate, asked))
 
     def _stream_answer(
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
     ) -> Iterator[Result]:
         asked = self._asked(next(inputs), config, call)
-        chunks = self._stream_generated(asked) if self.mode == GENERATE else self._stream_conversed(asked, config)
+        chunks: Iterator[Result]
+        if self.mode == GENERATE:
+            chunks = told_stream(run_manager, self.model, self._stream_generated(asked))
+        else:
+            chunks = self._stream_conversed(asked, config)
         with contextlib.closing(chunks):  # type: ignore[type-var]  # they are generators
             yield from chunks
 
@@ -203,7 +210,8 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         asked = self._asked(await inputs.__anext__(), config, call)
         chunks: Any
         if self.mode == GENERATE:
-            chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream_generated(asked))
+            parts = iterate_in_thread(self.max_concurrency, lambda: self._stream_generated(asked))
+            chunks = atold_stream(run_manager, self.model, parts)
         else:
             chunks = self._astream_conversed(asked, config)
         async with contextlib.aclosing(chunks):

@@ -28,10 +28,11 @@ from ._calls import (
     with_own_lists,
     with_settled_choice,
 )
-from ._messages import as_chunk, copied_containers, name_the_model
+from ._messages import as_chunk, copied_containers, name_the_model, token_usage
+from ._outer import OUTER, Told, outer_of_run
 from ._own_client import OwnClient, client_of
 from ._served import combine_settings, probe_update
-from ._settings import Settings
+from ._traces import name_in_traces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 
 
-class ChatBedrockRouter(Settings):
+class ChatBedrockRouter(Told):
     """A chat model on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
 
     All arguments of ``ChatBedrockConverse`` are taken; `provider` is never needed. Nothing is sent, and no boto3 client
@@ -76,6 +77,9 @@ class ChatBedrockRouter(Settings):
         cache_policy: Where the above is kept. To say both, give LangChain's as `cache`, and this.
         prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
             ``bedrock_routing_integrations.pricing.Prices``.
+        telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
+            recording and no handler of LangChain's tells of it; ``"always"``, ``"off"``; or a
+            ``bedrock_routing_integrations.telemetry.Telemetry``.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
 
     Raises:
@@ -169,11 +173,13 @@ class ChatBedrockRouter(Settings):
             update["raw_blocks"] = copied_containers(self.raw_blocks)
         return self.model_copy(update={**update, "model_id": resolved.target.model_id})
 
-    def _prepare(self, call: dict[str, Any]) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
+    def _prepare(
+        self, call: dict[str, Any], run_manager: CallbackManagerForLLMRun | None
+    ) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
         """The copy for this call, and the call's arguments with what is ours taken out."""
         model_id, call = self._called_model(call)
         if isinstance(self.client, OwnClient):
-            self.client = self.client.following(self.cache_policy, self.prices)
+            self.client = self.client.following(self.cache_policy, self.prices, self.telemetry)
         resolved = self.client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
@@ -181,6 +187,8 @@ class ChatBedrockRouter(Settings):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
             call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
+        outer = call.pop(OUTER) if OUTER in call else outer_of_run(run_manager)
+        served.client = self.client.within(outer)
         return served, resolved, with_own_lists(call)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -196,12 +204,17 @@ class ChatBedrockRouter(Settings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        served, _, call = self._prepare(kwargs)
+        served, _, call = self._prepare(kwargs, run_manager)
         result = super(ChatBedrockRouter, served)._generate(messages, stop, run_manager, **call)
         message = result.generations[0].message
         name_the_model(message)
         metadata = message.response_metadata
-        result.llm_output = {"model_name": metadata.get("model_name"), ROUTING: metadata.get(ROUTING)}
+        usage = getattr(message, "usage_metadata", None)
+        result.llm_output = {
+            "model_name": metadata.get("model_name"),
+            "token_usage": token_usage([usage or {}]),
+            ROUTING: metadata.get(ROUTING),
+        }
         return result
 
     def _stream(
@@ -211,7 +224,8 @@ class ChatBedrockRouter(Settings):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        served, resolved, call = self._prepare(kwargs)
+        kwargs.setdefault(OUTER, outer_of_run(run_manager))
+        served, resolved, call = self._prepare(kwargs, run_manager)
         facts = resolved.facts
         tools = call.get("tools") or call.get("toolConfig")
         streams = facts.streaming and not call.get("disable_streaming") and (facts.streaming_with_tools or not tools)
@@ -224,6 +238,7 @@ class ChatBedrockRouter(Settings):
         for chunk in chunks:
             if ROUTING in chunk.message.response_metadata:
                 name_the_model(chunk.message)
+                name_in_traces(run_manager, chunk.message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -246,6 +261,7 @@ class ChatBedrockRouter(Settings):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         sync_manager = run_manager.get_sync() if run_manager else None
+        kwargs.setdefault(OUTER, outer_of_run(run_manager))
         chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream(messages, stop, sync_manager, **kwargs))
         try:
             async for chunk in chunks:
@@ -258,7 +274,11 @@ class ChatBedrockRouter(Settings):
         if len(outputs) <= 1:
             return outputs[0] if outputs else {}
         names = {output["model_name"] for output in outputs}
-        return {"model_name": names.pop() if len(names) == 1 else None, ROUTING: [o[ROUTING] for o in outputs]}
+        return {
+            **({"model_name": names.pop()} if len(names) == 1 else {}),
+            "token_usage": token_usage([output["token_usage"] for output in outputs]),
+            ROUTING: [output[ROUTING] for output in outputs],
+        }
 
     def batch(
         self,

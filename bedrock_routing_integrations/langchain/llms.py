@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.llms import LLM
@@ -15,10 +16,15 @@ from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._calls import is_policy
+from ._events import failure, tell
+from ._messages import token_usage
+from ._outer import OUTER, outer_of_run
+from ._traces import name_in_traces
 from .chat_models import ChatBedrockRouter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from concurrent.futures import Future
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models.base import LangSmithParams
@@ -79,7 +85,7 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        return self._answer(prompt, stop, **kwargs).text
+        return self._answer(prompt, stop, **{OUTER: outer_of_run(run_manager), **kwargs}).text
 
     def _answer(self, prompt: str, stop: list[str] | None, **kwargs: Any) -> Generation:
         result = self.chat_model._generate([HumanMessage(prompt)], stop, None, **kwargs)  # noqa: SLF001 - our own class
@@ -93,11 +99,35 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
+        kwargs = {OUTER: outer_of_run(run_manager, alone=len(prompts) == 1), **kwargs}
         if len(prompts) == 1:
-            return _result([self._answer(prompts[0], stop, **kwargs)])
-        # Not the pool of the asynchronous calls: this may be running in one of its threads.
-        with ContextThreadPoolExecutor(min(len(prompts), self.chat_model.max_concurrency)) as threads:
-            return _result(list(threads.map(lambda prompt: self._answer(prompt, stop, **kwargs), prompts)))
+            generations = [self._answer(prompts[0], stop, **kwargs)]
+        else:
+            # Not the pool of the asynchronous calls: this may be running in one of its threads.
+            with ContextThreadPoolExecutor(min(len(prompts), self.chat_model.max_concurrency)) as threads:
+                started = [threads.submit(self._answer, prompt, stop, **kwargs) for prompt in prompts]
+                for waiting in wait(started, return_when=FIRST_EXCEPTION).not_done:
+                    waiting.cancel()
+            generations = self._all_or_none(started, run_manager, **kwargs)
+        name_in_traces(run_manager, generations[0].generation_info)
+        return _result(generations)
+
+    def _all_or_none(
+        self, done: list[Future[Generation]], run: CallbackManagerForLLMRun | None, **call: Any
+    ) -> list[Generation]:
+        """The answers to several prompts, of which LangChain gets none where one prompt has failed."""
+        sent = [each for each in done if not each.cancelled()]
+        errors = [error for each in sent if (error := each.exception()) is not None]
+        if not errors:
+            return [each.result() for each in done]
+        # LangChain tells of the first error only, for all prompts; what was answered has been paid for.
+        if run is not None:
+            infos = [each.result().generation_info for each in sent if each.exception() is None]
+            model_id, _ = self.chat_model._called_model(call)  # noqa: SLF001 - our own class
+            others = [failure(error, model_id) for error in errors[1:] if isinstance(error, Exception)]
+            for data in (*(info[ROUTING] for info in infos if info and ROUTING in info), *others):
+                tell(run, data)
+        raise errors[0]
 
     async def _agenerate(
         self,
@@ -106,7 +136,8 @@ class BedrockRouterLLM(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        return await run_in_thread(self.chat_model.max_concurrency, self._generate, prompts, stop, None, **kwargs)
+        manager = run_manager.get_sync() if run_manager else None
+        return await run_in_thread(self.chat_model.max_concurrency, self._generate, prompts, stop, manager, **kwargs)
 
     def _stream(
         self,
@@ -115,11 +146,13 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
+        kwargs.setdefault(OUTER, outer_of_run(run_manager))
         for part in self.chat_model._stream([HumanMessage(prompt)], stop, None, **kwargs):  # noqa: SLF001 - our own class
             text, info = str(part.text), _info(part.message)
             if not text and not info:
                 continue
             chunk = GenerationChunk(text=text, generation_info=info)
+            name_in_traces(run_manager, info)
             if run_manager:
                 run_manager.on_llm_new_token(text, chunk=chunk)
             yield chunk
@@ -131,9 +164,11 @@ class BedrockRouterLLM(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
+        kwargs.setdefault(OUTER, outer_of_run(run_manager))
         chunks = iterate_in_thread(self.chat_model.max_concurrency, lambda: self._stream(prompt, stop, None, **kwargs))
         try:
             async for chunk in chunks:
+                name_in_traces(run_manager, chunk.generation_info)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -180,10 +215,7 @@ def _result(generations: list[Generation]) -> LLMResult:
     usages = [info.get("usage_metadata") or {} for info in infos]
     output = {
         ROUTING: infos[0].get(ROUTING) if len(infos) == 1 else [info.get(ROUTING) for info in infos],
-        "model_name": names.pop() if len(names) == 1 else None,
-        "token_usage": {
-            name: sum(usage.get(name, 0) for usage in usages)
-            for name in ("input_tokens", "output_tokens", "total_tokens")
-        },
+        **({"model_name": names.pop()} if len(names) == 1 else {}),
+        "token_usage": token_usage(usages),
     }
     return LLMResult(generations=[[generation] for generation in generations], llm_output=output)

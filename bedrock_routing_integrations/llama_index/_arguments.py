@@ -25,14 +25,15 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
 from ._requests import check_options, refuse_unknown
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
 _CONNECTED_BY = (
-    "model", "base_models", "cache", "prices", "region_name", "profile_name", "endpoint_url", "timeout", "max_retries",
-    "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
+    "model", "base_models", "cache", "prices", "telemetry", "region_name", "profile_name", "endpoint_url", "timeout",
+    "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
 )  # fmt: skip
 _NOT_TAKEN = {
     "async_client": "asynchronous calls need none",
@@ -45,6 +46,7 @@ _NOT_NONE = (
     "callback_manager",
     "max_concurrency",
     "system_prompt_caching",
+    "telemetry",
     "tool_caching",
 )
 
@@ -72,6 +74,7 @@ class Arguments(FunctionCallingLLM):
     trace: str | None = None
     cache: Any = "auto"
     prices: Any = None
+    telemetry: Any = "auto"
     system_prompt_caching: bool = False
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
@@ -115,10 +118,10 @@ class Arguments(FunctionCallingLLM):
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
             settings = (given.bedrock_client, self.base_models, self.default_headers, self.prices)
-            if any(settings) or self.cache != "auto":
+            if any(settings) or self.cache != "auto" or self.telemetry != "auto":
                 raise InvalidRequestError(
-                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache and prices to "
-                    "that one"
+                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache, prices and "
+                    "telemetry to that one"
                 )
             self._client = given.client
         else:
@@ -129,6 +132,7 @@ class Arguments(FunctionCallingLLM):
                 default_headers=self.default_headers,
                 cache=self.cache,
                 prices=self.prices,
+                telemetry=self.telemetry,
             )
         self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client
@@ -159,11 +163,17 @@ class Arguments(FunctionCallingLLM):
         policy = policy_of(values.get("cache", "auto"))
         if isinstance(values.get("cache"), dict):  # as `to_dict` writes it
             values["cache"] = policy
+        if isinstance(values.get("telemetry"), dict):
+            values["telemetry"] = telemetry_of(values["telemetry"])
         return {**values, "model": parse_target(values["model"]).model_id}
 
     @field_serializer("cache")
     def _write_cache(self, cache: Any) -> Any:
         return cache.as_dict() if isinstance(cache, CachePolicy) else cache
+
+    @field_serializer("telemetry")
+    def _write_telemetry(self, telemetry: Any) -> Any:
+        return written_telemetry(telemetry)
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 from ._answers import read_response
 from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, Call, Kind
+from ._outer import outer_of_call
 from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, as_whole, build_request, check_options
 from ._streams import read_stream
 from ._tools import selections, tool_config, whole_calls
@@ -104,6 +105,7 @@ class BedrockRouter(Arguments):
             or a `CachePolicy`. What came of it: ``additional_kwargs["routing"]["cache_points"]``.
         prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
             ``bedrock_routing_integrations.pricing.Prices``.
+        telemetry: What OpenTelemetry is told: ``"auto"``, ``"always"``, ``"off"`` or a `Telemetry`, as `RoutedClient`.
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
@@ -211,13 +213,13 @@ class BedrockRouter(Arguments):
         return build_request(messages, layers, resolved, stream=stream), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        client = self._connected()
+        client = self._connected().within(outer_of_call(self))
         request, _ = self._prepare(client, messages, dict(call), stream=False)
         return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        client = self._connected()
+        client = self._connected().within(outer_of_call(self))
         request, resolved = self._prepare(client, messages, dict(call), stream=True)
         facts, one_tool_call = resolved.facts, bool(call.get(ONE_TOOL_CALL))
         chunks: Iterator[ChatResponse]

@@ -1,0 +1,129 @@
+"""What a call's attributes are called, and where their values come from. Pure.
+
+Tokens: Bedrock's ``inputTokens`` excludes what was read from and written to the cache; the conventions'
+``gen_ai.usage.input_tokens`` includes both ("SHOULD include all types of input tokens, including cached tokens").
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bedrock_routing_integrations.errors import error_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+OPERATION = "gen_ai.operation.name"
+REQUEST_MODEL = "gen_ai.request.model"
+RESPONSE_MODEL = "gen_ai.response.model"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+TARGET_KIND = "aws.bedrock.target.kind"
+REQUEST_ID = "aws.request_id"
+ERROR_TYPE = "error.type"
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
+# What tells one series of a metric from another.
+OF_METRICS = (OPERATION, "gen_ai.provider.name", REQUEST_MODEL, RESPONSE_MODEL, "server.address", "server.port")
+
+
+def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool) -> dict[str, Any]:
+    """The attributes that are known before the request is sent.
+
+    Args:
+        client: The boto3 client.
+        request: The Converse request.
+        resolved: Its target.
+        stream: Whether it is ConverseStream.
+    """
+    said = request.get("inferenceConfig") or {}
+    meta = getattr(client, "meta", None)
+    return _known(
+        {
+            OPERATION: "chat",
+            "gen_ai.provider.name": "aws.bedrock",
+            REQUEST_MODEL: resolved.target.model_id,
+            **_server(getattr(meta, "endpoint_url", None)),
+            "cloud.region": getattr(meta, "region_name", None),
+            "gen_ai.request.stream": stream or None,  # "if and only if the request is streaming"
+            "gen_ai.request.max_tokens": said.get("maxTokens"),
+            "gen_ai.request.temperature": _double(said.get("temperature")),
+            "gen_ai.request.top_p": _double(said.get("topP")),
+            "gen_ai.request.stop_sequences": tuple(said.get("stopSequences") or ()) or None,
+            "aws.bedrock.guardrail.id": (request.get("guardrailConfig") or {}).get("guardrailIdentifier"),
+            TARGET_KIND: resolved.target.kind.value,
+            "aws.bedrock.latency.requested": (request.get("performanceConfig") or {}).get("latency"),
+            "aws.bedrock.service_tier.requested": (request.get("serviceTier") or {}).get("type"),
+        }
+    )
+
+
+def of_answer(routing: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that a call's ``"routing"`` entry tells; what is not known is not there."""
+    first_token_ms = routing["time_to_first_token_ms"]
+    return _known(
+        {
+            RESPONSE_MODEL: routing["invoked_model"],
+            "gen_ai.response.time_to_first_chunk": None if first_token_ms is None else first_token_ms / 1000,
+            **_usage(routing["usage"]),
+            **of_outer(routing),
+        }
+    )
+
+
+def of_outer(routing: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody else's span of a call may lack."""
+    usage = _usage(routing["usage"])
+    return _known(
+        {
+            RESPONSE_MODEL: routing["invoked_model"],
+            **{name: value for name, value in usage.items() if ".cache_" in name},
+            TARGET_KIND: routing["target_kind"],
+            "aws.bedrock.is_fallback": routing["is_fallback"],
+            **{f"aws.bedrock.latency.{when}": value for when, value in routing["latency"].items()},
+            **{f"aws.bedrock.service_tier.{when}": value for when, value in routing["service_tier"].items()},
+            "aws.bedrock.cost_usd": routing["cost_usd"],
+            "aws.bedrock.fallback_cost_usd": routing["fallback_cost_usd"],
+            REQUEST_ID: routing["request_id"],
+        }
+    )
+
+
+def of_error(error: BaseException) -> dict[str, Any]:
+    """What is told of an error: its kind. Messages can quote the prompt, or a URL with a password."""
+    response = getattr(error, "response", None)
+    http = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else {}
+    return _known({ERROR_TYPE: error_kind(error), REQUEST_ID: http.get("RequestId")})
+
+
+def _usage(usage: Mapping[str, int] | None) -> dict[str, int]:
+    if usage is None:
+        return {}
+    read, written = usage["cache_read"], usage["cache_write_5m"] + usage["cache_write_1h"]
+    return {
+        "gen_ai.usage.input_tokens": usage["input"] + read + written,
+        "gen_ai.usage.output_tokens": usage["output"],
+        "gen_ai.usage.cache_read.input_tokens": read,
+        "gen_ai.usage.cache_creation.input_tokens": written,
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _server(endpoint_url: str | None) -> dict[str, Any]:
+    try:
+        parts = urlsplit(endpoint_url or "")
+        host, port = parts.hostname, parts.port
+    except ValueError:  # no URL; boto3 will say so
+        return {}
+    # "Conditionally required if server.address is set": the default port too.
+    return {"server.address": host, "server.port": port or (80 if parts.scheme == "http" else 443)} if host else {}
+
+
+def _double(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _known(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

@@ -1,0 +1,117 @@
+"""Prompts and answers as the semantic conventions write them (``gen-ai-input-messages.json`` and its like).
+
+Roles are Converse's own. Of images, documents and videos the kind and the size are told, never the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_MEDIA = ("image", "document", "video", "audio")
+_FINISHED = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_call",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
+
+
+def of_request(request: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes that hold what a Converse request says."""
+    said = {
+        "gen_ai.system_instructions": _parts(request.get("system")),
+        "gen_ai.input.messages": [_message(message) for message in request.get("messages") or ()],
+    }
+    return {name: _json(value) for name, value in said.items() if value}
+
+
+def of_answer(response: Mapping[str, Any]) -> dict[str, str]:
+    """The attribute that holds what was answered.
+
+    Args:
+        response: A Converse response, or as much of one as a stream had brought.
+    """
+    message = (response.get("output") or {}).get("message") or {}
+    if not message.get("content"):
+        return {}
+    reason = response.get("stopReason") or "error"  # the schema wants one, and there is none where it was cut off
+    return {"gen_ai.output.messages": _json([{**_message(message), "finish_reason": _FINISHED.get(reason, reason)}])}
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {"role": message.get("role") or "assistant", "parts": _parts(message.get("content"))}
+
+
+def _parts(blocks: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    return [_part(block) for block in blocks or () if "cachePoint" not in block]
+
+
+def _part(block: Mapping[str, Any]) -> dict[str, Any]:
+    kind, body = next(iter(block.items()), ("unknown", {}))
+    if kind in _MEDIA:
+        return _media(kind, body)
+    read = _READERS.get(kind)
+    return read(body) if read else {"type": kind}
+
+
+def _tool_call(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_call", "id": body.get("toolUseId"), "name": body.get("name"), "arguments": body.get("input")}
+
+
+def _tool_result(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_call_response", "id": body.get("toolUseId"), "response": _response(body.get("content"))}
+
+
+def _reasoning(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "reasoning", "content": (body.get("reasoningText") or {}).get("text", "")}
+
+
+def _guarded(body: Mapping[str, Any]) -> dict[str, Any]:
+    return _text(body["text"].get("text", "")) if "text" in body else {"type": "image"}
+
+
+def _cited(body: Mapping[str, Any]) -> dict[str, Any]:
+    return _text("".join(part.get("text", "") for part in body.get("content") or ()))
+
+
+def _response(content: Iterable[Mapping[str, Any]] | None) -> Any:
+    """What a tool answered: its text or its JSON where that is all."""
+    parts = [block["json"] if "json" in block else _part(block) for block in content or ()]
+    only = parts[0] if len(parts) == 1 else parts
+    return only["content"] if isinstance(only, dict) and only.get("type") == "text" else only
+
+
+def _media(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    source = body.get("source") or {}
+    told = {name: body[name] for name in ("format", "name") if name in body}
+    if "s3Location" in source:
+        return {"type": "uri", "modality": kind, "uri": source["s3Location"].get("uri"), **told}
+    if "bytes" in source:
+        told["size"] = len(source["bytes"])
+    return {"type": kind, **told}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "content": text}
+
+
+_READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "text": _text,
+    "toolUse": _tool_call,
+    "toolResult": _tool_result,
+    "reasoningContent": _reasoning,
+    "guardContent": _guarded,
+    "citationsContent": _cited,
+}
+
+
+def _json(value: Any) -> str:
+    # A lone surrogate cannot be exported as UTF-8; escaped, it is what JSON would have made of it.
+    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,332 @@
+"""What OpenTelemetry is told of a call: the names and values of the semantic conventions for generative AI."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError, ParamValidationError
+from langchain_core.load import dumps, load
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+from samples import ALICE, HAIKU, HELLO, NOVA_PRO, SONNET
+from telemetry_spans import Told, ask
+
+from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.telemetry import Telemetry, telemetry_of
+
+CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+LONG = "The quick brown fox jumps over the lazy dog. " * 800
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def client(bedrock, told):
+    return RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+
+
+# --- spans ---
+
+
+def test_a_span_says_what_was_asked_and_who_answered(bedrock, client, told, router):
+    routing = client.converse(
+        modelId=router,
+        inferenceConfig={"maxTokens": 500, "temperature": 0, "topP": 0.5, "stopSequences": ["\n\n"]},
+        **ask(HELLO),
+    )["routing"]
+    span = told.only
+    at = urlsplit(bedrock.endpoint_url)
+    assert (span.name, span.kind, span.status.status_code) == (f"chat {router}", SpanKind.CLIENT, StatusCode.UNSET)
+    assert dict(span.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "aws.bedrock",
+        "gen_ai.request.model": router,
+        "gen_ai.request.max_tokens": 500,
+        "gen_ai.request.temperature": 0.0,
+        "gen_ai.request.top_p": 0.5,
+        "gen_ai.request.stop_sequences": ("\n\n",),
+        "gen_ai.response.model": HAIKU,
+        "gen_ai.response.finish_reasons": ("end_turn",),
+        "gen_ai.usage.input_tokens": routing["usage"]["input"],
+        "gen_ai.usage.output_tokens": routing["usage"]["output"],
+        "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.usage.cache_creation.input_tokens": 0,
+        "server.address": at.hostname,
+        "server.port": at.port,
+        "cloud.region": "us-east-1",
+        "aws.request_id": routing["request_id"],
+        "aws.bedrock.target.kind": "default_prompt_router",
+        "aws.bedrock.is_fallback": False,
+        "aws.bedrock.cost_usd": routing["cost_usd"],
+        "aws.bedrock.fallback_cost_usd": routing["fallback_cost_usd"],
+    }
+    assert isinstance(span.attributes["gen_ai.request.temperature"], float)
+
+
+def test_a_stream_has_the_same_and_the_time_to_its_first_chunk(client, told, router):
+    client.converse(modelId=router, **ask(ALICE))
+    list(client.converse_stream(modelId=router, **ask(ALICE))["stream"])
+    whole, stream = (dict(span.attributes) for span in told.spans)
+    assert stream.pop("gen_ai.request.stream") is True
+    assert 0 <= stream.pop("gen_ai.response.time_to_first_chunk") < 60
+    for attributes in (whole, stream):
+        del attributes["aws.request_id"]
+    assert stream == whole
+    assert whole["gen_ai.response.model"] == SONNET
+
+
+def test_what_was_asked_for_and_what_was_served(client, told):
+    client.converse(
+        modelId=f"us.{NOVA_PRO}",
+        **ask("Hi", performanceConfig={"latency": "optimized"}, serviceTier={"type": "flex"}),
+        guardrailConfig={"guardrailIdentifier": "gr1234567890", "guardrailVersion": "1"},
+    )
+    said = told.only.attributes
+    assert said["aws.bedrock.target.kind"] == "system_inference_profile"
+    assert (said["aws.bedrock.latency.requested"], said["aws.bedrock.latency.served"]) == ("optimized", "optimized")
+    assert (said["aws.bedrock.service_tier.requested"], said["aws.bedrock.service_tier.served"]) == ("flex", "flex")
+    assert said["aws.bedrock.guardrail.id"] == "gr1234567890"
+
+
+@pytest.mark.parametrize("operation", ["converse", "converse_stream"])
+def test_input_tokens_count_cached_ones_too(client, told, operation):
+    request = ask("Which animal?", modelId=CLAUDE, system=[{"text": LONG}, {"cachePoint": {"type": "default"}}])
+    for _ in range(2):
+        response = getattr(client, operation)(**request)
+        list(response.get("stream", ()))
+    wrote, read = (span.attributes for span in told.spans)
+    for said, name in ((wrote, "cache_creation"), (read, "cache_read")):
+        cached = said[f"gen_ai.usage.{name}.input_tokens"]
+        assert cached > 1024
+        assert 0 < said["gen_ai.usage.input_tokens"] - cached < 100
+    assert wrote["gen_ai.usage.cache_read.input_tokens"] == read["gen_ai.usage.cache_creation.input_tokens"] == 0
+    inputs = [p.sum for p in told.points("gen_ai.client.token.usage") if p.attributes["gen_ai.token.type"] == "input"]
+    assert inputs == [wrote["gen_ai.usage.input_tokens"] + read["gen_ai.usage.input_tokens"]]
+
+
+def test_what_is_not_known_is_not_there(bedrock, told):
+    opaque = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghijkl"
+    bedrock.fail("access_denied", operation="GetProvisionedModelThroughput", rate=1.0)
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+    with pytest.raises(ClientError):
+        client.converse(modelId=opaque, **ask("Hi"))
+    assert not {name for name in told.only.attributes if name.startswith(("gen_ai.response", "gen_ai.usage"))}
+    assert "aws.bedrock.cost_usd" not in told.only.attributes
+
+
+def test_an_error_is_told_by_its_kind_and_never_by_its_message(bedrock, client, told, router):
+    with pytest.raises(ClientError) as caught:
+        client.converse(modelId="amazon.titan-nothing-v1:0", **ask("a secret prompt"))
+    with pytest.raises(ParamValidationError):
+        client.converse(modelId=router, messages=[{"role": "user", "content": [{"text": {"a secret": "prompt"}}]}])
+    refused, invalid = told.spans
+    assert refused.attributes["error.type"] == "ValidationException"
+    assert refused.attributes["aws.request_id"] == caught.value.response["ResponseMetadata"]["RequestId"]
+    assert invalid.attributes["error.type"] == "ParamValidationError"
+    for span in (refused, invalid):
+        assert span.status.status_code is StatusCode.ERROR
+        assert "secret" not in span.to_json()
+    kinds = {point.attributes.get("error.type") for point in told.points("gen_ai.client.operation.duration")}
+    assert kinds == {"ValidationException", "ParamValidationError"}
+
+
+def test_what_is_never_sent_has_no_span(client, told):
+    with pytest.raises(InvalidTargetError):
+        client.converse(modelId="nonsense", **ask("Hi"))
+    with pytest.raises(ParamValidationError):
+        client.converse(**ask("Hi"))
+    assert told.spans == []
+
+
+# --- metrics ---
+
+
+def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, client, told, router):
+    client.converse(modelId=router, **ask(HELLO))
+    list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
+    at, usage = urlsplit(bedrock.endpoint_url), told.spans[0].attributes
+    series = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "aws.bedrock",
+        "gen_ai.request.model": router,
+        "gen_ai.response.model": HAIKU,
+        "server.address": at.hostname,
+        "server.port": at.port,
+    }
+    (duration,) = told.points("gen_ai.client.operation.duration")
+    assert dict(duration.attributes) == series
+    assert duration.count == 2
+    assert 0 < duration.sum < 60
+    assert duration.explicit_bounds == (
+        0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+    )  # fmt: skip
+    tokens = {point.attributes["gen_ai.token.type"]: point for point in told.points("gen_ai.client.token.usage")}
+    assert dict(tokens["input"].attributes) == {**series, "gen_ai.token.type": "input"}
+    assert {kind: point.sum for kind, point in tokens.items()} == {
+        "input": 2 * usage["gen_ai.usage.input_tokens"],
+        "output": 2 * usage["gen_ai.usage.output_tokens"],
+    }
+    assert tokens["output"].explicit_bounds == tuple(4**power for power in range(14))
+
+
+# --- when ---
+
+
+def test_by_default_a_call_is_told_where_the_current_span_is_recording(bedrock, router):
+    told = Told()
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options())
+    client.converse(modelId=router, **ask(HELLO))
+    assert (told.spans, told.points("gen_ai.client.operation.duration")) == ([], [])
+    with told.span() as app:
+        client.converse(modelId=router, **ask(HELLO))
+    assert told.only.parent.span_id == app.get_span_context().span_id
+    assert [point.count for point in told.points("gen_ai.client.operation.duration")] == [1]
+    dropped = Told(sampler=ALWAYS_OFF)
+    with dropped.span():
+        client.converse(modelId=router, **ask(HELLO))
+    assert len(told.spans) == 1
+
+
+def test_always_measures_what_is_not_sampled_too(bedrock, router):
+    told = Told(sampler=ALWAYS_OFF)
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always", content=True))
+    client.converse(modelId=router, **ask(HELLO))
+    list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
+    assert told.spans == []
+    assert [point.count for point in told.points("gen_ai.client.operation.duration")] == [2]
+
+
+def test_off_tells_nothing(bedrock, told, router):
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="off"))
+    with told.span():
+        client.converse(modelId=router, **ask(HELLO))
+        list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
+    assert told.spans == []
+
+
+def test_a_fault_of_telling_is_not_one_of_the_call(bedrock, router):
+    class Broken:
+        def get_tracer(self, *_):
+            raise RuntimeError("no tracer today")
+
+    for options in (Telemetry(spans="always", tracer_provider=Broken()),):
+        client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=options)
+        assert client.converse(modelId=router, **ask(HELLO))["routing"]["invoked_model"] == HAIKU
+        assert "metadata" in list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])[-1]
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_nothing_is_imported_where_nobody_uses_opentelemetry():
+    ran = python(
+        "import sys\n"
+        "from bedrock_routing_integrations.emulator import BedrockEmulator\n"
+        "from bedrock_routing_integrations import RoutedClient\n"
+        "with BedrockEmulator() as bedrock:\n"
+        f"    request = dict(modelId={HAIKU!r}, messages=[{{'role': 'user', 'content': [{{'text': 'Hi'}}]}}])\n"
+        "    client = RoutedClient(bedrock.client('bedrock-runtime'))\n"
+        "    client.converse(**request); list(client.converse_stream(**request)['stream'])\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"
+    )
+    assert ran.stdout.strip() == "[]", ran.stderr
+
+
+def test_asking_for_it_without_opentelemetry_says_what_to_install():
+    ran = python(
+        "import sys; sys.modules.update({'opentelemetry': None, 'opentelemetry.trace': None})\n"
+        "from bedrock_routing_integrations import RoutedClient\n"
+        "from bedrock_routing_integrations.connections import Connection\n"
+        "RoutedClient(Connection()); RoutedClient(Connection(), telemetry='off')\n"
+        "RoutedClient(Connection(), telemetry='always')\n"
+    )
+    assert 'pip install "bedrock-routing-integrations[otel]"' in ran.stderr.splitlines()[-1]
+    assert ran.stderr.splitlines()[-1].startswith("ImportError")
+
+
+# --- what is wanted ---
+
+
+@pytest.mark.parametrize("wrong", ["sometimes", "", True, 1, {"spans": "auto", "prompts": True}, ["auto"]])
+def test_a_value_that_means_nothing_is_refused(wrong):
+    for make in (
+        lambda: RoutedClient(Connection(), telemetry=wrong),
+        lambda: ChatBedrockRouter(model=HAIKU, telemetry=wrong),
+        lambda: BedrockRouter(model=HAIKU, telemetry=wrong),
+    ):
+        with pytest.raises(InvalidRequestError, match="telemetry"):
+            make()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"content": "yes"}, {"tracer_provider": "console"}, {"meter_provider": 1}, {"spans": "on"}]
+)
+def test_an_option_that_means_nothing_is_refused(wrong):
+    with pytest.raises(InvalidRequestError):
+        Telemetry(**wrong)
+
+
+def test_options_survive_copies_and_pickles_without_their_providers(told):
+    options = told.options(spans="always", content=True)
+    assert copy.deepcopy(options) is options
+    again = pickle.loads(pickle.dumps(options))
+    assert (again.spans, again.content, again.tracer_provider) == ("always", True, None)
+    assert "Provider" not in repr(options)
+    assert telemetry_of(options) is options
+
+
+@pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter, BedrockRouterLLM])
+def test_both_doors_take_it_and_it_survives_pickles_and_copies(bedrock, told, router, made):
+    def ask_it(llm):
+        return llm.complete(HELLO) if made is BedrockRouter else llm.invoke(HELLO)
+
+    llm = made(model=router, telemetry=told.options(spans="always"))
+    for each in (llm, copy.copy(llm), copy.deepcopy(llm), llm.model_copy()):
+        ask_it(each)
+    assert [span.attributes["gen_ai.response.model"] for span in told.spans] == [HAIKU] * 4
+    again = pickle.loads(pickle.dumps(llm))
+    inner = again.chat_model if made is BedrockRouterLLM else again
+    assert inner.telemetry == Telemetry(spans="always")
+    ask_it(again)
+    assert len(told.spans) == 4, "in another process it tells that one's providers"
+
+
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+def test_both_doors_write_it_down(router, told):
+    llm = ChatBedrockRouter(model=router, telemetry=told.options(spans="off", content=False))
+    written = dumps(llm)
+    assert "Provider" not in written
+    again = load(
+        json.loads(written), valid_namespaces=["bedrock_routing_integrations"], allowed_objects=[ChatBedrockRouter]
+    )
+    assert again.telemetry == Telemetry(spans="off", content=False)
+    assert json.loads(llm.model_dump_json(include={"telemetry"}))["telemetry"] == {"spans": "off", "content": False}
+    index = BedrockRouter(model=router, telemetry=told.options(spans="off"))
+    assert BedrockRouter.from_dict(json.loads(index.to_json())).telemetry == Telemetry(spans="off")
+
+
+@pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
+def test_what_is_set_later_holds_for_the_next_call(bedrock, told, router, made):
+    llm = made(model=router, telemetry="off")
+    ask_it = llm.complete if made is BedrockRouter else llm.invoke
+    ask_it(HELLO)
+    llm.telemetry = told.options(spans="always")
+    ask_it(HELLO)
+    assert len(told.spans) == 1
+    client = RoutedClient(Connection(), telemetry="off")
+    with pytest.raises(InvalidRequestError, match="telemetry to that one"):
+        made(model=router, client=client, telemetry="always")

@@ -1,0 +1,74 @@
+"""Many calls at once: each has a span of its own, under its own parent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.config import Config
+from samples import HELLO
+from telemetry_spans import Told, ask
+
+from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
+
+MANY = 64
+EACH = 3
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+def under_own_parents(told):
+    """Whether each application span has just the calls that were made in it."""
+    spans = told.exporter.get_finished_spans()
+    apps = {span.context.span_id: span.name for span in spans if span.name.startswith("app")}
+    parents = [apps[span.parent.span_id] for span in told.spans]
+    assert sorted(parents) == sorted(name for name in apps.values() for _ in range(EACH))
+    assert sum(point.count for point in told.points("gen_ai.client.operation.duration")) == MANY * EACH
+    assert sum(point.count for point in told.points("gen_ai.client.token.usage")) == 2 * MANY * EACH
+    return len(apps) == MANY
+
+
+def test_64_threads(bedrock, told, router):
+    client = RoutedClient(
+        bedrock.client("bedrock-runtime", config=Config(max_pool_connections=MANY)), telemetry=told.options()
+    )
+    together = threading.Barrier(MANY)
+
+    def work(number):
+        together.wait()
+        with told.span(f"app {number}"):
+            client.converse(modelId=router, **ask(HELLO))
+            streams = [iter(client.converse_stream(modelId=router, **ask(HELLO))["stream"]) for _ in range(EACH - 1)]
+            for events in zip(*streams, strict=True):
+                assert events
+
+    with ThreadPoolExecutor(MANY) as threads:
+        list(threads.map(work, range(MANY)))
+    assert under_own_parents(told)
+
+
+@pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
+def test_64_tasks(bedrock, told, router, made):
+    llm = made(model=router, telemetry=told.options())
+
+    async def work(number):
+        with told.span(f"app {number}"):
+            if made is BedrockRouter:
+                await asyncio.gather(*(llm.acomplete(HELLO) for _ in range(EACH - 1)))
+                assert [chunk async for chunk in await llm.astream_complete(HELLO)]
+            else:
+                await asyncio.gather(*(llm.ainvoke(HELLO) for _ in range(EACH - 1)))
+                assert [chunk async for chunk in llm.astream(HELLO)]
+
+    async def all_of_them():
+        await asyncio.gather(*(work(number) for number in range(MANY)))
+
+    asyncio.run(all_of_them())
+    assert under_own_parents(told)

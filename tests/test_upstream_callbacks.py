@@ -1,0 +1,164 @@
+"""What `RoutingCallbackHandler`, and what LangSmith is told, rely on in langchain-core, each thing by name."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.language_models import BaseChatModel, FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import add_usage
+from langchain_core.tracers import context as hooks
+from langchain_core.tracers.langchain import LangChainTracer
+from langsmith import Client
+from relying import LANGCHAIN, relies
+
+CALLBACKS = "bedrock_routing_integrations/langchain/callbacks.py"
+LISTENING = "bedrock_routing_integrations/langchain/_listening.py"
+EVENTS = "bedrock_routing_integrations/langchain/_events.py"
+TRACES = "bedrock_routing_integrations/langchain/_traces.py"
+PACKAGES = (*LANGCHAIN, "langsmith")
+
+
+class Recorder(BaseCallbackHandler):
+    run_inline = True
+
+    def __init__(self):
+        self.seen = []
+
+    def on_chat_model_start(self, serialized, messages, **kwargs):
+        self.seen.append(("start", serialized, kwargs))
+
+    def on_llm_end(self, response, **kwargs):
+        self.seen.append(("end", response.generations[0][0].message, kwargs))
+
+    def on_llm_error(self, error, **kwargs):
+        self.seen.append(("error", error, kwargs))
+
+    def on_custom_event(self, name, data, **kwargs):
+        self.seen.append((name, data, kwargs))
+
+
+def test_hooks_are_asked_with_get_and_need_no_context_variable(monkeypatch):
+    monkeypatch.setattr(hooks, "_configure_hooks", list(hooks._configure_hooks))
+    recorder = Recorder()
+
+    class Hook:
+        def get(self):
+            return recorder
+
+    hooks.register_configure_hook(Hook(), inheritable=True, handle_class=type("Nobody", (BaseCallbackHandler,), {}))
+    FakeListChatModel(responses=["yes"]).invoke("?")
+    relies(
+        [kind for kind, *_ in recorder.seen] == ["start", "end"],
+        "register_configure_hook, which takes whatever has a get()", LISTENING, "Without it `with` counts nothing.",
+    )  # fmt: skip
+
+
+def test_handlers_are_added_once_by_equality():
+    class Equal(BaseCallbackHandler):
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+        def __hash__(self):
+            return 1
+
+    manager = CallbackManager([Equal()])
+    manager.add_handler(Equal())
+    relies(len(manager.handlers) == 1, "add_handler's `in`", LISTENING, "Runs below one would be told of twice.")
+
+
+def test_a_run_says_what_is_called_when_it_begins():
+    recorder = Recorder()
+    FakeListChatModel(responses=["yes"]).invoke("?", {"callbacks": [recorder]})
+    _, serialized, said = recorder.seen[0]
+    relies(
+        "_type" in said["invocation_params"] and "id" in serialized and "ls_model_type" in said["metadata"],
+        "on_chat_model_start's invocation_params, metadata and serialized", CALLBACKS,
+        "Errors lose the target that was called.",
+    )  # fmt: skip
+
+
+def test_a_stream_that_is_closed_ends_in_on_llm_error():
+    recorder = Recorder()
+    stream = GenericFakeChatModel(messages=iter([AIMessage("one two three")])).stream("?", {"callbacks": [recorder]})
+    next(stream)
+    stream.close()
+    kind, error, said = recorder.seen[-1]
+    relies(
+        kind == "error" and isinstance(error, GeneratorExit) and said["response"].generations[0][0].text == "one",
+        "on_llm_error(GeneratorExit(), response=what had arrived) of a closed stream", CALLBACKS,
+        "A stream that is closed at its end must count, and one that is given up is no error.",
+    )  # fmt: skip
+
+
+def test_what_comes_from_the_cache_of_responses_is_marked():
+    recorder = Recorder()
+    model = GenericFakeChatModel(messages=iter([AIMessage("yes")]), cache=InMemoryCache())
+    for _ in range(2):
+        model.invoke("?", {"callbacks": [recorder]})
+    fresh, cached = (message for kind, message, _ in recorder.seen if kind == "end")
+    relies(
+        "total_cost" not in (fresh.usage_metadata or {}) and cached.usage_metadata["total_cost"] == 0,
+        "usage_metadata['total_cost'] of a cached answer", CALLBACKS, "Cached answers would be counted as calls.",
+    )  # fmt: skip
+
+
+async def test_custom_events_reach_the_handlers_of_a_manager():
+    recorder = Recorder()
+    run_id = hooks.UUID(int=1)
+    CallbackManager([recorder]).on_custom_event("name", {"a": 1}, run_id=run_id)
+    await AsyncCallbackManager([recorder]).on_custom_event("name", {"a": 1}, run_id=run_id)
+    relies(
+        [(name, data, said["run_id"]) for name, data, said in recorder.seen] == [("name", {"a": 1}, run_id)] * 2,
+        "CallbackManager.on_custom_event", EVENTS, "Answers of RetrieveAndGenerate would not be counted.",
+    )  # fmt: skip
+
+
+# --- LangSmith ---
+
+
+@pytest.mark.parametrize("name", ["_generate_with_cache", "_agenerate_with_cache"])
+def test_all_that_is_no_stream_goes_through_these(name):
+    parameters = list(inspect.signature(getattr(BaseChatModel, name)).parameters)
+    relies(
+        parameters[:4] == ["self", "messages", "stop", "run_manager"], f"BaseChatModel.{name}", TRACES,
+        "LangSmith is told neither the model that answered nor the cost.",
+    )  # fmt: skip
+
+
+def test_costs_cannot_stand_in_the_usage_of_a_message():
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "total_cost": 0.5}
+    with pytest.raises(ValueError, match="Only dict and int"):
+        add_usage(usage, usage)  # where it no longer raises, `_traces` can go: the message itself can say it
+
+
+def test_the_tracer_writes_the_usage_into_the_metadata_of_its_run():
+    sent = []
+
+    class Deaf(Client):
+        def create_run(self, *args, **kwargs):
+            pass
+
+        def update_run(self, *args, **kwargs):
+            sent.append(kwargs)
+
+    class Kept(dict):
+        def __setitem__(self, name, value):
+            super().__setitem__(name, {"seen": value})
+
+    class Naming(BaseCallbackHandler):
+        def on_llm_end(self, response, *, run_id, **kwargs):
+            tracer.run_map[str(run_id)].extra["metadata"] = Kept()
+
+    tracer = LangChainTracer(client=Deaf(api_url="http://127.0.0.1:1", api_key="none", auto_batch_tracing=False))
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    model = GenericFakeChatModel(messages=iter([AIMessage("yes", usage_metadata=usage)]))
+    model.invoke("?", {"callbacks": [Naming(), tracer]})
+    relies(
+        sent[-1]["extra"]["metadata"] == {"usage_metadata": {"seen": usage}},
+        "LangChainTracer.run_map, and its item assignment of usage_metadata", TRACES, "LangSmith gets no cost.",
+        PACKAGES,
+    )  # fmt: skip
