@@ -24,8 +24,9 @@ CORE = [
     ["invocation"],
     ["pricing"],
     ["reports"],
+    ["history"],
     ["knowledge_base"],
-    ["threads", "partial", "tool_choice"],
+    ["threads", "scopes", "partial", "tool_choice"],
     ["connections", "streams", "telemetry"],
     ["client"],
 ]

@@ -25,8 +25,8 @@ from invocation_logs import (
 )
 from samples import HAIKU, SONNET
 
-from bedrock_routing_integrations.reports import history as history_module
-from bedrock_routing_integrations.reports.history import read_history, stated_only
+from bedrock_routing_integrations.history import read_history, stated_only
+from bedrock_routing_integrations.history import reading as history_module
 from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 from bedrock_routing_integrations.targets import parse_target
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from invocation_logs import HAIKU_PROFILE, ROUTER, converse, lines, record
 
-from bedrock_routing_integrations.reports import log_lines
-from bedrock_routing_integrations.reports.history import read_history
+from bedrock_routing_integrations.history import lines as log_lines
+from bedrock_routing_integrations.history import read_history
 
 NOTICE = "Permissions are correctly set for Amazon Bedrock logs."
 CLOUD_TRAIL = {"eventVersion": "1.11", "eventSource": "bedrock.amazonaws.com", "eventName": "Converse"}

@@ -15,8 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.errors import InvalidTargetError
-from bedrock_routing_integrations.reports.history import read_history, stated_only
-from bedrock_routing_integrations.reports.log_lines import STDIN, log_files
+from bedrock_routing_integrations.history import STDIN, log_files, read_history, stated_only
 from bedrock_routing_integrations.reports.tables import as_markdown, as_text
 from bedrock_routing_integrations.targets import parse_target
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bedrock_routing_integrations.connections import Connection
-    from bedrock_routing_integrations.reports.history import History
+    from bedrock_routing_integrations.history import History
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 __all__ = ["Wanted", "base_models_of", "prices_of", "print_report", "time_of"]

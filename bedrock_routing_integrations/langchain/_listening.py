@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
-from bedrock_routing_integrations.reports.scopes import Scopes
+from bedrock_routing_integrations.scopes import Scopes
 
 if TYPE_CHECKING:
     from .callbacks import RoutingCallbackHandler

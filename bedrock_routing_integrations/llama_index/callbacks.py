@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.reports import RoutingReport
-from bedrock_routing_integrations.reports.scopes import Scopes
+from bedrock_routing_integrations.scopes import Scopes
 
 from ._instrumentation import hear_only_ours, ours
 from .events import ModelCallFailedEvent, ModelRoutedEvent

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.pricing import Prices, priced
+from bedrock_routing_integrations.reports import RoutingReport
 from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models, resolve_by_id
 from bedrock_routing_integrations.resolution.candidates import hinted
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
-from .log_lines import log_files, read_body, read_values
-from .log_record import LoggedCall, read_record, unwrapped
-from .report import RoutingReport
+from .lines import log_files, read_body, read_values
+from .records import LoggedCall, read_record, unwrapped
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from .log_documents import Malformed
+    from .documents import Malformed
 
 APPLICATION_PROFILE = "application_profile"
 FACTS = ("identity", "region", "inference_region", "account", "operation")

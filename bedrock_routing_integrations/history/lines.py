@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .log_documents import Document, Malformed, parsed
+from .documents import Document, Malformed, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .log_documents import WRAPPERS, Malformed, parsed
+from .documents import WRAPPERS, Malformed, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,0 +1,8 @@
+"""Bedrock's model-invocation logs → the report of a fleet: files and lines, the records in them, what they come to."""
+
+from __future__ import annotations
+
+from .lines import STDIN, log_files
+from .reading import History, read_history, stated_only
+
+__all__ = ["STDIN", "History", "log_files", "read_history", "stated_only"]
