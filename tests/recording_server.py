@@ -17,6 +17,7 @@ class Recorder(BaseHTTPRequestHandler):
     """Answers every Converse with the prompt."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
 
     def log_message(self, *args):
         pass

@@ -50,6 +50,7 @@ def whole_of(*content, stop="end_turn", usage=None):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
 
     def log_message(self, *args):
         pass

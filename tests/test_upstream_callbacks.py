@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
+import contextvars
 
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
-from langchain_core.language_models import BaseChatModel, FakeListChatModel, GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.messages.ai import add_usage
 from langchain_core.tracers import context as hooks
 from langchain_core.tracers.langchain import LangChainTracer
@@ -18,6 +18,7 @@ from relying import LANGCHAIN, relies
 CALLBACKS = "bedrock_routing_integrations/langchain/callbacks.py"
 LISTENING = "bedrock_routing_integrations/langchain/_listening.py"
 EVENTS = "bedrock_routing_integrations/langchain/_events.py"
+RUNS = "bedrock_routing_integrations/langchain/_runs.py"
 TRACES = "bedrock_routing_integrations/langchain/_traces.py"
 PACKAGES = (*LANGCHAIN, "langsmith")
 
@@ -120,12 +121,34 @@ async def test_custom_events_reach_the_handlers_of_a_manager():
 # --- LangSmith ---
 
 
-@pytest.mark.parametrize("name", ["_generate_with_cache", "_agenerate_with_cache"])
-def test_all_that_is_no_stream_goes_through_these(name):
-    parameters = list(inspect.signature(getattr(BaseChatModel, name)).parameters)
+@pytest.mark.parametrize("ask", ["generate", "agenerate", "stream", "astream"])
+async def test_an_inline_handler_hears_of_a_run_in_the_context_of_its_call(ask):
+    run = contextvars.ContextVar("run", default=None)
+
+    class Noting(BaseCallbackHandler):
+        run_inline = True
+
+        def on_chat_model_start(self, *args, run_id, **kwargs):
+            run.set(run_id)
+
+    class Model(GenericFakeChatModel):
+        def _generate(self, *args, **kwargs):
+            seen.append(run.get())
+            return super()._generate(*args, **kwargs)
+
+    seen, callbacks = [], CallbackManager([Noting()])
+    model, question = Model(messages=iter([AIMessage("yes")])), [HumanMessage("?")]
+    if ask == "generate":
+        model.generate([question], None, callbacks)
+    elif ask == "agenerate":
+        await model.agenerate([question], None, callbacks)
+    elif ask == "stream":
+        list(model.stream(question, {"callbacks": callbacks}))
+    else:
+        [chunk async for chunk in model.astream(question, {"callbacks": callbacks})]
     relies(
-        parameters[:4] == ["self", "messages", "stop", "run_manager"], f"BaseChatModel.{name}", TRACES,
-        "LangSmith is told neither the model that answered nor the cost.",
+        seen != [None], f"BaseChatModel.{ask} telling inline handlers in its own context", RUNS,
+        "In streams LangSmith is told neither the model that answered nor the cost.",
     )  # fmt: skip
 
 

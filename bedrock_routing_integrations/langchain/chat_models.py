@@ -29,8 +29,8 @@ from ._calls import (
     with_settled_choice,
 )
 from ._messages import as_chunk, copied_containers, name_the_model, token_usage
-from ._outer import OUTER, Told, outer_of_run
 from ._own_client import OwnClient, client_of
+from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
 from ._traces import name_in_traces
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
 
 
-class ChatBedrockRouter(Told):
+class ChatBedrockRouter(Runs):
     """A chat model on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
 
     All arguments of ``ChatBedrockConverse`` are taken; `provider` is never needed. Nothing is sent, and no boto3 client
@@ -173,9 +173,7 @@ class ChatBedrockRouter(Told):
             update["raw_blocks"] = copied_containers(self.raw_blocks)
         return self.model_copy(update={**update, "model_id": resolved.target.model_id})
 
-    def _prepare(
-        self, call: dict[str, Any], run_manager: CallbackManagerForLLMRun | None
-    ) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
+    def _prepare(self, call: dict[str, Any], run: Run | None) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
         """The copy for this call, and the call's arguments with what is ours taken out."""
         model_id, call = self._called_model(call)
         if isinstance(self.client, OwnClient):
@@ -187,8 +185,7 @@ class ChatBedrockRouter(Told):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
             call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
-        outer = call.pop(OUTER) if OUTER in call else outer_of_run(run_manager)
-        served.client = self.client.within(outer)
+        served.client = self.client.within(run.outer() if run else None)
         return served, resolved, with_own_lists(call)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -204,11 +201,13 @@ class ChatBedrockRouter(Told):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        served, _, call = self._prepare(kwargs, run_manager)
+        run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
+        served, _, call = self._prepare(kwargs, run)
         result = super(ChatBedrockRouter, served)._generate(messages, stop, run_manager, **call)
         message = result.generations[0].message
         name_the_model(message)
         metadata = message.response_metadata
+        name_in_traces(run, metadata)
         usage = getattr(message, "usage_metadata", None)
         result.llm_output = {
             "model_name": metadata.get("model_name"),
@@ -224,8 +223,8 @@ class ChatBedrockRouter(Told):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        kwargs.setdefault(OUTER, outer_of_run(run_manager))
-        served, resolved, call = self._prepare(kwargs, run_manager)
+        run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
+        served, resolved, call = self._prepare(kwargs, run)
         facts = resolved.facts
         tools = call.get("tools") or call.get("toolConfig")
         streams = facts.streaming and not call.get("disable_streaming") and (facts.streaming_with_tools or not tools)
@@ -234,11 +233,11 @@ class ChatBedrockRouter(Told):
             chunks = super(ChatBedrockRouter, served)._stream(messages, stop, None, **call)
         else:
             logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
-            chunks = iter([as_chunk(self._generate(messages, stop, None, **kwargs))])
+            chunks = iter([as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
         for chunk in chunks:
             if ROUTING in chunk.message.response_metadata:
                 name_the_model(chunk.message)
-                name_in_traces(run_manager, chunk.message.response_metadata)
+                name_in_traces(run, chunk.message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -261,7 +260,7 @@ class ChatBedrockRouter(Told):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         sync_manager = run_manager.get_sync() if run_manager else None
-        kwargs.setdefault(OUTER, outer_of_run(run_manager))
+        kwargs.setdefault(RUN, run_of(run_manager))
         chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream(messages, stop, sync_manager, **kwargs))
         try:
             async for chunk in chunks:

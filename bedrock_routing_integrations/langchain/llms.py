@@ -18,7 +18,7 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 from ._calls import is_policy
 from ._events import failure, tell
 from ._messages import token_usage
-from ._outer import OUTER, outer_of_run
+from ._runs import RUN, run_of
 from ._traces import name_in_traces
 from .chat_models import ChatBedrockRouter
 
@@ -85,7 +85,7 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        return self._answer(prompt, stop, **{OUTER: outer_of_run(run_manager), **kwargs}).text
+        return self._answer(prompt, stop, **{RUN: run_of(run_manager), **kwargs}).text
 
     def _answer(self, prompt: str, stop: list[str] | None, **kwargs: Any) -> Generation:
         result = self.chat_model._generate([HumanMessage(prompt)], stop, None, **kwargs)  # noqa: SLF001 - our own class
@@ -99,7 +99,7 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        kwargs = {OUTER: outer_of_run(run_manager, alone=len(prompts) == 1), **kwargs}
+        kwargs = {RUN: run_of(run_manager, alone=len(prompts) == 1), **kwargs}
         if len(prompts) == 1:
             generations = [self._answer(prompts[0], stop, **kwargs)]
         else:
@@ -109,7 +109,7 @@ class BedrockRouterLLM(LLM):
                 for waiting in wait(started, return_when=FIRST_EXCEPTION).not_done:
                     waiting.cancel()
             generations = self._all_or_none(started, run_manager, **kwargs)
-        name_in_traces(run_manager, generations[0].generation_info)
+        name_in_traces(run_of(run_manager), generations[0].generation_info)
         return _result(generations)
 
     def _all_or_none(
@@ -146,13 +146,13 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        kwargs.setdefault(OUTER, outer_of_run(run_manager))
+        kwargs.setdefault(RUN, run_of(run_manager))
         for part in self.chat_model._stream([HumanMessage(prompt)], stop, None, **kwargs):  # noqa: SLF001 - our own class
             text, info = str(part.text), _info(part.message)
             if not text and not info:
                 continue
             chunk = GenerationChunk(text=text, generation_info=info)
-            name_in_traces(run_manager, info)
+            name_in_traces(kwargs[RUN], info)
             if run_manager:
                 run_manager.on_llm_new_token(text, chunk=chunk)
             yield chunk
@@ -164,11 +164,11 @@ class BedrockRouterLLM(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        kwargs.setdefault(OUTER, outer_of_run(run_manager))
+        kwargs.setdefault(RUN, run_of(run_manager))
         chunks = iterate_in_thread(self.chat_model.max_concurrency, lambda: self._stream(prompt, stop, None, **kwargs))
         try:
             async for chunk in chunks:
-                name_in_traces(run_manager, chunk.generation_info)
+                name_in_traces(kwargs[RUN], chunk.generation_info)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk

@@ -1,0 +1,140 @@
+"""Which of LangChain's runs a call belongs to: who hears of it, and under which id.
+
+`_generate` is handed a run manager. What streams is handed none (langchain-core 1.x): there the run is noted when it
+begins, where somebody among its handlers must be told of the answer, or tells OpenTelemetry of the call.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.runnables.config import ensure_config
+
+from bedrock_routing_integrations.telemetry import Outer, outer_of
+
+from ._settings import Settings
+from ._traces import tracers_among
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from uuid import UUID
+
+    from langchain_core.callbacks import Callbacks
+    from langchain_core.callbacks.manager import BaseRunManager
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessageChunk, BaseMessage
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import RunnableConfig
+
+RUN = "run_of_langchain"
+"""The argument of a call that says what its `Run` is, where that is known already."""
+
+
+class Run(NamedTuple):
+    """A run.
+
+    Attributes:
+        handlers: Who hears of it.
+        run_id: LangChain's id; None where it stands for several calls.
+    """
+
+    handlers: Sequence[BaseCallbackHandler]
+    run_id: UUID | None
+
+    def outer(self) -> Outer | None:
+        """Who of the handlers tells OpenTelemetry of the call; None where nobody does."""
+        return outer_of(self.handlers, run_id=self.run_id)
+
+
+_noted: contextvars.ContextVar[Run | None] = contextvars.ContextVar("bedrock_routing_langchain_run", default=None)
+
+
+def run_of(run_manager: BaseRunManager | None, *, alone: bool = True) -> Run | None:
+    """The run of a call; None where nobody hears of it.
+
+    Args:
+        run_manager: Of the call; None where LangChain has handed on none.
+        alone: Whether it is the only call of its run.
+    """
+    noted = _noted.get()
+    if noted is not None:
+        _noted.set(None)  # it was for this call
+    if run_manager is None:
+        return noted
+    return Run(run_manager.handlers, run_manager.run_id if alone else None)
+
+
+class Runs(Settings):
+    """A chat model that knows, in what streams too, which run a call belongs to."""
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """LangChain's ``generate``."""
+        # Of several prompts all runs begin first: it would not be known which is whose.
+        noting = self._noting(callbacks) if len(messages) == 1 else callbacks
+        return super().generate(messages, stop, noting, **kwargs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """LangChain's ``agenerate``."""
+        noting = self._noting(callbacks) if len(messages) == 1 else callbacks
+        return await super().agenerate(messages, stop, noting, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - its name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """LangChain's ``stream``."""
+        return super().stream(input, self._noting_config(config), stop=stop, **kwargs)
+
+    def astream(  # no generator of its own: it would only hand on what the other one yields
+        self,
+        input: LanguageModelInput,  # noqa: A002 - its name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """LangChain's ``astream``."""
+        return super().astream(input, self._noting_config(config), stop=stop, **kwargs)
+
+    def _noting_config(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        given = ensure_config(config)
+        callbacks = given.get("callbacks")
+        noting = self._noting(callbacks)
+        return config if noting is callbacks else {**given, "callbacks": noting}
+
+    def _noting(self, callbacks: Callbacks) -> Callbacks:
+        manager = CallbackManager.configure(callbacks, self.callbacks)
+        if not tracers_among(manager.handlers) and outer_of(manager.handlers) is None:
+            return callbacks
+        manager.add_handler(_Noting(manager.handlers), inherit=False)
+        return manager
+
+
+class _Noting(BaseCallbackHandler):
+    """Notes which run has just begun."""
+
+    run_inline = True  # in the context of the call
+
+    def __init__(self, handlers: Sequence[BaseCallbackHandler]) -> None:
+        self._handlers = handlers
+
+    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        _noted.set(Run(self._handlers, run_id))
