@@ -35,7 +35,10 @@ MODES = ("optimized", "priority", "flex", "reserved")
 
 _RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_5m_mtok",
           "cache_write_1h_mtok")  # fmt: skip
+# The prices that `Usage`'s kinds of tokens are charged at, in its order.
+_KINDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_5m_mtok", "cache_write_1h_mtok")
 _PER = 1_000_000
+_MOST_KNOWN = 4_096
 # Sums and products of prices and counts are exact in it, whatever the caller's own context rounds to.
 EXACT = Context(prec=60)
 # Billed by the token at the model's listed price. All others are billed by the hour, or at prices of their own.
@@ -75,6 +78,7 @@ class Prices:
         if own is not None and not isinstance(own, Mapping):
             raise InvalidRequestError(f"prices must be a mapping, {{model id: {{'input_mtok': …}}}}, and is {own!r}.")
         self._own = {parse_target(name).model_id: _checked(name, price) for name, price in (own or {}).items()}
+        self._known: dict[Any, tuple[ResolvedTarget, Any, tuple[Rates | None, Rates | None]]] = {}
 
     @property
     def source(self) -> str:
@@ -86,34 +90,88 @@ class Prices:
     def __bool__(self) -> bool:
         return bool(self._own)
 
-    def cost(self, item: Item, *, mode: str | None, when: datetime | None = None) -> Decimal | None:
-        """US dollars; None where a price that is needed is not known.
+    def rates(self, names: Names, mode: str | None, when: datetime | None = None) -> Rates | None:
+        """What a model costs; None where that is not known.
 
         Args:
-            item: What is paid for.
+            names: What it is called.
             mode: What was served: `STANDARD` or one of `MODES`; None where that is not known.
             when: The time of the call, for prices that have changed; by default now.
         """
         if mode is None:
             return None
-        rates = next((self._own[key][mode] for key in item.keys if mode in self._own.get(key, ())), None)
-        if rates is None and mode == STANDARD and item.listed:
-            day = (when or datetime.now(timezone.utc)).astimezone(timezone.utc).date()
-            rates = _listed(item.listed, day, *_table())
-        return None if rates is None else _cost(item.usage, rates, item.base_model)
+        own = next((self._own[key][mode] for key in names.keys if mode in self._own.get(key, ())), None)
+        if own is not None:
+            return _compiled(own, names.base_model)
+        if mode != STANDARD or names.listed is None:
+            return None
+        return _listed(names.listed, names.base_model, _day(when), *_table())
+
+    def rates_of_call(
+        self, invocation: Invocation, resolved: ResolvedTarget, when: datetime | None
+    ) -> tuple[Rates | None, Rates | None]:
+        """The prices of what answered, and of the router's fallback model."""
+        mode = _served(
+            (invocation.latency_requested, invocation.latency_served),
+            (invocation.service_tier_requested, invocation.service_tier_served),
+        )
+        answered = invocation.invoked_model_id or resolved.target.model_id
+        key = (answered, invocation.invoked_model, resolved.target.model_id, mode)
+        holds = (_day(when), *_table())
+        known = self._known.get(key)
+        # A look-up makes another `ResolvedTarget`.
+        if known is not None and known[0] is resolved and known[1] == holds:
+            return known[2]
+        rates, fallback = self.rates(_names(answered, invocation.invoked_model, resolved), mode, when), None
+        if resolved.target.kind.is_router and resolved.fallback:
+            ids = [c.model_id for c in resolved.candidates if c.base_model == resolved.fallback]
+            fallback = self.rates(_names(ids[0] if ids else resolved.fallback, resolved.fallback, resolved), mode, when)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = resolved, holds, (rates, fallback)
+        return rates, fallback
 
 
-class Item(NamedTuple):
-    """What is paid for: tokens of a model.
+class Rates(NamedTuple):
+    """Prices of a model's tokens, as whole numbers, so that sums are exact.
 
     Attributes:
-        usage: The tokens.
+        steps: From more than so many tokens of prompt on: the price of a token of each kind, in the order of `Usage`;
+            None where it is not known.
+        per: What a sum is to be divided by, to be US dollars.
+    """
+
+    steps: tuple[tuple[int, tuple[int | None, ...]], ...]
+    per: int
+
+    def cost(self, usage: Usage) -> float | None:
+        """US dollars, to the last digit of a float; None where a price that is needed is not known."""
+        prompt, prices = usage.prompt, self.steps[0][1]
+        for start, others in self.steps[1:]:
+            if prompt > start:
+                prices = others
+        total = 0
+        for tokens, price in zip(
+            (usage.input, usage.output, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h),
+            prices,
+            strict=True,
+        ):
+            if tokens:
+                if price is None:
+                    return None
+                total += tokens * price
+        return total / self.per
+
+
+class Names(NamedTuple):
+    """What the model that answered is called.
+
+    Attributes:
         base_model: The model.
         listed: How the price table calls it; None where it does not list what answered.
         keys: Under which names the user's own prices may have it, the most specific one first.
     """
 
-    usage: Usage
     base_model: str | None
     listed: str | None
     keys: tuple[str, ...]
@@ -133,21 +191,13 @@ def priced(
     usage = invocation.usage
     if usage is None:
         return invocation
-    mode = _served(
-        (invocation.latency_requested, invocation.latency_served),
-        (invocation.service_tier_requested, invocation.service_tier_served),
+    rates, fallback = prices.rates_of_call(invocation, resolved, when)
+    return replace(
+        invocation, cost_usd=rates and rates.cost(usage), fallback_cost_usd=fallback and fallback.cost(usage)
     )
-    answered = invocation.invoked_model_id or resolved.target.model_id
-    item = _item(usage, answered, invocation.invoked_model, resolved)
-    cost, fallback_cost = prices.cost(item, mode=mode, when=when), None
-    if resolved.target.kind.is_router and resolved.fallback:
-        ids = [c.model_id for c in resolved.candidates if c.base_model == resolved.fallback]
-        item = _item(usage, ids[0] if ids else resolved.fallback, resolved.fallback, resolved)
-        fallback_cost = prices.cost(item, mode=mode, when=when)
-    return replace(invocation, cost_usd=_number(cost), fallback_cost_usd=_number(fallback_cost))
 
 
-def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | None = None) -> Decimal | None:
+def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | None = None) -> float | None:
     """What a call would have cost had nothing been read from or written to a cache; None where that is not known.
 
     Args:
@@ -162,22 +212,23 @@ def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | N
     usage = Usage(**routing["usage"])
     plain = Usage(input=usage.prompt, output=usage.output)
     if plain == usage:
-        return Decimal(repr(routing["cost_usd"]))
+        return float(routing["cost_usd"])
     latency, tier = routing.get("latency") or {}, routing.get("service_tier") or {}
     mode = _served((latency.get("requested"), latency.get("served")), (tier.get("requested"), tier.get("served")))
-    for item in _possible_items(usage, routing):
-        if _number(prices.cost(item, mode=mode, when=when)) == routing["cost_usd"]:
-            return prices.cost(item._replace(usage=plain), mode=mode, when=when)
+    for names in _possible_names(routing):
+        rates = prices.rates(names, mode, when)
+        if rates is not None and rates.cost(usage) == routing["cost_usd"]:
+            return rates.cost(plain)
     return None
 
 
-def _possible_items(usage: Usage, routing: Mapping[str, Any]) -> Iterator[Item]:
+def _possible_names(routing: Mapping[str, Any]) -> Iterator[Names]:
     base, model_id = routing.get("invoked_model"), routing.get("invoked_model_id") or routing["requested_model_id"]
     keys = _keys(model_id, base)
     named = next((key for key in keys if not key.startswith("arn:") and split_geography(key)[0]), None)
     # An id that does not say its geography may be that of a global profile.
     for listed in [named] if named else [base, f"global.{base}"]:
-        yield Item(usage, base, listed, keys)
+        yield Names(base, listed, keys)
 
 
 def _served(latency: tuple[str | None, str | None], tier: tuple[str | None, str | None]) -> str | None:
@@ -193,10 +244,20 @@ def _served(latency: tuple[str | None, str | None], tier: tuple[str | None, str 
     return STANDARD if not modes else modes[0] if len(modes) == 1 else None
 
 
-def _item(usage: Usage, model_id: str, base: str | None, resolved: ResolvedTarget) -> Item:
-    return Item(usage, base, _listed_as(model_id, base, resolved), _keys(model_id, base))
+def _names(model_id: str, base: str | None, resolved: ResolvedTarget) -> Names:
+    return Names(base, _listed_as(model_id, base, resolved), _keys(model_id, base))
 
 
+@functools.lru_cache(maxsize=4096)
+def _profile_named(model_id: str) -> str | None:
+    try:
+        target = parse_target(model_id)
+    except InvalidTargetError:
+        return None
+    return target.resource_id if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE else None
+
+
+@functools.lru_cache(maxsize=4096)
 def _keys(model_id: str, base: str | None) -> tuple[str, ...]:
     """The names under which a price may stand: the id, the profile's or model's own id of an ARN, the base model."""
     try:
@@ -213,6 +274,9 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
     """How the table calls what answered; None where it answered for another price than the table's."""
     if base is None or resolved.target.kind not in _BY_TOKEN:
         return None
+    named = _profile_named(model_id)
+    if named:
+        return named
     ids = dict.fromkeys([model_id, *(c.model_id for c in resolved.candidates if c.base_model == base)])
     geographies = ["global" for c in resolved.candidates if c.base_model == base and c.is_global]
     for each in ids:
@@ -223,8 +287,6 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
         if target.kind not in _BY_TOKEN:
             return None
         if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE:
-            if each == model_id:
-                return target.resource_id
             geographies += [name for name in split_geography(target.resource_id)[:1] if name]
     geography = "global" if "global" in geographies else next(iter(geographies), None)
     return f"{geography}.{base}" if geography else base
@@ -242,7 +304,7 @@ def _table() -> tuple[int, datetime]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _listed(listed: str, day: date, *_table: object) -> dict[str, Any] | None:
+def _listed(listed: str, base: str | None, day: date, *_table: object) -> Rates | None:
     """What the table says of a model on a day; None where it has no price, or one of a kind that we do not know."""
     from genai_prices import Usage as TableUsage
     from genai_prices import calc_price
@@ -256,26 +318,24 @@ def _listed(listed: str, day: date, *_table: object) -> dict[str, Any] | None:
         logger.debug("genai-prices has no price for %s: %s: %s", listed, type(error).__name__, error)
         return None
     rates = {name: value for name, value in vars(found.model_price).items() if value is not None}
-    return rates if "input_mtok" in rates and rates.keys() <= set(_RATES) else None
+    return _compiled(rates, base) if "input_mtok" in rates and rates.keys() <= set(_RATES) else None
 
 
-def _cost(usage: Usage, rates: Mapping[str, Any], base: str | None) -> Decimal | None:
-    total = Decimal(0)
+def _day(when: datetime | None) -> date:
+    return (datetime.now(timezone.utc) if when is None else when.astimezone(timezone.utc)).date()
+
+
+def _compiled(rates: Mapping[str, Any], base: str | None) -> Rates:
+    """Prices in dollars per million tokens, as whole numbers."""
+    tiers = (tier for value in rates.values() if not isinstance(value, Decimal) for tier in value.tiers)
+    starts = sorted({0, *(tier.start for tier in tiers)})
     with localcontext(EXACT):
-        for name, tokens in (
-            ("input_mtok", usage.input),
-            ("output_mtok", usage.output),
-            ("cache_read_mtok", usage.cache_read),
-            ("cache_write_5m_mtok", usage.cache_write_5m),
-            ("cache_write_1h_mtok", usage.cache_write_1h),
-        ):
-            if not tokens:
-                continue
-            rate = _rate(name, rates, usage.prompt, base)
-            if rate is None:
-                return None
-            total += rate * tokens
-        return total / _PER
+        table = [[_rate(name, rates, start + 1, base) for name in _KINDS] for start in starts]
+        digits = max((-int(rate.as_tuple().exponent) for row in table for rate in row if rate is not None), default=0)
+        scale = 10 ** max(digits, 0)
+        steps = [(start, tuple([None if rate is None else int(rate * scale) for rate in row]))
+                 for start, row in zip(starts, table, strict=True)]  # fmt: skip
+    return Rates(tuple(steps), scale * _PER)
 
 
 def _rate(name: str, rates: Mapping[str, Any], prompt: int, base: str | None) -> Decimal | None:
@@ -336,7 +396,3 @@ def _checked_rates(where: str, rates: Any) -> dict[str, Decimal]:
             )
         checked[name] = Decimal(str(value))
     return checked
-
-
-def _number(cost: Decimal | None) -> float | None:
-    return None if cost is None else float(cost)

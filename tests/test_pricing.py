@@ -293,7 +293,7 @@ def test_without_caching_every_token_of_the_prompt_is_a_plain_one(model, usage, 
         else Decimal("0.01264") if "nova" in model
         else Decimal(by_hand["glo" if "global" in model else model[:3]])
     )  # fmt: skip
-    assert uncached_cost(call(model, usage).as_dict(), Prices()) == expected
+    assert uncached_cost(call(model, usage).as_dict(), Prices()) == float(expected)
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5", "claude-opus-5-5", "claude-sonnet-5-5"])
@@ -304,14 +304,14 @@ def test_what_caching_saved_is_known_whatever_the_table_matches_by(model):
     if invocation.cost_usd is None:
         pytest.skip("this genai-prices does not list it yet")
     uncached = call(arn, Usage(input=17_000, output=200)).cost_usd
-    assert uncached_cost(invocation.as_dict(), Prices()) == Decimal(repr(uncached))
+    assert uncached_cost(invocation.as_dict(), Prices()) == uncached
 
 
 def test_what_was_priced_by_prices_that_are_not_known_here_is_not_guessed():
     own = {SONNET_45: {"input_mtok": 2, "output_mtok": 10}}
     routing = call(f"us.{SONNET_45}", CACHED, own=own).as_dict()
     assert uncached_cost(routing, Prices()) is None
-    assert uncached_cost(routing, Prices(own)) == Decimal("0.036")
+    assert uncached_cost(routing, Prices(own)) == 0.036
 
 
 # --- dates, lengths, exactness ---

@@ -77,9 +77,7 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> LLMResult:
         """LangChain's ``generate``."""
-        # Of several prompts all runs begin first: it would not be known which is whose.
-        noting = self._noting(callbacks) if len(messages) == 1 else callbacks
-        return super().generate(messages, stop, noting, **kwargs)
+        return super().generate(messages, stop, self._noting_one(messages, callbacks), **kwargs)
 
     async def agenerate(
         self,
@@ -89,8 +87,7 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> LLMResult:
         """LangChain's ``agenerate``."""
-        noting = self._noting(callbacks) if len(messages) == 1 else callbacks
-        return await super().agenerate(messages, stop, noting, **kwargs)
+        return await super().agenerate(messages, stop, self._noting_one(messages, callbacks), **kwargs)
 
     def stream(
         self,
@@ -119,6 +116,12 @@ class Runs(Settings):
         callbacks = given.get("callbacks")
         noting = self._noting(callbacks)
         return config if noting is callbacks else {**given, "callbacks": noting}
+
+    def _noting_one(self, messages: list[list[BaseMessage]], callbacks: Callbacks) -> Callbacks:
+        # Without handlers of its own a call does not stream in here; and of several prompts all runs begin first, so
+        # that it would not be known which is whose.
+        streams = len(messages) == 1 and (callbacks or self.callbacks)
+        return self._noting(callbacks) if streams else callbacks
 
     def _noting(self, callbacks: Callbacks) -> Callbacks:
         manager = CallbackManager.configure(callbacks, self.callbacks)

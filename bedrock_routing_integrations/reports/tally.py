@@ -50,7 +50,8 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
     usage, kind = routing.get("usage"), str(routing.get("target_kind"))
     cost, fallback = _decimal(routing.get("cost_usd")), _decimal(routing.get("fallback_cost_usd"))
     is_router = kind in (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROUTER.value)
-    uncached = uncached_cost(routing, prices, when) if usage and any(usage.get(name) for name in _CACHED) else cost
+    cached = usage and any(usage.get(name) for name in _CACHED)
+    uncached = _decimal(uncached_cost(routing, prices, when)) if cached else cost
     return Call(
         requested_model_id=str(routing.get("requested_model_id")),
         target_kind=kind,
