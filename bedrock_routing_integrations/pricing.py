@@ -87,9 +87,6 @@ class Prices:
 
         return f"{'own prices and ' if self._own else ''}genai-prices {version('genai-prices')}"
 
-    def __bool__(self) -> bool:
-        return bool(self._own)
-
     def rates(self, names: Names, mode: str | None, when: datetime | None = None) -> Rates | None:
         """What a model costs; None where that is not known.
 
@@ -188,13 +185,19 @@ def priced(
         prices: Where prices come from.
         when: The time of the call; by default now.
     """
+    cost, fallback_cost = costs(invocation, resolved, prices, when)
+    return replace(invocation, cost_usd=cost, fallback_cost_usd=fallback_cost)
+
+
+def costs(
+    invocation: Invocation, resolved: ResolvedTarget, prices: Prices, when: datetime | None = None
+) -> tuple[float | None, float | None]:
+    """`cost_usd` and `fallback_cost_usd` of an invocation, for arguments as of `priced`."""
     usage = invocation.usage
     if usage is None:
-        return invocation
+        return None, None
     rates, fallback = prices.rates_of_call(invocation, resolved, when)
-    return replace(
-        invocation, cost_usd=rates and rates.cost(usage), fallback_cost_usd=fallback and fallback.cost(usage)
-    )
+    return rates and rates.cost(usage), fallback and fallback.cost(usage)
 
 
 def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | None = None) -> float | None:
@@ -295,11 +298,16 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
 # --- the table ---
 
 
-def _table() -> tuple[int, datetime]:
-    """Which table genai-prices has now: the one that it ships, or what its own ``UpdatePrices`` fetched."""
+@functools.lru_cache(maxsize=1)
+def _snapshots() -> Any:
     from genai_prices.data_snapshot import get_snapshot
 
-    snapshot = get_snapshot()
+    return get_snapshot
+
+
+def _table() -> tuple[int, datetime]:
+    """Which table genai-prices has now: the one that it ships, or what its own ``UpdatePrices`` fetched."""
+    snapshot = _snapshots()()
     return id(snapshot), snapshot.timestamp
 
 

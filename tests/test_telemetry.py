@@ -23,6 +23,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTarg
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.telemetry import Telemetry, telemetry_of
+from bedrock_routing_integrations.telemetry.instruments import histograms_of, tracer_of
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 800
@@ -182,6 +183,15 @@ def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, cl
     assert tokens["output"].explicit_bounds == tuple(4**power for power in range(14))
 
 
+def test_many_clients_share_what_a_provider_makes(bedrock, told, router, caplog):
+    for _ in range(3):
+        client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+        client.converse(modelId=router, **ask(HELLO))
+    assert caplog.messages == [], "the SDK warns of a second metric by the same name"
+    assert histograms_of(told.meters) is histograms_of(told.meters)
+    assert tracer_of(told.tracers) is tracer_of(told.tracers)
+
+
 # --- when ---
 
 
@@ -287,6 +297,12 @@ def test_options_survive_copies_and_pickles_without_their_providers(told):
     assert (again.spans, again.content, again.tracer_provider) == ("always", True, None)
     assert "Provider" not in repr(options)
     assert telemetry_of(options) is options
+
+
+def test_a_client_keeps_them_in_a_pickle(told):
+    client = RoutedClient(Connection(), telemetry=told.options(spans="off", content=False))
+    again = pickle.loads(pickle.dumps(client))
+    assert again._recorder.options == Telemetry(spans="off", content=False)
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter, BedrockRouterLLM])

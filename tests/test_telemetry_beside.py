@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableLambda
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from opentelemetry import context, trace
@@ -225,6 +226,24 @@ def test_so_are_batches_and_streams_of_events_and_models_that_do_not_stream(bedr
     spans = told.exporter.get_finished_spans()
     assert [span.name for span in spans] == ["theirs"] * 8 + ["app"]
     assert all(span.attributes.keys() >= TOLD_OUTSIDE for span in spans[:-1])
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_so_is_a_call_that_langchain_streams_because_somebody_listens(bedrock, told, router, way):
+    llm = ChatBedrockRouter(model=router, telemetry=told.options(), callbacks=[Handler(told)])
+
+    async def ainvoke(text):
+        return await llm.ainvoke(text)
+
+    async def listen():
+        step = RunnableLambda(llm.invoke if way == "invoke" else ainvoke)
+        return [event["event"] async for event in step.astream_events(ALICE)]
+
+    with told.span():
+        assert asyncio.run(listen()).count("on_chat_model_stream") > 1
+    theirs, _ = spans = told.exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["theirs", "app"]
+    assert theirs.attributes["gen_ai.response.model"] == SONNET
 
 
 def test_of_several_prompts_in_one_run_none_is_taken_for_another(bedrock, told, router):

@@ -17,7 +17,7 @@ from bedrock_routing_integrations.connections import (
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
 from bedrock_routing_integrations.logs import log_call, log_failure
-from bedrock_routing_integrations.pricing import Prices, priced
+from bedrock_routing_integrations.pricing import Prices, costs
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import RoutedStream
 from bedrock_routing_integrations.targets import Target, parse_target
@@ -239,9 +239,9 @@ class RoutedClient:
             self._resolver.learn(resolved, traced, self._control_plane)
         points = [point.as_dict() for point in draft.points]
         invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
-        invocation = priced(invocation, resolved, self._prices)
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         routing = invocation.as_dict()
+        routing["cost_usd"], routing["fallback_cost_usd"] = costs(invocation, resolved, self._prices)
         log_call(routing)
         return routing
 

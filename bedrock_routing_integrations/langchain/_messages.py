@@ -56,9 +56,9 @@ def token_usage(usages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
     Under both names that are in use: LangChain's, and those of older callbacks, which are OpenAI's.
     """
-    prompt, completion, total = (
-        sum(usage.get(name) or 0 for usage in usages) for name in ("input_tokens", "output_tokens", "total_tokens")
-    )
+    prompt = sum([usage.get("input_tokens") or 0 for usage in usages])
+    completion = sum([usage.get("output_tokens") or 0 for usage in usages])
+    total = prompt + completion
     return {
         "input_tokens": prompt, "output_tokens": completion, "total_tokens": total,
         "prompt_tokens": prompt, "completion_tokens": completion,

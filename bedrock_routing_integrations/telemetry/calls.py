@@ -93,9 +93,11 @@ class Recorder:
         if mode == "off" or (mode == "auto" and not is_loaded()):
             return NOTHING
         with _Quietly():
+            span = current_span()
+            if mode == "auto" and outer is None and not span.is_recording():
+                return NOTHING  # the usual case, told apart by one look
             if _is_suppressed(*_suppressing()):
                 return NOTHING
-            span = current_span()
             theirs = outer.span if outer is not None else None
             if theirs is None and claim(span, resolved.target.kind.value):
                 theirs = span
