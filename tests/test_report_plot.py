@@ -1,0 +1,93 @@
+"""The picture of a report: what is drawn, and that drawing leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import matplotlib as mpl
+import pytest
+from report_samples import a_bucket, a_report, many_models, nothing, one_call
+
+from bedrock_routing_integrations import RoutingReport
+from bedrock_routing_integrations.reports.plot import draw
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("report", [a_report(), one_call(), many_models(), many_models(1), nothing()])
+def test_every_report_can_be_drawn_without_a_warning(report):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw(report)._repr_png_().startswith(PNG)
+
+
+def test_it_says_the_totals_and_draws_the_shares_of_calls_and_cost():
+    figure = draw(a_report())
+    assert figure.get_suptitle() == (
+        "120 calls: $0.157 (13 without a known price)\nrouting saved $0.177, caching saved $0.0361"
+    )
+    shares, savings = figure.axes
+    calls, cost = shares.containers
+    assert [round(bar.get_width(), 3) for bar in calls] == [0.75, 0.167, 0.083]
+    assert [round(bar.get_width(), 3) for bar in cost] == [0.56, 0.44, 0.0]
+    assert "no price" in texts(figure)
+    by_routing, by_caching, _ = savings.get_lines()
+    assert by_routing.get_ydata()[-1] == pytest.approx(12 * 0.0147)
+    assert by_caching.get_ydata()[-1] == pytest.approx(8 * 0.003 - 4 * 0.002)
+
+
+def test_without_savings_there_is_one_panel():
+    assert len(draw(one_call()).axes) == 1
+
+
+def test_what_cost_more_goes_below_the_line():
+    report = {**one_call(), "timeline": [a_bucket(0, caching=-0.002), a_bucket(1, caching=-0.001)]}
+    _, savings = draw(report).axes
+    assert savings.get_lines()[0].get_ydata()[-1] == pytest.approx(-0.003)
+
+
+def test_many_models_are_put_together():
+    labels = [label.get_text() for label in draw(many_models(12)).axes[0].get_yticklabels()]
+    assert len(labels) == 8
+    assert labels[-1] == "5 other models"
+
+
+def test_names_that_the_font_lacks_are_written_out():
+    report = one_call()
+    report["models"][0]["invoked_model"] = "acme.東京-1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(report)._repr_png_()
+
+
+def test_nothing_is_left_behind():
+    before = dict(mpl.rcParams)
+    RoutingReport().plot()
+    draw(a_report())._repr_png_()
+    assert dict(mpl.rcParams) == before
+    done = subprocess.run(
+        [
+            sys.executable, "-c",
+            ("import sys\nfrom bedrock_routing_integrations import RoutingReport\n"
+            "report = RoutingReport()\nstr(report), report.to_markdown(), report._repr_html_()\n"
+            "assert 'matplotlib' not in sys.modules\nreport.plot()\nassert 'matplotlib.pyplot' not in sys.modules"),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    for name in [
+        name for name in sys.modules if name.startswith(("matplotlib", "bedrock_routing_integrations.reports.plot"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "bedrock-routing-integrations\[plot\]"'):
+        RoutingReport().plot()
