@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -168,14 +169,15 @@ def _is_fallback(invoked: str | None, resolved: ResolvedTarget) -> bool | None:
 def _read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     if usage is None:
         return None
-    written = usage.get("cacheWriteInputTokens") or 0
-    by_ttl = {detail.get("ttl"): detail.get("inputTokens") or 0 for detail in usage.get("cacheDetails") or ()}
-    one_hour = by_ttl.get("1h", 0)
+    by_ttl: Counter[Any] = Counter()
+    for detail in usage.get("cacheDetails") or ():
+        by_ttl[detail.get("ttl")] += detail.get("inputTokens") or 0
+    one_hour, written = by_ttl["1h"], max(usage.get("cacheWriteInputTokens") or 0, by_ttl.total())
     return Usage(
         input=usage.get("inputTokens") or 0,
         output=usage.get("outputTokens") or 0,
         cache_read=usage.get("cacheReadInputTokens") or 0,
-        # Without details every write has the default lifetime of five minutes.
-        cache_write_5m=by_ttl.get("5m", max(0, written - one_hour)),
+        # What no detail tells of has the default lifetime of five minutes.
+        cache_write_5m=written - one_hour,
         cache_write_1h=one_hour,
     )

@@ -120,7 +120,7 @@ class Prices:
         if known is not None and known[0] is resolved and known[1] == holds:
             return known[2]
         rates, fallback = self.rates(_names(answered, invocation.invoked_model, resolved), mode, when), None
-        if resolved.target.kind.is_router and resolved.fallback:
+        if resolved.fallback:  # also of the router that a managed prompt names
             ids = [c.model_id for c in resolved.candidates if c.base_model == resolved.fallback]
             fallback = self.rates(_names(ids[0] if ids else resolved.fallback, resolved.fallback, resolved), mode, when)
         if len(self._known) >= _MOST_KNOWN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
-from bedrock_routing_integrations.logs import log_call, log_failure
+from bedrock_routing_integrations.logs import log_call, log_failure, logger
 from bedrock_routing_integrations.pricing import Prices, costs
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import RoutedStream
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bedrock_routing_integrations.caching import CachePolicy, Draft
+    from bedrock_routing_integrations.partial import Received
     from bedrock_routing_integrations.resolution import ControlPlane
 
 
@@ -176,8 +178,13 @@ class RoutedClient:
         def give_up() -> None:
             self._planner.failed(draft)
 
-        over = call.stream_over if call.tells else None
-        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up, over)}
+        def over(error: BaseException | None, received: Received) -> None:
+            if isinstance(error, Exception):
+                log_failure(resolved.target.model_id, error)
+            call.stream_over(error, received)
+
+        listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
+        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up, listener)}
 
     def within(self, outer: Outer | None) -> Self:
         """This client, for a call that somebody else tells OpenTelemetry of; itself where nobody does."""
@@ -215,18 +222,21 @@ class RoutedClient:
     def _send(self, client: Any, operation: str, draft: Draft, resolved: ResolvedTarget) -> Any:
         """Send; and once more without our cachePoints, where Bedrock refuses one of them."""
         send = getattr(client, operation)
-        with extra_headers(client, self._default_headers):
-            self._planner.sent(draft)
-            try:
-                return send(**draft.request)
-            except Exception as error:
-                self._planner.failed(draft)
-                log_failure(resolved.target.model_id, error)
-                refusal = (getattr(error, "response", None) or {}).get("Error") or {}
-                code, message = str(refusal.get("Code")), str(refusal.get("Message"))
-                if not self._planner.may_be_ours(draft, code, message):
-                    raise
-            response = send(**draft.without)
+        try:
+            with extra_headers(client, self._default_headers):
+                self._planner.sent(draft)
+                try:
+                    return send(**draft.request)
+                except Exception as error:
+                    self._planner.failed(draft)
+                    refusal = (getattr(error, "response", None) or {}).get("Error") or {}
+                    code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+                    if not self._planner.may_be_ours(draft, code, message):
+                        raise
+                response = send(**draft.without)
+        except Exception as error:
+            log_failure(resolved.target.model_id, error)
+            raise
         self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target))
         draft.take_out_ours()
         return response

@@ -50,7 +50,7 @@ class RoutingCallbackHandler(BaseCallbackHandler):
     It may be used by many threads at once. Copies of it are itself; pickled, it takes along its report, as it then is.
 
     Args:
-        prices: US dollars per million tokens, where they are not genai-prices', for answers that came without a price.
+        prices: As of `RoutingReport`: the prices of your own that the calls were priced by, for what caching saved.
         report: The report to add to, where several handlers share one. Then the prices are that report's.
 
     Attributes:

@@ -41,7 +41,7 @@ def contents(report: Mapping[str, Any]) -> Page:
     if not totals["calls"] and not totals["errors"]:
         return Page(EMPTY)
     models, names = model_names(report), distinct(map(_id_of, targets), value_forms)
-    tables = [("", _targets_table(report, names, models))]
+    tables = [("", _targets_table(report, names, models))] if targets else []  # of an error the target may be unknown
     # Where no model answered for two targets, all this has been said.
     if sum(len(target["models"]) for target in targets) > len(report["models"]) > 1:
         rows = [(Row(models[tally["invoked_model"]], whole_name=_whole(tally)), tally) for tally in report["models"]]

@@ -29,7 +29,10 @@ class Durations:
         self._buckets.update(other._buckets)
 
     def quantile(self, share: float) -> int | None:
-        """The least duration, within 1%, that so large a share of calls did not exceed; None without calls."""
+        """The least duration that so large a share of calls did not exceed, within 1% and half a millisecond.
+
+        None without calls.
+        """
         rank = math.ceil(share * self._buckets.total()) if self._buckets else 0
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 from collections.abc import Mapping
@@ -55,7 +54,7 @@ class RoutingReport:
     """
 
     def __init__(self, *, prices: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self._prices, self._own_prices = Prices(prices), prices
+        self._prices = Prices(prices)
         self._lock = threading.Lock()
         self._rows: dict[_Row, Tally] = {}
         self._failed: dict[str | None, Tally] = {}
@@ -107,7 +106,8 @@ class RoutingReport:
             when: When it was; by default now. (Errors are not shown over time.)
             labels: As in `add`.
         """
-        _aware(when)
+        if when is not None:
+            _aware(when)
         kind = error if isinstance(error, str) else error_kind(error)
         with self._lock:
             count(_bounded(self._failed, requested_model_id, OTHERS).errors, kind, OTHERS)
@@ -115,26 +115,34 @@ class RoutingReport:
 
     def _add_labels(self, labels: Mapping[str, str] | None, *, call: Call | None = None, error: str = "") -> None:
         for name, value in (labels or {}).items():
-            if name not in self._labels and len(self._labels) >= MOST_LABELS:
-                continue
-            tally = _bounded(self._labels.setdefault(name, {}), value, OTHERS)
-            if call is not None:
+            tally = self._labelled(str(name), str(value))
+            if tally is not None and call is not None:
                 tally.add(call)
-            else:
+            elif tally is not None:
                 count(tally.errors, error, OTHERS)
+
+    def _labelled(self, name: str, value: str) -> Tally | None:
+        if name not in self._labels and len(self._labels) >= MOST_LABELS:
+            return None
+        return _bounded(self._labels.setdefault(name, {}), value, OTHERS)
 
     def merge(self, other: RoutingReport) -> None:
         """Count what another report has, such as one of another process (reports can be pickled)."""
-        other = other._copy()
+        other = other._copy()  # so that never two locks are held
         with self._lock:
-            for row, tally in other._rows.items():  # noqa: SLF001
-                _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).merge(tally)
-            for target, tally in other._failed.items():  # noqa: SLF001
-                _bounded(self._failed, target, OTHERS).merge(tally)
-            for name, values in other._labels.items():  # noqa: SLF001
-                for value, tally in values.items():
-                    _bounded(self._labels.setdefault(name, {}), value, OTHERS).merge(tally)
-            self._timeline.merge(other._timeline)  # noqa: SLF001
+            self._merge(other)
+
+    def _merge(self, other: RoutingReport) -> None:
+        for row, tally in other._rows.items():
+            _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).merge(tally)
+        for target, tally in other._failed.items():
+            _bounded(self._failed, target, OTHERS).merge(tally)
+        for name, values in other._labels.items():
+            for value, tally in values.items():
+                mine = self._labelled(name, value)
+                if mine is not None:
+                    mine.merge(tally)
+        self._timeline.merge(other._timeline)
 
     # --- what it says ---
 
@@ -166,7 +174,7 @@ class RoutingReport:
               against the same tokens uncached, each with the number of calls of which it is not known.
             - ``latency`` and ``service_tier``: asked for → served → calls.
             - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95``
-              within 1%, and of how many calls.
+              within 1% and half a millisecond, and of how many calls.
         """
         report = self._copy()
         rows, failed = report._rows, report._failed  # noqa: SLF001 - a copy of ourselves
@@ -174,7 +182,7 @@ class RoutingReport:
         targets: dict[str, dict[tuple[str | None, bool | None], Tally]] = {}
         kinds = {row[0]: row[1] for row in rows}
         for (target, _, model, fallback), tally in rows.items():
-            targets.setdefault(target, {})[model, fallback] = tally
+            targets.setdefault(target, {}).setdefault((model, fallback), Tally()).merge(tally)
         for name in failed:
             if name is not None:
                 targets.setdefault(name, {})
@@ -251,8 +259,10 @@ class RoutingReport:
     # --- copies ---
 
     def _copy(self) -> RoutingReport:
-        copied = RoutingReport.__new__(RoutingReport)
-        copied.__setstate__(self.__getstate__())
+        copied = RoutingReport()
+        copied._prices = self._prices
+        with self._lock:  # nothing is added while it is copied
+            copied._merge(self)
         return copied
 
     def __copy__(self) -> RoutingReport:
@@ -262,8 +272,7 @@ class RoutingReport:
         return self._copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:  # nothing is added while it is copied
-            return copy.deepcopy({name: value for name, value in vars(self).items() if name != "_lock"})
+        return {name: value for name, value in vars(self._copy()).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -300,4 +309,7 @@ def _aware(when: datetime | None) -> datetime:
         return datetime.now(timezone.utc)
     if when.tzinfo is None:
         raise InvalidRequestError(f"when={when!r} has no time zone; datetime.now(timezone.utc) has one")
-    return when
+    try:
+        return when.astimezone(timezone.utc)
+    except OverflowError:
+        raise InvalidRequestError(f"when={when!r} is none of the years 1 to 9999 in UTC") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ OTHERS = "(others)"
 MOST_KINDS = 100
 """Kinds of errors, and values that were asked for and served, that are told apart."""
 _CACHED = TOKENS[2:]
+_ROUTERS = (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROUTER.value)
 
 
 class Call(NamedTuple):
@@ -33,7 +35,9 @@ class Call(NamedTuple):
     is_fallback: bool | None
     usage: Mapping[str, int] | None
     cost: Decimal | None
+    is_routed: bool
     saved_by_routing: Decimal | None
+    is_cached: bool
     saved_by_caching: Decimal | None
     latency: tuple[str, str] | None
     service_tier: tuple[str, str] | None
@@ -44,14 +48,14 @@ class Call(NamedTuple):
 def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Call:
     """A ``"routing"`` entry, with what was saved.
 
-    Routing saves against the fallback model for the same tokens, and nothing where nothing is routed. Caching saves
-    against the same tokens uncached.
+    Routing saves against the fallback model for the same tokens. Caching saves against the same tokens uncached.
     """
-    usage, kind = routing.get("usage"), str(routing.get("target_kind"))
+    kind, usage = str(routing.get("target_kind")), routing.get("usage")
     cost, fallback = _decimal(routing.get("cost_usd")), _decimal(routing.get("fallback_cost_usd"))
-    is_router = kind in (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROUTER.value)
-    cached = usage and any(usage.get(name) for name in _CACHED)
-    uncached = _decimal(uncached_cost(routing, prices, when)) if cached else cost
+    if usage is not None:
+        usage = {name: int(_number(usage.get(name)) or 0) for name in TOKENS}
+    is_cached = usage is not None and any(usage[name] for name in _CACHED)
+    uncached = uncached_cost({**routing, "usage": usage}, prices, when) if is_cached else None
     return Call(
         requested_model_id=str(routing.get("requested_model_id")),
         target_kind=kind,
@@ -59,12 +63,15 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
         is_fallback=routing.get("is_fallback"),
         usage=usage,
         cost=cost,
-        saved_by_routing=_difference(fallback, cost) if is_router else Decimal(0),
-        saved_by_caching=_difference(uncached, cost),
+        # A managed prompt may name a router, which then says who answered.
+        is_routed=kind in _ROUTERS or (kind == TargetKind.PROMPT.value and bool(routing.get("invoked_model_id"))),
+        saved_by_routing=_difference(fallback, cost),
+        is_cached=is_cached,
+        saved_by_caching=_difference(_decimal(uncached), cost),
         latency=_pair(routing.get("latency")),
         service_tier=_pair(routing.get("service_tier")),
-        latency_ms=routing.get("latency_ms"),
-        time_to_first_token_ms=routing.get("time_to_first_token_ms"),
+        latency_ms=_number(routing.get("latency_ms")),
+        time_to_first_token_ms=_number(routing.get("time_to_first_token_ms")),
     )
 
 
@@ -122,11 +129,12 @@ class Tally:
             self.without_usage += 1
         else:
             for name in TOKENS:
-                self.tokens[name] += call.usage.get(name) or 0
+                self.tokens[name] += call.usage[name]
         self.cost.add(call.cost)
-        self.routing.add(call.saved_by_routing)
-        if call.saved_by_caching is not None or (call.usage and any(call.usage.get(name) for name in _CACHED)):
-            self.caching.add(call.saved_by_caching)  # of a call without a price that has cached nothing, nothing is
+        if call.is_routed:
+            self.routing.add(call.saved_by_routing)
+        if call.is_cached:
+            self.caching.add(call.saved_by_caching)
         for counter, pair in ((self.latency, call.latency), (self.service_tier, call.service_tier)):
             if pair is not None:
                 count(counter, pair, (OTHERS, OTHERS))
@@ -145,9 +153,12 @@ class Tally:
             self.tokens[name] += other.tokens[name]
         for mine, theirs in ((self.cost, other.cost), (self.routing, other.routing), (self.caching, other.caching)):
             mine.merge(theirs)
-        self.latency.update(other.latency)
-        self.service_tier.update(other.service_tier)
-        self.errors.update(other.errors)
+        for pair, calls in other.latency.items():
+            count(self.latency, pair, (OTHERS, OTHERS), calls)
+        for pair, calls in other.service_tier.items():
+            count(self.service_tier, pair, (OTHERS, OTHERS), calls)
+        for kind, calls in other.errors.items():
+            count(self.errors, kind, OTHERS, calls)
         self.times.merge(other.times)
         self.first_token.merge(other.first_token)
 
@@ -179,13 +190,20 @@ class Tally:
         }
 
 
-def count(counter: Counter[Any], what: Any, others: Any) -> None:
-    """Count one, among no more than so many kinds."""
-    counter[what if what in counter or len(counter) < MOST_KINDS else others] += 1
+def count(counter: Counter[Any], what: Any, others: Any, times: int = 1) -> None:
+    """Count something, among no more than so many kinds."""
+    counter[what if what in counter or len(counter) < MOST_KINDS else others] += times
 
 
-def _decimal(usd: float | None) -> Decimal | None:
-    return None if usd is None else Decimal(repr(usd))
+def _number(value: Any) -> float | None:
+    """A number; None for anything else, as a stored entry may hold."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+def _decimal(usd: Any) -> Decimal | None:
+    number = _number(usd)
+    return None if number is None else Decimal(repr(float(number)))
 
 
 def _difference(before: Decimal | None, after: Decimal | None) -> Decimal | None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .tally import Call
 
 MOST = 240
+# The first second that a datetime knows; a stretch may begin before it.
+_FIRST = int(datetime.min.replace(tzinfo=timezone.utc).timestamp())
 # Each divides the next, so that stretches can be put together exactly; from there on they double.
 _SECONDS = [1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400, 604_800]
 
@@ -44,8 +46,10 @@ class Timeline:
         stretch = self._stretches.setdefault(int(when.timestamp() // self._seconds), _Stretch())
         stretch.calls += 1
         stretch.cost.add(call.cost)
-        stretch.routing.add(call.saved_by_routing)
-        stretch.caching.add(call.saved_by_caching)
+        if call.is_routed:
+            stretch.routing.add(call.saved_by_routing)
+        if call.is_cached:
+            stretch.caching.add(call.saved_by_caching)
 
     def merge(self, other: Timeline) -> None:
         """Count what another one has."""
@@ -62,7 +66,7 @@ class Timeline:
         """The stretches in which something was, oldest first."""
         return [
             {
-                "start": datetime.fromtimestamp(start * self._seconds, timezone.utc).isoformat(),
+                "start": datetime.fromtimestamp(max(start * self._seconds, _FIRST), timezone.utc).isoformat(),
                 "seconds": self._seconds,
                 "calls": stretch.calls,
                 "cost_usd": stretch.cost.usd,

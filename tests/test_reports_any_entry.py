@@ -1,0 +1,168 @@
+"""A report counts whatever entry it is given, as far as it says something, and none by half."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from bedrock_routing_integrations import RoutingReport
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.invocation import read_invocation
+from bedrock_routing_integrations.pricing import Prices, priced
+from bedrock_routing_integrations.resolution import resolve_by_id
+from bedrock_routing_integrations.resolution.look_up import LookUp
+from bedrock_routing_integrations.targets import parse_target
+
+HAIKU, SONNET = "anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-5-sonnet-20240620-v1:0"
+CACHING = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+PROMPT = "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ"
+ROUTER = "arn:aws:bedrock:us-east-1:123456789012:prompt-router/abcdefghijkl"
+NONE = {"requested": None, "served": None}
+
+
+def entry(**changed):
+    return {
+        "requested_model_id": HAIKU, "target_kind": "foundation_model", "invoked_model_id": None,
+        "invoked_model": HAIKU, "is_fallback": False, "candidates": [HAIKU], "latency": NONE, "service_tier": NONE,
+        "usage": {"input": 10, "output": 5, "cache_read": 0, "cache_write_5m": 0, "cache_write_1h": 0},
+        "cost_usd": 0.001, "fallback_cost_usd": None, "latency_ms": 100, "time_to_first_token_ms": None,
+        "attempts": 1, "request_id": "r", "cache_points": [], **changed,
+    }  # fmt: skip
+
+
+def totals(*entries):
+    report = RoutingReport()
+    for each in entries:
+        report.add(each)
+    return report.to_dict()["totals"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "12", [1], True])
+@pytest.mark.parametrize("name", ["latency_ms", "time_to_first_token_ms", "cost_usd", "fallback_cost_usd"])
+def test_what_is_no_number_is_not_known(name, value):
+    said = totals(entry(**{name: value}))
+    assert said == totals(entry(**{name: None}))
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+
+
+def test_tokens_that_a_later_version_may_tell_of_are_left_out():
+    usage = {**entry()["usage"], "cache_read": 5, "reasoning": 7, "input": "10"}
+    assert totals(entry(usage=usage))["tokens"] == {
+        "input": 0, "output": 5, "cache_read": 5, "cache_write_5m": 0, "cache_write_1h": 0,
+    }  # fmt: skip
+
+
+def test_entries_of_one_target_that_call_its_kind_differently_all_count():
+    report = RoutingReport()
+    report.add(entry())
+    report.add({name: value for name, value in entry().items() if name != "target_kind"})
+    said = report.to_dict()
+    assert [target["calls"] for target in said["targets"]] == [said["totals"]["calls"]] == [2]
+
+
+def test_labels_of_any_type_are_text():
+    report = RoutingReport()
+    for value in (None, 3, "3", ["x"]):
+        report.add(entry(), labels={"team": value, 4: "b"})
+    assert {value: tally["calls"] for value, tally in report.to_dict()["by"]["team"].items()} == {
+        "3": 2, "None": 1, "['x']": 1,
+    }  # fmt: skip
+    assert "By 4" in str(report)
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_calls_of_any_year_are_shown_over_time(year):
+    report = RoutingReport()
+    report.add(entry(), when=datetime(year, 1, 1, tzinfo=timezone.utc))
+    report.add(entry(), when=datetime(2026, 11, 21, tzinfo=timezone.utc))
+    assert [stretch["calls"] for stretch in report.to_dict()["timeline"]] == [1, 1]
+
+
+def test_a_moment_that_no_calendar_in_utc_has_is_refused():
+    zone = timezone(timedelta(hours=14))
+    with pytest.raises(InvalidRequestError, match="years 1 to 9999"):
+        RoutingReport().add(entry(), when=datetime(1, 1, 1, tzinfo=zone))
+
+
+# --- sums that are not known ---
+
+
+def routed(**changed):
+    return entry(requested_model_id=ROUTER, target_kind="custom_prompt_router", fallback_cost_usd=0.003, **changed)
+
+
+def test_what_routing_saved_is_not_known_by_calls_of_which_nothing_was_routed():
+    said = totals(entry(), routed(cost_usd=None))
+    assert (said["saved_by_routing_usd"], said["calls_without_routing_price"]) == (None, 1)
+
+
+def test_what_caching_saved_is_not_known_by_calls_that_cached_nothing():
+    said = totals(entry(), entry(cost_usd=None, usage={**entry()["usage"], "cache_read": 5}))
+    assert (said["saved_by_caching_usd"], said["calls_without_caching_price"]) == (None, 1)
+
+
+def test_over_time_it_is_the_same():
+    report = RoutingReport()
+    report.add(entry(cost_usd=None))
+    said = report.to_dict()
+    (stretch,) = said["timeline"]
+    for name in ("saved_by_routing_usd", "saved_by_caching_usd"):
+        assert stretch[name] == said["totals"][name] == 0.0
+
+
+def test_a_managed_prompt_that_names_a_router_saves_by_it():
+    def profile(model):
+        return f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{model}"
+
+    models = [{"modelArn": profile(model)} for model in (HAIKU, SONNET)]
+    asked = SimpleNamespace(
+        get_prompt=lambda **_: {"variants": [{"name": "v", "modelId": ROUTER}], "defaultVariant": "v"},
+        get_prompt_router=lambda **_: {"models": models, "fallbackModel": models[1]},
+    )
+    resolved = LookUp(SimpleNamespace(client=lambda *_: asked)).resolve(parse_target(PROMPT))
+    answer = {
+        "usage": {"inputTokens": 1_000, "outputTokens": 1_000},
+        "trace": {"promptRouter": {"invokedModelId": profile(HAIKU)}},
+    }
+    routing = priced(read_invocation({}, answer, resolved), resolved, Prices()).as_dict()
+    assert (routing["cost_usd"], routing["fallback_cost_usd"]) == (0.0015, 0.018)
+    assert totals(routing)["saved_by_routing_usd"] == 0.0165
+
+
+# --- writes to caches ---
+
+
+@pytest.mark.parametrize(
+    ("details", "five_minutes", "one_hour"),
+    [
+        ([], 2_000, 0),
+        ([{"ttl": "1h", "inputTokens": 500}], 1_500, 500),
+        ([{"ttl": "5m", "inputTokens": 500}, {"ttl": "30m", "inputTokens": 1_500}], 2_000, 0),
+        ([{"ttl": "5m", "inputTokens": 1_000}, {"ttl": "5m", "inputTokens": 1_000}], 2_000, 0),
+        ([{"ttl": "1h", "inputTokens": 2_500}], 0, 2_500),
+    ],
+)
+def test_no_token_that_was_written_to_a_cache_is_lost(details, five_minutes, one_hour):
+    usage = {"inputTokens": 1, "outputTokens": 1, "cacheWriteInputTokens": 2_000, "cacheDetails": details}
+    read = read_invocation({}, {"usage": usage}, resolve_by_id(parse_target(CACHING))).usage
+    assert (read.cache_write_5m, read.cache_write_1h) == (five_minutes, one_hour)
+
+
+# --- bounds ---
+
+
+def test_reports_that_are_merged_stay_within_the_bounds_of_one():
+    report = RoutingReport()
+    for number in range(8):
+        other = RoutingReport()
+        for more in range(20):
+            other.add(entry(latency={"requested": str(number), "served": str(more)}), labels={f"{number}-{more}": "x"})
+            other.add_error(f"{number}-{more}")
+        report.merge(other)
+    said = report.to_dict()
+    assert len(said["by"]) == 20
+    assert len(said["totals"]["errors"]) <= 101
+    assert sum(said["totals"]["errors"].values()) == sum(map(sum, map(dict.values, said["totals"]["latency"].values())))
