@@ -49,7 +49,8 @@ def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """The files to read: those that are named, and those in the folders that are named, however deep, in order.
 
     Hidden files are left out, and so are the bodies that Bedrock has put beside a log; symbolic links to folders are
-    not followed. A path that does not exist is given as it is.
+    not followed. What is no file (a pipe, a device) would be waited for without end: it is read only where it is named
+    itself. A path that does not exist is given as it is.
     """
     for each in paths:
         path = os.fspath(each)
@@ -59,9 +60,10 @@ def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
-                found = str(Path(folder, name))
-                if not name.startswith(".") and not _BODY.search(found):
-                    yield found
+                found = Path(folder, name)
+                endless = found.exists() and not found.is_file()
+                if not (name.startswith(".") or _BODY.search(str(found)) or endless):
+                    yield str(found)
 
 
 def read_values(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Numbered]:

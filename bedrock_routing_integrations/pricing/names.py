@@ -1,0 +1,108 @@
+"""What the model that answered is called, where its price is looked for, and in which mode it was served."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.resolution import base_model_of_id
+from bedrock_routing_integrations.targets import TargetKind, parse_target, split_geography
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+STANDARD = "standard"
+# Billed by the token at the model's listed price. All others are billed by the hour, or at prices of their own.
+_BY_TOKEN = frozenset([
+    TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE, TargetKind.APPLICATION_INFERENCE_PROFILE,
+    TargetKind.DEFAULT_PROMPT_ROUTER, TargetKind.CUSTOM_PROMPT_ROUTER, TargetKind.PROMPT,
+])  # fmt: skip
+
+
+class Names(NamedTuple):
+    """What the model that answered is called.
+
+    Attributes:
+        base_model: The model.
+        listed: How the price table calls it; None where it does not list what answered.
+        keys: Under which names the user's own prices may have it, the most specific one first.
+    """
+
+    base_model: str | None
+    listed: str | None
+    keys: tuple[str, ...]
+
+
+def names_of(model_id: str, base: str | None, resolved: ResolvedTarget) -> Names:
+    """The names of a model that answered for a target."""
+    return Names(base, _listed_as(model_id, base, resolved), _keys(model_id, base))
+
+
+@functools.lru_cache(maxsize=4096)
+def _profile_named(model_id: str) -> str | None:
+    try:
+        target = parse_target(model_id)
+    except InvalidTargetError:
+        return None
+    return target.resource_id if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _keys(model_id: str, base: str | None) -> tuple[str, ...]:
+    """The names under which a price may stand: the id, the profile's or model's own id of an ARN, the base model."""
+    try:
+        target = parse_target(model_id)
+    except InvalidTargetError:
+        return (model_id, *([base] if base else []))
+    if target.kind not in _BY_TOKEN:
+        return (target.model_id,)
+    own = target.resource_id if base_model_of_id(model_id) else None
+    return tuple(dict.fromkeys(name for name in (target.model_id, own, base) if name))
+
+
+def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str | None:
+    """How the table calls what answered; None where it answered for another price than the table's."""
+    if base is None or resolved.target.kind not in _BY_TOKEN:
+        return None
+    named = _profile_named(model_id)
+    if named:
+        return named
+    ids = dict.fromkeys([model_id, *(c.model_id for c in resolved.candidates if c.base_model == base)])
+    geographies = ["global" for c in resolved.candidates if c.base_model == base and c.is_global]
+    for each in ids:
+        try:
+            target = parse_target(each)
+        except InvalidTargetError:
+            continue
+        if target.kind not in _BY_TOKEN:
+            return None
+        if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE:
+            geographies += [name for name in split_geography(target.resource_id)[:1] if name]
+    geography = "global" if "global" in geographies else next(iter(geographies), None)
+    return f"{geography}.{base}" if geography else base
+
+
+def possible_names(routing: Mapping[str, Any]) -> Iterator[Names]:
+    """What the model of a ``"routing"`` entry may be called, which does not say all that its target did."""
+    base, model_id = routing.get("invoked_model"), routing.get("invoked_model_id") or routing["requested_model_id"]
+    keys = _keys(model_id, base)
+    named = next((key for key in keys if not key.startswith("arn:") and split_geography(key)[0]), None)
+    # An id that does not say its geography may be that of a global profile.
+    for listed in [named] if named else [base, f"global.{base}"]:
+        yield Names(base, listed, keys)
+
+
+def served_mode(latency: tuple[str | None, str | None], tier: tuple[str | None, str | None]) -> str | None:
+    """What was served, of (requested, served) pairs; None where it is not known, or there is no price for both."""
+    modes = []
+    for (requested, served), standard in ((latency, STANDARD), (tier, "default")):
+        # What is not reported of what was not asked for either is the standard.
+        mode = served or (standard if requested in (None, standard) else None)
+        if mode is None:
+            return None
+        if mode != standard:
+            modes.append(mode)
+    return STANDARD if not modes else modes[0] if len(modes) == 1 else None
