@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .resolution import ResolvedTarget
 
+_MOST_TOKENS = 10**12
 ROUTING = "routing"
 """The key under which a call's `Invocation` is added to a response."""
 
@@ -113,8 +115,8 @@ class Invocation:
 def invoked_model_id(response: Mapping[str, Any]) -> str | None:
     """The id that a router's trace gives, in a Converse response or a stream's ``metadata`` event."""
     trace = response.get("trace") or {}
-    model_id: str | None = (trace.get("promptRouter") or {}).get("invokedModelId")
-    return model_id
+    model_id = (trace.get("promptRouter") or {}).get("invokedModelId")
+    return model_id if isinstance(model_id, str) else None
 
 
 def read_invocation(
@@ -166,18 +168,26 @@ def _is_fallback(invoked: str | None, resolved: ResolvedTarget) -> bool | None:
     return None if resolved.target.kind.is_router or not resolved.complete else False
 
 
-def _read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    if usage is None:
+def _read_usage(usage: Any) -> Usage | None:
+    # The answer has come, and must not be lost to a strange count in it; a count that is none is not known.
+    if not isinstance(usage, Mapping) or _count(usage.get("inputTokens")) is None:
         return None
     by_ttl: Counter[Any] = Counter()
-    for detail in usage.get("cacheDetails") or ():
-        by_ttl[detail.get("ttl")] += detail.get("inputTokens") or 0
-    one_hour, written = by_ttl["1h"], max(usage.get("cacheWriteInputTokens") or 0, by_ttl.total())
+    details = usage.get("cacheDetails")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, Mapping):
+            by_ttl[str(detail.get("ttl"))] += _count(detail.get("inputTokens")) or 0
+    one_hour, written = by_ttl["1h"], max(_count(usage.get("cacheWriteInputTokens")) or 0, by_ttl.total())
     return Usage(
-        input=usage.get("inputTokens") or 0,
-        output=usage.get("outputTokens") or 0,
-        cache_read=usage.get("cacheReadInputTokens") or 0,
+        input=_count(usage["inputTokens"]) or 0,
+        output=_count(usage.get("outputTokens")) or 0,
+        cache_read=_count(usage.get("cacheReadInputTokens")) or 0,
         # What no detail tells of has the default lifetime of five minutes.
         cache_write_5m=written - one_hour,
         cache_write_1h=one_hour,
     )
+
+
+def _count(value: Any) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return value if is_count else None

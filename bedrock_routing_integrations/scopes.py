@@ -54,7 +54,7 @@ class Scopes(Generic[T]):
     def enter(self, owner: T) -> None:
         """Open a block."""
         with self._lock:
-            around = self._here()
+            around, _ = self._here()
             scope = _Scope(owner, around, WeakSet(threading.enumerate()))
             self._open = (*self._open, scope)
             self._entered.set((*around, scope))
@@ -72,21 +72,25 @@ class Scopes(Generic[T]):
 
     def here(self) -> tuple[T, ...]:
         """The objects for whose open blocks a call counts that is made here, the outermost first."""
-        return tuple(scope.owner for scope in self._here())
+        scopes, why_not = self._here()
+        if why_not:
+            thread = threading.current_thread().name
+            warn_once(
+                (self._name, why_not), f"A call of thread {thread!r} is not counted for {why_not}. {self._advice}"
+            )
+        return tuple(scope.owner for scope in scopes)
 
-    def _here(self) -> tuple[_Scope[T], ...]:
+    def _here(self) -> tuple[tuple[_Scope[T], ...], str]:
+        """The blocks; where a thread without a context has none of those that are open, why."""
         known, opened = self._entered.get(), self._open
         if known is not None:
-            return tuple(scope for scope in known if scope in opened)
+            return tuple(scope for scope in known if scope in opened), ""
         thread = threading.current_thread()
         if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - there is no other name for it
-            return ()
+            return (), ""
         found = tuple(scope for scope in opened if thread not in scope.older_threads)
         if found and not {*found} <= {*found[-1].around, found[-1]}:
-            warn_once(
-                (self._name, "side by side"),
-                f"A call of thread {thread.name!r} is counted for none of the blocks that are open side by side: it "
-                f"cannot be told whose it is. {self._advice}",
-            )
-            return ()
-        return found
+            return (), "any of the blocks that are open side by side, as it cannot be told which of them is meant"
+        if opened and not found:
+            return (), "the block that is open, as the thread was started before it and its context knows nothing of it"
+        return found, ""

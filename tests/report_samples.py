@@ -88,19 +88,21 @@ def one_call():
 
 def a_report():
     """A default router with its two models, an application profile, Nova without a price; caching, tiers, errors."""
-    haiku = {"calls": 60, "share": 0.75, "tokens": {**NO_TOKENS, "input": 18_300, "output": 9_200}, "cost_usd": 0.016075,
-             "saved_by_routing_usd": 0.176825, "latency_ms": times(820, 1930, 60),
+    haiku = {"calls": 60, "share": 0.75, "tokens": {**NO_TOKENS, "input": 18_300, "output": 9_200},
+             "cost_usd": 0.016075, "saved_by_routing_usd": 0.176825, "latency_ms": times(820, 1930, 60),
              "time_to_first_token_ms": times(310, 690, 20)}  # fmt: skip
     sonnet = {"calls": 20, "share": 0.25, "cost_usd": 0.0693, "latency_ms": times(4504, 9120, 20),
               "tokens": {**NO_TOKENS, "input": 3_100, "output": 4_000}}  # fmt: skip
     router = {"calls": 80, "share": 80 / 120, "tokens": {**NO_TOKENS, "input": 21_400, "output": 13_200},
               "cost_usd": 0.085375, "saved_by_routing_usd": 0.176825, "latency_ms": times(1010, 8200, 80),
-              "time_to_first_token_ms": times(310, 690, 20), "errors": {"ThrottlingException": 5, "ReadTimeoutError": 1}}  # fmt: skip
+              "time_to_first_token_ms": times(310, 690, 20),
+              "errors": {"ThrottlingException": 5, "ReadTimeoutError": 1}}  # fmt: skip
     profile = {"calls": 30, "share": 0.25, "cost_usd": 0.0721, "calls_without_price": 3, "cache_hit_rate": 0.9,
                "tokens": {"input": 9_000, "output": 4_100, "cache_read": 180_000, "cache_write_5m": 20_000,
                           "cache_write_1h": 0},
                "saved_by_caching_usd": 0.0361, "calls_without_caching_price": 3, "calls_without_routing_price": 3,
-               "latency": {"optimized": {"optimized": 9, "standard": 3}}, "latency_ms": times(900, 2100, 30)}  # fmt: skip
+               "latency": {"optimized": {"optimized": 9, "standard": 3}},
+               "latency_ms": times(900, 2100, 30)}  # fmt: skip
     nova = {"calls": 10, "share": 10 / 120, "tokens": {**NO_TOKENS, "input": 3_000, "output": 1_500}, "cost_usd": None,
             "calls_without_price": 10, "calls_without_routing_price": 10, "saved_by_routing_usd": None,
             "calls_without_caching_price": 10, "saved_by_caching_usd": None, "latency_ms": times(700, 800, 10),
@@ -116,7 +118,8 @@ def a_report():
               "calls_without_price": 13, "saved_by_routing_usd": 0.176825, "calls_without_routing_price": 13,
               "saved_by_caching_usd": 0.0361, "calls_without_caching_price": 13, "latency_ms": times(960, 8000, 120),
               "time_to_first_token_ms": times(310, 690, 20), "latency": {"optimized": {"optimized": 9, "standard": 3}},
-              "service_tier": {"flex": {"flex": 10}}, "errors": {"ThrottlingException": 5, "ReadTimeoutError": 1}}  # fmt: skip
+              "service_tier": {"flex": {"flex": 10}},
+              "errors": {"ThrottlingException": 5, "ReadTimeoutError": 1}}  # fmt: skip
     both = {**profile, **haiku, "calls": 90, "share": 0.75, "cost_usd": 0.088175, "cache_hit_rate": 0.9,
             "tokens": {**profile["tokens"], "input": 27_300, "output": 13_300}}  # fmt: skip
     models = [{"invoked_model": HAIKU, **a_tally(**both)},
@@ -131,7 +134,8 @@ def a_report():
 
 def many_models(count=12):
     tallies = [(f"anthropic.claude-model-{number}-20250101-v1:0",
-                a_tally(100 // (number + 1), share=1 / (number + 2), cost_usd=0.5 / (number + 1) if number % 3 else None,
+                a_tally(100 // (number + 1), share=1 / (number + 2),
+                        cost_usd=0.5 / (number + 1) if number % 3 else None,
                         calls_without_price=0 if number % 3 else 100 // (number + 1)))
                for number in range(count)]  # fmt: skip
     calls = sum(tally["calls"] for _, tally in tallies)

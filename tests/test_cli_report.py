@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -306,3 +307,18 @@ def test_emulate_says_where_a_log_cannot_be_written(tmp_path):
     ran = command("emulate", "--port", "0", "--invocation-log", str(tmp_path / "none" / "log.json"))
     assert ran.returncode == 1
     assert "cannot be written: No such file or directory." in ran.stderr
+
+
+def test_a_label_that_no_call_has_is_told_with_those_that_there_are(log):
+    shown = run(
+        "report", log(converse(SONNET_45, requestMetadata={"team": "search"}), converse(SONNET_45)), "--by", "squad"
+    )
+    assert "No call has squad (--by). Keys of requestMetadata that were found: team." in shown.stdout
+    by_team = run(
+        "report", log(converse(SONNET_45, requestMetadata={"team": "search"}), converse(SONNET_45)), "--by", "team"
+    )
+    assert re.search(r"^\(none\) +1 ", by_team.stdout, re.MULTILINE), "those without one are not lost"
+
+
+def test_json_and_markdown_at_once_are_refused(log):
+    assert run("report", log(converse(SONNET_45)), "--json", "--markdown").exit_code == 2

@@ -377,7 +377,7 @@ def test_any_bytes_are_survived(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("bytes") / "log"
     path.write_bytes(data + b"\n" + lines(record()))
     history = read_history([path])
-    assert history.unreadable_files == 0
+    assert history.unreadable_files == data.startswith(b"PK\x03\x04"), "an archive is no log"
     json.dumps(history.as_dict())
 
 
@@ -395,7 +395,7 @@ def peak(path):
 
 def test_memory_does_not_grow_with_the_log(tmp_path):
     # Each of them has more than the thousand values of a label that are told apart.
-    for name, size in (("small", 5e6), ("large", max(50e6 * SHARE, 20e6))):
+    for name, size in (("small", 2e6), ("large", 16e6 if SHARE == 1 else 8e6)):
         write_mixed(tmp_path / name, size, lengths=(200, 2_000))
     peak(tmp_path / "small")  # fills what is remembered for all
     small, large = peak(tmp_path / "small"), peak(tmp_path / "large")

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -304,3 +305,13 @@ def test_nothing_but_the_folder_beside_the_log_is_read(tmp_path):
         logged = record(output={"outputTokenCount": 5, "outputBodyS3Path": name})
         (folder / "log").write_bytes(lines(logged))
         assert read_history([folder / "log"]).report.to_dict()["totals"]["latency_ms"]["calls"] == 0
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
+def test_an_archive_is_no_log_and_nothing_of_it_is_counted(tmp_path, form):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "log.json").write_bytes(lines(record(), record(requestId="other")))
+    path = shutil.make_archive(str(tmp_path / "logs"), form, tmp_path / "logs")
+    history = read_history([path])
+    assert (history.calls, history.unreadable_files) == (0, 1)
+    assert "unpack it first" in history.unreadable[0][1]

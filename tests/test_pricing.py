@@ -196,6 +196,23 @@ def test_a_price_that_cannot_be_says_so_when_it_is_given(own, said):
         RoutedClient(boto3.client("bedrock-runtime", region_name="us-east-1"), prices=own)
 
 
+def test_what_can_have_no_price_is_refused():
+    plain = {"input_mtok": 1, "output_mtok": 1}
+    with pytest.raises(InvalidRequestError, match="what has a price are the models behind it"):
+        Prices({f"{ACCOUNT}:default-prompt-router/anthropic.claude:1": plain})
+    with pytest.raises(InvalidRequestError, match="twice"):
+        Prices({HAIKU: plain, f" {HAIKU}": plain})
+    assert call(f"us.{HAIKU}", own={HAIKU: {"input_mtok": 10**400, "output_mtok": 0}}).cost_usd is None
+
+
+def test_own_prices_without_cache_prices_follow_the_tables_multiples_first():
+    model = "us.anthropic.claude-fable-5-1-v1:0"  # reads at 0.025 of plain input, where Claude's rule is a tenth
+    if call(model).cost_usd is None:
+        pytest.skip("this genai-prices does not list it yet")
+    own = {model: {"input_mtok": 10, "output_mtok": 0}}
+    assert call(model, Usage(cache_read=1_000_000), own=own).cost_usd == 0.25
+
+
 def test_a_price_of_no_target_says_what_targets_are():
     with pytest.raises(InvalidTargetError, match="haiku"):
         Prices({"haiku": {"input_mtok": 3, "output_mtok": 3}})

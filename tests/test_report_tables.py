@@ -30,8 +30,8 @@ def test_the_first_lines_say_what_it_cost_and_what_was_saved():
     lines = text.splitlines()
     assert lines[0] == "120 calls of 3 targets, 2026-11-21 20:00 to 21:12 UTC"
     assert re.fullmatch(r"  Cost +\$0\.157\* +13 of 120 calls without a price", lines[1])
-    assert re.match(r"  Saved by routing +\$0\.177\* +67% less than always the fallback model", lines[2])
-    assert re.match(r"  Saved by caching +\$0\.0361\* +about 33% less than no caching", lines[3])
+    assert re.match(r"  Saved by routing +\$0\.177\* +about 53% less than always the fallback model", lines[2])
+    assert re.match(r"  Saved by caching +\$0\.0361\* +about 19% less than no caching", lines[3])
     assert "optimized asked 12, served 9, standard 3" in text
     assert "ThrottlingException 5, ReadTimeoutError 1" in text
 

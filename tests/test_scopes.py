@@ -219,3 +219,14 @@ def test_the_innermost_block_of_this_context_is_left():
     assert _scopes.here() == ()
     assert elsewhere.run(_scopes.here) == ("one",)
     elsewhere.run(_scopes.leave, "one")
+
+
+def test_a_thread_that_was_there_before_is_told_that_it_does_not_count(caplog):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with block("mine"):
+            assert pool.submit(_scopes.here).result() == pool.submit(_scopes.here).result() == ()
+            assert pool.submit(contextvars.copy_context().run, _scopes.here).result() == ("mine",)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "was started before it" in warning
+    assert warning.endswith("Start them apart.")

@@ -219,6 +219,8 @@ def report(
 
         from .report import Wanted, base_models_of, prices_of, print_report, time_of
 
+        if as_json and as_markdown:
+            raise typer.BadParameter("it is either --json or --markdown", param_hint="--markdown")
         wanted = Wanted(
             paths=files,
             form="json" if as_json else "markdown" if as_markdown else "text",

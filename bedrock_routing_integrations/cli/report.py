@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.errors import InvalidTargetError
-from bedrock_routing_integrations.history import STDIN, log_files, read_history, stated_only
+from bedrock_routing_integrations.history import NONE, STDIN, log_files, read_history, stated_only
 from bedrock_routing_integrations.reports.tables import as_markdown, as_text
 from bedrock_routing_integrations.targets import parse_target
 
@@ -89,22 +90,34 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
             progress=progress,
         )
     if not history.calls:
-        raise NotWorkingError(_why_nothing(history))
+        raise NotWorkingError(_why_nothing(history, wanted.paths))
     report = history.report.to_dict()
     if not wanted.by:
         # What has a value of its own for almost every call is an id, and nothing to count by.
         report["by"] = {name: rows for name, rows in report["by"].items() if name not in history.too_many_values}
     if wanted.plot is not None:
         _draw(history, wanted.plot)
+        typer.echo(f"Drawn: {wanted.plot}", err=True)
+    console = Console()
     if wanted.form == "json":
         typer.echo(json.dumps({**report, "history": history.as_dict()}, indent=2, ensure_ascii=False))
     elif wanted.form == "markdown":
         typer.echo(as_markdown(report), nl=False)
     else:
-        console = Console()
         typer.echo(as_text(report, console.width if console.is_terminal else None))
     for line in _notes(history, wanted, looked_up=connection is not None):
-        typer.echo(f"\n{line}" if wanted.form == "text" else line, err=wanted.form != "text")
+        if wanted.form == "text":
+            typer.echo(f"\n{_wrapped(line, console.width) if console.is_terminal else line}")
+        else:
+            typer.echo(line, err=True)
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines = text.splitlines()
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in lines
+    )
 
 
 def _looking_up(connection: Connection, base_models: dict[str, list[str]]) -> Callable[[str], ResolvedTarget]:
@@ -142,10 +155,11 @@ def _draw(history: History, path: Path) -> None:
         ) from None
 
 
-def _why_nothing(history: History) -> str:
-    unreadable = "; ".join(f"{path!r} cannot be read: {why}" for path, why in history.unreadable)
+def _why_nothing(history: History, paths: Sequence[str]) -> str:
+    if history.unreadable:
+        return "; ".join(f"{path!r} cannot be read: {why}" for path, why in history.unreadable) + "."
     if not history.files:
-        return f"{unreadable or 'There is no file in it'}. {_WHAT_A_LOG_IS}"
+        return f"There is no file in {_some(list(map(repr, paths)))}."
     if history.outside:
         return f"None of the {counted(history.outside, 'call')} is in that time (--since, --until)."
     found = []
@@ -186,6 +200,11 @@ def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str
             f"{counted(history.guessed_ttl, 'call')} wrote to a cache and the log does not tell for how long: taken "
             "for five minutes. (Where bodies are too long for the log, download the folders data/ beside it too.)"
         )
+    by = history.report.to_dict()["by"]
+    unknown = [name for name in wanted.by if set(by.get(name, {})) <= {NONE}]
+    if unknown:
+        found = _some(sorted(history.found_keys)) or "none"
+        yield f"No call has {_some(unknown)} (--by). Keys of requestMetadata that were found: {found}."
     if not wanted.by:
         if history.too_many_values:
             yield (f"Not counted by {_some(sorted(history.too_many_values))}: over a thousand values. With --by it is.")

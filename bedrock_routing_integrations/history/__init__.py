@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .lines import STDIN, log_files
-from .reading import History, read_history, stated_only
+from .reading import NONE, History, read_history, stated_only
 
-__all__ = ["STDIN", "History", "log_files", "read_history", "stated_only"]
+__all__ = ["NONE", "STDIN", "History", "log_files", "read_history", "stated_only"]

@@ -8,6 +8,7 @@ Firehose writes them. Each of it plain, in gzip, or in the UTF-16 of a Windows s
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import json
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 STDIN = "-"
-LONGEST_LINE = 64 * 2**20
+LONGEST_LINE = 16 * 2**20
 """Bytes. Bedrock's own lines have at most some 100 kB of request and as much of answer (user guide, 2026-11)."""
 
 _CHUNK = 2**18
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP, _TAR = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
 _BODY = re.compile(r"(?:^|[\\/])data[\\/][^\\/]*_(?:input|output)[^\\/]*$")
@@ -52,18 +53,24 @@ def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     not followed. What is no file (a pipe, a device) would be waited for without end: it is read only where it is named
     itself. A path that does not exist is given as it is.
     """
+    unreadable: list[Any] = []
     for each in paths:
         path = os.fspath(each)
         if path == STDIN or not Path(path).is_dir():
             yield path
             continue
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=lambda error: unreadable.append(error.filename)):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 found = Path(folder, name)
                 endless = found.exists() and not found.is_file()
                 if not (name.startswith(".") or _BODY.search(str(found)) or endless):
                     yield str(found)
+            # Whoever reads them is told why they cannot be read.
+            yield from map(str, unreadable)
+            unreadable.clear()
+        yield from map(str, unreadable)
+        unreadable.clear()
 
 
 def read_values(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Numbered]:
@@ -128,7 +135,10 @@ def _read_line(file: _Counted) -> Callable[[int], bytes]:
     for _ in range(2):  # Firehose compresses again what CloudWatch has compressed
         if stream.peek(2)[:2] == _GZIP:
             stream = gzip.GzipFile(fileobj=stream, mode="rb")  # buffered itself; another buffer loses what is last
-    if stream.peek(2)[:2] in _UTF_16:
+    start = stream.peek(_TAR.stop)
+    if start.startswith(_ZIP) or start[_TAR] == b"ustar":
+        raise OSError(errno.EINVAL, "it is an archive of files; unpack it first")
+    if start[:2] in _UTF_16:
         text = io.TextIOWrapper(stream, "utf-16", errors="replace", newline="\n")
         return lambda limit: text.readline(limit).encode(errors="replace")
     readline: Callable[[int], bytes] = stream.readline

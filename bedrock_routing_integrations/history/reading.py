@@ -29,8 +29,10 @@ APPLICATION_PROFILE = "application_profile"
 FACTS = ("identity", "region", "inference_region", "account", "operation")
 """What a record says of a call besides its ``requestMetadata``, and what it can be counted by."""
 OTHERS = "(others)"
+NONE = "(none)"
+"""The value of a label that was asked for, in calls that have none."""
 
-_MOST_KEYS = 5
+_MOST_KEYS, _MOST_FOUND = 5, 20
 _MOST_VALUES = 1_000
 _MOST_EXAMPLES = 3
 _MOST_TARGETS = 4_096
@@ -75,6 +77,7 @@ class History:
         guessed_ttl: Calls that wrote to a cache, and nothing tells for how long: taken for five minutes.
         too_many_values: The labels of which more than a thousand values were found, so that the rest are "(others)".
         left_out_keys: Keys of ``requestMetadata`` that are no label, as there are five already.
+        found_keys: Where labels were asked for: keys of ``requestMetadata`` that were found, some twenty at most.
         duplicates_found_all: Whether every call could be compared with all before it.
     """
 
@@ -93,6 +96,7 @@ class History:
     guessed_ttl: int = 0
     too_many_values: set[str] = field(default_factory=set)
     left_out_keys: set[str] = field(default_factory=set)
+    found_keys: set[str] = field(default_factory=set)
     duplicates_found_all: bool = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -278,8 +282,10 @@ class _Labels:
         if call.model_id is not None and ":application-inference-profile/" in call.model_id:
             found[APPLICATION_PROFILE] = call.model_id
         if self._wanted is not None:
+            if len(history.found_keys) < _MOST_FOUND:
+                history.found_keys.update(found)
             found.update(call.facts)
-            found = {name: found[name] for name in self._wanted if name in found}
+            found = {name: found.get(name, NONE) for name in self._wanted}
         return {name: self._bounded(name, value, history) for name, value in found.items()}
 
     def _is_known(self, name: str, history: History) -> bool:

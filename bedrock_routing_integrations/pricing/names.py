@@ -71,7 +71,7 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
     if named:
         return named
     ids = dict.fromkeys([model_id, *(c.model_id for c in resolved.candidates if c.base_model == base)])
-    geographies = ["global" for c in resolved.candidates if c.base_model == base and c.is_global]
+    geographies = {"global" for c in resolved.candidates if c.base_model == base and c.is_global}
     for each in ids:
         try:
             target = parse_target(each)
@@ -80,8 +80,12 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
         if target.kind not in _BY_TOKEN:
             return None
         if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE:
-            geographies += [name for name in split_geography(target.resource_id)[:1] if name]
-    geography = "global" if "global" in geographies else next(iter(geographies), None)
+            geographies.add(split_geography(target.resource_id)[0] or "")
+        elif target.partition not in (None, "aws"):
+            return None  # China and GovCloud have prices of their own
+    if "global" in geographies and len(geographies) > 1:
+        return None  # a router over two profiles of one model, of which one is dearer
+    geography = next(iter(sorted(geographies)), None)
     return f"{geography}.{base}" if geography else base
 
 

@@ -55,7 +55,10 @@ class Rates(NamedTuple):
                 if price is None:
                     return None
                 total += tokens * price
-        return total / self.per
+        try:
+            return total / self.per
+        except OverflowError:  # a price beyond all measure
+            return None
 
 
 def compiled(rates: Mapping[str, Any], base: str | None, *, like: Rates | None = None) -> Rates:

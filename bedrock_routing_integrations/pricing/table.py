@@ -48,7 +48,7 @@ def listed_rates(listed: str, base: str | None, day: date, *_table: object) -> R
     except Exception as error:  # noqa: BLE001 - a table that cannot be read must not cost the user the answer
         logger.debug("genai-prices has no price for %s: %s: %s", listed, type(error).__name__, error)
         return None
-    if not _is_same(listed, found.model.id):
+    if not _is_same(listed, found.model.id) or not _is_of_geography(listed, found.model):
         return None
     rates = {name: value for name, value in vars(found.model_price).items() if value is not None}
     return compiled(rates, base) if "input_mtok" in rates and rates.keys() <= set(RATES) else None
@@ -70,6 +70,14 @@ def _is_same(asked: str, found: str) -> bool:
     plain = _DATE.sub("", asked_name), _DATE.sub("", found_name)
     dated = asked_name != plain[0] and found_name != plain[1]
     return asked_name == found_name if dated else plain[0] == plain[1]
+
+
+def _is_of_geography(asked: str, found: Any) -> bool:
+    """Whether the price holds where it was asked for: everywhere, or not; and GovCloud's only where it says so."""
+    geography, _ = split_geography(asked)
+    if (geography == "global") != found.id.startswith("global."):
+        return False
+    return geography != "us-gov" or "us-gov." in repr(found.match)
 
 
 def _parts(name: str) -> tuple[str, str | None, str | None]:

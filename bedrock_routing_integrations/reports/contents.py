@@ -109,27 +109,19 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _saving(report: Mapping[str, Any], by: str, otherwise: str) -> tuple[str, str, str]:
     totals, saved, missing = report["totals"], f"saved_by_{by}_usd", f"calls_without_{by}_price"
-    less = _less(report, by)
+    less = _less(totals, by)
     comment = f"{less} than {otherwise}" if less else f"against {otherwise}"
     if totals[missing]:
         comment += f"; not known for {totals[missing]:,} of {counted(totals['calls'], 'call')}"
     return f"Saved by {by}", amount(totals, saved, missing), comment
 
 
-def _less(report: Mapping[str, Any], by: str) -> str:
-    """How much less was paid for what was routed, or cached; empty where that is not known."""
-    those = [
-        model
-        for target in report["targets"]
-        for model in target["models"]
-        if (target["target_kind"].endswith("router") if by == "routing" else cached(model))
-    ]
-    # Where both lack the same number of calls, they lack the same calls: what has no price cannot have saved.
-    known = [one for one in those if one["calls_without_price"] == one[f"calls_without_{by}_price"]]
-    paid, saved = (sum(one[key] or 0 for one in known) for key in ("cost_usd", f"saved_by_{by}_usd"))
-    if not saved or paid + saved <= 0:
+def _less(totals: Tally, by: str) -> str:
+    """How much smaller the whole bill is for it, as far as that is known; empty where it is not."""
+    paid, saved = totals["cost_usd"], totals[f"saved_by_{by}_usd"]
+    if not paid or not saved or paid + saved <= 0:
         return ""
-    about = "about " if any(one[f"calls_without_{by}_price"] for one in those) else ""
+    about = "about " if totals[f"calls_without_{by}_price"] else ""
     return f"{about}{percent(abs(saved) / (paid + saved))} {'less' if saved > 0 else 'more'}"
 
 

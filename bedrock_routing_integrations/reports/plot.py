@@ -152,7 +152,7 @@ def _draw_shares(axes: Axes, bars: Sequence[tuple[str, float, float | None, bool
 
 
 def _savings(timeline: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """By what was saved anything: seconds of the epoch, and what had been saved then. In a stretch it is taken as steady."""
+    """By what anything was saved: seconds of the epoch, and what had been saved then; in a stretch steadily."""
     found = {}
     for by in ("routing", "caching"):
         amounts = [bucket[f"saved_by_{by}_usd"] or 0.0 for bucket in timeline]
@@ -175,7 +175,7 @@ def _draw_savings(axes: Axes, savings: Mapping[str, Sequence[tuple[float, float]
     axes.set_xticks(*_time_ticks(min(every), max(every)))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: money(usd)))
-    axes.set_title("Saved until then (UTC)")
+    axes.set_title("Saved so far (times are UTC)")
     axes.legend(loc="best")
     _bare(axes)
 

@@ -12,7 +12,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTarg
 from bedrock_routing_integrations.pricing import Prices
 from bedrock_routing_integrations.targets import parse_target
 
-from .tally import OTHERS, Tally, count, read_call
+from .tally import OTHERS, Tally, count, read_call, text
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -80,9 +80,12 @@ class RoutingReport:
         Raises:
             InvalidRequestError: It is no such entry, or the time has no time zone.
         """
-        if not isinstance(routing, Mapping) or "requested_model_id" not in routing:
-            raise InvalidRequestError(f'a report counts "routing" entries, and this is none: {routing!r:.200}')
-        when = _aware(when)
+        if not isinstance(routing, Mapping) or not isinstance(routing.get("requested_model_id"), str):
+            raise InvalidRequestError(
+                'a report counts "routing" entries, such as message.response_metadata["routing"], and not a '
+                f"{type(routing).__name__} without requested_model_id"
+            )
+        when, labels = _aware(when), _checked_labels(labels)
         call = read_call(routing, self._prices, when)
         row = (call.requested_model_id, call.target_kind, call.invoked_model, call.is_fallback)
         with self._lock:
@@ -103,19 +106,20 @@ class RoutingReport:
         Args:
             error: What was raised. Its kind is AWS's code, else the name of its class; or the kind itself.
             requested_model_id: What was called.
-            when: When it was; by default now. (Errors are not shown over time.)
+            when: When it was; by default now. (``timeline`` has no errors.)
             labels: As in `add`.
         """
-        if when is not None:
-            _aware(when)
-        kind = error if isinstance(error, str) else error_kind(error)
+        when, labels = _aware(when), _checked_labels(labels)
+        kind = text(error if isinstance(error, str) else error_kind(error))
+        target = None if requested_model_id is None else text(requested_model_id)
         with self._lock:
-            count(_bounded(self._failed, requested_model_id, OTHERS).errors, kind, OTHERS)
+            count(_bounded(self._failed, target, OTHERS).errors, kind, OTHERS)
+            self._timeline.extend(when, when)
             self._add_labels(labels, error=kind)
 
-    def _add_labels(self, labels: Mapping[str, str] | None, *, call: Call | None = None, error: str = "") -> None:
-        for name, value in (labels or {}).items():
-            tally = self._labelled(str(name), str(value))
+    def _add_labels(self, labels: Mapping[str, str], *, call: Call | None = None, error: str = "") -> None:
+        for name, value in labels.items():
+            tally = self._labelled(name, value)
             if tally is not None and call is not None:
                 tally.add(call)
             elif tally is not None:
@@ -155,8 +159,21 @@ class RoutingReport:
     @property
     def cost_usd(self) -> float | None:
         """US dollars of the calls whose price is known; None where calls were made and no price is known."""
+        return self._total().cost.usd
+
+    @property
+    def saved_by_routing_usd(self) -> float | None:
+        """US dollars saved against always the fallback model, as far as that is known."""
+        return self._total().routing.usd
+
+    @property
+    def saved_by_caching_usd(self) -> float | None:
+        """US dollars saved against no caching, as far as that is known; negative where it cost more."""
+        return self._total().caching.usd
+
+    def _total(self) -> Tally:
         with self._lock:
-            return _sum(self._rows.values()).cost.usd
+            return _sum(self._rows.values())
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-safe. Money is US dollars, times are milliseconds, shares and rates are 0 to 1.
@@ -249,7 +266,7 @@ class RoutingReport:
         return as_text(self.to_dict())
 
     def __repr__(self) -> str:
-        return f"<RoutingReport of {self.calls} calls>"
+        return f"<RoutingReport of {self.calls:,} call{'' if self.calls == 1 else 's'}>"
 
     def _repr_html_(self) -> str:
         from .tables import as_html
@@ -302,6 +319,12 @@ def _kind_of(target: str) -> str:
         return parse_target(target).kind.value
     except InvalidTargetError:
         return OTHERS
+
+
+def _checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise InvalidRequestError(f"labels must be a mapping, such as {{'team': 'search'}}, and is {labels!r:.200}")
+    return {text(name): text(value) for name, value in (labels or {}).items()}
 
 
 def _aware(when: datetime | None) -> datetime:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,6 @@ from bedrock_routing_integrations.targets import TargetKind
 from .quantiles import Durations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from bedrock_routing_integrations.pricing import Prices
@@ -22,6 +21,8 @@ TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 OTHERS = "(others)"
 MOST_KINDS = 100
 """Kinds of errors, and values that were asked for and served, that are told apart."""
+_LONGEST = 1_000
+_LARGEST = 10**15
 _CACHED = TOKENS[2:]
 _ROUTERS = (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROUTER.value)
 
@@ -50,21 +51,21 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
 
     Routing saves against the fallback model for the same tokens. Caching saves against the same tokens uncached.
     """
-    kind, usage = str(routing.get("target_kind")), routing.get("usage")
+    kind, usage = text(routing.get("target_kind")), routing.get("usage")
+    invoked, invoked_id = (routing.get(name) for name in ("invoked_model", "invoked_model_id"))
     cost, fallback = _decimal(routing.get("cost_usd")), _decimal(routing.get("fallback_cost_usd"))
-    if usage is not None:
-        usage = {name: int(_number(usage.get(name)) or 0) for name in TOKENS}
+    usage = {name: int(_number(usage.get(name)) or 0) for name in TOKENS} if isinstance(usage, Mapping) else None
     is_cached = usage is not None and any(usage[name] for name in _CACHED)
     uncached = uncached_cost({**routing, "usage": usage}, prices, when) if is_cached else None
     return Call(
-        requested_model_id=str(routing.get("requested_model_id")),
+        requested_model_id=text(routing["requested_model_id"]),
         target_kind=kind,
-        invoked_model=routing.get("invoked_model") or routing.get("invoked_model_id"),
-        is_fallback=routing.get("is_fallback"),
+        invoked_model=text(invoked or invoked_id) if invoked or invoked_id else None,
+        is_fallback=None if routing.get("is_fallback") is None else bool(routing["is_fallback"]),
         usage=usage,
         cost=cost,
         # A managed prompt may name a router, which then says who answered.
-        is_routed=kind in _ROUTERS or (kind == TargetKind.PROMPT.value and bool(routing.get("invoked_model_id"))),
+        is_routed=kind in _ROUTERS or (kind == TargetKind.PROMPT.value and bool(invoked_id)),
         saved_by_routing=_difference(fallback, cost),
         is_cached=is_cached,
         saved_by_caching=_difference(_decimal(uncached), cost),
@@ -195,10 +196,15 @@ def count(counter: Counter[Any], what: Any, others: Any, times: int = 1) -> None
     counter[what if what in counter or len(counter) < MOST_KINDS else others] += times
 
 
+def text(value: Any) -> str:
+    """What tells calls apart, in UTF-8 and of a length that a thousand of can be kept."""
+    return str(value)[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+
+
 def _number(value: Any) -> float | None:
     """A number; None for anything else, as a stored entry may hold."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
+    return value if is_number and -_LARGEST <= value <= _LARGEST else None
 
 
 def _decimal(usd: Any) -> Decimal | None:
@@ -213,10 +219,11 @@ def _difference(before: Decimal | None, after: Decimal | None) -> Decimal | None
         return before - after
 
 
-def _pair(asked_and_served: Mapping[str, Any] | None) -> tuple[str, str] | None:
+def _pair(asked_and_served: Any) -> tuple[str, str] | None:
     """What was asked for and served; None where neither is said."""
-    asked, served = (asked_and_served or {}).get("requested"), (asked_and_served or {}).get("served")
-    return None if asked is None and served is None else (asked or "none", served or "none")
+    said = asked_and_served if isinstance(asked_and_served, Mapping) else {}
+    asked, served = said.get("requested"), said.get("served")
+    return None if asked is None and served is None else (text(asked or "none"), text(served or "none"))
 
 
 def _nested(pairs: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -42,7 +42,7 @@ class Timeline:
 
     def add(self, call: Call, when: datetime) -> None:
         """Count a call."""
-        self._extend(when, when)
+        self.extend(when, when)
         stretch = self._stretches.setdefault(int(when.timestamp() // self._seconds), _Stretch())
         stretch.calls += 1
         stretch.cost.add(call.cost)
@@ -57,7 +57,7 @@ class Timeline:
             return
         while self._seconds < other._seconds:
             self._widen()
-        self._extend(other.since, other.until)
+        self.extend(other.since, other.until)
         for start, stretch in other._stretches.items():
             mine = start * other._seconds // self._seconds
             self._stretches.setdefault(mine, _Stretch()).merge(stretch)
@@ -76,7 +76,8 @@ class Timeline:
             for start, stretch in sorted(self._stretches.items())
         ]
 
-    def _extend(self, first: datetime, last: datetime) -> None:
+    def extend(self, first: datetime, last: datetime) -> None:
+        """Something was from `first` to `last`."""
         self.since = first if self.since is None or first < self.since else self.since
         self.until = last if self.until is None or last > self.until else self.until
         while self.until.timestamp() // self._seconds - self.since.timestamp() // self._seconds >= MOST:

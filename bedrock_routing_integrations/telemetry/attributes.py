@@ -48,7 +48,7 @@ def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget
             **_server(getattr(meta, "endpoint_url", None)),
             "cloud.region": getattr(meta, "region_name", None),
             "gen_ai.request.stream": stream or None,  # "if and only if the request is streaming"
-            "gen_ai.request.max_tokens": said.get("maxTokens"),
+            "gen_ai.request.max_tokens": _count(said.get("maxTokens")),
             "gen_ai.request.temperature": _double(said.get("temperature")),
             "gen_ai.request.top_p": _double(said.get("topP")),
             "gen_ai.request.stop_sequences": tuple(said.get("stopSequences") or ()) or None,
@@ -119,6 +119,10 @@ def _server(endpoint_url: str | None) -> dict[str, Any]:
         return {}
     # "Conditionally required if server.address is set": the default port too.
     return {"server.address": host, "server.port": port or (80 if parts.scheme == "http" else 443)} if host else {}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None  # anything else may be text of the prompt, in the wrong place
 
 
 def _double(value: Any) -> float | None:

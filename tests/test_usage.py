@@ -1,0 +1,40 @@
+"""Tokens as no Bedrock of today tells them, but another version or a gateway in front of it may."""
+
+from __future__ import annotations
+
+import pytest
+from samples import HAIKU
+
+from bedrock_routing_integrations.invocation import Usage, read_invocation
+from bedrock_routing_integrations.resolution import resolve_by_id
+from bedrock_routing_integrations.targets import parse_target
+
+RESOLVED = resolve_by_id(parse_target(HAIKU))
+
+
+def usage_of(usage):
+    return read_invocation({}, {"usage": usage}, RESOLVED).usage
+
+
+@pytest.mark.parametrize("usage", [{}, {"totalTokens": 5}, {"inputTokens": None, "outputTokens": None}])
+def test_a_usage_that_tells_nothing_is_not_known_and_not_nought(usage):
+    assert usage_of(usage) is None
+
+
+def written(total, *details):
+    usage = {"inputTokens": 1, "outputTokens": 2, "cacheWriteInputTokens": total}
+    return usage_of({**usage, "cacheDetails": [{"ttl": ttl, "inputTokens": tokens} for ttl, tokens in details]})
+
+
+@pytest.mark.parametrize(
+    ("details", "five_minutes", "one_hour"),
+    [
+        ([("30m", 600), ("5m", 400)], 1_000, 0),  # a lifetime that is new
+        ([("5m", 400)], 1_000, 0),  # details that do not tell of all
+        ([("5m", 300), ("5m", 700)], 1_000, 0),
+        ([("1h", 300), ("1h", 700)], 0, 1_000),
+        ([("1h", 300), ("30m", 700)], 700, 300),
+    ],
+)
+def test_no_token_that_was_written_is_lost(details, five_minutes, one_hour):
+    assert written(1_000, *details) == Usage(input=1, output=2, cache_write_5m=five_minutes, cache_write_1h=one_hour)
