@@ -57,7 +57,7 @@ def test_the_report_is_printed_and_then_what_was_left_out(log):
 
 
 def test_a_clean_log_has_no_notes(log):
-    assert run("report", log(record())).stdout.rstrip().splitlines()[-1].startswith("Prices: genai-prices")
+    assert run("report", log(converse(SONNET_45))).stdout.rstrip().splitlines()[-1].startswith("Prices: genai-prices")
 
 
 def test_json_is_the_reports_with_what_was_found_and_notes_go_to_standard_error(log):
@@ -86,7 +86,7 @@ def test_folders_gzip_and_standard_input(log, tmp_path):
 def test_a_pipe_into_the_command(log):
     ran = subprocess.run(
         [sys.executable, "-m", "bedrock_routing_integrations", "report", "-", "--json"],
-        input=lines(record(), record()), capture_output=True, timeout=120, check=True,
+        input=lines(converse(SONNET_45), converse(SONNET_45)), capture_output=True, timeout=120, check=True,
     )  # fmt: skip
     assert json.loads(ran.stdout)["totals"]["calls"] == 2
     assert ran.stderr == b""  # no bar
@@ -322,3 +322,8 @@ def test_a_label_that_no_call_has_is_told_with_those_that_there_are(log):
 
 def test_json_and_markdown_at_once_are_refused(log):
     assert run("report", log(converse(SONNET_45)), "--json", "--markdown").exit_code == 2
+
+
+def test_calls_without_bodies_are_told_to_be_taken_for_standard_ones(log):
+    bare = record("Converse", SONNET_45, input={"inputTokenCount": 9}, output={"outputTokenCount": 3})
+    assert "1 call logged without request and answer" in run("report", log(bare, converse(SONNET_45))).stdout

@@ -200,6 +200,11 @@ def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str
             f"{counted(history.guessed_ttl, 'call')} wrote to a cache and the log does not tell for how long: taken "
             "for five minutes. (Where bodies are too long for the log, download the folders data/ beside it too.)"
         )
+    if history.without_bodies:
+        yield (
+            f"{counted(history.without_bodies, 'call')} logged without request and answer: taken for standard latency "
+            "and the default tier. (Text logging is off, or the folders data/ are missing.)"
+        )
     by = history.report.to_dict()["by"]
     unknown = [name for name in wanted.by if set(by.get(name, {})) <= {NONE}]
     if unknown:

@@ -75,6 +75,7 @@ class History:
         unreadable_files: How many those are.
         incomplete: Targets of which not all is known → their calls, and why the look-up failed, where there was one.
         guessed_ttl: Calls that wrote to a cache, and nothing tells for how long: taken for five minutes.
+        without_bodies: Calls without their request and answer: taken for standard latency and the default tier.
         too_many_values: The labels of which more than a thousand values were found, so that the rest are "(others)".
         left_out_keys: Keys of ``requestMetadata`` that are no label, as there are five already.
         found_keys: Where labels were asked for: keys of ``requestMetadata`` that were found, some twenty at most.
@@ -94,6 +95,7 @@ class History:
     unreadable_files: int = 0
     incomplete: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     guessed_ttl: int = 0
+    without_bodies: int = 0
     too_many_values: set[str] = field(default_factory=set)
     left_out_keys: set[str] = field(default_factory=set)
     found_keys: set[str] = field(default_factory=set)
@@ -113,6 +115,7 @@ class History:
             "unreadable_files": self.unreadable_files,
             "incomplete": {name: {"calls": n, "refused": why} for name, (n, why) in self.incomplete.items()},
             "guessed_ttl": self.guessed_ttl,
+            "without_bodies": self.without_bodies,
         }
 
 
@@ -240,6 +243,7 @@ class _Reader:
             calls, _ = history.incomplete.get(call.model_id, (0, None))
             history.incomplete[call.model_id] = calls + 1, resolved.refused
         history.guessed_ttl += call.guessed_ttl
+        history.without_bodies += call.without_bodies
         invocation = read_invocation(
             call.request,
             call.response,

@@ -53,6 +53,7 @@ class LoggedCall:
         metadata: ``requestMetadata``.
         facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``.
         guessed_ttl: Whether tokens were written to a cache, and nothing tells for how long.
+        without_bodies: Whether neither request nor answer is there, so that nothing tells of latency and tier.
     """
 
     model_id: str | None
@@ -65,6 +66,7 @@ class LoggedCall:
     metadata: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     guessed_ttl: bool = False
+    without_bodies: bool = False
 
 
 def unwrapped(value: Any, sent_ms: Any = None, depth: int = 0) -> Iterator[tuple[Any, Any]]:
@@ -150,6 +152,7 @@ def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCa
         metadata=_metadata(record.get("requestMetadata")),
         facts=_facts(record),
         guessed_ttl=guessed,
+        without_bodies=not request and not answer and "performanceConfig" not in record,
     )
 
 

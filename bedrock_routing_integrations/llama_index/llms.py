@@ -169,7 +169,11 @@ class BedrockRouter(Arguments):
 
     def to_payload(self) -> dict[str, Any]:
         """What events say of this object: `metadata`, as far as it is known without asking anybody."""
-        return {"class_name": self.class_name(), **self._describe(self._known("peek")[0]).model_dump()}
+        return {
+            "class_name": self.class_name(),
+            "model": self.model,
+            **self._describe(self._known("peek")[0]).model_dump(),
+        }
 
     def _known(self, how: Literal["peek", "recall"]) -> tuple[ModelFacts, str | None]:
         """What is known of the models, and why that is not more. Of what is no target (any more), nothing."""
