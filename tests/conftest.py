@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -20,6 +21,19 @@ from bedrock_routing_integrations.resolution import shared_resolver
 # llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is
 # collected fails. Told that there is none, Python makes none, as from 3.14 on; who asks then makes one and closes it.
 asyncio.set_event_loop(None)
+
+
+def pytest_collection_modifyitems(items):
+    if float(os.environ.get("TEST_SHARE", "1")) < 1:
+        for item in items:
+            if item.get_closest_marker("once"):
+                item.add_marker(pytest.mark.skip(reason="TEST_SHARE"))
+
+
+def pytest_collection_finish():
+    # What is there by now stays, nine thousand tests and all that they import: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

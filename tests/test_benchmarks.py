@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import LLAMA_INDEX, LLAMA_PEER
 
+pytestmark = pytest.mark.once
+
 # What the environment of a user without the peer looks like, also where it is installed.
 WITHOUT_PEER = """
 import importlib.metadata, runpy, sys

@@ -138,6 +138,7 @@ def without_spinner(shown):
     return re.sub(r"[⠀-⣿] \d+ of \d+[^\r\n]*", "", ANSI.sub("", shown))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("columns", [80, 120])
 def test_demo_fits_the_terminal(columns):
     code, shown = in_terminal(columns, "demo")
@@ -244,6 +245,7 @@ def test_demo_with_credentials_that_are_refused_stops_at_once(bedrock, monkeypat
     assert "The config profile (gone) could not be found" in result.stderr
 
 
+@pytest.mark.once
 def test_demo_in_a_very_narrow_terminal_is_plain_lines():
     code, shown = in_terminal(50, "demo")
     assert code == 0

@@ -194,45 +194,19 @@ class RoutingReport:
               within 1% and half a millisecond, and of how many calls.
         """
         report = self._copy()
-        rows, failed = report._rows, report._failed  # noqa: SLF001 - a copy of ourselves
+        rows, failed, timeline = report._rows, report._failed, report._timeline  # noqa: SLF001 - a copy of ourselves
         totals = _sum([*rows.values(), *failed.values()])
-        targets: dict[str, dict[tuple[str | None, bool | None], Tally]] = {}
-        kinds = {row[0]: row[1] for row in rows}
-        for (target, _, model, fallback), tally in rows.items():
-            targets.setdefault(target, {}).setdefault((model, fallback), Tally()).merge(tally)
-        for name in failed:
-            if name is not None:
-                targets.setdefault(name, {})
         models: dict[str | None, Tally] = {}
-        for row, tally in rows.items():
-            models.setdefault(row[2], Tally()).merge(tally)
-        timeline = report._timeline  # noqa: SLF001
+        for (_, _, model, _), tally in rows.items():
+            models.setdefault(model, Tally()).merge(tally)
+        labels = report._labels.items()  # noqa: SLF001 - as above
         return {
             "since": timeline.since.isoformat() if timeline.since else None,
             "until": timeline.until.isoformat() if timeline.until else None,
             "totals": totals.as_dict(totals.calls),
-            "targets": _sorted(
-                {
-                    "requested_model_id": target,
-                    "target_kind": kinds.get(target) or _kind_of(target),
-                    **(total := _sum([*by_model.values(), failed.get(target, Tally())])).as_dict(totals.calls),
-                    "models": _sorted(
-                        {"invoked_model": model, "is_fallback": fallback, **tally.as_dict(total.calls)}
-                        for (model, fallback), tally in by_model.items()
-                    ),
-                }
-                for target, by_model in targets.items()
-            ),
+            "targets": _by_target(rows, failed, totals.calls),
             "models": _sorted({"invoked_model": m, **tally.as_dict(totals.calls)} for m, tally in models.items()),
-            "by": {
-                name: dict(
-                    sorted(
-                        ((value, tally.as_dict(totals.calls)) for value, tally in values.items()),
-                        key=lambda item: (-item[1]["calls"], item[0]),
-                    )
-                )
-                for name, values in report._labels.items()  # noqa: SLF001
-            },
+            "by": {name: _by_value(values, totals.calls) for name, values in labels},
             "timeline": timeline.as_list(),
             "prices": self._prices.source,
         }
@@ -308,6 +282,28 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     for tally in tallies:
         total.merge(tally)
     return total
+
+
+def _by_target(rows: Mapping[_Row, Tally], failed: Mapping[str | None, Tally], calls: int) -> list[dict[str, Any]]:
+    kinds = {target: kind for target, kind, _, _ in rows}
+    answered: dict[str, dict[tuple[str | None, bool | None], Tally]] = {name: {} for name in failed if name is not None}
+    for (target, _, model, fallback), tally in rows.items():
+        answered.setdefault(target, {}).setdefault((model, fallback), Tally()).merge(tally)
+    found = []
+    for target, models in answered.items():
+        total = _sum([*models.values(), failed.get(target, Tally())])
+        below = _sorted(
+            {"invoked_model": model, "is_fallback": fallback, **tally.as_dict(total.calls)}
+            for (model, fallback), tally in models.items()
+        )
+        said = {"requested_model_id": target, "target_kind": kinds.get(target) or _kind_of(target)}
+        found.append({**said, **total.as_dict(calls), "models": below})
+    return _sorted(found)
+
+
+def _by_value(values: Mapping[str, Tally], calls: int) -> dict[str, dict[str, Any]]:
+    most_first = sorted(values.items(), key=lambda item: (-item[1].calls, item[0]))
+    return {value: tally.as_dict(calls) for value, tally in most_first}
 
 
 def _sorted(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
