@@ -89,7 +89,8 @@ class Generating:
     def _texts(
         self, generated: Generated, metadata: dict[str, Any], nodes: list[NodeWithScore], span_id: str | None
     ) -> Generator[str, None, None]:
-        with self._telling(span_id):
+        # Who is told of an error, or that it was given up, may keep its frames, and with them the connection.
+        with self._telling(span_id), contextlib.closing(generated.parts):  # type: ignore[type-var]  # a generator
             for part in generated.parts:
                 nodes.extend(nodes_of(part.passages, generated.reader.guardrail_action, known=nodes))
                 metadata["citations"].extend(part.citations)

@@ -91,11 +91,12 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
 
 def possible_names(routing: Mapping[str, Any]) -> Iterator[Names]:
     """What the model of a ``"routing"`` entry may be called, which does not say all that its target did."""
-    base, model_id = routing.get("invoked_model"), routing.get("invoked_model_id") or routing["requested_model_id"]
-    keys = _keys(model_id, base)
-    named = next((key for key in keys if not key.startswith("arn:") and split_geography(key)[0]), None)
+    base: str | None = routing.get("invoked_model")
+    keys = _keys(routing.get("invoked_model_id") or routing["requested_model_id"], base)
+    named = [key for key in keys if not key.startswith("arn:") and split_geography(key)[0]]
     # An id that does not say its geography may be that of a global profile.
-    for listed in [named] if named else [base, f"global.{base}"]:
+    listings: list[str | None] = [*named[:1]] or [base, f"global.{base}"]
+    for listed in listings:
         yield Names(base, listed, keys)
 
 
