@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
 import pytest
@@ -151,6 +152,17 @@ def test_a_slow_first_byte_still_answers(bedrock, runtime):
     started = time.monotonic()
     converse(runtime)
     assert time.monotonic() - started >= 0.3
+
+
+def test_a_slow_first_byte_may_wait_for_so_many_requests_at_once(bedrock):
+    bedrock.fail("slow_first_byte", operation="Converse", times=2, seconds=30, in_flight=3)
+    client = bedrock.client()
+    with ThreadPoolExecutor(3) as threads:
+        first = [threads.submit(converse, client) for _ in range(2)]
+        assert wait(first, timeout=0.2).not_done == set(first), "two are not enough"
+        threads.submit(converse, client).result()
+        assert not wait(first, timeout=10).not_done, "three are"
+    assert bedrock.peak_in_flight == 3
 
 
 def test_a_slow_stream_pauses_between_frames(bedrock, runtime):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 
 import pytest
@@ -58,10 +59,11 @@ async def test_a_stream_says_it_too(router, asynchronous):
 async def test_async_and_batches(bedrock, router):
     llm = BedrockRouterLLM(model=router)
     assert await llm.ainvoke(HELLO) == llm.invoke(HELLO)
-    bedrock.fail("slow_first_byte", seconds=0.5, rate=1.0, operation="Converse")
-    assert len(llm.batch(["Hello"] * 40)) == 40
-    assert len(await llm.abatch(["Hello"] * 40)) == 40
-    assert bedrock.peak_in_flight > 16
+    for batch in (asyncio.to_thread(llm.batch, ["Hello"] * 40), llm.abatch(["Hello"] * 40)):
+        bedrock.clear_journal()
+        bedrock.fail("slow_first_byte", operation="Converse", times=17, seconds=5, in_flight=17)
+        assert len(await batch) == 40
+        assert bedrock.peak_in_flight > 16
 
 
 def test_a_stop_sequence_and_a_model_at_the_call(router):

@@ -47,7 +47,7 @@ _ALWAYS = ("operation", "times", "rate", "after")
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         **{kind: frozenset({"message"}) for kind in _ERRORS},
-        "slow_first_byte": frozenset({"seconds"}),
+        "slow_first_byte": frozenset({"seconds", "in_flight"}),
         "slow_stream": frozenset({"seconds"}),
         "hang": frozenset(),
         "reset": frozenset(),
@@ -134,11 +134,13 @@ class Plan:
 
     Attributes:
         delay: Real seconds before anything is answered.
+        in_flight: How many requests at once end the delay before; None where only time does.
         pause: Real seconds between the frames of a stream.
         fault: What takes the place of the answer or breaks the stream; None when the request succeeds.
     """
 
     delay: float = 0.0
+    in_flight: int | None = None
     pause: float = 0.0
     fault: Fault | None = None
 
@@ -196,6 +198,7 @@ class Faults:
         if not self._faults:
             return _NOTHING
         delay = pause = 0.0
+        in_flight: int | None = None
         chosen: Fault | None = None
         with self._lock:
             for fault in self._faults:
@@ -207,8 +210,9 @@ class Faults:
                 seconds = float(fault.details.get("seconds", 1.0))
                 if fault.kind == "slow_first_byte":
                     delay += seconds
+                    in_flight = fault.details.get("in_flight", in_flight)
                 elif fault.kind == "slow_stream":
                     pause += seconds
                 else:
                     chosen = fault
-        return Plan(delay, pause, chosen)
+        return Plan(delay, in_flight, pause, chosen)

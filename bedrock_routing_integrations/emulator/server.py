@@ -261,10 +261,11 @@ class BedrockEmulator(Account):
         Args:
             kind: Errors: throttling, internal, unavailable, model_timeout, model_not_ready, access_denied,
                 validation, bad_gateway, dependency_failed (`message=`). Time: slow_first_byte, slow_stream
-                (`seconds=`, real ones; the answer comes). Connection: hang (until the client hangs up), reset.
-                Streams: cut (`frame=` or `byte=`: how much is sent; `abrupt=True` drops the connection instead
-                of ending the answer), bad_checksum (`frame=`), exception_event (`name=`, `message=`, `frame=`).
-                `frame=N` is after N good frames; the default is the middle of the stream.
+                (`seconds=`, real ones; the answer comes. slow_first_byte takes `in_flight=` too: then it comes as soon
+                as so many requests have been in flight at once, and a test of calls at once need not guess how long
+                that takes). Connection: hang (until the client hangs up), reset. Streams: cut (`frame=` or `byte=`: how
+                much is sent; `abrupt=True` drops the connection instead of ending the answer), bad_checksum
+                (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N` is after N good frames; the default is the middle of the stream.
             operation: The operation's name; None for Converse and ConverseStream, "*" for every operation.
             times: How many requests; by default 1, or without limit where `rate` is given.
             rate: The share of requests, 0 to 1, drawn repeatably.
