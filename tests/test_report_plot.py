@@ -42,6 +42,32 @@ def test_it_says_the_totals_and_draws_the_shares_of_calls_and_cost():
     assert by_caching.get_ydata()[-1] == pytest.approx(8 * 0.003 - 4 * 0.002)
 
 
+@pytest.mark.parametrize("report", [a_report(), one_call(), many_models()])
+def test_the_legend_hides_no_bar_and_no_number(report):
+    figure = draw(report)
+    figure.draw_without_rendering()
+    shares = figure.axes[0]
+    legend = shares.get_legend().get_window_extent()
+    drawn = [*shares.patches, *shares.texts]
+    assert not [thing for thing in drawn if legend.overlaps(thing.get_window_extent())]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "shown"),
+    [
+        ([0, 0.005, 0.01, 0.015], ["$0.000", "$0.005", "$0.010", "$0.015"]),
+        ([-0.0025, 0, 0.0025], ["-$0.0025", "$0.0000", "$0.0025"]),
+        ([0, 20, 40], ["$0", "$20", "$40"]),
+        ([0, 2.5, 5], ["$0.0", "$2.5", "$5.0"]),
+        ([0, 500, 1000], ["$0", "$500", "$1,000"]),
+        ([3], ["$3.00"]),
+    ],
+)
+def test_the_ticks_of_money_have_as_many_digits_as_one_another(ticks, shown):
+    axes = draw(a_report()).axes[1]
+    assert axes.yaxis.get_major_formatter().format_ticks(ticks) == shown
+
+
 def test_without_savings_there_is_one_panel():
     assert len(draw(one_call()).axes) == 1
 

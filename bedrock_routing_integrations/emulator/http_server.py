@@ -37,8 +37,6 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 # Frames that need not wait for one another are written together up to this many bytes.
 _WRITE_BYTES = 8 * 1024
 _CREDENTIAL = re.compile(r"Credential=[^/\s,]+/\d+/([a-z0-9-]+)/")
-# Seconds between looks at how many requests are in flight.
-_LOOK_AGAIN = 0.01
 # SO_LINGER on, zero seconds: closing sends RST instead of FIN.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -200,8 +198,10 @@ class HttpServer:
         entry.started = time.monotonic()
         call = self._understand(request, entry, body)
         plan = self._faults.plan(call.operation.name, call.labels)
-        if plan.delay:
-            await self._delay(plan)
+        if plan.in_flight is not None:
+            await self._journal.crowd(plan.in_flight, plan.delay)
+        elif plan.delay:
+            await asyncio.sleep(plan.delay)
         if plan.fault is not None:
             await self._strike(call, plan.fault)
         model = self._answering.get(call.operation.name)
@@ -214,14 +214,6 @@ class HttpServer:
         entry.latency_ms = self._milliseconds.get(call.operation.name)
         await self._simulate(entry.latency_ms or 0.0)
         return _json_response(call.operation.status, answer, entry)
-
-    async def _delay(self, plan: Plan) -> None:
-        if plan.in_flight is None:
-            await asyncio.sleep(plan.delay)
-            return
-        until = time.monotonic() + plan.delay
-        while self._journal.peak_in_flight < plan.in_flight and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_AGAIN)
 
     def _understand(self, request: web.BaseRequest, entry: Entry, body: bytes) -> _Call:
         """Find the operation, check the signature, read the members.

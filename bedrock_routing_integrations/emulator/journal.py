@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 import uuid
 from collections import deque
@@ -72,12 +74,21 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self.in_flight = 0
         self.peak_in_flight = 0
+        self._crowds: dict[int, asyncio.Event] = {}
 
     def begin(self, entry: Entry) -> None:
         """A request has arrived."""
         self._entries.append(entry)
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        if self.in_flight in self._crowds:
+            self._crowds.pop(self.in_flight).set()
+
+    async def crowd(self, size: int, seconds: float) -> None:
+        """Wait until so many requests have been in flight at once, but no longer than that."""
+        if self.peak_in_flight < size:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._crowds.setdefault(size, asyncio.Event()).wait(), seconds)
 
     def end(self, entry: Entry) -> None:
         """A request is over."""

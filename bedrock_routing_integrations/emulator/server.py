@@ -265,7 +265,8 @@ class BedrockEmulator(Account):
                 as so many requests have been in flight at once, and a test of calls at once need not guess how long
                 that takes). Connection: hang (until the client hangs up), reset. Streams: cut (`frame=` or `byte=`: how
                 much is sent; `abrupt=True` drops the connection instead of ending the answer), bad_checksum
-                (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N` is after N good frames; the default is the middle of the stream.
+                (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N` is after N good frames; the
+                default is the middle of the stream.
             operation: The operation's name; None for Converse and ConverseStream, "*" for every operation.
             times: How many requests; by default 1, or without limit where `rate` is given.
             rate: The share of requests, 0 to 1, drawn repeatably.

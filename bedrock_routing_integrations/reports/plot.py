@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from io import BytesIO
-from math import ceil, floor
+from itertools import pairwise
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 from .contents import EMPTY, model_names
@@ -13,7 +14,7 @@ from .wording import counted, money, percent
 # Figures of our own, never pyplot: that would choose a backend and keep every figure for the whole process.
 try:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import Formatter, MaxNLocator
 except ImportError as error:
     raise ImportError('A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"') from error
 
@@ -147,7 +148,7 @@ def _draw_shares(axes: Axes, bars: Sequence[tuple[str, float, float | None, bool
         "Share of calls and of cost" + ("  (* of the priced calls)" if partial else "") if priced else "Share of calls"
     )
     if priced:
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2, frameon=False)  # inside it hides bars
     _bare(axes)
 
 
@@ -174,10 +175,24 @@ def _draw_savings(axes: Axes, savings: Mapping[str, Sequence[tuple[float, float]
     every = [when for points in savings.values() for when, _ in points]
     axes.set_xticks(*_time_ticks(min(every), max(every)))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: money(usd)))
+    axes.yaxis.set_major_formatter(_Dollars())
     axes.set_title("Saved so far (times are UTC)")
     axes.legend(loc="best")
     _bare(axes)
+
+
+class _Dollars(Formatter):
+    """Dollars with the digits that tell one tick from the next, the same on the whole axis."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return money(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        step = min((after - before for before, after in pairwise(values)), default=0)
+        digits = max(0, -floor(log10(step))) if step > 0 else 2
+        if abs(step - round(step, digits)) > step / 100:  # of a step such as 0.0025
+            digits += 1
+        return [f"{'-' if usd < 0 else ''}${abs(usd):,.{digits}f}" for usd in values]
 
 
 def _time_ticks(first: float, last: float) -> tuple[list[float], list[str]]:
