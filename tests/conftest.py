@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import sys
 
 import boto3
@@ -36,14 +37,21 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def nobodys_files(tmp_path_factory):
+    """Where the AWS files of a user would be who has none."""
+    return tmp_path_factory.mktemp("nobody")
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch, tmp_path):
+def _own_environment(request, monkeypatch, nobodys_files):
     for name in list(os.environ):
         if name.startswith(("AWS_", "LANGSMITH_", "LANGCHAIN_")):
             monkeypatch.delenv(name)
-    # No file of the machine's user, and no instance metadata service.
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    # No file of the machine's user, but those that a test writes; and no instance metadata service.
+    files = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else nobodys_files
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(files / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(files / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # boto3 keeps one, with the credentials of the first test
     forget_warnings()
@@ -56,10 +64,16 @@ def _own_environment(monkeypatch, tmp_path):
             module.shared_sessions.forget()
 
 
+@pytest.fixture(scope="session")
+def usual_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 @pytest.fixture
-def bedrock(monkeypatch):
-    """The emulator, with the environment pointing at it."""
-    with BedrockEmulator() as emulator:
+def bedrock(monkeypatch, usual_port):
+    """The emulator, with the environment pointing at it. At the same port for all, so that clients are shared."""
+    with BedrockEmulator(port=usual_port) as emulator:
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         yield emulator

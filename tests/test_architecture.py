@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
 import pytest
 
 import bedrock_routing_integrations as package
+
+pytestmark = pytest.mark.once
 
 NAME = package.__name__
 ROOT = Path(package.__file__).parent
@@ -47,6 +50,7 @@ def room_of(path):
     return first.removesuffix(".py")
 
 
+@functools.cache
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 10))
 
@@ -67,8 +71,13 @@ def running(node):
             yield from running(child)
 
 
+@functools.cache
 def imported(path):
     """The absolute names of the modules (or names in them) that a file imports, wherever in it."""
+    return list(_imported(path))
+
+
+def _imported(path):
     package_parts = [NAME, *path.relative_to(ROOT).parts[:-1]]
     for node in running(tree_of(path)):
         if isinstance(node, ast.Import):

@@ -23,6 +23,8 @@ from benchmarks.caching.world import RefusedError, Rules, World
 from benchmarks.caching.writing import Event, Writer, assistant, user
 from botocore.validate import ParamValidator
 
+pytestmark = pytest.mark.once
+
 POINT = {"cachePoint": {"type": "default"}}
 HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}
 FIVE = {"cachePoint": {"type": "default", "ttl": "5m"}}

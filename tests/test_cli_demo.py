@@ -101,6 +101,7 @@ def test_the_documents_of_the_demo_are_pdf_files_with_text():
         assert all(int(length) == len(content) for length, content in streams)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("hidden", "named"), [("langchain_aws", "LangChain"), ("llama_index", "LlamaIndex")])
 def test_demo_without_a_framework_says_how_to_install_it_and_shows_the_other(hidden, named):
     code = f"""

@@ -393,6 +393,7 @@ def peak(path):
         tracemalloc.stop()
 
 
+@pytest.mark.once
 def test_memory_does_not_grow_with_the_log(tmp_path):
     # Each of them has more than the thousand values of a label that are told apart.
     for name, size in (("small", 2e6), ("large", 16e6 if SHARE == 1 else 8e6)):

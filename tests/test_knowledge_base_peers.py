@@ -206,6 +206,7 @@ def clients_of_three_retrievers(table):
         return create(*arguments, **options)
 
     table.monkeypatch.setattr(Session, "create_client", create_client)
+    table.monkeypatch.setenv("AWS_ACCESS_KEY_ID", "whose-clients-are-made-here")
     base = table.numbered()
     for _ in range(3):
         table.make(knowledge_base_id=base).invoke("krill")

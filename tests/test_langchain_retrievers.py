@@ -241,6 +241,7 @@ def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, l
         return create(*arguments, **options)
 
     monkeypatch.setattr(Session, "create_client", create_client)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "whose-clients-are-made-here")
     retriever = KnowledgeBaseRetriever(knowledge_base_id=library, k=3)
     repr(retriever), dumpd(retriever), copy.deepcopy(retriever), pickle.dumps(retriever)
     assert made == []

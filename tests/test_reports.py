@@ -305,6 +305,7 @@ def test_a_report_can_be_pickled_and_copied():
 # --- bounded ---
 
 
+@pytest.mark.once
 def test_memory_does_not_grow_with_calls():
     report = RoutingReport()
 
