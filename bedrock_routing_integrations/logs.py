@@ -44,17 +44,26 @@ def log_call(routing: Mapping[str, Any]) -> None:
     logger.debug("answered %s", _pairs(said), extra={"routing": routing})
 
 
-def log_failure(requested_model_id: str, error: BaseException) -> None:
-    """The same for a call that failed: what was called, AWS's code and its id of the request. No message of AWS's."""
+def log_unanswered(requested_model_id: str, error: BaseException | None, request_id: str | None = None) -> None:
+    """The same for a call that failed, or whose stream was given up: what was called, the error's kind, AWS's id.
+
+    No message of AWS's, as it may quote the prompt. A stream that nobody reads and nobody closes logs nothing.
+
+    Args:
+        requested_model_id: What was called.
+        error: Why there is no answer; what is no `Exception`, or None, means that it was given up.
+        request_id: AWS's id of the request, where the error does not say it.
+    """
     if not logger.isEnabledFor(logging.DEBUG):
         return
     response = getattr(error, "response", None) or {}
     said = {
-        "requested": requested_model_id,
-        "error": error_kind(error),
-        "request_id": (response.get("ResponseMetadata") or {}).get("RequestId"),
+        "requested_model_id": requested_model_id,
+        "error": error_kind(error) if isinstance(error, Exception) else None,
+        "request_id": (response.get("ResponseMetadata") or {}).get("RequestId") or request_id,
     }
-    logger.debug("failed %s", _pairs(said))
+    pairs = _pairs({"requested": requested_model_id, "error": said["error"], "request_id": said["request_id"]})
+    logger.debug("%s %s", "failed" if said["error"] else "given up", pairs, extra={"routing": said})
 
 
 def _pairs(said: Mapping[str, Any]) -> str:

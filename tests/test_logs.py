@@ -25,7 +25,7 @@ def lines(caplog):
     caplog.set_level(logging.DEBUG, logger="bedrock_routing_integrations")
 
     def read():
-        return [line for line in caplog.messages if line.startswith(("answered ", "failed "))]
+        return [line for line in caplog.messages if line.startswith(("answered ", "failed ", "given up "))]
 
     return read
 
@@ -64,6 +64,8 @@ def test_a_call_that_is_refused_logs_one_line_with_its_code(bedrock, client, lin
         ask(client, CLAUDE, stream=stream)
     (line,) = lines()
     assert line.startswith(f"failed requested={CLAUDE} error=ThrottlingException request_id=")
+    (record,) = [record for record in caplog.records if record.getMessage() == line]
+    assert record.routing["requested_model_id"] == CLAUDE, "as that of a call that is answered"
     assert SECRET not in caplog.text
 
 
@@ -74,8 +76,25 @@ def test_a_stream_that_breaks_logs_that_it_failed(bedrock, client, lines, caplog
     with pytest.raises(raised):
         ask(client, CLAUDE, stream=True)
     (line,) = lines()
-    assert line.startswith(f"failed requested={CLAUDE} error={kind}")
+    assert line.startswith(f"failed requested={CLAUDE} error={kind} request_id={request_id_of(bedrock)}")
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_a_stream_that_is_given_up_logs_one_line(bedrock, client, router, lines, caplog, read):
+    stream = client.converse_stream(modelId=router, messages=[{"role": "user", "content": [{"text": SECRET}]}])[
+        "stream"
+    ]
+    for _, _ in zip(range(read), stream, strict=False):
+        pass
+    stream.close()
+    stream.close()
+    assert lines() == [f"given up requested={router} request_id={request_id_of(bedrock)}"]
+    assert SECRET not in caplog.text
+
+
+def request_id_of(bedrock):
+    return bedrock.requests("ConverseStream")[-1].request_id
 
 
 def test_what_is_sent_again_without_cache_points_is_one_call(bedrock, client, lines):

@@ -125,6 +125,17 @@ def test_a_span_that_is_the_models_call_already_gets_what_it_lacks(bedrock, told
     assert told.points("gen_ai.client.operation.duration") == []
 
 
+@pytest.mark.parametrize("name", ["gen_ai.operation.name", "openinference.span.kind"])
+def test_a_span_gets_all_tokens_unless_it_counts_them_by_other_names(client, told, router, name):
+    with told.span("mine", attributes={name: "chat" if name.startswith("gen_ai.") else "LLM"}):
+        usage = client.converse(modelId=router, **ask(ALICE))["routing"]["usage"]
+    (span,) = told.exporter.get_finished_spans()
+    assert span.attributes["gen_ai.usage.cache_read.input_tokens"] == 0
+    counted = {"gen_ai.usage.input_tokens": usage["input"], "gen_ai.usage.output_tokens": usage["output"]}
+    assert counted.items() <= span.attributes.items() or name == "openinference.span.kind"
+    assert not counted.keys() & span.attributes.keys() or name == "gen_ai.operation.name"
+
+
 def test_a_second_call_inside_the_same_span_gets_its_own(client, told, router):
     with told.span("mine", attributes={"gen_ai.operation.name": "chat"}) as mine:
         both(client, router)

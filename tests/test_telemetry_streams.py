@@ -87,12 +87,13 @@ def test_closing_ends_it(told, stream, read):
 
 @forgotten
 @pytest.mark.parametrize("read", [0, 1, 5])
-def test_giving_it_up_ends_it(told, stream, read):
+def test_giving_it_up_ends_it(bedrock, told, stream, read):
     opened = stream()
     for _ in range(read):
         next(iter(opened))
     del opened
     assert ended(told) is StatusCode.UNSET
+    assert told.only.attributes["aws.request_id"] == bedrock.requests("ConverseStream")[-1].request_id
     gc.collect()
 
 
@@ -138,6 +139,7 @@ def test_a_stream_that_is_cut_is_an_error(bedrock, told, stream):
         list(stream())
     assert ended(told) is StatusCode.ERROR
     assert told.only.attributes["error.type"] == "StreamInterruptedError"
+    assert told.only.attributes["aws.request_id"] == bedrock.requests("ConverseStream")[-1].request_id
     assert told.points(DURATION)[0].attributes["error.type"] == "StreamInterruptedError"
     assert told.points("gen_ai.client.token.usage") == []
 

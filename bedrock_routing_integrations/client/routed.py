@@ -17,7 +17,7 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
-from bedrock_routing_integrations.logs import log_call, log_failure, logger
+from bedrock_routing_integrations.logs import log_call, log_unanswered, logger
 from bedrock_routing_integrations.pricing import Prices, costs
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import RoutedStream
@@ -169,8 +169,12 @@ class RoutedClient:
         with call:
             response = self._send(client, "converse_stream", draft, resolved)
         http = response.get("ResponseMetadata") or {}
+        request_id = http.get("RequestId")
+        call.opened(request_id)
+        is_logged: list[bool] = []  # by one line, however often it is over
 
         def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
+            is_logged.append(True)
             routing = self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
             call.answered(routing)
             return routing
@@ -179,8 +183,9 @@ class RoutedClient:
             self._planner.failed(draft)
 
         def over(error: BaseException | None, received: Received) -> None:
-            if isinstance(error, Exception):
-                log_failure(resolved.target.model_id, error)
+            if not is_logged:
+                is_logged.append(True)
+                log_unanswered(resolved.target.model_id, error, request_id)
             call.stream_over(error, received)
 
         listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
@@ -235,7 +240,7 @@ class RoutedClient:
                         raise
                 response = send(**draft.without)
         except Exception as error:
-            log_failure(resolved.target.model_id, error)
+            log_unanswered(resolved.target.model_id, error)
             raise
         self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target))
         draft.take_out_ours()

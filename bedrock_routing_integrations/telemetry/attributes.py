@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from bedrock_routing_integrations.errors import error_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
@@ -65,21 +65,26 @@ def of_answer(routing: Mapping[str, Any]) -> dict[str, Any]:
     first_token_ms = routing["time_to_first_token_ms"]
     return _known(
         {
-            RESPONSE_MODEL: routing["invoked_model"],
             "gen_ai.response.time_to_first_chunk": None if first_token_ms is None else first_token_ms / 1000,
-            **_usage(routing["usage"]),
-            **of_outer(routing),
+            **of_outer(routing, ()),
         }
     )
 
 
-def of_outer(routing: Mapping[str, Any]) -> dict[str, Any]:
-    """What somebody else's span of a call may lack."""
+def of_outer(routing: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
+    """What somebody else's span of a call may lack.
+
+    Args:
+        routing: The call's ``"routing"`` entry.
+        said: The names of the attributes that their span has. One that does not count tokens by the conventions' names
+            counts them by its own: it gets those of caches only.
+    """
     usage = _usage(routing["usage"])
+    counts_otherwise = said and not any(name.startswith("gen_ai.") for name in said)
     return _known(
         {
             RESPONSE_MODEL: routing["invoked_model"],
-            **{name: value for name, value in usage.items() if ".cache_" in name},
+            **{name: value for name, value in usage.items() if ".cache_" in name or not counts_otherwise},
             TARGET_KIND: routing["target_kind"],
             "aws.bedrock.is_fallback": routing["is_fallback"],
             **{f"aws.bedrock.latency.{when}": value for when, value in routing["latency"].items()},

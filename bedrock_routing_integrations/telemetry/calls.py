@@ -20,7 +20,7 @@ from .instruments import histograms_of, tracer_of
 from .outer import Outer, claim, current_span, is_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from bedrock_routing_integrations.partial import Received
     from bedrock_routing_integrations.resolution import ResolvedTarget
@@ -42,6 +42,9 @@ class Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         """It was sent. An exception ends the call."""
+
+    def opened(self, request_id: str | None) -> None:
+        """A stream has begun, under this id of AWS's: known also where no answer comes of it."""
 
     def answered(self, routing: Mapping[str, Any]) -> None:
         """What happened: the call's ``"routing"`` entry."""
@@ -141,15 +144,23 @@ class _Told(_Sending):
     def __init__(self, span: Any) -> None:
         self._span = span
 
+    def opened(self, request_id: str | None) -> None:
+        if request_id is not None:
+            self._tell(lambda _: {attributes.REQUEST_ID: request_id})
+
     def answered(self, routing: Mapping[str, Any]) -> None:
+        self._tell(lambda said: attributes.of_outer(routing, said))
+
+    def _tell(self, known: Callable[[Collection[str]], dict[str, Any]]) -> None:
         with _Quietly():
             span = self._span
             if span is None or not span.is_recording():
                 return
             said = getattr(span, "attributes", None) or {}
-            lacks = attributes.of_outer(routing)
             # Which model answered we know better: they have what was asked for, or nothing.
-            span.set_attributes({n: v for n, v in lacks.items() if n == attributes.RESPONSE_MODEL or n not in said})
+            span.set_attributes(
+                {n: v for n, v in known(said).items() if n == attributes.RESPONSE_MODEL or n not in said}
+            )
 
 
 class _Recorded(_Sending):
@@ -178,6 +189,11 @@ class _Recorded(_Sending):
         from opentelemetry import trace
 
         return trace.set_span_in_context(self._span, super()._context())
+
+    def opened(self, request_id: str | None) -> None:
+        if request_id is not None:
+            with _Quietly():
+                self._tell({attributes.REQUEST_ID: request_id})
 
     def answered(self, routing: Mapping[str, Any]) -> None:
         with _Quietly():
