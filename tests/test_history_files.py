@@ -9,8 +9,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from invocation_logs import HAIKU_PROFILE, ROUTER, converse, lines, record
 
 from bedrock_routing_integrations.history import lines as log_lines
@@ -181,8 +184,42 @@ def test_what_is_too_long_is_left_out_and_not_held(read, monkeypatch, end):
     long = lines(converse(text="x" * 300_000)) if end == "line" else b'{"a": [\n' + b'"xxxx",\n' * 40_000 + b"1]}\n"
     history = read(lines(record()) + long + lines(record()))
     assert history.calls == 2
-    assert history.malformed == 1 or end == "object"
+    assert history.malformed == 1
     assert "100,000 bytes" in history.examples[0].reason
+
+
+ON_ONE_LINE = {
+    "nothing between": lambda records: "".join(map(json.dumps, records)),
+    "an array": json.dumps,
+    "CloudWatch's events": lambda records: json.dumps({"events": list(map(event, records)), "nextToken": "x"}),
+    "batches of a subscription": lambda records: "".join(json.dumps(subscription(each)) for each in records),
+}
+
+
+@pytest.mark.parametrize("form", ON_ONE_LINE)
+@given(st.lists(st.text(st.sampled_from('"\\{}[],: aü€\u2028'), max_size=60), min_size=9, max_size=12), st.integers(60, 200))
+@settings(max_examples=60, deadline=None)
+def test_a_line_of_any_length_may_hold_everything(form, texts, piece):
+    records = [converse(text=text) for text in texts]
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_lines, "LONGEST_LINE", 5_000)
+        patch.setattr(log_lines, "_PIECE", piece)
+        log = Path(folder, "log")
+        log.write_text(ON_ONE_LINE[form](records), encoding="utf-8")
+        history = read_history([log])
+    assert (history.calls, history.malformed) == (len(records), 0)
+
+
+@pytest.mark.parametrize("form", ON_ONE_LINE)
+@pytest.mark.parametrize("text", ['\\"' * 3_000, "{" * 9_000, "\\" * 9_001])
+@pytest.mark.parametrize("piece", [65, 1_000, 3_001])
+def test_a_record_that_is_too_long_costs_no_other_on_its_line(read, monkeypatch, form, text, piece):
+    monkeypatch.setattr(log_lines, "LONGEST_LINE", 5_000)
+    monkeypatch.setattr(log_lines, "_PIECE", piece)
+    records = [converse(), converse(text=text), converse(), converse()]
+    history = read(ON_ONE_LINE[form](records).encode())
+    assert (history.calls, history.malformed) == (3, 1)
+    assert history.examples[0].reason == "the object has more than 5,000 bytes"
 
 
 # --- gzip

@@ -1,7 +1,8 @@
-"""JSON that goes over many lines → its records, each as soon as it is there.
+"""JSON that goes over many lines, or has one of any length → its records, each as soon as it is there.
 
 A record is an object that stands by itself, or in an array: one that is the whole document, or one that CloudWatch puts
-records into. Nobody breaks a string in JSON over lines, so a line at a time can be understood.
+records into. Nobody breaks a string in JSON over lines, so a line at a time can be understood; of a line that comes in
+pieces, a string that is not ended waits for the next one.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Document:
         self._base = 0
         self._parts: list[bytes] = []
         self._size = 0
+        self._rest = b""
+        self._last_text = b""
+        self._is_passing = False
+        self._is_json = True
         self.began = 0
         """The line on which the record that is being read begins."""
 
@@ -75,6 +80,11 @@ class Document:
         """Whether a record has begun that is not complete."""
         return bool(self._parts)
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether a record is passed over that is too long, up to its end."""
+        return self._is_passing
+
     def is_left_for(self, text: bytes) -> bool:
         """Whether a line looks like a record by itself, so that the one before it was never completed."""
         return text[:1] == b"{" and text[-1:] in b"}," and any(name in text for name in _NAMES)
@@ -83,16 +93,36 @@ class Document:
         """Forget what is open."""
         self._open.clear()
         self._base = 0
+        self._rest = b""
+        self._is_passing = False
         self._forget()
         return Malformed("it is no JSON: it is not complete")
 
-    def more(self, number: int, text: bytes) -> Iterator[tuple[int, Any]]:
-        """The records, with the numbers of their first lines, that this line completes."""
-        start, last = 0, b""
+    def piece(self, number: int, text: bytes, is_first: bool, goes_on: bool) -> Iterator[tuple[int, Any]]:  # noqa: FBT001
+        """`more`, for a piece of a line that is too long to be taken as a whole."""
+        if is_first:
+            if self.within:
+                yield self.began, self.give_up()
+            self._is_json = bool(self._open) or text.lstrip()[:1] in (b"{", b"[")
+            if not self._is_json:
+                yield number, Malformed(f"the line has more than {self._most:,} bytes")
+        if self._is_json:
+            yield from self.more(number, text, goes_on=goes_on)
+
+    def more(self, number: int, text: bytes, *, goes_on: bool = False) -> Iterator[tuple[int, Any]]:
+        """The records, with the numbers of their first lines, that this line completes.
+
+        Args:
+            number: Of the line.
+            text: The line, or a piece of it.
+            goes_on: Whether another piece of it follows.
+        """
+        text, self._rest = self._rest + text, b""
+        start = 0
         for token in _TOKEN.finditer(_without_escapes(text)):
             mark = token[0]
             if mark in _CLOSES.values():
-                if self._opens(mark, last):
+                if self._opens(mark):
                     self.began, start = number, token.start()
                 if self.depth > _DEEPEST:
                     yield self.began if self.within else number, self.give_up()
@@ -102,35 +132,48 @@ class Document:
                     yield self.began if self.within else number, self.give_up()
                     return
                 if self.within and len(self._open) == self._base:
-                    yield self.began, parsed(b"\n".join([*self._parts, text[start : token.end()]]))
+                    yield self.began, parsed(b"".join([*self._parts, text[start : token.end()]]))
                     self._forget()
+                self._is_passing = self._is_passing and len(self._open) > self._base
                 if len(self._open) < self._base:
                     self._base = -1 if self._open else 0  # what follows in the wrapper is no record
+            elif mark == b'"' and goes_on:
+                text, self._rest = text[: token.start()], text[token.start() :]
+                break
             elif mark == b'"':  # a text that is not ended
                 yield self.began if self.within else number, self.give_up()
                 return
             else:
-                last = mark
+                self._last_text = mark
         if self.within:
             self._parts.append(text[start:])
-            self._size += len(text) + _OVERHEAD
-            if self._size > self._most:
-                self.give_up()
+            self._size += len(text) - start + _OVERHEAD
+        if self._size + len(self._rest) > self._most:
+            if not self._is_passing:
                 yield self.began, Malformed(f"the object has more than {self._most:,} bytes")
+            self._pass_over()
 
-    def _opens(self, mark: bytes, key: bytes) -> bool:
+    def _opens(self, mark: bytes) -> bool:
         """Note an opening bracket; whether a record begins with it."""
         depth, is_array = len(self._open), mark == b"["
         self._open.append(mark)
         if depth == 0 and is_array:
             self._base = 1
-        elif depth == 1 and is_array and key in _WRAPPING:
+        elif depth == 1 and is_array and self._last_text in _WRAPPING:
             self._base = 2  # what came before was the wrapper of what follows
             self._forget()
         elif depth == self._base:
             self._parts = [b""]
             return True
         return False
+
+    def _pass_over(self) -> None:
+        """Hold nothing more of a record that is too long. Its brackets count on, so that what follows it is found."""
+        self._forget()
+        self._is_passing = bool(self._open)
+        if self._rest:  # within a text, and perhaps behind the first half of an escape
+            backslashes = len(self._rest) - len(self._rest.rstrip(b"\\"))
+            self._rest = b'"' + b"\\" * (backslashes % 2)
 
     def _forget(self) -> None:
         self._parts, self._size = [], 0

@@ -2,7 +2,8 @@
 
 What is read: JSON lines, as Bedrock writes them to S3; a JSON array, or what the AWS CLI prints of CloudWatch Logs, on
 one line or on many; lines with a time in front, as CloudWatch's exports have; objects without anything between them, as
-Firehose writes them. Each of it plain, in gzip, or in the UTF-16 of a Windows shell, told by the content.
+Firehose writes them. Each of it plain, in gzip, or in the UTF-16 of a Windows shell, told by the content. A line may be
+of any length; a record in it has a limit.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 LONGEST_LINE = 16 * 2**20
-"""Bytes. Bedrock's own lines have at most some 100 kB of request and as much of answer (user guide, 2026-11)."""
+"""Bytes of a record, and of a line that is taken as a whole. Bedrock's own lines have at most some 100 kB of request and as much of answer (user guide, 2026-11)."""
 
 _CHUNK = 2**18
+_PIECE = 2**20
 _GZIP, _ZIP, _TAR = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
@@ -44,6 +46,14 @@ class Numbered(NamedTuple):
 
     number: int
     value: Any
+
+
+class Piece(NamedTuple):
+    """A part of a line that is too long to be taken as a whole."""
+
+    text: bytes
+    is_first: bool
+    goes_on: bool
 
 
 def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
@@ -145,8 +155,8 @@ def _read_line(file: _Counted) -> Callable[[int], bytes]:
     return readline
 
 
-def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Malformed]]:
-    """The numbered lines; one that is too long is not held in memory, and a file that breaks off ends there."""
+def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Piece | Malformed]]:
+    """The numbered lines; one that is too long comes in pieces, and a file that breaks off ends there."""
     number = 0
     try:
         readline = _read_line(file)
@@ -155,9 +165,11 @@ def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Malformed]]:
             if len(line) < LONGEST_LINE or line.endswith(b"\n"):
                 yield number, line
                 continue
-            while line and not line.endswith(b"\n"):
-                line = readline(_CHUNK)
-            yield number, Malformed(f"the line has more than {LONGEST_LINE:,} bytes")
+            is_first = True
+            while line:
+                following = b"" if line.endswith(b"\n") else readline(_PIECE)
+                yield number, Piece(line, is_first, bool(following))
+                line, is_first = following, False
     except EOFError:
         yield number + 1, Malformed("the gzip file breaks off: it is not whole")
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -168,18 +180,21 @@ def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Malformed]]:
         yield number + 1, Malformed(f"the file could not be read on ({error.strerror or error})")
 
 
-def _values(lines: Iterator[tuple[int, bytes | Malformed]]) -> Iterator[Numbered]:
+def _values(lines: Iterator[tuple[int, bytes | Piece | Malformed]]) -> Iterator[Numbered]:
     document = Document(LONGEST_LINE)
     for number, line in lines:
         if isinstance(line, Malformed):
             yield Numbered(number, line)
+            continue
+        if isinstance(line, Piece):
+            yield from (Numbered(began, found) for began, found in document.piece(number, *line))
             continue
         text = line.strip()
         if number == 1:
             text = text.removeprefix(codecs.BOM_UTF8)
         if not text:
             continue
-        if not document.within or document.is_left_for(text):
+        if not (document.within or document.is_passing) or document.is_left_for(text):
             whole = _whole(text)
             if whole:
                 if document.within:
