@@ -102,10 +102,43 @@ def test_a_plot_is_drawn(log, tmp_path):
     pytest.importorskip("matplotlib")
     assert run("report", log(record()), "--plot", str(tmp_path / "report.png")).exit_code == 0
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
-    for name in ("none/report.png", "report.docx"):
-        ran = run("report", log(record()), "--plot", str(tmp_path / name))
-        assert ran.exit_code == 1
-        assert "cannot be written" in ran.stderr
+    ran = run("report", log(record()), "--plot", str(tmp_path / "savings"))
+    assert (tmp_path / "savings.png").read_bytes().startswith(b"\x89PNG")
+    assert f"Drawn: {tmp_path / 'savings.png'}" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("none/report.png", "there is no folder"), ("report.docx", "these can: "), ("", "name a file in it")],
+)
+def test_where_nothing_can_be_drawn_is_said_before_anything_is_read(tmp_path, name, said):
+    pytest.importorskip("matplotlib")
+    ran = run("report", str(tmp_path / "no-such-log"), "--plot", str(tmp_path / name))
+    assert ran.exit_code == 1
+    assert said in ran.stderr
+    assert "no-such-log" not in ran.stderr
+
+
+def test_a_plot_without_matplotlib_says_what_to_install_before_anything_is_read(tmp_path):
+    code = """
+import sys
+sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None  # as if it were not installed
+from bedrock_routing_integrations.cli import main
+sys.argv = ["bedrock-routing", "report", "no-such-log", "--plot", "x.png"]
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr == 'Error: A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"\n'
+
+
+def test_a_report_is_printed_also_where_the_plot_then_cannot_be_written(log, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib.figure")
+    (tmp_path / "report.png").symlink_to(tmp_path / "nowhere" / "report.png")
+    ran = run("report", log(record()), "--plot", str(tmp_path / "report.png"))
+    assert ran.exit_code == 1
+    assert "1 call" in ran.stdout
+    assert "cannot be written: No such file or directory" in ran.stderr
 
 
 # --- what to count by, and when
@@ -133,6 +166,7 @@ def test_since_and_until_take_days_and_moments(log):
         (["--until", "2026-11-03"], 3),  # that day too
         (["--since", "2026-11-03T12:00:00Z", "--until", "2026-11-03T12:00:01+00:00"], 1),
         (["--until", "2026-11-03T12:00"], 2),
+        *([(["--until", "20261103"], 3)] if sys.version_info >= (3, 11) else []),
     ):
         assert reported(path, *arguments)["totals"]["calls"] == calls
     ran = run("report", path, "--since", "2027-01-01")
@@ -171,6 +205,14 @@ def test_a_look_up_that_is_refused_is_a_line_and_no_failure(bedrock, log):
     assert "Warning" not in ran.output
 
 
+def test_without_credentials_a_look_up_says_where_they_come_from(log, monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    ran = run("report", log(record(model_id=APPLICATION)), "--look-up")
+    assert ran.exit_code == 0
+    assert "Not looked up (GetInferenceProfile: NoCredentialsError)" in ran.stdout
+    assert "AWS_ACCESS_KEY_ID" in ran.stdout
+
+
 def test_an_application_profile_is_looked_up_or_said(bedrock, log):
     profile = bedrock.create_application_profile(name="search", copy_from=SONNET_45)
     path = log(record(model_id=profile))
@@ -179,6 +221,13 @@ def test_an_application_profile_is_looked_up_or_said(bedrock, log):
     assert "without a price" in offline.stdout
     for how in (["--base-models", f"{profile}={SONNET_45}"], ["--look-up"]):
         assert reported(path, *how)["totals"]["cost_usd"] == 0.00495
+
+
+def test_of_a_target_with_a_price_of_its_own_nothing_is_missing(log, tmp_path):
+    (tmp_path / "prices.json").write_text(json.dumps({APPLICATION: {"input_mtok": 1, "output_mtok": 2}}))
+    path = log(record(model_id=APPLICATION))
+    assert "does not tell the model behind" in run("report", path).stdout
+    assert "does not tell" not in run("report", path, "--prices", str(tmp_path / "prices.json")).stdout
 
 
 def test_prices_of_your_own(log, tmp_path):
@@ -224,6 +273,8 @@ def test_a_file_that_is_not_there_fails_alone_and_is_told_of_beside_others(log, 
     ("arguments", "said"),
     [
         (["--since", "yesterday"], "'yesterday' is no time"),
+        (["--since", "20261399"], "'20261399' is no time"),
+        (["--by", ""], "an empty name"),
         (["--base-models", ROUTER], "should be TARGET=MODEL"),
         (["--base-models", f"nonsense={SONNET_45}"], "not a Bedrock model target"),
         (["--base-models", f"{APPLICATION}={ROUTER}"], "must name foundation models"),
@@ -314,6 +365,8 @@ def test_a_label_that_no_call_has_is_told_with_those_that_there_are(log):
         "report", log(converse(SONNET_45, requestMetadata={"team": "search"}), converse(SONNET_45)), "--by", "squad"
     )
     assert "No call has squad (--by). Keys of requestMetadata that were found: team." in shown.stdout
+    profile = run("report", log(record(model_id=APPLICATION)), "--by", "squad")
+    assert "were found: none." in profile.stdout, "an application profile is no key"
     by_team = run(
         "report", log(converse(SONNET_45, requestMetadata={"team": "search"}), converse(SONNET_45)), "--by", "team"
     )

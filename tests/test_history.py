@@ -172,6 +172,42 @@ def test_a_service_tier_at_the_top_of_a_record_is_what_was_served(read, tier):
     assert totals(read(record(serviceTier=tier)))["service_tier"] == {"flex": {"flex": 1}}
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered", "said", "priced"),
+    [
+        ({"service_tier": "priority"}, {"service_tier": "priority"}, {"priority": {"priority": 1}}, False),
+        ({"service_tier": "flex"}, {"service_tier": "default"}, {"flex": {"default": 1}}, True),
+        ({"service_tier": "flex"}, {}, {"flex": {"none": 1}}, False),
+        ({"service_tier": "auto"}, {"usage": {"service_tier": "standard"}}, {"none": {"default": 1}}, True),
+        ({}, {"usage": {"service_tier": "priority"}}, {"priority": {"priority": 1}}, False),
+        ({}, {"service_tier": ["?"]}, {}, True),
+    ],
+)
+def test_a_tier_in_the_bodies_of_invoke_model_counts_too(read, asked, answered, said, priced):
+    bodies = {"input": {"inputTokenCount": 1_000_000, "inputBodyJson": {"messages": [], **asked}},
+              "output": {"outputTokenCount": 0, "outputBodyJson": answered}}  # fmt: skip
+    found = totals(read(record("InvokeModel", "openai.gpt-oss-120b-1:0", **bodies)))
+    assert found["service_tier"] == said
+    assert found["cost_usd"] == (0.15 if priced else None)
+
+
+def test_a_stream_of_llama_is_counted_by_its_last_chunk(read):
+    metrics = {"inputTokenCount": 20, "outputTokenCount": 7, "invocationLatency": 900, "firstByteLatency": 300}
+    chunks = [{"generation": "Hi", "prompt_token_count": 20, "generation_token_count": 1},
+              {"generation": "", "generation_token_count": 7, "amazon-bedrock-invocationMetrics": metrics}]  # fmt: skip
+    for body in (chunks, {"generation": "Hi", "prompt_token_count": 20, "generation_token_count": 7}):
+        tokens = totals(
+            read(record("InvokeModel", "us.meta.llama3-1-8b-instruct-v1:0", input={}, output={"outputBodyJson": body}))
+        )["tokens"]
+        assert (tokens["input"], tokens["output"]) == (20, 7)
+
+
+@pytest.mark.parametrize(("region", "cost"), [("us-gov-west-1", None), ("cn-north-1", None), ("eu-central-1", 3.0)])
+def test_where_prices_are_others_a_models_bare_id_has_none(read, region, cost):
+    counts = {"input": {"inputTokenCount": 1_000_000}, "output": {"outputTokenCount": 0}}
+    assert totals(read(record(model_id=SONNET, region=region, **counts)))["cost_usd"] == cost
+
+
 def test_cache_writes_of_unknown_lifetime_are_taken_for_five_minutes_and_said(read):
     counts = {"inputTokenCount": 3, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 28_857}
     history = read(record(input=counts))

@@ -197,7 +197,10 @@ ON_ONE_LINE = {
 
 
 @pytest.mark.parametrize("form", ON_ONE_LINE)
-@given(st.lists(st.text(st.sampled_from('"\\{}[],: aü€\u2028'), max_size=60), min_size=9, max_size=12), st.integers(60, 200))
+@given(
+    st.lists(st.text(st.sampled_from('"\\{}[],: aü€\u2028'), max_size=60), min_size=9, max_size=12),
+    st.integers(60, 200),
+)
 @settings(max_examples=60, deadline=None)
 def test_a_line_of_any_length_may_hold_everything(form, texts, piece):
     records = [converse(text=text) for text in texts]
@@ -322,6 +325,15 @@ def test_bodies_beside_the_log_are_read_with_it_and_are_no_logs_themselves(tmp_p
     target = history.report.to_dict()["targets"][0]
     assert target["cost_usd"] == 0.000375
     assert target["latency"] == {"optimized": {"standard": 1}}
+
+
+def test_a_request_beside_the_log_tells_the_lifetime_also_where_it_is_the_usual_one(tmp_path):
+    logged = converse(written=[("5m", 10)])
+    logged["input"]["inputBodyJson"]["system"] = [{"text": "x"}, {"cachePoint": {"type": "default"}}]
+    del logged["output"]["outputBodyJson"]["usage"]["cacheDetails"]
+    in_s3(tmp_path, logged)
+    history = read_history([tmp_path])
+    assert (history.calls, history.guessed_ttl) == (1, 0)
 
 
 def test_a_call_whose_bodies_are_missing_or_broken_is_counted_by_its_record(tmp_path):

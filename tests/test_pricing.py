@@ -8,6 +8,7 @@ from decimal import Decimal, localcontext
 
 import boto3
 import pytest
+from benchmarks.fixed_server import fixed_server
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
@@ -374,3 +375,12 @@ def test_the_emulators_calls_are_priced(bedrock, router):
         by_hand = usage["inputTokens"] * Decimal(per_input) + usage["outputTokens"] * Decimal(per_output)
         assert routing["cost_usd"] == float(by_hand / 1_000_000)
         assert routing["fallback_cost_usd"] >= routing["cost_usd"] > 0
+
+
+@pytest.mark.parametrize(("region", "is_priced"), [("us-east-1", True), ("us-gov-west-1", False)])
+def test_where_a_client_calls_another_partition_a_bare_id_has_no_price(region, is_priced):
+    with fixed_server() as url:
+        keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "none"}
+        client = RoutedClient(boto3.client("bedrock-runtime", region_name=region, endpoint_url=url, **keys))
+        answer = client.converse(modelId=SONNET, messages=[{"role": "user", "content": [{"text": "Hi"}]}])
+    assert (answer["routing"]["cost_usd"] is not None) == is_priced

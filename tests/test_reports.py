@@ -229,6 +229,11 @@ def test_a_quantile_is_within_one_percent(values, share):
     assert abs(found - exact) <= 0.5 + exact * 0.01
 
 
+def test_where_all_calls_took_as_long_that_is_what_is_said():
+    found = a_report(routing(latency_ms=4_504), routing(latency_ms=4_504)).to_dict()["totals"]["latency_ms"]
+    assert found == {"p50": 4_504, "p95": 4_504, "calls": 2}
+
+
 # --- exact, in any order ---
 
 amounts = st.floats(0, 1_000, allow_nan=False)

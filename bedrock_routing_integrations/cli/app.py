@@ -217,7 +217,7 @@ def report(
     with clear_errors():
         from bedrock_routing_integrations.connections import Connection
 
-        from .report import Wanted, base_models_of, prices_of, print_report, time_of
+        from .report import Wanted, base_models_of, named, prices_of, print_report, time_of
 
         if as_json and as_markdown:
             raise typer.BadParameter("it is either --json or --markdown", param_hint="--markdown")
@@ -225,7 +225,7 @@ def report(
             paths=files,
             form="json" if as_json else "markdown" if as_markdown else "text",
             plot=plot,
-            by=by or (),
+            by=named(by or (), name="--by"),
             since=time_of(since, name="--since"),
             until=time_of(until, name="--until", is_end=True),
             prices=prices_of(prices),

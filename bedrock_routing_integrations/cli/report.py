@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import textwrap
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -21,7 +22,7 @@ from bedrock_routing_integrations.reports.tables import as_markdown, as_text
 from bedrock_routing_integrations.targets import parse_target
 
 from .output import counted
-from .problems import NotWorkingError
+from .problems import CREDENTIALS_HELP, NotWorkingError, is_about_credentials
 from .resolve import without_warnings
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.history import History
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
-__all__ = ["Wanted", "base_models_of", "prices_of", "print_report", "time_of"]
+__all__ = ["Wanted", "base_models_of", "named", "prices_of", "print_report", "time_of"]
 
 _MOST_NAMED = 3
+_DAY = re.compile(r"\d{4}-?\d\d-?\d\d")
 _WHAT_A_LOG_IS = (
     'A log has one JSON object for each call: {"schemaType": "ModelInvocationLog", "timestamp": "2026-11-21T20:00:00Z"'
     ', "operation": "Converse", "modelId": "…", "input": {"inputTokenCount": 27, …}, "output": {…}}. Bedrock writes it '
@@ -75,9 +77,10 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
         connection: How to look targets up; None for not at all.
 
     Raises:
-        NotWorkingError: No file could be read, or there is no call in them.
+        NotWorkingError: No file could be read, there is no call in them, or it cannot be drawn.
         InvalidTargetError: A target that a price or `base_models` is for is none.
     """
+    plot = _checked_plot(wanted.plot)  # before reading, which may take long
     resolve = stated_only(wanted.base_models) if connection is None else _looking_up(connection, wanted.base_models)
     with without_warnings(), _progress(wanted.paths) as progress:  # look-ups that failed are told of below
         history = read_history(
@@ -95,9 +98,6 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
     if not wanted.by:
         # What has a value of its own for almost every call is an id, and nothing to count by.
         report["by"] = {name: rows for name, rows in report["by"].items() if name not in history.too_many_values}
-    if wanted.plot is not None:
-        _draw(history, wanted.plot)
-        typer.echo(f"Drawn: {wanted.plot}", err=True)
     console = Console()
     if wanted.form == "json":
         typer.echo(json.dumps({**report, "history": history.as_dict()}, indent=2, ensure_ascii=False))
@@ -110,6 +110,9 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
             typer.echo(f"\n{_wrapped(line, console.width) if console.is_terminal else line}")
         else:
             typer.echo(line, err=True)
+    if plot is not None:
+        _draw(history, plot)
+        typer.echo(f"Drawn: {plot}", err=True)
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -145,14 +148,30 @@ def _size(path: str) -> int:
         return 0
 
 
-def _draw(history: History, path: Path) -> None:
-    figure = history.report.plot()
+def _checked_plot(path: Path | None) -> Path | None:
+    """Where to draw, as PNG where it does not say."""
+    if path is None:
+        return None
     try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # no such folder; a form that matplotlib does not write
-        raise NotWorkingError(
-            f"{str(path)!r} cannot be written: {getattr(error, 'strerror', None) or error}."
-        ) from None
+        from bedrock_routing_integrations.reports.plot import ReportFigure
+    except ImportError as error:
+        raise NotWorkingError(str(error)) from None
+    if path.is_dir():
+        raise NotWorkingError(f"{str(path)!r} is a folder; name a file in it: --plot {path / 'report.png'}")
+    path = path if path.suffix else path.with_suffix(".png")
+    forms = sorted(ReportFigure().canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in forms:
+        raise NotWorkingError(f"{str(path)!r} cannot be drawn; these can: {', '.join(forms)}")
+    if not path.parent.is_dir():
+        raise NotWorkingError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
+    return path
+
+
+def _draw(history: History, path: Path) -> None:
+    try:
+        history.report.plot().savefig(path)
+    except OSError as error:
+        raise NotWorkingError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from None
 
 
 def _why_nothing(history: History, paths: Sequence[str]) -> str:
@@ -222,8 +241,12 @@ def _about_targets(history: History, *, looked_up: bool) -> Iterator[str]:
     routers: list[str] = []
     others: list[str] = []
     reasons: dict[str, list[str]] = {}
+    unpriced = {row["requested_model_id"] for row in history.report.to_dict()["targets"] if row["calls_without_price"]}
     for name, (_, refused) in history.incomplete.items():
-        (routers if _is_router(name) else others).append(name)
+        if _is_router(name):
+            routers.append(name)
+        elif name in unpriced:  # of one with a price of the user's own nothing is missing
+            others.append(name)
         if refused:
             reasons.setdefault(refused, []).append(name)
     if not looked_up:
@@ -240,6 +263,8 @@ def _about_targets(history: History, *, looked_up: bool) -> Iterator[str]:
         return
     for why, names in reasons.items():
         yield f"Not looked up ({why}): {_some(names)}. --base-models TARGET=MODEL says what a target uses."
+        if is_about_credentials(why.partition(": ")[2]):
+            yield CREDENTIALS_HELP
 
 
 def _is_router(name: str) -> bool:
@@ -272,13 +297,25 @@ def time_of(text: str | None, *, name: str, is_end: bool = False) -> datetime | 
         return None
     given = text.strip()
     try:
+        if _DAY.fullmatch(given):
+            return datetime.fromisoformat(given).replace(tzinfo=timezone.utc) + timedelta(days=is_end)
         when = datetime.fromisoformat(given[:-1] + "+00:00" if given[-1:] in ("Z", "z") else given)
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is no time, such as 2026-11-21 or 2026-11-21T20:00 (UTC)", param_hint=name
         ) from None
-    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-    return when + timedelta(days=1) if is_end and len(given) == len("2026-11-21") else when
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+
+def named(names: Sequence[str], *, name: str) -> Sequence[str]:
+    """The names.
+
+    Raises:
+        typer.BadParameter: One of them is empty.
+    """
+    if not all(each.strip() for each in names):
+        raise typer.BadParameter("an empty name", param_hint=name)
+    return names
 
 
 def base_models_of(given: Sequence[str]) -> dict[str, list[str]]:

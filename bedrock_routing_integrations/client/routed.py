@@ -147,7 +147,7 @@ class RoutedClient:
         call = self._recorder.begin(client, draft.request, resolved, outer=self._outer)
         with call:
             response = self._send(client, "converse", draft, resolved)
-        routing = self._report(draft, response, resolved)
+        routing = self._report(client, draft, response, resolved)
         call.answered(routing)
         call.over(None, response)
         return {**response, ROUTING: routing}
@@ -175,7 +175,7 @@ class RoutedClient:
 
         def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
             is_logged.append(True)
-            routing = self._report(draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+            routing = self._report(client, draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
             call.answered(routing)
             return routing
 
@@ -247,7 +247,7 @@ class RoutedClient:
         return response
 
     def _report(
-        self, draft: Draft, response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
+        self, client: Any, draft: Draft, response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
     ) -> dict[str, Any]:
         traced = invoked_model_id(response)
         if traced is not None:
@@ -256,7 +256,9 @@ class RoutedClient:
         invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         routing = invocation.as_dict()
-        routing["cost_usd"], routing["fallback_cost_usd"] = costs(invocation, resolved, self._prices)
+        routing["cost_usd"], routing["fallback_cost_usd"] = costs(
+            invocation, resolved, self._prices, region=getattr(getattr(client, "meta", None), "region_name", None)
+        )
         log_call(routing)
         return routing
 

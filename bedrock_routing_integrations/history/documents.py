@@ -120,38 +120,51 @@ class Document:
         text, self._rest = self._rest + text, b""
         start = 0
         for token in _TOKEN.finditer(_without_escapes(text)):
-            mark = token[0]
+            mark, is_broken = token[0], False
             if mark in _CLOSES.values():
                 if self._opens(mark):
                     self.began, start = number, token.start()
-                if self.depth > _DEEPEST:
-                    yield self.began if self.within else number, self.give_up()
-                    return
+                is_broken = self.depth > _DEEPEST
             elif mark in _CLOSES:
-                if not self._open or self._open.pop() != _CLOSES[mark]:
-                    yield self.began if self.within else number, self.give_up()
-                    return
-                if self.within and len(self._open) == self._base:
+                is_broken = not self._open or self._open.pop() != _CLOSES[mark]
+                if self.within and len(self._open) == self._base and not is_broken:
                     yield self.began, parsed(b"".join([*self._parts, text[start : token.end()]]))
                     self._forget()
-                self._is_passing = self._is_passing and len(self._open) > self._base
-                if len(self._open) < self._base:
-                    self._base = -1 if self._open else 0  # what follows in the wrapper is no record
-            elif mark == b'"' and goes_on:
+                self._closed()
+            elif mark != b'"':
+                self._last_text = mark
+            elif goes_on:
                 text, self._rest = text[: token.start()], text[token.start() :]
                 break
-            elif mark == b'"':  # a text that is not ended
+            else:  # a text that is not ended
+                is_broken = True
+            if is_broken:
                 yield self.began if self.within else number, self.give_up()
                 return
-            else:
-                self._last_text = mark
+        if self._hold(text[start:]):
+            yield self.began, Malformed(f"the object has more than {self._most:,} bytes")
+
+    def _hold(self, text: bytes) -> bool:
+        """Keep what there is of a record; whether it has become too long for that."""
         if self.within:
-            self._parts.append(text[start:])
-            self._size += len(text) - start + _OVERHEAD
-        if self._size + len(self._rest) > self._most:
-            if not self._is_passing:
-                yield self.began, Malformed(f"the object has more than {self._most:,} bytes")
-            self._pass_over()
+            self._parts.append(text)
+            self._size += len(text) + _OVERHEAD
+        if self._size + len(self._rest) <= self._most:
+            return False
+        is_new, self._is_passing = not self._is_passing, bool(self._open)
+        # Nothing more of it is held. Its brackets count on, so that what follows it is found.
+        self._forget()
+        if self._rest:  # within a text, and perhaps behind the first half of an escape
+            backslashes = len(self._rest) - len(self._rest.rstrip(b"\\"))
+            self._rest = b'"' + b"\\" * (backslashes % 2)
+        return is_new
+
+    def _closed(self) -> None:
+        """A bracket was closed."""
+        if len(self._open) <= self._base:
+            self._is_passing = False
+        if len(self._open) < self._base:
+            self._base = -1 if self._open else 0  # what follows in the wrapper is no record
 
     def _opens(self, mark: bytes) -> bool:
         """Note an opening bracket; whether a record begins with it."""
@@ -166,14 +179,6 @@ class Document:
             self._parts = [b""]
             return True
         return False
-
-    def _pass_over(self) -> None:
-        """Hold nothing more of a record that is too long. Its brackets count on, so that what follows it is found."""
-        self._forget()
-        self._is_passing = bool(self._open)
-        if self._rest:  # within a text, and perhaps behind the first half of an escape
-            backslashes = len(self._rest) - len(self._rest.rstrip(b"\\"))
-            self._rest = b'"' + b"\\" * (backslashes % 2)
 
     def _forget(self) -> None:
         self._parts, self._size = [], 0

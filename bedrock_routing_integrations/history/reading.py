@@ -251,7 +251,7 @@ class _Reader:
             http={"RequestId": call.request_id},
             time_to_first_token_ms=call.first_token_ms,
         )
-        paid = priced(invocation, resolved, self._prices, when=call.when)
+        paid = priced(invocation, resolved, self._prices, when=call.when, region=call.facts.get("region"))
         history.report.add(paid.as_dict(), when=call.when, labels=labels)
 
 
@@ -287,7 +287,7 @@ class _Labels:
             found[APPLICATION_PROFILE] = call.model_id
         if self._wanted is not None:
             if len(history.found_keys) < _MOST_FOUND:
-                history.found_keys.update(found)
+                history.found_keys.update(call.metadata)
             found.update(call.facts)
             found = {name: found.get(name, NONE) for name in self._wanted}
         return {name: self._bounded(name, value, history) for name, value in found.items()}

@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 SCHEMA = "ModelInvocationLog"
 _LONGEST_MODEL_ID = 2048  # characters: Converse's own limit
 # What makes the body of a request interesting.
-_IN_REQUEST = (b'"performanceConfig"', b'"serviceTier"', b'"1h"')
+_IN_REQUEST = (b'"performanceConfig"', b'"serviceTier"', b'"service_tier"', b'"cachePoint"', b'"cache_control"')
 _LONGEST_NAME = 256  # characters: the limit of requestMetadata's keys and values
 _MOST_TOKENS = 10**12
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FRACTION = re.compile(r"(?:\.\d+)?Z")
 _METRICS = "amazon-bedrock-invocationMetrics"
-# Where a count stands in a `usage`: Converse's, Nova's, Claude's.
+# Where a count stands: in Converse's usage, in Nova's, in Claude's, in Llama's answer, and in what InvokeModel's stream
+# adds to its last chunk.
 _COUNTS = {
-    "inputTokens": ("inputTokens", "input_tokens"),
-    "outputTokens": ("outputTokens", "output_tokens"),
+    "inputTokens": ("inputTokens", "input_tokens", "prompt_tokens", "prompt_token_count", "inputTokenCount"),
+    "outputTokens": ("outputTokens", "output_tokens", "completion_tokens", "generation_token_count",
+                     "outputTokenCount"),
     "cacheReadInputTokens": ("cacheReadInputTokens", "cacheReadInputTokenCount", "cache_read_input_tokens"),
     "cacheWriteInputTokens": ("cacheWriteInputTokens", "cacheWriteInputTokenCount", "cache_creation_input_tokens"),
-}
+}  # fmt: skip
+# What Claude and OpenAI's models call a tier, in the body of InvokeModel: Converse's name for it.
+_TIERS = {"standard": "default", "standard_only": "default", "auto": None}
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,8 @@ def _usage(
     """
     counted_in, counted_out = _dict(record.get("input")), _dict(record.get("output"))
     usage = _dict(answer.get("usage"))
-    told = {name: _first(usage, names) for name, names in _COUNTS.items()}
+    everywhere = {**answer, **_dict(answer.get(_METRICS)), **usage}
+    told = {name: _first(everywhere, names) for name, names in _COUNTS.items()}
     if _count(usage.get("inputTokens")) is None or told["outputTokens"] is None:
         counts = {
             "inputTokens": _count(counted_in.get("inputTokenCount")),
@@ -253,9 +258,19 @@ def _modes(
     served: dict[str, Any] = {}
     for name, key, standard in (("performanceConfig", "latency", "standard"), ("serviceTier", "type", "default")):
         mode = _mode(answer.get(name), key) or _mode(record.get(name), key)
+        wanted = _mode(request.get(name), key)
+        if name == "serviceTier":
+            mode = mode or _tier(answer) or _tier(_dict(answer.get("usage")))
+            wanted = wanted or _tier(request)
         served[name] = {key: mode}
-        asked[name] = {key: _mode(request.get(name), key) or (mode if mode != standard else None)}
+        asked[name] = {key: wanted or (mode if mode != standard else None)}
     return asked, served
+
+
+def _tier(body: Mapping[str, Any]) -> str | None:
+    """The tier that a body of InvokeModel names."""
+    tier = _mode(body.get("service_tier"), "type")
+    return _TIERS.get(tier, tier) if tier else None
 
 
 def _mode(value: Any, key: str) -> str | None:

@@ -20,6 +20,8 @@ _BY_TOKEN = frozenset([
     TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE, TargetKind.APPLICATION_INFERENCE_PROFILE,
     TargetKind.DEFAULT_PROMPT_ROUTER, TargetKind.CUSTOM_PROMPT_ROUTER, TargetKind.PROMPT,
 ])  # fmt: skip
+# Regions of other partitions, which have prices of their own.
+_ELSEWHERE = ("us-gov-", "cn-", "us-iso", "eu-iso", "eusc-")
 
 
 class Names(NamedTuple):
@@ -36,9 +38,12 @@ class Names(NamedTuple):
     keys: tuple[str, ...]
 
 
-def names_of(model_id: str, base: str | None, resolved: ResolvedTarget) -> Names:
-    """The names of a model that answered for a target."""
-    return Names(base, _listed_as(model_id, base, resolved), _keys(model_id, base))
+def names_of(model_id: str, base: str | None, resolved: ResolvedTarget, region: str | None = None) -> Names:
+    """The names of a model that answered for a target, called in a Region."""
+    listed = _listed_as(model_id, base, resolved)
+    if listed == base and (region or "").startswith(_ELSEWHERE):
+        listed = None  # an id without a geography is that of a model there
+    return Names(base, listed, _keys(model_id, base))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -85,7 +85,7 @@ class Prices:
         return listed if own is None else compiled(own, names.base_model, like=listed)
 
     def rates_of_call(
-        self, invocation: Invocation, resolved: ResolvedTarget, when: datetime | None
+        self, invocation: Invocation, resolved: ResolvedTarget, when: datetime | None, region: str | None
     ) -> tuple[Rates | None, Rates | None]:
         """The prices of what answered, and of the router's fallback model."""
         mode = served_mode(
@@ -93,18 +93,18 @@ class Prices:
             (invocation.service_tier_requested, invocation.service_tier_served),
         )
         answered = invocation.invoked_model_id or resolved.target.model_id
-        key = (answered, invocation.invoked_model, resolved.target.model_id, mode)
+        key = (answered, invocation.invoked_model, resolved.target.model_id, mode, region)
         holds = (day_of(when), *table_now())
         known = self._known.get(key)
         # A look-up makes another `ResolvedTarget`.
         if known is not None and known[0] is resolved and known[1] == holds:
             return known[2]
-        rates, fallback = self.rates(names_of(answered, invocation.invoked_model, resolved), mode, when), None
+        names = names_of(answered, invocation.invoked_model, resolved, region)
+        rates, fallback = self.rates(names, mode, when), None
         if resolved.fallback:  # also of the router that a managed prompt names
             ids = [c.model_id for c in resolved.candidates if c.base_model == resolved.fallback]
-            fallback = self.rates(
-                names_of(ids[0] if ids else resolved.fallback, resolved.fallback, resolved), mode, when
-            )
+            names = names_of(ids[0] if ids else resolved.fallback, resolved.fallback, resolved, region)
+            fallback = self.rates(names, mode, when)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[key] = resolved, holds, (rates, fallback)
@@ -112,7 +112,11 @@ class Prices:
 
 
 def priced(
-    invocation: Invocation, resolved: ResolvedTarget, prices: Prices, when: datetime | None = None
+    invocation: Invocation,
+    resolved: ResolvedTarget,
+    prices: Prices,
+    when: datetime | None = None,
+    region: str | None = None,
 ) -> Invocation:
     """The invocation with `cost_usd` and, where a router chose, `fallback_cost_usd`.
 
@@ -121,19 +125,24 @@ def priced(
         resolved: The target that was called.
         prices: Where prices come from.
         when: The time of the call; by default now.
+        region: Where it was called, if that is known: GovCloud and China have prices of their own.
     """
-    cost, fallback_cost = costs(invocation, resolved, prices, when)
+    cost, fallback_cost = costs(invocation, resolved, prices, when, region)
     return replace(invocation, cost_usd=cost, fallback_cost_usd=fallback_cost)
 
 
 def costs(
-    invocation: Invocation, resolved: ResolvedTarget, prices: Prices, when: datetime | None = None
+    invocation: Invocation,
+    resolved: ResolvedTarget,
+    prices: Prices,
+    when: datetime | None = None,
+    region: str | None = None,
 ) -> tuple[float | None, float | None]:
     """`cost_usd` and `fallback_cost_usd` of an invocation, for arguments as of `priced`."""
     usage = invocation.usage
     if usage is None:
         return None, None
-    rates, fallback = prices.rates_of_call(invocation, resolved, when)
+    rates, fallback = prices.rates_of_call(invocation, resolved, when, region)
     return rates and rates.cost(usage), fallback and fallback.cost(usage)
 
 
