@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 LONGEST_LINE = 16 * 2**20
-"""Bytes of a record, and of a line that is taken as a whole. Bedrock's own have at most some 100 kB of request and as much
-of answer (user guide, 2026-11)."""
+"""Bytes of a record, and of a line that is taken as a whole. Bedrock's own have at most some 100 kB of request and as
+much of answer (user guide, 2026-11)."""
 
 _CHUNK = 2**18
 _PIECE = 2**20
