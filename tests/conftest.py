@@ -64,19 +64,35 @@ def _own_environment(request, monkeypatch, nobodys_files):
             module.shared_sessions.forget()
 
 
+class Port:
+    """One that was free; another one where somebody may still call there."""
+
+    def __init__(self):
+        self.leave()
+
+    def leave(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.number = free.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
-def usual_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+def port():
+    return Port()
 
 
 @pytest.fixture
-def bedrock(monkeypatch, usual_port):
-    """The emulator, with the environment pointing at it. At the same port for all, so that clients are shared."""
-    with BedrockEmulator(port=usual_port) as emulator:
+def bedrock(monkeypatch, port):
+    """The emulator, with the environment pointing at it: at the port of the last test, so that clients are shared.
+
+    Not behind a test in which something failed, or was given up: what was begun there may be sent again.
+    """
+    with BedrockEmulator(port=port.number) as emulator:
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         yield emulator
+        failed = [entry for entry in emulator.journal if entry.status != 200 or entry.client_closed]
+        if failed or emulator.in_flight or emulator._faults._faults:
+            port.leave()
 
 
 @pytest.fixture

@@ -229,6 +229,11 @@ def test_a_quantile_is_within_one_percent(values, share):
     assert abs(found - exact) <= 0.5 + exact * 0.01
 
 
+def test_of_no_call_and_of_one_that_tells_no_time_no_time_is_said():
+    for report in (a_report(), a_report(routing(latency_ms=None))):
+        assert report.to_dict()["totals"]["latency_ms"] == {"p50": None, "p95": None, "calls": 0}
+
+
 def test_where_all_calls_took_as_long_that_is_what_is_said():
     found = a_report(routing(latency_ms=4_504), routing(latency_ms=4_504)).to_dict()["totals"]["latency_ms"]
     assert found == {"p50": 4_504, "p95": 4_504, "calls": 2}

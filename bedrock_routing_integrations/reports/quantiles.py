@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -34,15 +35,19 @@ class Durations:
     def quantile(self, share: float) -> int | None:
         """The least duration that so large a share of calls did not exceed, within 1% and half a millisecond.
 
-        None without calls. Exact where all took as long.
+        None without calls. Exact where it is the shortest or the longest one.
         """
-        rank = math.ceil(share * self._buckets.total()) if self._buckets else 0
-        for bucket in sorted(self._buckets):
-            rank -= self._buckets[bucket]
-            if rank <= 0:
-                middle = 0 if bucket < 0 else math.exp(bucket * _GROWTH)
-                return round(min(max(middle, self._least), self._most))
-        return None
+        calls = self._buckets.total()
+        if not calls:
+            return None
+        rank = math.ceil(share * calls)
+        if rank in (1, calls):
+            return round(self._least if rank == 1 else self._most)
+        buckets = sorted(self._buckets)
+        ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
+        found = next(bucket for bucket, last in zip(buckets, ranks, strict=True) if last >= rank)
+        middle = 0 if found < 0 else math.exp(found * _GROWTH)
+        return round(min(max(middle, self._least), self._most))
 
     def as_dict(self) -> dict[str, Any]:
         """The median, the 95th percentile, and of how many."""
