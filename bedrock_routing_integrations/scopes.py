@@ -4,9 +4,9 @@ A block is known by a context variable, which tasks inherit, and the threads of 
 that the user starts has a context of its own, in which nothing of the block is known. So:
 
 - A call counts for the blocks of its context, the outer ones too.
-- Where its context knows of no block, it counts for those that were open when its thread was started, if they lie
-  inside one another. Of blocks that are open side by side (as two requests of a server) it cannot be told whose thread
-  it is: the call counts for none, and a warning says so.
+- Where its context knows of no block, it counts for those that were open when its thread was started, if all that are
+  open now lie inside one another. Of blocks that are open side by side (as two requests of a server, with a pool that
+  fills as it is used) it cannot be told who gave the thread its work: the call counts for none, and a warning says so.
 - Threads that were there before a block, as a server's, do not count for it unless their context is the block's; nor
   do threads that Python did not start, of which nobody knows since when they are there.
 """
@@ -89,8 +89,13 @@ class Scopes(Generic[T]):
         if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - there is no other name for it
             return (), ""
         found = tuple(scope for scope in opened if thread not in scope.older_threads)
-        if found and not {*found} <= {*found[-1].around, found[-1]}:
+        if found and not all(_in_line(scope, found[-1]) for scope in opened):
             return (), "any of the blocks that are open side by side, as it cannot be told which of them is meant"
         if opened and not found:
             return (), "the block that is open, as the thread was started before it and its context knows nothing of it"
         return found, ""
+
+
+def _in_line(one: _Scope[T], other: _Scope[T]) -> bool:
+    """Whether one of them lies inside the other."""
+    return one is other or one in other.around or other in one.around

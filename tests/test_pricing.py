@@ -197,6 +197,12 @@ def test_a_price_that_cannot_be_says_so_when_it_is_given(own, said):
         RoutedClient(boto3.client("bedrock-runtime", region_name="us-east-1"), prices=own)
 
 
+@pytest.mark.parametrize("nan", [float("nan"), Decimal("nan"), Decimal("sNaN")])
+def test_what_is_no_number_is_no_price(nan):
+    with pytest.raises(InvalidRequestError, match="must be US dollars"):
+        Prices({SONNET: {"input_mtok": nan, "output_mtok": 1}})
+
+
 def test_what_can_have_no_price_is_refused():
     plain = {"input_mtok": 1, "output_mtok": 1}
     with pytest.raises(InvalidRequestError, match="what has a price are the models behind it"):
@@ -226,7 +232,10 @@ def router_of(*candidates, fallback):
     target = parse_target(f"{ACCOUNT}:default-prompt-router/anthropic.claude:1")
     return ResolvedTarget(
         target,
-        tuple(Candidate(f"{ACCOUNT}:inference-profile/{i}", b, "GetPromptRouter") for i, b in candidates),
+        tuple(
+            Candidate(i if i.startswith("arn:") else f"{ACCOUNT}:inference-profile/{i}", b, "GetPromptRouter")
+            for i, b in candidates
+        ),
         fallback,
     )
 
@@ -239,6 +248,47 @@ def test_the_fallback_price_is_that_of_the_same_tokens_on_the_fallback_model():
     assert (small.cost_usd, small.fallback_cost_usd) == (0.0005, 0.006)
     large = priced_call(ROUTER, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{SONNET}")
     assert large.cost_usd == large.fallback_cost_usd == 0.006
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "arn:aws:bedrock:us-east-1::foundation-model/{}",
+        f"{ACCOUNT}:inference-profile/us.{{}}",
+        "{}",
+    ],
+)
+def test_own_prices_of_a_routers_profiles_hold_whatever_the_trace_names(trace):
+    small, large = (f"{ACCOUNT}:application-inference-profile/{name}" for name in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
+    router = router_of((small, HAIKU), (large, SONNET), fallback=SONNET)
+    own = {small: {"input_mtok": 0.1, "output_mtok": 0.1}, large: {"input_mtok": 1, "output_mtok": 1}}
+    answered = {base: priced_call(router, own=own, invoked_model_id=trace.format(base)) for base in (HAIKU, SONNET)}
+    assert (answered[HAIKU].cost_usd, answered[HAIKU].fallback_cost_usd) == (0.00012, 0.0012)
+    assert (answered[SONNET].cost_usd, answered[SONNET].fallback_cost_usd) == (0.0012, 0.0012)
+    base_only = priced_call(router, own={HAIKU: own[small]}, invoked_model_id=trace.format(HAIKU))
+    assert base_only.cost_usd == 0.00012
+
+
+APPLICATION = f"{ACCOUNT}:application-inference-profile/abcdefghijkl"
+
+
+@pytest.mark.parametrize(
+    ("stated", "usd"),
+    [
+        (SONNET_45, None),  # the profile may be of a global one, which costs 0.006
+        (f"us.{SONNET_45}", 0.0066),
+        (f"global.{SONNET_45}", 0.006),
+        (f"arn:aws:bedrock:us-east-1::foundation-model/{SONNET_45}", None),
+        (NOVA_PRO, 0.00144),  # costs the same everywhere
+    ],
+)
+def test_the_models_that_the_caller_states_have_a_price_where_their_geography_makes_no_difference(stated, usd):
+    assert call(APPLICATION, base_models=[stated]).cost_usd == usd
+
+
+def test_an_own_price_stands_under_the_id_that_the_caller_states():
+    own = {f"us.{SONNET_45}": {"input_mtok": 1, "output_mtok": 1}}
+    assert call(APPLICATION, base_models=[f"us.{SONNET_45}"], own=own).cost_usd == 0.0012
 
 
 def test_without_a_router_there_is_no_fallback_price():

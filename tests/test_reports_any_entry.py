@@ -151,6 +151,16 @@ def test_no_token_that_was_written_to_a_cache_is_lost(details, five_minutes, one
     assert (read.cache_write_5m, read.cache_write_1h) == (five_minutes, one_hour)
 
 
+# --- anything ---
+
+
+@pytest.mark.parametrize("odd", ["x", 1.5, [1], {}, {"requested": []}, None])
+@pytest.mark.parametrize("name", ["latency", "service_tier", "invoked_model", "invoked_model_id", "fallback_cost_usd"])
+def test_an_entry_that_is_odd_somewhere_is_counted(name, odd):
+    cached = entry(**{"usage": {**entry()["usage"], "cache_read": 5}, name: odd})
+    assert totals(cached)["calls"] == 1
+
+
 # --- bounds ---
 
 

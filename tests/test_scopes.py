@@ -152,6 +152,38 @@ def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
     assert warning.endswith("Start them apart.")
 
 
+def test_a_pool_that_is_filled_in_one_block_does_not_count_for_it_what_another_one_asks(caplog):
+    is_open, done = threading.Event(), threading.Event()
+
+    def first(pool):
+        with block("first"):
+            assert pool.submit(_scopes.here).result() == ("first",), "its thread is started here"
+            is_open.set()
+            done.wait(20)
+            assert pool.submit(_scopes.here).result() == ("first",), "alone again"
+
+    with ThreadPoolExecutor(1) as pool:
+        beside = threading.Thread(target=first, args=[pool])
+        # Both threads are there before either block: neither lies in the other.
+        barrier = threading.Barrier(2)
+
+        def second():
+            barrier.wait(20)
+            is_open.wait(20)
+            with block("second"):
+                return pool.submit(_scopes.here).result()
+
+        with ThreadPoolExecutor(1) as other:
+            waiting = other.submit(second)
+            barrier.wait(20)
+            beside.start()
+            assert waiting.result() == ()
+            done.set()
+            beside.join()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "side by side" in warning
+
+
 async def test_tasks_side_by_side_count_each_for_its_own_block():
     together = asyncio.Barrier(3) if hasattr(asyncio, "Barrier") else None
 

@@ -31,19 +31,42 @@ class Names(NamedTuple):
         base_model: The model.
         listed: How the price table calls it; None where it does not list what answered.
         keys: Under which names the user's own prices may have it, the most specific one first.
+        or_listed: What else the price table may call it: where the prices differ, none is known.
     """
 
     base_model: str | None
     listed: str | None
     keys: tuple[str, ...]
+    or_listed: str | None = None
 
 
 def names_of(model_id: str, base: str | None, resolved: ResolvedTarget, region: str | None = None) -> Names:
     """The names of a model that answered for a target, called in a Region."""
-    listed = _listed_as(model_id, base, resolved)
-    if listed == base and (region or "").startswith(_ELSEWHERE):
-        listed = None  # an id without a geography is that of a model there
-    return Names(base, listed, _keys(model_id, base))
+    listed, or_listed = _listed_as(model_id, base, resolved), None
+    if listed is not None and listed == base:  # no geography
+        if (region or "").startswith(_ELSEWHERE):
+            listed = None
+        elif not _is_told(base, resolved):
+            or_listed = f"global.{base}"
+    return Names(base, listed, _keys_behind(model_id, base, resolved), or_listed)
+
+
+def _is_told(base: str, resolved: ResolvedTarget) -> bool:
+    """Whether it would be known, were a model's profile a global one: of a bare model's id, and of what AWS lists."""
+    if resolved.target.kind is TargetKind.FOUNDATION_MODEL:
+        return True
+    sources = [candidate.source for candidate in resolved.candidates if candidate.base_model == base]
+    return any(source not in ("base_models", "trace") for source in sources)
+
+
+def _keys_behind(model_id: str, base: str | None, resolved: ResolvedTarget) -> tuple[str, ...]:
+    """`_keys`; and those of the profile through which the target has the model, where it is one only."""
+    keys = _keys(model_id, base)
+    behind = {c.model_id for c in resolved.candidates if c.base_model == base} - {model_id}
+    if base is None or len(behind) != 1 or resolved.target.kind not in _BY_TOKEN:
+        return keys
+    more = [key for key in (*keys, *_keys(behind.pop(), base)) if key != base]
+    return (*dict.fromkeys(more), base)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -81,7 +81,7 @@ class Prices:
         own = next((self._own[key][mode] for key in names.keys if mode in self._own.get(key, ())), None)
         listed = None
         if names.listed is not None and (own is not None or mode == STANDARD):
-            listed = listed_rates(names.listed, names.base_model, day_of(when), *table_now())
+            listed = _listed(names, when)
         return listed if own is None else compiled(own, names.base_model, like=listed)
 
     def rates_of_call(
@@ -158,14 +158,25 @@ def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | N
     """
     if routing.get("usage") is None or routing.get("cost_usd") is None:
         return None
+    if not all(isinstance(routing.get(name), (str, type(None))) for name in ("invoked_model", "invoked_model_id")):
+        return None  # a stored entry may hold anything
     usage = Usage(**routing["usage"])
     plain = Usage(input=usage.prompt, output=usage.output)
     if plain == usage:
         return float(routing["cost_usd"])
-    latency, tier = routing.get("latency") or {}, routing.get("service_tier") or {}
-    mode = served_mode((latency.get("requested"), latency.get("served")), (tier.get("requested"), tier.get("served")))
+    mode = served_mode(*(_asked_and_served(routing.get(name)) for name in ("latency", "service_tier")))
     for names in possible_names(routing):
         rates = prices.rates(names, mode, when)
         if rates is not None and rates.cost(usage) == routing["cost_usd"]:
             return rates.cost(plain)
     return None
+
+
+def _listed(names: Names, when: datetime | None) -> Rates | None:
+    called = [name for name in (names.listed, names.or_listed) if name is not None]
+    found = [listed_rates(name, names.base_model, day_of(when), *table_now()) for name in called]
+    return found[0] if all(other in (None, found[0]) for other in found[1:]) else None
+
+
+def _asked_and_served(said: Any) -> tuple[Any, Any]:
+    return (said.get("requested"), said.get("served")) if isinstance(said, Mapping) else (None, None)

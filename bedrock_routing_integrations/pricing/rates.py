@@ -143,6 +143,7 @@ def _checked_rates(where: str, rates: Any) -> dict[str, Decimal]:
                 f"{where} has {name!r}; there are {', '.join(RATES)}; besides {', '.join(MODES)}."
             )
         number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+        number = number and not (isinstance(value, Decimal) and value.is_nan())
         if not number or not 0 <= value < math.inf:
             raise InvalidRequestError(
                 f"{where}[{name!r}] must be US dollars per million tokens, from 0, and is {value!r}."
