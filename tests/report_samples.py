@@ -23,8 +23,10 @@ def a_tally(calls=0, **others):
         "cost_usd": 0.0,
         "calls_without_price": 0,
         "saved_by_routing_usd": 0.0,
+        "routed_cost_usd": 0.0,
         "calls_without_routing_price": 0,
         "saved_by_caching_usd": 0.0,
+        "cached_cost_usd": 0.0,
         "calls_without_caching_price": 0,
         "latency": {},
         "service_tier": {},
@@ -117,6 +119,7 @@ def a_report():
     totals = {"calls": 120, "share": 1.0, "tokens": tokens, "cache_hit_rate": 0.9, "cost_usd": 0.157475,
               "calls_without_price": 13, "saved_by_routing_usd": 0.176825, "calls_without_routing_price": 13,
               "saved_by_caching_usd": 0.0361, "calls_without_caching_price": 13, "latency_ms": times(960, 8000, 120),
+              "routed_cost_usd": 0.085375, "cached_cost_usd": 0.0721,
               "time_to_first_token_ms": times(310, 690, 20), "latency": {"optimized": {"optimized": 9, "standard": 3}},
               "service_tier": {"flex": {"flex": 10}},
               "errors": {"ThrottlingException": 5, "ReadTimeoutError": 1}}  # fmt: skip

@@ -30,7 +30,8 @@ def test_every_report_can_be_drawn_without_a_warning(report):
 def test_it_says_the_totals_and_draws_the_shares_of_calls_and_cost():
     figure = draw(a_report())
     assert figure.get_suptitle() == (
-        "120 calls: $0.157 (13 without a known price)\nrouting saved $0.177, caching saved $0.0361"
+        "120 calls: $0.157 (13 without a known price)\n"
+        "routing saved $0.177 (not known for 13 calls), caching saved $0.0361 (not known for 13 calls)"
     )
     shares, savings = figure.axes
     calls, cost = shares.containers

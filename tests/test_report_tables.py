@@ -30,8 +30,11 @@ def test_the_first_lines_say_what_it_cost_and_what_was_saved():
     lines = text.splitlines()
     assert lines[0] == "120 calls of 3 targets, 2026-11-21 20:00 to 21:12 UTC"
     assert re.fullmatch(r"  Cost +\$0\.157\* +13 of 120 calls without a price", lines[1])
-    assert re.match(r"  Saved by routing +\$0\.177\* +about 53% less than always the fallback model", lines[2])
-    assert re.match(r"  Saved by caching +\$0\.0361\* +about 19% less than no caching", lines[3])
+    assert re.match(
+        r"  Saved by routing +\$0\.177\* +67% less than always the fallback model; not known for 13",
+        lines[2],
+    )
+    assert re.match(r"  Saved by caching +\$0\.0361\* +33% less than no caching; not known for 13 of 120", lines[3])
     assert "optimized asked 12, served 9, standard 3" in text
     assert "ThrottlingException 5, ReadTimeoutError 1" in text
 
@@ -182,3 +185,10 @@ def test_wide_letters_take_two_columns():
 def test_models_over_all_targets_only_where_a_model_answered_for_two():
     assert "Models, over all targets" in as_text(a_report())
     assert "Models, over all targets" not in as_text(many_models(3))
+
+
+def test_one_model_of_which_it_is_known_later_whether_it_is_the_fallback_has_rows_that_differ():
+    tallies = [(HAIKU, known, a_tally(1)) for known in (None, False, True)]
+    text = as_text(a_report_of([a_target(ROUTER, "default_prompt_router", *tallies, calls=3)], calls=3))
+    for name in ("claude-3-haiku", r"claude-3-haiku \(not the fallback\)", r"claude-3-haiku \(fallback\)"):
+        assert len(re.findall(f"^  {name} +1\\b", text, re.MULTILINE)) == 1

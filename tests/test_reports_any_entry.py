@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -176,3 +177,46 @@ def test_reports_that_are_merged_stay_within_the_bounds_of_one():
     assert len(said["by"]) == 20
     assert len(said["totals"]["errors"]) <= 101
     assert sum(said["totals"]["errors"].values()) == sum(map(sum, map(dict.values, said["totals"]["latency"].values())))
+
+
+def test_a_target_that_is_known_keeps_its_models_however_many_targets_there_are():
+    report = RoutingReport()
+    saved = {"target_kind": "default_prompt_router", "requested_model_id": ROUTER}
+    report.add(entry(**saved, cost_usd=1.0, fallback_cost_usd=12.0, invoked_model=HAIKU))
+    for number in range(1_500):
+        report.add(entry(requested_model_id=f"us.amazon.nova-{number}"))
+    for _ in range(99):
+        report.add(entry(**saved, cost_usd=12.0, fallback_cost_usd=12.0, invoked_model=SONNET))
+    (router,) = [row for row in report.to_dict()["targets"] if row["requested_model_id"] == ROUTER]
+    assert (router["calls"], router["cost_usd"], router["saved_by_routing_usd"]) == (100, 1_189.0, 11.0)
+    assert [(model["invoked_model"], model["calls"]) for model in router["models"]] == [(SONNET, 99), (HAIKU, 1)]
+    text = str(report)
+    assert text.startswith("1,600 calls of more than 1,000 targets")
+    assert "(others): all targets that came after the first 1,000." in text
+
+
+def test_models_of_a_target_are_bounded_too_and_the_rest_counted():
+    report = RoutingReport()
+    for number in range(30):
+        report.add(entry(invoked_model=f"amazon.nova-{number}-v1:0"))
+    (target,) = report.to_dict()["targets"]
+    assert {model["invoked_model"]: model["calls"] for model in target["models"]}["(others)"] == 10
+
+
+# --- what is said ---
+
+
+def test_a_share_saved_is_that_of_the_calls_of_which_it_is_known():
+    report = RoutingReport()
+    report.add(entry(target_kind="default_prompt_router", cost_usd=0.01, fallback_cost_usd=0.05))
+    for _ in range(1_000):
+        report.add(entry(requested_model_id="us.amazon.nova-pro-v1:0", cost_usd=None))
+    report.add(entry(requested_model_id="us.amazon.nova-pro-v1:0", cost_usd=100.0))
+    assert re.search(r"Saved by routing +\$0\.0400 +80% less than always the fallback model\n", str(report))
+
+
+def test_a_managed_prompt_that_saved_by_routing_says_so_first():
+    report = RoutingReport()
+    routed = {"requested_model_id": PROMPT, "target_kind": "prompt", "invoked_model_id": HAIKU}
+    report.add(entry(**routed, cost_usd=0.01, fallback_cost_usd=0.05))
+    assert re.search(r"^  Saved by routing +\$0\.0400 ", str(report), re.MULTILINE)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .columns import PARTIAL, amount, cached, filled
 from .layout import Column, Row, Table
+from .tally import OTHERS
 from .wording import UNKNOWN, clean, counted, distinct, model_forms, percent, value_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 __all__ = ["EMPTY", "Page", "contents", "model_names"]
 
@@ -73,8 +74,9 @@ def _whole(model: Tally) -> str:
 
 def _headline(report: Mapping[str, Any]) -> str:
     said = counted(report["totals"]["calls"], "call")
-    if len(report["targets"]) > 1:
-        said += f" of {counted(len(report['targets']), 'target')}"
+    targets = {target["requested_model_id"] for target in report["targets"]}
+    if len(targets) > 1:
+        said += f" of more than {len(targets) - 1:,} targets" if OTHERS in targets else f" of {len(targets):,} targets"
     since, until = _moment(report["since"]), _moment(report["until"])
     if not since or not until:
         return said
@@ -94,7 +96,8 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if calls:
         comment = f"{unpriced:,} of {counted(calls, 'call')} without a price" if unpriced else ""
         facts.append(("Cost", amount(totals, "cost_usd", "calls_without_price"), comment))
-    if calls and any(target["target_kind"].endswith("router") for target in report["targets"]):
+    is_routed = any(target["target_kind"].endswith("router") for target in report["targets"])
+    if calls and (is_routed or totals["saved_by_routing_usd"] != 0):  # a managed prompt may name a router
         facts.append(_saving(report, "routing", "always the fallback model"))
     if cached(totals):
         facts.append(_saving(report, "caching", "no caching"))
@@ -117,12 +120,11 @@ def _saving(report: Mapping[str, Any], by: str, otherwise: str) -> tuple[str, st
 
 
 def _less(totals: Tally, by: str) -> str:
-    """How much smaller the whole bill is for it, as far as that is known; empty where it is not."""
-    paid, saved = totals["cost_usd"], totals[f"saved_by_{by}_usd"]
-    if not paid or not saved or paid + saved <= 0:
+    """How much less these calls cost for it, of which that is known; empty where nothing was saved."""
+    paid, saved = totals[f"{'routed' if by == 'routing' else 'cached'}_cost_usd"], totals[f"saved_by_{by}_usd"]
+    if paid is None or not saved or paid + saved <= 0:
         return ""
-    about = "about " if totals[f"calls_without_{by}_price"] else ""
-    return f"{about}{percent(abs(saved) / (paid + saved))} {'less' if saved > 0 else 'more'}"
+    return f"{percent(abs(saved) / (paid + saved))} {'less' if saved > 0 else 'more'}"
 
 
 def _kinds(errors: Mapping[str, int]) -> str:
@@ -140,8 +142,9 @@ def _asked(asked: str, served: Mapping[str, int]) -> str:
 
 def _got(asked: str, served: Mapping[str, int]) -> str:
     """How often what was asked for was served, and what else was: served 9, standard 3."""
-    said = [] if asked == _NONE else [f"served {served.get(asked, 0):,}"]
-    others = [other for other in served if other != asked or asked == _NONE]
+    is_known = asked not in (_NONE, OTHERS)  # "others" may have been served as something else
+    said = [f"served {served.get(asked, 0):,}"] if is_known else []
+    others = [other for other in served if other != asked or not is_known]
     return ", ".join(
         [*said, *(f"{'not told' if other == _NONE else clean(other)} {served[other]:,}" for other in others)]
     )
@@ -164,16 +167,21 @@ def _targets_table(report: Mapping[str, Any], names: Mapping[str, str], models: 
 def _target_rows(target: Tally, name: str, models: Mapping[str | None, str]) -> list[tuple[Row, Tally]]:
     """The target's row and one for each model below it; one row says both where only one model answered."""
     called, answered = clean(_id_of(target)), target["models"]
-    own = [
-        (f"{models[tally['invoked_model']]}{' (fallback)' if tally['is_fallback'] else ''}", tally)
-        for tally in answered
-    ]
+    unclear = {tally["invoked_model"] for tally in answered if tally["is_fallback"] is None}
+    own = [(models[tally["invoked_model"]] + _role(tally, unclear), tally) for tally in answered]
     if len(own) == 1:
         said = f"{name} → {own[0][0]}"
         itself = answered[0]["invoked_model"] and _id_of(target).endswith(answered[0]["invoked_model"])
         return [(Row(name if itself else said, whole_name=called), target)]
     below = [(Row(model, indent=1, whole_name=_whole(tally)), tally) for model, tally in own]
     return [(Row(name, whole_name=called), target), *below]
+
+
+def _role(model: Tally, unclear: Collection[str | None]) -> str:
+    if model["is_fallback"]:
+        return " (fallback)"
+    # Of calls before the router could be looked up it is not known; beside others of the same model that is said.
+    return " (not the fallback)" if model["is_fallback"] is False and model["invoked_model"] in unclear else ""
 
 
 def _cut(head: str, rows: Sequence[tuple[Row, Tally]]) -> Table:
@@ -214,6 +222,8 @@ def _words(
 
 def _notes(report: Mapping[str, Any], facts: Sequence[tuple[str, str, str]], tables: Sequence[Table]) -> Iterable[str]:
     totals = report["totals"]
+    if any(target["requested_model_id"] == OTHERS for target in report["targets"]):
+        yield f"{OTHERS}: all targets that came after the first {len(report['targets']) - 1:,}."
     cells = [fact[1] for fact in facts] + [cell for table in tables for row in table.rows for cell in row.cells]
     if UNKNOWN in cells:
         yield f"{UNKNOWN} not known."

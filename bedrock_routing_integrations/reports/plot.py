@@ -75,12 +75,12 @@ def _title(totals: Mapping[str, Any]) -> str:
         return f"{counted(calls, 'call')}, none with a known price"
     said = f"{counted(calls, 'call')}: {money(totals['cost_usd'])}"
     said += f" ({unpriced:,} without a known price)" if unpriced else ""
-    saved = [(by, totals[f"saved_by_{by}_usd"]) for by in ("routing", "caching")]
-    told = [
-        f"{by} {'saved' if usd > 0 else 'cost'} {money(abs(usd))}{'' if usd > 0 else ' more'}"
-        for by, usd in saved
-        if usd
-    ]
+    told = []
+    for by in ("routing", "caching"):
+        usd, missing = totals[f"saved_by_{by}_usd"], totals[f"calls_without_{by}_price"]
+        if usd:
+            text = f"{by} saved {money(usd)}" if usd > 0 else f"{by} cost {money(-usd)} more"
+            told.append(text + (f" (not known for {counted(missing, 'call')})" if missing else ""))
     return "\n".join([said, *([", ".join(told)] if told else [])])
 
 

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from .tally import Call
 
 MOST_ROWS = 1_000
-"""Targets with the models that answered for them, and values of a label, that are told apart."""
+"""Targets, and values of a label, that are told apart."""
+MOST_MODELS = 20
+"""Models of one target that are told apart."""
 MOST_LABELS = 20
 """Labels that are kept."""
-_Row = tuple[str, str, "str | None", "bool | None"]
+_Models = dict[tuple["str | None", "bool | None"], Tally]
+"""Of one target: the model that answered, and whether it was the fallback → what its calls come to."""
 
 
 class RoutingReport:
@@ -56,7 +59,8 @@ class RoutingReport:
     def __init__(self, *, prices: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._prices = Prices(prices)
         self._lock = threading.Lock()
-        self._rows: dict[_Row, Tally] = {}
+        self._kinds: dict[str, str] = {}
+        self._targets: dict[str, _Models] = {}
         self._failed: dict[str | None, Tally] = {}
         self._labels: dict[str, dict[str, Tally]] = {}
         self._timeline = Timeline()
@@ -87,9 +91,9 @@ class RoutingReport:
             )
         when, labels = _aware(when), _checked_labels(labels)
         call = read_call(routing, self._prices, when)
-        row = (call.requested_model_id, call.target_kind, call.invoked_model, call.is_fallback)
         with self._lock:
-            _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).add(call)
+            model = call.invoked_model, call.is_fallback
+            self._answered(call.requested_model_id, call.target_kind, model).add(call)
             self._timeline.add(call, when)
             self._add_labels(labels, call=call)
 
@@ -117,6 +121,12 @@ class RoutingReport:
             self._timeline.extend(when, when)
             self._add_labels(labels, error=kind)
 
+    def _answered(self, target: str, kind: str, model: tuple[str | None, bool | None]) -> Tally:
+        if target not in self._targets and len(self._targets) >= MOST_ROWS:
+            target = kind = OTHERS
+        self._kinds.setdefault(target, kind)
+        return _bounded(self._targets.setdefault(target, {}), model, (OTHERS, None), MOST_MODELS)
+
     def _add_labels(self, labels: Mapping[str, str], *, call: Call | None = None, error: str = "") -> None:
         for name, value in labels.items():
             tally = self._labelled(name, value)
@@ -137,10 +147,11 @@ class RoutingReport:
             self._merge(other)
 
     def _merge(self, other: RoutingReport) -> None:
-        for row, tally in other._rows.items():
-            _bounded(self._rows, row, (OTHERS, OTHERS, None, None)).merge(tally)
-        for target, tally in other._failed.items():
-            _bounded(self._failed, target, OTHERS).merge(tally)
+        for target, models in other._targets.items():
+            for model, tally in models.items():
+                self._answered(target, other._kinds[target], model).merge(tally)
+        for failed, tally in other._failed.items():
+            _bounded(self._failed, failed, OTHERS).merge(tally)
         for name, values in other._labels.items():
             for value, tally in values.items():
                 mine = self._labelled(name, value)
@@ -154,7 +165,7 @@ class RoutingReport:
     def calls(self) -> int:
         """Answered calls."""
         with self._lock:
-            return sum(tally.calls for tally in self._rows.values())
+            return sum(tally.calls for models in self._targets.values() for tally in models.values())
 
     @property
     def cost_usd(self) -> float | None:
@@ -173,7 +184,7 @@ class RoutingReport:
 
     def _total(self) -> Tally:
         with self._lock:
-            return _sum(self._rows.values())
+            return _sum(tally for models in self._targets.values() for tally in models.values())
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-safe. Money is US dollars, times are milliseconds, shares and rates are 0 to 1.
@@ -188,24 +199,26 @@ class RoutingReport:
             - ``cache_hit_rate``: tokens read from caches / (read + written), that is of what stood before a cachePoint.
             - ``cost_usd``, with ``calls_without_price`` not in it; null where no call has a price.
             - ``saved_by_routing_usd`` against the same tokens on the fallback model, and ``saved_by_caching_usd``
-              against the same tokens uncached, each with the number of calls of which it is not known.
+              against the same tokens uncached; what the same calls cost (``routed_cost_usd``, ``cached_cost_usd``); and
+              the number of calls of which it is not known.
             - ``latency`` and ``service_tier``: asked for → served → calls.
             - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95``
               within 1% and half a millisecond, and of how many calls.
         """
         report = self._copy()
-        rows, failed, timeline = report._rows, report._failed, report._timeline  # noqa: SLF001 - a copy of ourselves
-        totals = _sum([*rows.values(), *failed.values()])
-        models: dict[str | None, Tally] = {}
-        for (_, _, model, _), tally in rows.items():
-            models.setdefault(model, Tally()).merge(tally)
-        labels = report._labels.items()  # noqa: SLF001 - as above
+        kinds, targets, failed = report._kinds, report._targets, report._failed  # noqa: SLF001 - a copy of ourselves
+        labels, timeline = report._labels.items(), report._timeline  # noqa: SLF001 - as above
+        totals = _sum([*(tally for models in targets.values() for tally in models.values()), *failed.values()])
+        by_model: dict[str | None, Tally] = {}
+        for models in targets.values():
+            for (model, _), tally in models.items():
+                by_model.setdefault(model, Tally()).merge(tally)
         return {
             "since": timeline.since.isoformat() if timeline.since else None,
             "until": timeline.until.isoformat() if timeline.until else None,
             "totals": totals.as_dict(totals.calls),
-            "targets": _by_target(rows, failed, totals.calls),
-            "models": _sorted({"invoked_model": m, **tally.as_dict(totals.calls)} for m, tally in models.items()),
+            "targets": _by_target(kinds, targets, failed, totals.calls),
+            "models": _sorted({"invoked_model": m, **tally.as_dict(totals.calls)} for m, tally in by_model.items()),
             "by": {name: _by_value(values, totals.calls) for name, values in labels},
             "timeline": timeline.as_list(),
             "prices": self._prices.source,
@@ -270,10 +283,10 @@ class RoutingReport:
         self._lock = threading.Lock()
 
 
-def _bounded(tallies: dict[Any, Tally], key: Any, others: Any) -> Tally:
+def _bounded(tallies: dict[Any, Tally], key: Any, others: Any, most: int = MOST_ROWS) -> Tally:
     found = tallies.get(key)
     if found is None:
-        found = tallies.setdefault(key if len(tallies) < MOST_ROWS else others, Tally())
+        found = tallies.setdefault(key if len(tallies) < most else others, Tally())
     return found
 
 
@@ -284,11 +297,10 @@ def _sum(tallies: Iterable[Tally]) -> Tally:
     return total
 
 
-def _by_target(rows: Mapping[_Row, Tally], failed: Mapping[str | None, Tally], calls: int) -> list[dict[str, Any]]:
-    kinds = {target: kind for target, kind, _, _ in rows}
-    answered: dict[str, dict[tuple[str | None, bool | None], Tally]] = {name: {} for name in failed if name is not None}
-    for (target, _, model, fallback), tally in rows.items():
-        answered.setdefault(target, {}).setdefault((model, fallback), Tally()).merge(tally)
+def _by_target(
+    kinds: Mapping[str, str], targets: Mapping[str, _Models], failed: Mapping[str | None, Tally], calls: int
+) -> list[dict[str, Any]]:
+    answered = {**{name: {} for name in failed if name is not None}, **targets}
     found = []
     for target, models in answered.items():
         total = _sum([*models.values(), failed.get(target, Tally())])

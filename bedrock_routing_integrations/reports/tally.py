@@ -111,13 +111,15 @@ class Money:
 class Tally:
     """What calls come to."""
 
-    __slots__ = ("caching", "calls", "cost", "errors", "first_token", "latency", "routing", "service_tier", "times",
-                 "tokens", "without_usage")  # fmt: skip
+    __slots__ = ("cached_cost", "caching", "calls", "cost", "errors", "first_token", "latency", "routed_cost",
+                 "routing", "service_tier", "times", "tokens", "without_usage")  # fmt: skip
 
     def __init__(self) -> None:
         self.calls = self.without_usage = 0
         self.tokens = dict.fromkeys(TOKENS, 0)
         self.cost, self.routing, self.caching = Money(), Money(), Money()
+        # What the calls cost of which it is known what was saved.
+        self.routed_cost, self.cached_cost = Money(), Money()
         self.latency: Counter[tuple[str, str]] = Counter()
         self.service_tier: Counter[tuple[str, str]] = Counter()
         self.times, self.first_token = Durations(), Durations()
@@ -132,10 +134,14 @@ class Tally:
             for name in TOKENS:
                 self.tokens[name] += call.usage[name]
         self.cost.add(call.cost)
-        if call.is_routed:
-            self.routing.add(call.saved_by_routing)
-        if call.is_cached:
-            self.caching.add(call.saved_by_caching)
+        for is_meant, saved, sum_saved, sum_paid in (
+            (call.is_routed, call.saved_by_routing, self.routing, self.routed_cost),
+            (call.is_cached, call.saved_by_caching, self.caching, self.cached_cost),
+        ):
+            if is_meant:
+                sum_saved.add(saved)
+                if saved is not None:
+                    sum_paid.add(call.cost)
         for counter, pair in ((self.latency, call.latency), (self.service_tier, call.service_tier)):
             if pair is not None:
                 count(counter, pair, (OTHERS, OTHERS))
@@ -152,8 +158,8 @@ class Tally:
         self.without_usage += other.without_usage
         for name in TOKENS:
             self.tokens[name] += other.tokens[name]
-        for mine, theirs in ((self.cost, other.cost), (self.routing, other.routing), (self.caching, other.caching)):
-            mine.merge(theirs)
+        for name in ("cost", "routing", "routed_cost", "caching", "cached_cost"):
+            getattr(self, name).merge(getattr(other, name))
         for pair, calls in other.latency.items():
             count(self.latency, pair, (OTHERS, OTHERS), calls)
         for pair, calls in other.service_tier.items():
@@ -180,8 +186,10 @@ class Tally:
             "cost_usd": self.cost.usd,
             "calls_without_price": self.cost.unknown,
             "saved_by_routing_usd": self.routing.usd,
+            "routed_cost_usd": self.routed_cost.usd,
             "calls_without_routing_price": self.routing.unknown,
             "saved_by_caching_usd": self.caching.usd,
+            "cached_cost_usd": self.cached_cost.usd,
             "calls_without_caching_price": self.caching.unknown,
             "latency": _nested(self.latency),
             "service_tier": _nested(self.service_tier),
