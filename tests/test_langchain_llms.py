@@ -66,6 +66,16 @@ async def test_async_and_batches(bedrock, router):
         assert bedrock.peak_in_flight > 16
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_prompt_of_a_batch_that_fails_costs_no_other_its_answer(bedrock, router, asynchronous):
+    llm = BedrockRouterLLM(model=router)
+    bedrock.fail("validation", times=1, after=1)
+    batch = llm.abatch if asynchronous else llm.batch
+    answers = batch([HELLO] * 3, return_exceptions=True)
+    answers = await answers if asynchronous else answers
+    assert sorted(type(answer).__name__ for answer in answers) == ["ValidationException", "str", "str"]
+
+
 def test_a_stop_sequence_and_a_model_at_the_call(router):
     llm = BedrockRouterLLM(model=router)
     assert " " not in llm.invoke(HELLO, stop=[" "])

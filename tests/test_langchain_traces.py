@@ -92,6 +92,19 @@ async def test_langsmith_gets_the_model_that_answered_its_tokens_and_the_cost(ro
     assert tracer.run_map == {}
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("way", ["batch", "abatch"])
+async def test_it_gets_them_of_each_prompt_of_a_batch(router, langsmith, kind, way):
+    model, config = MODELS[kind](model=router), {"callbacks": [langsmith.tracer()]}
+    if way == "batch":
+        model.batch([ALICE] * 3, config)
+    else:
+        await model.abatch([ALICE] * 3, config)
+    told = langsmith.models()
+    assert [metadata["ls_model_name"] for metadata in told] == [SONNET] * 3
+    assert all(metadata["usage_metadata"]["total_cost"] > 0 for metadata in told)
+
+
 @pytest.mark.parametrize("way", [*WAYS, "astream_events", "stream_events"])
 async def test_it_does_in_a_chain_too(router, langsmith, way):
     llm = ChatBedrockRouter(model=router)

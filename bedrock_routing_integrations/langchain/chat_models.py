@@ -71,6 +71,7 @@ class ChatBedrockRouter(Runs):
     Args:
         model: What to call; see `parse_target` for the forms.
         base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
+            The ids of profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
         cache: ``"auto"`` (the default): requests get the cachePoints that are expected to save money; ``"off"``: none
             but your own; or a `CachePolicy`. What LangChain itself means by `cache` (a cache of responses, True, False,
             None) is passed on to LangChain.

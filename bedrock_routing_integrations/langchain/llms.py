@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models.llms import LLM
+from langchain_core.language_models.llms import LLM, BaseLLM
 from langchain_core.messages import HumanMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables.config import ContextThreadPoolExecutor
@@ -15,7 +15,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._calls import is_policy
+from ._calls import is_policy, with_concurrency
 from ._events import failure, tell
 from ._messages import token_usage
 from ._runs import RUN, run_of
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import RunnableConfig
 
 
 class BedrockRouterLLM(LLM):
@@ -77,6 +79,33 @@ class BedrockRouterLLM(LLM):
     def model(self) -> str:
         """The target."""
         return self.chat_model.model_id
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """LangChain's ``batch``, in which each prompt is a call by itself.
+
+        LangChain's own makes one call of all of them: one that fails takes the answers of the others with it, and
+        tracers are told who answered the first one only. ``generate`` still does.
+        """
+        config = with_concurrency(config, self.chat_model.max_concurrency)
+        return super(BaseLLM, self).batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """`batch`, asynchronously."""
+        return await super(BaseLLM, self).abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def _call(
         self,

@@ -86,6 +86,7 @@ class BedrockRouter(Arguments):
     Args:
         model: What to call; see `parse_target` for the forms.
         base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
+            The ids of profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
         context_window: Tokens, where it is not to be what is known of the models. Of what is not known, LlamaIndex's
             cautious default is used, and a warning says so.
         temperature: 0 to 1. As with `top_p`, `max_tokens` (tokens of the answer) and `stop_sequences`: where it is not
