@@ -44,8 +44,8 @@ class RoutedClient:
         client: A boto3 ``bedrock-runtime`` client, used as it is; or a `Connection`, from which shared clients are
             made at the first call, in the Region of the target.
         bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is made when needed.
-        base_models: Target → the base models that it can use, for targets that must not be looked up. The ids of profiles
-            (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
+        base_models: Target → the base models that it can use, for targets that must not be looked up. The ids of
+            profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
         default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
         cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
             `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.

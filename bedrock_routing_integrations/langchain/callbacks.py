@@ -38,9 +38,9 @@ class RoutingCallbackHandler(BaseCallbackHandler):
     It can be given to a constructor (``callbacks=[handler]``), to a call (``config={"callbacks": [handler]}``), or be
     opened with ``with`` or ``async with``. Each answer counts once, however often the handler is given, batched,
     streamed, in agents and chains too. What LangChain's cache of responses answers is no call; nor is one that is given
-    up (a stream that is closed early, a task that is cancelled), of which Bedrock does not say what it costs. Where one of
-    several prompts in ``ChatBedrockRouter.generate`` fails, LangChain tells nobody of the answers before it; in ``batch``
-    each counts.
+    up (a stream that is closed early, a task that is cancelled), of which Bedrock does not say what it costs. Where
+    one of several prompts in ``ChatBedrockRouter.generate`` fails, LangChain tells nobody of the answers before it; in
+    ``batch`` each counts.
 
     ``with`` counts what is called in the block, in its tasks and in the threads of LangChain and of asyncio. A block
     inside another counts for the outer one too. Once a block is left, nothing more is counted for it, also no call that
