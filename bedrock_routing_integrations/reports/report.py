@@ -85,9 +85,9 @@ class RoutingReport:
             InvalidRequestError: It is no such entry, or the time has no time zone.
         """
         if not isinstance(routing, Mapping) or not isinstance(routing.get("requested_model_id"), str):
+            what = "mapping without requested_model_id" if isinstance(routing, Mapping) else type(routing).__name__
             raise InvalidRequestError(
-                'a report counts "routing" entries, such as message.response_metadata["routing"], and not a '
-                f"{type(routing).__name__} without requested_model_id"
+                f'a report counts "routing" entries, such as message.response_metadata["routing"]; this is a {what}'
             )
         when, labels = _aware(when), _checked_labels(labels)
         call = read_call(routing, self._prices, when)
