@@ -202,7 +202,10 @@ def report(
     ] = False,
     base_models: Annotated[
         list[str] | None,
-        typer.Option(metavar="TARGET=MODEL[,MODEL]", help="The models of a target, instead of a look-up."),
+        typer.Option(
+            metavar="TARGET=MODEL[,MODEL]",
+            help="The models of a target, instead of a look-up; as us.MODEL or global.MODEL where prices differ in it.",
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as PNG, SVG or PDF.")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
