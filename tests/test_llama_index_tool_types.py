@@ -124,9 +124,8 @@ async def test_agent_runs_typed_tool_call(streaming):
 async def test_structured_predict_reads_typed_tool_call(stream):
     call = use("tool_use", "City", {"name": "Rome"})
     start = {"toolUse": {"toolUseId": "t1", "name": "City", "type": "tool_use"}}
-    events = [
-        ("contentBlockStart", {"contentBlockIndex": 0, "start": start}), call_delta(0, '{"name": "Rome"}'), block_stop(0),
-    ]  # fmt: skip
+    started = ("contentBlockStart", {"contentBlockIndex": 0, "start": start})
+    events = [started, call_delta(0, '{"name": "Rome"}'), block_stop(0)]
     with ScriptedBedrock(stream_of(*events, stop="tool_use") if stream else whole_of(call, stop="tool_use")) as server:
         llm = BedrockRouter(model=HAIKU, **server.arguments)
         if stream:

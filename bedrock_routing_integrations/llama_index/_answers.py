@@ -118,8 +118,8 @@ def _read(block: Mapping[str, Any], *, unfinished: bool) -> list[Any]:
 
 
 def _tool_call(call: Mapping[str, Any], *, unfinished: bool) -> list[ToolCallBlock]:
-    # Bedrock ran a call of this type itself; `raw` keeps it. Claude 4.5 and later send "tool_use" for the caller's calls
-    # (seen 2025-10), and other types may follow.
+    # Bedrock ran a call of this type itself; `raw` keeps it. Claude 4.5 and later send "tool_use" with the caller's
+    # calls (recorded 2025-10), and other types may follow.
     if call.get("type") == SERVER_TOOL_USE:
         return []
     arguments = call.get("input")  # null, which botocore leaves out: a tool without parameters
