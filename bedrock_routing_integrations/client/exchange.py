@@ -77,7 +77,7 @@ class Exchange:
         stream: Whether the caller asked for a stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a call is made of comes from as many places
         self,
         setting: Setting,
         client: Any,
@@ -127,7 +127,7 @@ class Exchange:
                     if self._change(error):
                         continue
                     if is_context_overflow(error):
-                        raise as_context_overflow(error) from error  # type: ignore[arg-type]
+                        raise as_context_overflow(error) from error
                     raise
                 break
         self._settle()

@@ -70,7 +70,9 @@ _OUTPUT_FORMAT = re.compile(
 )
 
 
-def removable(error: BaseException, request: Mapping[str, Any], *, streamed: bool, ours: bool) -> Refused | None:
+def removable(  # noqa: PLR0911 - one return for each thing that can be left out
+    error: BaseException, request: Mapping[str, Any], *, streamed: bool, ours: bool
+) -> Refused | None:
     """Return what of a refused request can be left out; None where the refusal names nothing of that kind.
 
     Args:
