@@ -242,7 +242,7 @@ def test_system_message_that_changes_tools_stays_native(scripted):
 
 
 def test_system_placement_that_does_not_exist_is_refused(scripted):
-    with pytest.raises(InvalidRequestError, match="'top'.*'native', 'inline', 'hoist'"):
+    with pytest.raises(InvalidRequestError, match=r"'top'.*'native', 'inline', 'hoist'"):
         client_of(scripted, mid_conversation_system="top")
 
 
@@ -431,7 +431,7 @@ def test_project_is_sent_and_reported_where_the_installed_boto3_knows_it(scripte
         boto3.client("bedrock-runtime", "us-east-1").meta.service_model.operation_model("Converse").input_shape.members
     )
     if "projectIdentifier" not in members:
-        with pytest.raises(InvalidRequestError, match="boto3>=1.44.8"):
+        with pytest.raises(InvalidRequestError, match=r"boto3>=1\.44\.8"):
             sent_by(scripted, projectIdentifier="proj_abc")
         assert scripted.requests == []
         return
