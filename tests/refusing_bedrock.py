@@ -11,8 +11,8 @@ from scripted_bedrock import ScriptedBedrock
 class RefusingBedrock(ScriptedBedrock):
     """Answers as `ScriptedBedrock` does, unless `refuse(body)` returns the message of a ValidationException.
 
-    Answers may also be bytes, sent as they are with status 200. `refuse`, and an answer that is a function, get the body
-    and, where they take two arguments, whether it was sent to ConverseStream. `streamed` says the latter of each request.
+    Answers may also be bytes, sent as they are with status 200. `refuse`, and an answer that is a function, get the
+    body and, where they take two arguments, whether it was sent to ConverseStream. `streamed` has the latter of each.
     """
 
     def __init__(self, *answers, refuse=None):
@@ -25,10 +25,10 @@ class RefusingBedrock(ScriptedBedrock):
         outer, answers = self, self._server.answers
 
         class Handler(self._server.RequestHandlerClass):
-            def do_GET(self):
+            def do_GET(self):  # noqa: N802 - its name
                 self.refuse(403, "AccessDeniedException", "You are not authorized to perform this action.")
 
-            def do_POST(self):
+            def do_POST(self):  # noqa: N802 - its name
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 streamed = self.path.endswith("/converse-stream")
                 outer.requests.append(body)
@@ -68,9 +68,11 @@ class RefusingBedrock(ScriptedBedrock):
                 ]
                 ended = {"usage": answer["usage"], "metrics": answer["metrics"]}
                 return [
-                    ("messageStart", {"role": "assistant"}), *deltas, ("messageStop", {"stopReason": answer["stopReason"]}),
+                    ("messageStart", {"role": "assistant"}),
+                    *deltas,
+                    ("messageStop", {"stopReason": answer["stopReason"]}),
                     ("metadata", ended),
-                ]  # fmt: skip
+                ]
 
         self._server.RequestHandlerClass = Handler
         return self

@@ -63,7 +63,7 @@ KINDS = {
     "forced tool, any": (
         {"toolConfig": {"tools": [TOOL], "toolChoice": {"any": {}}}},
         lambda body: "toolChoice" in body["toolConfig"],
-        "This model doesn't support the toolConfig.toolChoice.any field. Remove toolConfig.toolChoice.any and try again.",
+        "This model doesn't support the toolConfig.toolChoice.any field. Remove it and try again.",
         lambda body: body["toolConfig"] == {"tools": [TOOL]},
     ),
     "forced tool, by name": (
@@ -178,8 +178,8 @@ def test_second_refusal_of_one_call_is_raised():
         "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
         "Malformed input request: #/temperature: 1.5 is not less or equal to 1.0, please reformat your input.",
         (
-            "Expected `thinking` or `redacted_thinking`, but found `tool_use`. A final `assistant` message must start with a "
-            "thinking block."
+            "Expected `thinking` or `redacted_thinking`, but found `tool_use`. A final `assistant` message must start "
+            "with a thinking block."
         ),
     ],
 )
@@ -288,8 +288,8 @@ def test_malformed_answer_is_an_error_that_keeps_what_arrived(stream, reason):
         ("prompt is too long: 215,000 tokens > 200000 maximum", 215_000, 200_000),
         (
             (
-                "The model returned the following errors: Input Tokens Exceeded: Number of input tokens exceeds maximum "
-                "length. Please update the input to try again."
+                "The model returned the following errors: Input Tokens Exceeded: Number of input tokens exceeds "
+                "maximum length. Please update the input to try again."
             ),
             None,
             None,
