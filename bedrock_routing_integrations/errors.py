@@ -6,6 +6,7 @@
         ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
         ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
         ├── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
+        ├── InvalidAnswerError      an answer at status 200 that lacks what makes it an answer, or is malformed
         ├── SessionExpiredError     the conversation with a knowledge base that a session id names is over
         └── ToolCallError           (also a ValueError) an answer lacks a tool call that it had to have, or it is broken
 
@@ -57,6 +58,23 @@ class ToolCallError(BedrockRoutingError, ValueError):
     """
 
 
+class InvalidAnswerError(BedrockRoutingError):
+    """Report an answer at status 200 that is not usable: empty, cut, not Bedrock's, or malformed by the model.
+
+    Attributes:
+        partial: What had arrived, in the shape of the operation's response; None where nothing had.
+        stop_reason: The stop reason that came with it; None where none came.
+    """
+
+    def __init__(self, message: str, *, partial: dict[str, Any] | None = None, stop_reason: str | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.stop_reason = stop_reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_invalid_answer, (str(self), self.partial, self.stop_reason)
+
+
 class StreamInterruptedError(BedrockRoutingError, ConnectionError):
     """A response stream ended before Bedrock said that it was complete.
 
@@ -82,6 +100,12 @@ class StreamInterruptedError(BedrockRoutingError, ConnectionError):
 
 def _rebuild_session_expired(message: str, session_id: str) -> SessionExpiredError:
     return SessionExpiredError(message, session_id=session_id)
+
+
+def _rebuild_invalid_answer(
+    message: str, partial: dict[str, Any] | None, stop_reason: str | None
+) -> InvalidAnswerError:
+    return InvalidAnswerError(message, partial=partial, stop_reason=stop_reason)
 
 
 def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> StreamInterruptedError:
