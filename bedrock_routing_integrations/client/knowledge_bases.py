@@ -30,6 +30,7 @@ from bedrock_routing_integrations.targets import parse_target
 from .answer_validation import (
     checked_generation,
     empty_stream,
+    is_event_stream,
     parse_errors_explained,
     retrieval_results,
     session_id,
@@ -315,7 +316,7 @@ def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) 
             close_stream(stream)
     except broken_connection() as error:
         why = f"{type(error).__name__}: {error}"
-        if not arrived and _is_no_event(error):
+        if not arrived and not is_event_stream(response):
             raise empty_stream(response, why) from error
         reader.finish()
         raise StreamInterruptedError(
@@ -330,13 +331,6 @@ def _partial(reader: AnswerReader, session: str | None) -> dict[str, Any]:
         "citations": [citation.as_dict() for citation in reader.citations],
         "sessionId": session,
     }
-
-
-def _is_no_event(error: Exception) -> bool:
-    """Whether what was received is not an event stream at all: HTML, or text."""
-    from botocore.eventstream import ParserError
-
-    return isinstance(error, ParserError)
 
 
 @contextlib.contextmanager
