@@ -79,7 +79,7 @@ def parse_errors_explained(operation: str) -> Iterator[None]:
     """Raise InvalidAnswerError for a body on which botocore's parser fails.
 
     The parser raises whatever Python raises there: UnicodeDecodeError for a body that was cut within a character,
-    AttributeError or TypeError for JSON that is not an object. These are told from mistakes in a client that the user
+    AttributeError or TypeError for JSON that is not an object, its own ResponseParserError. These are told from mistakes in a client that the user
     wrote by the module that raised them.
 
     Raises:
@@ -87,7 +87,7 @@ def parse_errors_explained(operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, TypeError, ValueError) as error:
+    except Exception as error:
         if _raised_in(error) != "botocore.parsers":
             raise
         raise InvalidAnswerError(

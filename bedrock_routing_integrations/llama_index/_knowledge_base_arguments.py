@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pydantic import SecretStr
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection, read_config
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import SearchOptions
 
@@ -108,7 +108,7 @@ def _connection(arguments: Mapping[str, Any]) -> Connection:
         fields[ours] = _plain(theirs, arguments.get(theirs))
     return Connection(
         **fields,
-        config=_config(arguments.get("botocore_config")),
+        config=read_config(arguments.get("botocore_config"), "botocore_config"),
         session=arguments.get("botocore_session"),
         max_concurrency=max_concurrency_of(arguments),
     )
@@ -120,12 +120,3 @@ def _plain(name: str, secret: Any) -> str | None:
     if secret is not None and not isinstance(secret, str):
         raise InvalidRequestError(f"{name} must be a string, and is a {type(secret).__name__}")
     return secret
-
-
-def _config(given: Any) -> Any:
-    """A botocore ``Config``, also from its arguments."""
-    if not isinstance(given, Mapping):
-        return given
-    from botocore.config import Config
-
-    return Config(**given)
