@@ -14,7 +14,7 @@ from .answers import AnswerReader, Part, cite
 from .arguments import refuse_unknown
 from .citations import Citation
 from .documents import SourceDocument, read_source
-from .filters import Filter, checked_filter, where
+from .filters import Filter, checked_filter, grouped, where
 from .generation import (
     CONVERSE,
     GENERATE,
@@ -59,6 +59,7 @@ __all__ = [
     "current_time",
     "external_source",
     "generate_request",
+    "grouped",
     "parse_knowledge_base_id",
     "read_passage",
     "read_queries",

@@ -12,7 +12,11 @@ from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Co
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import SearchOptions
 
+from ._metadata_filters import convert_filter, is_metadata_filter
+
 if TYPE_CHECKING:
+    from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+
     from bedrock_routing_integrations.knowledge_base import Filter
 
 
@@ -42,7 +46,7 @@ class SearchArguments(AccessArguments, total=False):
     k: int | None
     similarity_top_k: int | None
     search_type: str | None
-    filter: Filter | Mapping[str, Any] | None
+    filter: Filter | Mapping[str, Any] | MetadataFilters | MetadataFilter | None
     implicit_filter: Mapping[str, Any] | None
     reranking: str | Mapping[str, Any] | None
     guardrail_config: Mapping[str, Any] | None
@@ -80,6 +84,8 @@ def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = 
     changes: dict[str, Any] = {}
     for name, value in given.items():
         core = _OPTIONS.get(name, name)
+        if name == "filter" and is_metadata_filter(value):
+            value = convert_filter(value)  # noqa: PLW2901 - as the core takes it
         changes[core] = value if value is not None else changes.get(core)
     options = (before or SearchOptions()).changed(changes)
     options.check()

@@ -16,6 +16,7 @@ _CHUNK_ID = "x-amz-bedrock-kb-chunk-id"
 # Long, or of no use to who answers: the source and the documents' own attributes are left.
 _HIDDEN = (
     "score", "type", "location", "document_id", "media_type", "media_uri", "guardrail_action", "_source_uri",
+    "sourceMetadata",
 )  # fmt: skip
 _HIDDEN_PREFIX = "x-amz-"
 # Where LlamaIndex's readers write what a document is.
@@ -104,7 +105,8 @@ def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
         "media_type": passage.media_type,
         "media_uri": passage.media_uri,
         "guardrail_action": guardrail_action,
+        "sourceMetadata": dict(passage.metadata) or None,
     }
-    # An attribute of the document's must not pass for what the service says of it.
+    # An attribute of the document must not pass for what the service says of it; `sourceMetadata` has them all.
     theirs = {name: value for name, value in passage.metadata.items() if name not in ours}
     return {**theirs, **{name: value for name, value in ours.items() if value is not None}}
