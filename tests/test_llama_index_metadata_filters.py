@@ -173,8 +173,7 @@ SOME = [dict(zip("ab", values, strict=True)) for values in itertools.product([No
 def test_convert_filter_means_the_same_or_is_refused(tree):
     try:
         converted = convert_filter(tree)
-    except InvalidRequestError as refusal:
-        assert "where" in str(refusal)
+    except InvalidRequestError:
         return
     check_filter(converted)
     for attributes in SOME:
@@ -197,7 +196,9 @@ def planets(nodes):
     return {node.node.metadata["planet"] for node in nodes}
 
 
-@pytest.mark.parametrize("given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize(
+    "given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=["one", "all", "where"]
+)
 async def test_retriever_takes_metadata_filters_from_constructor_and_call(moons, given):
     assert planets(KnowledgeBaseRetriever(moons, filter=given).retrieve("found")) == {"Saturn"}
     plain = KnowledgeBaseRetriever(moons)

@@ -1,9 +1,9 @@
 """Refuse answers of knowledge bases that are not answers, although their status is 200.
 
-A proxy's sign-in page, an empty body and a body that was cut all come back from botocore as an empty response without an
-error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Retrieve would have found
-nothing and the model would answer from nothing. So the members that *are* the answer must be there. What a gateway may
-leave out (the session id) is None, with one warning.
+A proxy's sign-in page, an empty body and a body that was cut all come back from botocore as an empty response without
+an error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Retrieve would have
+found nothing and the model would answer from nothing. So the members that *are* the answer must be there. What a gateway
+may leave out (the session id) is None, with one warning.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def parse_errors_explained(operation: str) -> Iterator[None]:
     """Raise InvalidAnswerError for a body on which botocore's parser fails.
 
     The parser raises whatever Python raises there: UnicodeDecodeError for a body that was cut within a character,
-    AttributeError or TypeError for JSON that is not an object, its own ResponseParserError. These are told from mistakes in a client that the user
-    wrote by the module that raised them.
+    AttributeError or TypeError for JSON that is not an object, its own ResponseParserError. The module that raised them
+    tells them from mistakes in a client that the user wrote.
 
     Raises:
         InvalidAnswerError: The body cannot be parsed.

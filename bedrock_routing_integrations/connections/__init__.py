@@ -1,7 +1,8 @@
 """How Bedrock is reached.
 
-`connection` says how, `client_config` reads botocore's options, `shared` makes the boto3 clients and keeps them, `given` stands for clients that the user made,
-`endpoints` knows where the control plane is, `secrets` what must not leave the process.
+`connection` says how, `client_config` reads botocore's options, `shared` makes the boto3 clients and keeps them,
+`given` stands for clients that the user made, `endpoints` knows where the control plane is, `secrets` what must not
+leave the process.
 """
 
 from __future__ import annotations

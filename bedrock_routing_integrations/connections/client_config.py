@@ -1,7 +1,8 @@
 """Read a ``botocore.config.Config`` however it was given.
 
-Configurations come out of JSON files, and JSON has no tuples. botocore takes a client certificate with its key as a tuple
-and ignores a list without a word, so a client would connect without its certificate (botocore 1.44, ``httpsession``).
+Configurations come out of JSON files, and JSON has no tuples. botocore takes a client certificate with its key as a
+tuple and ignores a list without a word, so a client would connect without its certificate (botocore 1.44,
+``httpsession``).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def read_config(given: Any, name: str = "config") -> Any:
         except (TypeError, BotoCoreError) as error:
             raise InvalidRequestError(f"{name} is not valid: {error}. Give arguments of botocore's Config.") from error
     if not hasattr(given, "merge"):
-        raise InvalidRequestError(f"{name} must be a botocore Config, or its arguments, and is a {type(given).__name__}")
+        kind = type(given).__name__
+        raise InvalidRequestError(f"{name} must be a botocore Config, or its arguments, and is a {kind}")
     certificate = getattr(given, "client_cert", None)
     if certificate is None or _client_certificate(certificate, name) == certificate:
         return given

@@ -28,20 +28,23 @@ from .generation import (
     refuse_for_source,
 )
 from .ids import KnowledgeBaseId, parse_knowledge_base_id
+from .images import ImageSelection, reads_images, select_images
 from .marked import MarkedAnswer
-from .passages import Passage, read_passage
+from .passages import DESCRIBED, Passage, description_of, read_passage
 from .prompting import Prompt, compose, current_time, read_queries, rewriting_prompt
 from .search import MANAGED, SearchOptions, retrieve_request
 from .sessions import Sessions
 
 __all__ = [
     "CONVERSE",
+    "DESCRIBED",
     "GENERATE",
     "MANAGED",
     "AnswerReader",
     "Citation",
     "Filter",
     "GenerationOptions",
+    "ImageSelection",
     "KnowledgeBaseId",
     "MarkedAnswer",
     "Part",
@@ -57,6 +60,7 @@ __all__ = [
     "cite",
     "compose",
     "current_time",
+    "description_of",
     "external_source",
     "generate_request",
     "grouped",
@@ -64,10 +68,12 @@ __all__ = [
     "read_passage",
     "read_queries",
     "read_source",
+    "reads_images",
     "refuse_for_generate",
     "refuse_for_source",
     "refuse_unknown",
     "retrieve_request",
     "rewriting_prompt",
+    "select_images",
     "where",
 ]

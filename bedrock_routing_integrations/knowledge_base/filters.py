@@ -149,8 +149,8 @@ def checked_filter(given: Filter | Mapping[str, Any]) -> dict[str, Any]:
 def grouped(group: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a filter that joins others, laid out as Bedrock takes groups: 2 to 5 members, groups in one group at most.
 
-    A single member is returned alone. Members that are groups of the same kind are merged into this one, and what is too
-    long for one group is spread over groups of the same kind, which means the same.
+    A single member is returned alone. Members that are groups of the same kind are merged into this one, and what is
+    too long for one group is spread over groups of the same kind, which means the same.
 
     Args:
         group: ``"andAll"`` or ``"orAll"``.

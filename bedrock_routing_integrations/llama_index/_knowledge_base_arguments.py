@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import SecretStr
@@ -15,6 +14,8 @@ from bedrock_routing_integrations.knowledge_base import SearchOptions
 from ._metadata_filters import convert_filter, is_metadata_filter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
     from bedrock_routing_integrations.knowledge_base import Filter

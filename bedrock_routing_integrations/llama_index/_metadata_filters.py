@@ -1,12 +1,11 @@
 """Convert LlamaIndex's `MetadataFilters` into the filters that Bedrock takes.
 
-What Bedrock expresses otherwise is written otherwise: Bedrock has no "not", so a negation moves inwards to the comparisons
-that have an opposite (``==`` and ``in``; both opposites also hold where an attribute is missing, as the negation does).
-The opposite of ``<`` does not, so its negation is refused rather than answered slightly wrong. Groups are laid out
-within Bedrock's limits by `grouped`.
+Bedrock has no "not". So a negation moves inwards to the comparisons that have an opposite: ``==`` and ``in``, whose
+opposites also hold where an attribute is missing, as the negation does. The opposite of ``<`` does not, so its negation
+is refused rather than answered slightly wrong. Groups are laid out within Bedrock's limits by `grouped`.
 
-Meanings: the comments of `FilterOperator` and `build_metadata_filter_fn` of llama-index-core 0.14; ``RetrievalFilter`` of
-botocore 1.44.
+Meanings: the comments of `FilterOperator` and `build_metadata_filter_fn` of llama-index-core 0.14; ``RetrievalFilter``
+of botocore 1.44.
 """
 
 from __future__ import annotations

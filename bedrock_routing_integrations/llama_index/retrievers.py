@@ -100,8 +100,8 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
     ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and ``document_id`` where the
     service gives them, ``media_type`` and ``media_uri`` of images, audio and video, ``guardrail_action`` where there is
     a guardrail, and the attributes of the document, its chunk and page by their own names, and all of those under
-    ``sourceMetadata`` as well. LLMs and embeddings see ``source`` and the document's own attributes. The text of an image
-    is its description.
+    ``sourceMetadata`` as well. LLMs and embeddings see ``source`` and the document's own attributes. The text of an
+    image is its description.
 
     Args:
         knowledge_base_id: Its id (ten characters) or ARN.
