@@ -197,7 +197,7 @@ def planets(nodes):
 
 
 @pytest.mark.parametrize(
-    "given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=["one", "all", "where"]
+    "given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=["one", "all", "own"]
 )
 async def test_retriever_takes_metadata_filters_from_constructor_and_call(moons, given):
     assert planets(KnowledgeBaseRetriever(moons, filter=given).retrieve("found")) == {"Saturn"}

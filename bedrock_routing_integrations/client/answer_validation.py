@@ -2,8 +2,8 @@
 
 A proxy's sign-in page, an empty body and a body that was cut all come back from botocore as an empty response without
 an error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Retrieve would have
-found nothing and the model would answer from nothing. So the members that *are* the answer must be there. What a gateway
-may leave out (the session id) is None, with one warning.
+found nothing and the model would answer from nothing. So the members that *are* the answer must be there. What a
+gateway may leave out (the session id) is None, with one warning.
 """
 
 from __future__ import annotations
