@@ -196,9 +196,7 @@ def planets(nodes):
     return {node.node.metadata["planet"] for node in nodes}
 
 
-@pytest.mark.parametrize(
-    "given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=["one", "all", "own"]
-)
+@pytest.mark.parametrize("given", [SATURN, joined(AND, SATURN), where("planet") == "Saturn"], ids=["one", "all", "own"])
 async def test_retriever_takes_metadata_filters_from_constructor_and_call(moons, given):
     assert planets(KnowledgeBaseRetriever(moons, filter=given).retrieve("found")) == {"Saturn"}
     plain = KnowledgeBaseRetriever(moons)

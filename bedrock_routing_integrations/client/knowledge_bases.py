@@ -304,13 +304,15 @@ def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) 
         try:
             events = iter(stream)
             first = next(events, None)
+            if first is None:
+                raise empty_stream(response, "the stream had no event")
+            arrived = True
             yield Part()
-            for event in () if first is None else itertools.chain([first], events):
-                arrived = True
+            for event in itertools.chain([first], events):
                 yield reader.read_event(event)
             last = reader.finish()
             if not reader.has_text and reader.guardrail_action != "INTERVENED":
-                raise empty_stream(response, "the stream ended", _partial(reader, session) if arrived else None)
+                raise empty_stream(response, "the stream ended", _partial(reader, session))
             yield last
         finally:
             close_stream(stream)
