@@ -263,14 +263,18 @@ def _split(text: str) -> tuple[str | None, str]:
 def _nearest(name: str) -> str | None:
     """Return the listed id that a text without geography is nearest to; None if no id is near.
 
-    First the ids that have the same words, then those that go on where the text ends, then those with the smallest edit
-    distance. Of several, the one that is nearest as a whole, then the one that is listed last.
+    First the ids that go on where the text ends, then those that are one edit away, then those that have the same words,
+    then those with the smallest edit distance. Of several, the one that is nearest as a whole, or else the last.
     """
     if not 1 < len(name) <= _LONGEST_TEXT:
         return None
+    if cut := _cut(name):
+        return _nearest_of(cut, name)
+    if slips := [model for model in MODEL_IDS if _distance(name, model, 1) <= 1]:
+        return slips[-1]
     forms = {_normal(name), _normal(_stem(name))}
     equal = [model for model, known in _FORMS.items() if forms & known or _word_key(name) in _WORD_KEYS[model]]
-    return _nearest_of(equal or _cut(name) or _similar(forms), name)
+    return _nearest_of(equal or _similar(forms), name)
 
 
 def _cut(name: str) -> list[str]:
