@@ -263,7 +263,7 @@ def _split(text: str) -> tuple[str | None, str]:
 def _nearest(name: str) -> str | None:
     """Return the listed id that a text without geography is nearest to; None if no id is near.
 
-    First the ids that go on where the text ends, then those that are one edit away, then those that have the same words,
+    First the ids that go on where the text ends, then those that are one edit away, then those with the same words,
     then those with the smallest edit distance. Of several, the one that is nearest as a whole, or else the last.
     """
     if not 1 < len(name) <= _LONGEST_TEXT:
