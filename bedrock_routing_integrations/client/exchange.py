@@ -223,8 +223,10 @@ class Exchange:
 
     def _explained(self, error: Exception) -> Exception:
         """Return the error as one of ours, or with what to do about it; itself where neither is known."""
+        raised: Exception
         if is_context_overflow(error):
-            return as_context_overflow(error)
+            raised = as_context_overflow(error)
+            return raised
         if error_kind(error) != "ValidationException":
             return error
         target, message = self.resolved.target, str(error)
@@ -234,8 +236,8 @@ class Exchange:
             advice = on_demand_advice(target.model_id, region)
         elif _UNKNOWN_ID.search(message):
             advice = unknown_id_advice(target)
-        advised: Exception = with_advice(error, advice) if advice else error
-        return advised
+        raised = with_advice(error, advice) if advice else error
+        return raised
 
     def _leave_out(self, refused: Refused) -> bool:
         before = self.prepared
