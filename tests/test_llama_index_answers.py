@@ -45,7 +45,7 @@ def round_trip(content, *, stored=False):
     message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
     if stored:
         message = ChatMessage.model_validate_json(message.model_dump_json())
-    return to_converse([ChatMessage("Hello"), message], provider="anthropic")[0][1]["content"]
+    return to_converse([ChatMessage("Hello"), message])[0][1]["content"]
 
 
 def ask(*answers, **call):

@@ -5,13 +5,9 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import logging
-import re
 import sys
 import threading
-import traceback
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import botocore.session
 import pytest
@@ -253,47 +249,6 @@ def test_calls_at_the_same_time_do_not_read_the_same_open_file_at_once():
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda _: image(image=file)["source"]["bytes"], range(2))) == [PNG, PNG]
     assert not file.met
-
-
-# --- downloads: what lets anybody in is in no error ---
-
-SIGNED = "?X-Amz-Credential=AKIAEXAMPLE&X-Amz-Signature=c2VjcmV0"
-
-
-class _Refusing(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self.send_error(403)
-
-
-@pytest.fixture
-def refusing():
-    """The address of a server that lets nobody in."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-BLOCKS = {"png": ImageBlock, "pdf": DocumentBlock, "mp4": VideoBlock, "mp3": AudioBlock}
-
-
-@pytest.mark.parametrize("suffix", BLOCKS)
-@pytest.mark.parametrize("answers", [True, False])
-def test_the_signature_of_a_url_is_in_no_error_and_no_log(refusing, suffix, answers, caplog):
-    block = BLOCKS[suffix](url=f"{refusing if answers else 'http://127.0.0.1:9'}/a.{suffix}{SIGNED}")
-    with caplog.at_level(logging.INFO), pytest.raises(InvalidRequestError) as error:
-        sent(block)
-    assert re.match(
-        rf"messages\[0\]\.blocks\[1\] \({type(block).__name__}\) cannot be read: \w+Error$", str(error.value)
-    )
-    told = "".join(traceback.format_exception(error.value)) + caplog.text
-    assert "Signature" not in told
-    assert "AKIAEXAMPLE" not in told
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -42,6 +42,7 @@ _NOT_TAKEN = {
 # BedrockConverse's users pass None for what they leave open; these have a default that is not None.
 _NOT_NONE = (
     "additional_kwargs",
+    "allow_local_files",
     "cache",
     "callback_manager",
     "max_concurrency",
@@ -78,6 +79,7 @@ class Arguments(FunctionCallingLLM):
     system_prompt_caching: bool = False
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
+    allow_local_files: bool = True
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     region_name: str | None = None

@@ -63,9 +63,14 @@ _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 
 
 def build_request(
-    messages: Sequence[ChatMessage], layers: Sequence[Mapping[str, Any]], resolved: ResolvedTarget, *, stream: bool
+    messages: Sequence[ChatMessage],
+    layers: Sequence[Mapping[str, Any]],
+    resolved: ResolvedTarget,
+    *,
+    stream: bool,
+    local_files: bool = True,
 ) -> dict[str, Any]:
-    """The request.
+    """Return the request.
 
     Args:
         messages: LlamaIndex's messages.
@@ -73,6 +78,7 @@ def build_request(
             whichever name it says something. None means unset.
         resolved: The target.
         stream: Whether it is for ConverseStream.
+        local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
         InvalidRequestError: Something that Bedrock, or this target, cannot take.
@@ -81,7 +87,7 @@ def build_request(
     request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers, stream=stream)}
     _check_guardrail(request.get("guardrailConfig"))
     config = _tools(said, resolved, request)
-    converse, system = to_converse(messages, provider=resolved.facts.provider, tools=bool(config))
+    converse, system = to_converse(messages, tools=bool(config), local_files=local_files)
     system = [*request.pop("system", ()), *system]
     request.update({name: value for name, value in (("system", system), ("toolConfig", config)) if value})
     if converse:

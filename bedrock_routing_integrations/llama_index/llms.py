@@ -110,6 +110,9 @@ class BedrockRouter(Arguments):
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
+        allow_local_files: Whether the file that an image, document, video or audio block names by `path` is read and
+            sent, which is LlamaIndex's convention. Pass False where messages come from others. A block's `url` is never
+            fetched: it may be ``s3://``, which Bedrock reads itself, or ``data:``.
         additional_kwargs: More of the same, for every call: our names or AWS's.
         region_name: The Region; None for the target ARN's, else the one that boto3 finds.
         profile_name: A profile of the AWS configuration files.
@@ -215,7 +218,8 @@ class BedrockRouter(Arguments):
         resolved = client.resolve(model)
         mine = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         layers = (mine, self.additional_kwargs, call)
-        return build_request(messages, layers, resolved, stream=stream), resolved
+        files = self.allow_local_files
+        return build_request(messages, layers, resolved, stream=stream, local_files=files), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
         client = self._connected().within(outer_of_call(self))
