@@ -70,7 +70,10 @@ def test_constructing(make, said):
             r"tools has a function, 'greet'; .*from_defaults\(function\)",
         ),
         (lambda llm: llm.complete(HELLO, stream=True), "knows no argument 'stream'; a call takes"),
-        (lambda llm: llm.complete(HELLO, cache="off"), "'cache'; it is set where the LLM is made"),
+        (
+            lambda llm: llm.complete(HELLO, cache="off"),
+            "'cache' is no argument of a call; it is set where the LLM is made",
+        ),
     ],
 )
 def test_calling(bedrock, call, said):

@@ -69,6 +69,7 @@ class Arguments(FunctionCallingLLM):
     additional_model_response_field_paths: list[str] | None = None
     prompt_variables: dict[str, Any] | None = None
     request_metadata: dict[str, str] | None = None
+    project_identifier: str | None = None
     guardrail_identifier: str | None = None
     guardrail_version: str | None = None
     guardrail_stream_processing_mode: Literal["sync", "async"] | None = None

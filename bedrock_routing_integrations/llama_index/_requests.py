@@ -14,7 +14,7 @@ from ._tools import tool_config, with_choice
 from .messages import to_converse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from llama_index.core.base.llms.types import ChatMessage
 
@@ -40,6 +40,7 @@ _STOP = {**_INFERENCE, "stop": "stopSequences"}
 _GUARDRAILS = {False: _GUARDRAIL, True: {**_GUARDRAIL, **_STREAMED_GUARDRAIL}}
 _WHOLE = {
     "performance_config": "performanceConfig",
+    "project_identifier": "projectIdentifier",
     "request_metadata": "requestMetadata",
     "additional_model_response_field_paths": "additionalModelResponseFieldPaths",
 }
@@ -53,10 +54,20 @@ _CACHING = {"system": "system_prompt_caching", "tools": "tool_caching"}
 _PER_CALL = (ONE_TOOL_CALL, STRUCTURED, "stop", "tool_choice", "tool_required", "tools")
 _MEMBERS = (
     "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
-    "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
+    "outputConfig", "performanceConfig", "projectIdentifier", "promptVariables", "requestMetadata", "serviceTier",
+    "system", "toolConfig",
 )  # fmt: skip
-"""Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+"""Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.44)."""
 _OF_SOME_MODELS = ("frequency_penalty", "presence_penalty", "reasoning_effort", "seed", "top_k")
+# Arguments of other LLMs, with the values that ask for nothing which Bedrock does not do anyway. Libraries pass them to
+# every LLM (ragas: n=1, stop=None).
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "length_penalty": (1,), "logprobs": (False, 0),
+    "modalities": (["text"],), "n": (1,), "parallel_tool_calls": (True,), "presence_penalty": (0,),
+    "repetition_penalty": (1,), "response_format": ({"type": "text"},), "store": (False,), "stream": (False,),
+    "top_logprobs": (0,), "verbose": (False,),
+}  # fmt: skip
+_EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 _KNOWN = (*OPTIONS, *_PER_CALL, *_MEMBERS)
 _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 """Those of them that several layers fill together; of the others the last one wins."""
@@ -123,7 +134,8 @@ def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, 
 def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     thinking = {"thinking": layer["thinking"]} if "thinking" in layer else {}
     members: dict[str, Any] = {
-        "inferenceConfig": _renamed(layer, _STOP),
+        # Libraries pass stop=None to every LLM; only stop_sequences=None takes back what the constructor says.
+        "inferenceConfig": _renamed(layer, _STOP if layer.get("stop") else _INFERENCE),
         "guardrailConfig": _renamed(layer, _GUARDRAILS[stream]),
         "additionalModelRequestFields": {**thinking, **(layer.get("additional_model_request_fields") or {})},
         **_renamed(layer, _WHOLE),
@@ -147,13 +159,30 @@ def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     return members
 
 
-def check_options(call: Mapping[str, Any]) -> None:
-    """Refuse arguments of a call that mean nothing here.
+def check_options(call: Mapping[str, Any], *, stream: bool = False, constructor: Container[str] = ()) -> None:
+    """Refuse arguments of a call that are not known, unless their value asks for nothing (``n=1``, ``user=None``).
+
+    Args:
+        call: The arguments.
+        stream: Whether the answer is streamed; then ``stream=True`` asks for nothing more.
+        constructor: Names that the constructor takes.
 
     Raises:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
-    refuse_unknown(call, _KNOWN, "a call takes")
+    asking = {name: value for name, value in call.items() if name in _KNOWN or not _is_neutral(name, value, stream)}
+    for name in asking:
+        if name in constructor and name not in _KNOWN:
+            raise InvalidRequestError(
+                f"{name!r} is no argument of a call; it is set where the LLM is made: BedrockRouter(model=…, {name}=…)."
+            )
+    refuse_unknown(asking, _KNOWN, "a call takes")
+
+
+def _is_neutral(name: str, value: Any, stream: bool) -> bool:  # noqa: FBT001 - private
+    if not isinstance(value, (bool, int, float, str, list, tuple, dict, type(None))):
+        return False
+    return value in _EMPTY or value in _NEUTRAL.get(name, ()) or (name == "stream" and value is stream)
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> None:
@@ -166,8 +195,6 @@ def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> 
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
-            if name == "cache":
-                meant = "it is set where the LLM is made: BedrockRouter(model=…, cache=…)."
             if name in _OF_SOME_MODELS:
                 meant = f"what only some models take goes into additional_model_request_fields={{{name!r}: …}}."
             raise InvalidRequestError(f"BedrockRouter knows no argument {name!r}; {meant}")
@@ -195,7 +222,7 @@ def _prompt_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _tools(said: Mapping[str, Any], resolved: ResolvedTarget, request: dict[str, Any]) -> dict[str, Any] | None:
     config = request.pop("toolConfig", None)
-    if not config or said.get("tool_choice") == "none":
+    if not config:
         return None
     required = bool(said.get("tool_required") or said.get(STRUCTURED))
     if not said.get("tool_choice") and not required:

@@ -65,7 +65,8 @@ def with_choice(
 
     Args:
         config: ``toolConfig``; not changed.
-        choice: What the caller asked for: ``"auto"``, ``"any"`` (or ``"required"``), a tool's name, or Converse's form.
+        choice: What the caller asked for: ``"auto"``, ``"any"`` (or ``"required"``), ``"none"``, a tool's name, or
+            Converse's form.
         supported: The kinds of choice that all models take.
         resolved: The target.
         required: LlamaIndex's wish that some tool be called. It gives way where it cannot be had.
@@ -78,6 +79,8 @@ def with_choice(
         return dict(config)
     wanted = _converse_choice(choice, config) if choice else {"any": {}}
     kind = next(iter(wanted))
+    if kind == "none":  # Converse has no such choice: the client writes it so that the tools stay declared
+        return {**config, "toolChoice": {"none": {}}}
     settled = settle_tool_choice(kind, choice, supported, resolved, preferred=not choice, thinking=thinking)
     if settled is None:
         return dict(config)
@@ -86,17 +89,17 @@ def with_choice(
 
 def _converse_choice(choice: str | Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(choice, str):
-        kind = {"auto": "auto", "any": "any", "required": "any"}.get(choice)
+        kind = {"auto": "auto", "any": "any", "required": "any", "none": "none"}.get(choice)
         wanted: dict[str, Any] = {kind: {}} if kind else {"tool": {"name": choice}}
     elif "function" in choice:  # OpenAI's form, which LlamaIndex's own code passes on
         wanted = {"tool": {"name": choice["function"].get("name")}}
     else:
         wanted = dict(choice)
     names = [tool["toolSpec"]["name"] for tool in config["tools"] if "toolSpec" in tool]
-    known = set(wanted) in ({"auto"}, {"any"}, {"tool"})
+    known = set(wanted) in ({"auto"}, {"any"}, {"none"}, {"tool"})
     if not known or ("tool" in wanted and wanted["tool"].get("name") not in names):
         raise InvalidRequestError(
-            f"tool_choice={choice!r} is none of 'auto', 'any', or the name of a tool ({', '.join(names)})"
+            f"tool_choice={choice!r} is none of 'auto', 'any', 'none', or the name of a tool ({', '.join(names)})"
         )
     return wanted
 

@@ -99,6 +99,7 @@ class BedrockRouter(Arguments):
         additional_model_response_field_paths: JSON pointers into the model's own response.
         prompt_variables: Name → value, for a managed prompt.
         request_metadata: Name → value, for AWS's invocation logs.
+        project_identifier: The Bedrock project that the calls belong to (botocore ≥ 1.44).
         guardrail_identifier: A guardrail, with its `guardrail_version`.
         guardrail_stream_processing_mode: ``"sync"`` or ``"async"``, for streams.
         trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
@@ -214,7 +215,7 @@ class BedrockRouter(Arguments):
         self, client: RoutedClient, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
     ) -> tuple[dict[str, Any], ResolvedTarget]:
         model = call.pop("model", None) or self.model
-        check_options(call)
+        check_options(call, stream=stream, constructor=type(self).model_fields)
         resolved = client.resolve(model)
         mine = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         layers = (mine, self.additional_kwargs, call)
