@@ -32,8 +32,9 @@ from ._requests import check_options, refuse_unknown
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
 _CONNECTED_BY = (
-    "model", "base_models", "cache", "prices", "telemetry", "region_name", "profile_name", "endpoint_url", "timeout",
-    "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
+    "model", "base_models", "cache", "prices", "telemetry", "mid_conversation_system", "region_name", "profile_name",
+    "endpoint_url", "timeout", "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS,
+    "default_headers",
 )  # fmt: skip
 _NOT_TAKEN = {
     "async_client": "asynchronous calls need none",
@@ -81,6 +82,7 @@ class Arguments(FunctionCallingLLM):
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
     allow_local_files: bool = True
+    mid_conversation_system: Literal["native", "inline", "hoist"] | None = None
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     region_name: str | None = None
@@ -120,11 +122,13 @@ class Arguments(FunctionCallingLLM):
     def _connect(self) -> RoutedClient:
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
-            settings = (given.bedrock_client, self.base_models, self.default_headers, self.prices)
+            settings = (
+                given.bedrock_client, self.base_models, self.default_headers, self.prices, self.mid_conversation_system,
+            )  # fmt: skip
             if any(settings) or self.cache != "auto" or self.telemetry != "auto":
                 raise InvalidRequestError(
-                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache, prices and "
-                    "telemetry to that one"
+                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache, prices, "
+                    "telemetry and mid_conversation_system to that one"
                 )
             self._client = given.client
         else:
@@ -136,6 +140,7 @@ class Arguments(FunctionCallingLLM):
                 cache=self.cache,
                 prices=self.prices,
                 telemetry=self.telemetry,
+                mid_conversation_system=self.mid_conversation_system,
             )
         self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client

@@ -24,7 +24,7 @@ from llama_index.core.base.llms.types import (
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
 
-from ._media import DocumentNames, audio_block, document_block, image_block, video_block
+from ._media import audio_block, document_block, image_block, video_block
 
 SIGNATURE = "signature"
 REDACTED = "redacted_content"
@@ -34,7 +34,7 @@ _TOOL_ID, _NOT_IN_A_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}"), re.compile(r
 
 
 def content_block(  # noqa: PLR0911 - one return for each kind of block
-    block: Any, role: str, at: str, names: DocumentNames, *, local_files: bool
+    block: Any, role: str, at: str, *, local_files: bool
 ) -> list[dict[str, Any]]:
     """Return the Converse blocks for a block; none for one that says nothing. Blank text of a message is kept.
 
@@ -42,7 +42,6 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
         block: The block.
         role: ``"user"``, ``"assistant"``, or ``"tool"`` for the inside of a tool's result.
         at: Where it stands, for errors.
-        names: The documents named so far.
         local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
@@ -64,13 +63,13 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
         if isinstance(block, ImageBlock):
             return [image_block(block, at, local_files=local_files)]
         if isinstance(block, DocumentBlock):
-            return [document_block(block, at, names, local_files=local_files)]
+            return [document_block(block, at, local_files=local_files)]
         if isinstance(block, VideoBlock):
             return [video_block(block, at, local_files=local_files)]
         if isinstance(block, AudioBlock) and role == "user":
             return [audio_block(block, at, local_files=local_files)]
         if isinstance(block, CitableBlock):
-            return _citable(block, role, at, names, local_files=local_files)
+            return _citable(block, role, at, local_files=local_files)
     whose = {"user": "a user message", "assistant": "a message of the assistant", "tool": "the result of a tool"}[role]
     raise InvalidRequestError(f"{at} is in {whose}, where Bedrock does not take it.")
 
@@ -128,10 +127,15 @@ def read_json(written: str | bytes) -> Any:
     Raises:
         ValueError: It is no JSON.
     """
-    return json.loads(written, parse_constant=_finite, parse_float=_finite)
+    return json.loads(written, parse_constant=finite_number, parse_float=finite_number)
 
 
-def _finite(number: str) -> float:
+def finite_number(number: str) -> float:
+    """Return a number that JSON writes, for Python's reader.
+
+    Raises:
+        ValueError: It is NaN or infinite.
+    """
     value = float(number)
     if not math.isfinite(value):
         raise ValueError(f"{number} is no number that JSON has")
@@ -153,9 +157,7 @@ def _thinking(block: ThinkingBlock, at: str) -> list[dict[str, Any]]:
     return [{"reasoningContent": {"reasoningText": {"text": block.content or "", **signed}}}]
 
 
-def _citable(
-    block: CitableBlock, role: str, at: str, names: DocumentNames, *, local_files: bool
-) -> list[dict[str, Any]]:
+def _citable(block: CitableBlock, role: str, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     """A search result where it is all text; else its parts, the documents among them citable."""
     on = {"citations": {"enabled": True}}
     texts = [{"text": part.text} for part in block.content if isinstance(part, TextBlock) and part.text.strip()]
@@ -165,7 +167,7 @@ def _citable(
     parts = [
         each
         for part in block.content
-        for each in content_block(_titled(part, block), role, at, names, local_files=local_files)
+        for each in content_block(_titled(part, block), role, at, local_files=local_files)
     ]
     return [{"document": {**part["document"], **on}} if "document" in part else part for part in parts]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -55,30 +54,6 @@ _SUFFIXES = {**{name: name for name in DOCUMENT_FORMATS.values()}, "htm": "html"
 # What files are called whose format Bedrock calls otherwise.
 _ALIASES = {"jpg": "jpeg", "3gp": "three_gp", "m4v": "mp4"}
 
-# 1 to 200 letters, digits, hyphens, parentheses, square brackets and single spaces (API reference, DocumentBlock.name).
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9()\[\] -]+")
-_LONGEST_NAME = 200
-
-
-class DocumentNames:
-    """The names that the documents of one request have: allowed ones, each once, the same for the same history."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._last: dict[str, int] = {}
-
-    def name(self, title: str | None) -> str:
-        """A name that Bedrock takes, as near to `title` as it allows."""
-        name = " ".join(_NOT_IN_A_NAME.sub("-", title or "").split()).strip("- ")[:_LONGEST_NAME].strip() or "document"
-        unique, number = name, self._last.get(name, 1)
-        while unique in self._taken:
-            number += 1
-            ending = f" ({number})"
-            unique = name[: _LONGEST_NAME - len(ending)].rstrip() + ending
-        self._taken.add(unique)
-        self._last[name] = number
-        return unique
-
 
 def image_block(block: ImageBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``image`` block."""
@@ -102,12 +77,10 @@ def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, A
     return {"audio": {"format": _format(block.format, AUDIO_FORMATS, source, block, at), "source": source}}
 
 
-def document_block(block: DocumentBlock, at: str, names: DocumentNames, *, local_files: bool) -> dict[str, Any]:
-    """Converse's ``document`` block, with a name that Bedrock takes."""
+def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
+    """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
     source = _source(block, block.data, at, local_files=local_files)
-    return {
-        "document": {"format": _document_format(block, source, at), "name": names.name(block.title), "source": source}
-    }
+    return {"document": {"format": _document_format(block, source, at), "name": block.title or "", "source": source}}
 
 
 def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ONE_TOOL_CALL = "one_tool_call"
 """Says, between `chat_with_tools` and the call, that of several tool calls in the answer the first is wanted."""
 STRUCTURED = "structured"
-"""Says, between `stream_structured_predict` and the call, that the answer is to be one whole object."""
+"""Says, between LlamaIndex's programs and the call, that an object of the only tool's class is wanted."""
 # Our argument → where Converse has it. These may be given to the constructor and to a call.
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -33,11 +33,9 @@ _INFERENCE = {
 }
 _GUARDRAIL = {
     "guardrail_identifier": "guardrailIdentifier", "guardrail_version": "guardrailVersion", "trace": "trace",
+    "guardrail_stream_processing_mode": "streamProcessingMode",
 }  # fmt: skip
-_STREAMED_GUARDRAIL = {"guardrail_stream_processing_mode": "streamProcessingMode"}
-# What is looked up in each call is put together once.
 _STOP = {**_INFERENCE, "stop": "stopSequences"}
-_GUARDRAILS = {False: _GUARDRAIL, True: {**_GUARDRAIL, **_STREAMED_GUARDRAIL}}
 _WHOLE = {
     "performance_config": "performanceConfig",
     "project_identifier": "projectIdentifier",
@@ -48,7 +46,7 @@ _OTHERS = (
     "additional_model_request_fields", "prompt_variables", "service_tier", "supports_forced_tool_calls",
     "system_prompt_caching", "thinking", "tool_caching",
 )  # fmt: skip
-OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_STREAMED_GUARDRAIL, *_WHOLE, *_OTHERS)
+OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_WHOLE, *_OTHERS)
 """What both the constructor and a call take."""
 _CACHING = {"system": "system_prompt_caching", "tools": "tool_caching"}
 _PER_CALL = (ONE_TOOL_CALL, STRUCTURED, "stop", "tool_choice", "tool_required", "tools")
@@ -78,7 +76,6 @@ def build_request(
     layers: Sequence[Mapping[str, Any]],
     resolved: ResolvedTarget,
     *,
-    stream: bool,
     local_files: bool = True,
 ) -> dict[str, Any]:
     """Return the request.
@@ -88,14 +85,13 @@ def build_request(
         layers: The constructor's `OPTIONS`, its `additional_kwargs`, the call's arguments: a later one wins, by
             whichever name it says something. None means unset.
         resolved: The target.
-        stream: Whether it is for ConverseStream.
         local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
         InvalidRequestError: Something that Bedrock, or this target, cannot take.
     """
     said = {name: value for layer in layers for name, value in layer.items()}
-    request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers, stream=stream)}
+    request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers)}
     _check_guardrail(request.get("guardrailConfig"))
     config = _tools(said, resolved, request)
     converse, system = to_converse(messages, tools=bool(config), local_files=local_files)
@@ -108,20 +104,19 @@ def build_request(
     return place_points(request, resolved, wanted)
 
 
-def as_whole(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request for ConverseStream as one for Converse."""
-    guardrail = request.get("guardrailConfig")
-    if guardrail is None:
-        return dict(request)
-    streamed = _STREAMED_GUARDRAIL.values()
-    return {**request, "guardrailConfig": {name: value for name, value in guardrail.items() if name not in streamed}}
+def wants_output_format(request: Mapping[str, Any], call: Mapping[str, Any], resolved: ResolvedTarget) -> bool:
+    """Return whether to ask for the wanted object as JSON text: no call of its tool is forced, and all models can."""
+    config = request.get("toolConfig") or {}
+    if not call.get(STRUCTURED) or len(config.get("tools") or ()) != 1 or "outputConfig" in request:
+        return False
+    return bool(resolved.facts.text_format) and not {"any", "tool"} & (config.get("toolChoice") or {}).keys()
 
 
-def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
+def _layered(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The members of the request that the layers say, by AWS's names."""
     merged: dict[str, Any] = {}
     for layer in filter(None, layers):
-        for name, value in _members(layer, stream=stream).items():
+        for name, value in _members(layer).items():
             if name in _MERGED and isinstance(value, dict):
                 merged[name] = {**merged.get(name, {}), **value}
             else:
@@ -131,12 +126,12 @@ def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, 
     return {name: value for name, value in merged.items() if value}
 
 
-def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+def _members(layer: Mapping[str, Any]) -> dict[str, Any]:
     thinking = {"thinking": layer["thinking"]} if "thinking" in layer else {}
     members: dict[str, Any] = {
         # Libraries pass stop=None to every LLM; only stop_sequences=None takes back what the constructor says.
         "inferenceConfig": _renamed(layer, _STOP if layer.get("stop") else _INFERENCE),
-        "guardrailConfig": _renamed(layer, _GUARDRAILS[stream]),
+        "guardrailConfig": _renamed(layer, _GUARDRAIL),
         "additionalModelRequestFields": {**thinking, **(layer.get("additional_model_request_fields") or {})},
         **_renamed(layer, _WHOLE),
     }

@@ -38,20 +38,35 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.base.llms.generic_utils import prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.instrumentation.events.llm import (
+    LLMStructuredPredictEndEvent,
+    LLMStructuredPredictStartEvent,
+)
+from llama_index.core.program.utils import get_program_for_llm
+from llama_index_instrumentation import get_dispatcher
 
 from bedrock_routing_integrations.catalog import common_facts
 from bedrock_routing_integrations.client import CallOptions
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._answers import read_response
 from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, Call, Kind
 from ._outer import outer_of_call
-from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, as_whole, build_request, check_options
+from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, build_request, check_options, wants_output_format
 from ._streams import read_stream
-from ._tools import selections, tool_config, whole_calls
+from ._structured import (
+    awhole_objects,
+    output_class,
+    output_format,
+    whole_objects,
+    with_object,
+    with_properties,
+    without_holder,
+)
+from ._tools import selections, tool_config, wrapped_tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
@@ -73,6 +88,9 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.catalog import ModelFacts
     from bedrock_routing_integrations.client import ClientForCall, RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
+
+
+structured_prediction = get_dispatcher("llama_index.core.llms.llm")  # where LlamaIndex tells of it
 
 
 class BedrockRouter(Arguments):
@@ -115,6 +133,8 @@ class BedrockRouter(Arguments):
         allow_local_files: Whether the file that an image, document, video or audio block names by `path` is read and
             sent, which is LlamaIndex's convention. Pass False where messages come from others. A block's `url` is never
             fetched: it may be ``s3://``, which Bedrock reads itself, or ``data:``.
+        mid_conversation_system: Where system messages after the first other message go: ``"native"``, ``"inline"`` or
+            ``"hoist"``, as `RoutedClient` explains.
         additional_kwargs: More of the same, for every call: our names or AWS's.
         region_name: The Region; None for the target ARN's, else the one that boto3 finds.
         profile_name: A profile of the AWS configuration files.
@@ -213,40 +233,34 @@ class BedrockRouter(Arguments):
     # --- the two ways to ask, for all that follow; they block ---
 
     def _prepare(
-        self,
-        client: RoutedClient | ClientForCall,
-        messages: Sequence[ChatMessage],
-        call: dict[str, Any],
-        *,
-        stream: bool,
-    ) -> tuple[dict[str, Any], ResolvedTarget]:
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], *, stream: bool
+    ) -> tuple[RoutedClient | ClientForCall, dict[str, Any], dict[str, Any]]:
+        """Return the client, the request, and how its answer is read."""
+        call, client = dict(kwargs), self._connected()
         model = call.pop("model", None) or self.model
         check_options(call, stream=stream, constructor=type(self).model_fields)
         resolved = client.resolve(model)
         mine = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         layers = (mine, self.additional_kwargs, call)
-        files = self.allow_local_files
-        return build_request(messages, layers, resolved, stream=stream, local_files=files), resolved
+        request = build_request(messages, layers, resolved, local_files=self.allow_local_files)
+        optional = wants_output_format(request, call, resolved)
+        if optional:
+            request["outputConfig"] = output_format(request["toolConfig"])
+        reading = {
+            "one_tool_call": bool(call.get(ONE_TOOL_CALL)),
+            "wrapped": wrapped_tools(request.get("toolConfig")),
+        }
+        options = CallOptions(outer_of_call(self), optional_output_format=optional)
+        return client.for_call(options), request, reading
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        client = self._connected().for_call(CallOptions(outer_of_call(self)))
-        request, _ = self._prepare(client, messages, dict(call), stream=False)
-        return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
+        client, request, reading = self._prepare(messages, call, stream=False)
+        return read_response(client.converse(**request), **reading)
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        client = self._connected().for_call(CallOptions(outer_of_call(self)))
-        request, resolved = self._prepare(client, messages, dict(call), stream=True)
-        facts, one_tool_call = resolved.facts, bool(call.get(ONE_TOOL_CALL))
-        chunks: Iterator[ChatResponse]
-        if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
-            chunks = read_stream(client.converse_stream(**request)["stream"], one_tool_call=one_tool_call)
-        else:
-            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
-            whole = read_response(client.converse(**as_whole(request)), one_tool_call=one_tool_call)
-            chunks = iter([whole.model_copy(update={"delta": whole.message.content or ""})])
-        # Where no tools are sent (models without them, PydanticProgramMode.LLM) the object comes as text.
-        return whole_calls(chunks) if call.get(STRUCTURED) and "toolConfig" in request else chunks
+        client, request, reading = self._prepare(messages, call, stream=True)
+        return read_stream(client.converse_stream(**request)["stream"], **reading)
 
     # --- LlamaIndex's methods ---
 
@@ -333,7 +347,44 @@ class BedrockRouter(Arguments):
 
     # --- tools and structured output ---
 
-    # LlamaIndex's streams of objects leave the tool to the model's liking, and take no `tool_required`.
+    def structured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """Return an object of `output_cls`, which may be a generic class or a `RootModel` too.
+
+        Raises:
+            ToolCallError: The model gave none. A ValueError of LlamaIndex: what it gave is none of that class.
+        """
+        told = LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        structured_prediction.event(told)
+        program = self._program(output_cls, prompt)
+        found = program(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
+        if program.output_cls is not output_cls:
+            found = without_holder(found, output_cls)
+        structured_prediction.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Any],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """`structured_predict`, asynchronously."""
+        told = LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        structured_prediction.event(told)
+        program = self._program(output_cls, prompt)
+        found = await program.acall(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
+        if program.output_cls is not output_cls:
+            found = without_holder(found, output_cls)
+        structured_prediction.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
     def _structured_stream_call(
         self,
         output_cls: type[Any],
@@ -341,8 +392,9 @@ class BedrockRouter(Arguments):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
-        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
-        return super()._structured_stream_call(output_cls, prompt, wanted, **prompt_args)
+        program = self._program(output_cls, prompt)
+        for found in program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args):
+            yield found if program.output_cls is output_cls else without_holder(found, output_cls)
 
     async def _structured_astream_call(
         self,
@@ -351,8 +403,43 @@ class BedrockRouter(Arguments):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
-        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
-        return await super()._structured_astream_call(output_cls, prompt, wanted, **prompt_args)
+        program = self._program(output_cls, prompt)
+        objects = await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
+
+        async def read() -> AsyncGenerator[Any, None]:
+            async for found in objects:
+                yield found if program.output_cls is output_cls else without_holder(found, output_cls)
+
+        return read()
+
+    def _program(self, output_cls: type[Any], prompt: PromptTemplate) -> Any:
+        return get_program_for_llm(
+            with_properties(output_cls), prompt, self, pydantic_program_mode=self.pydantic_program_mode
+        )
+
+    def stream_chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponseGen:
+        """`stream_chat` with tools."""
+        chunks = super().stream_chat_with_tools(tools, *args, **kwargs)
+        wanted = output_class(tools)
+        return chunks if wanted is None else whole_objects(chunks, wanted)
+
+    async def astream_chat_with_tools(
+        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """`stream_chat_with_tools`, asynchronously."""
+        chunks = await super().astream_chat_with_tools(tools, *args, **kwargs)
+        wanted = output_class(tools)
+        return chunks if wanted is None else awhole_objects(chunks, wanted)
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        **kwargs: Any,
+    ) -> ChatResponse:
+        wanted = output_class(tools)
+        return response if wanted is None else with_object(response, wanted)
 
     def _prepare_chat_with_tools(  # noqa: PLR0917 - LlamaIndex's signature
         self,
@@ -374,6 +461,7 @@ class BedrockRouter(Arguments):
             "tool_choice": tool_choice,
             "tool_required": tool_required,
             ONE_TOOL_CALL: not allow_parallel_tool_calls,
+            STRUCTURED: output_class(tools) is not None,  # LlamaIndex's streams take no `tool_required`
         }
         return {"messages": messages, **{name: value for name, value in wanted.items() if value}, **kwargs}
 

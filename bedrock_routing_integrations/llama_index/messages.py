@@ -1,9 +1,10 @@
 """LlamaIndex's messages → the ``messages`` and ``system`` of a Converse request.
 
 What Bedrock would refuse and has one obvious reading is mended: blank text is left out (but for white space that a
-cache point follows), and so are messages that then say nothing; consecutive messages of one role are merged, documents
-get names that are allowed, each once; a tool call gets the result that it lacks, with a warning. Anything else raises,
-naming the message and the block. Nothing of what the caller passed is changed.
+cache point follows), and so are messages that then say nothing; consecutive messages of one role are merged; a tool
+call gets the result that it lacks, with a warning. Anything else raises, naming the message and the block. Nothing of
+what the caller passed is changed. What depends on the target (names of documents and tools, reasoning of earlier turns,
+later system messages) is left to `RoutedClient`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bedrock_routing_integrations.logs import warn_once
 
 from ._blocks import cache_point, content_block, read_json, tool_id, tool_use
 from ._citations import cited
-from ._media import DocumentNames, document_bytes, s3_uri
+from ._media import document_bytes, s3_uri
 from ._pairing import in_words, paired
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def to_converse(
             f"messages must be a list of ChatMessage, and is a {type(given).__name__}; for a prompt there is complete()"
         )
     turns: list[tuple[str, list[dict[str, Any]]]] = []
-    names = DocumentNames()
     for number, message in enumerate(messages):
         at = f"messages[{number}]"
         if not isinstance(message, ChatMessage):
@@ -72,9 +72,9 @@ def to_converse(
             continue
         role = "assistant" if message.role in _ASSISTANT else "user"
         if message.role in _TOOL:
-            content = _tool_result(message, at, names, local_files=local_files)
+            content = _tool_result(message, at, local_files=local_files)
         else:
-            content = _content(message, role, at, names, local_files=local_files)
+            content = _content(message, role, at, local_files=local_files)
         turns.append((role, content if tools else [part for block in content for part in in_words(block)]))
     # Merge neighbours of one role, drop what says nothing, then merge again: dropping can create new neighbours.
     turns = _merged(_without_blanks(turn) for turn in _merged(turns))
@@ -134,9 +134,7 @@ def _system(message: ChatMessage, at: str) -> list[dict[str, Any]]:
     return content
 
 
-def _content(
-    message: ChatMessage, role: str, at: str, names: DocumentNames, *, local_files: bool
-) -> list[dict[str, Any]]:
+def _content(message: ChatMessage, role: str, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     run: list[CitationBlock] = []
     for number, block in enumerate(message.blocks):
@@ -145,7 +143,7 @@ def _content(
             continue
         content, run = cited(content, run), []
         where = f"{at}.blocks[{number}] ({type(block).__name__})"
-        content += content_block(block, role, where, names, local_files=local_files)
+        content += content_block(block, role, where, local_files=local_files)
     content = cited(content, run)
     return content + _older_tool_calls(message, content, at) if role == "assistant" else content
 
@@ -170,7 +168,7 @@ def _older_tool_calls(message: ChatMessage, content: Sequence[Mapping[str, Any]]
     return calls
 
 
-def _tool_result(message: ChatMessage, at: str, names: DocumentNames, *, local_files: bool) -> list[dict[str, Any]]:
+def _tool_result(message: ChatMessage, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     said = message.additional_kwargs
     call_id = tool_id(said.get("tool_call_id"), f"{at} is the result of a tool, and additional_kwargs['tool_call_id']")
     content: list[dict[str, Any]] = []
@@ -183,7 +181,7 @@ def _tool_result(message: ChatMessage, at: str, names: DocumentNames, *, local_f
         elif isinstance(block, CachePoint):
             points.append(cache_point(block, where))  # a result has no place for it, the message has: behind the result
         else:
-            content += content_block(block, "tool", where, names, local_files=local_files)
+            content += content_block(block, "tool", where, local_files=local_files)
     result = {"toolUseId": call_id, "content": content or [{"text": _NOTHING}]}
     status = "error" if said.get("is_error") else said.get("status")
     return [{"toolResult": {**result, "status": status} if status in _STATUSES else result}, *points]
