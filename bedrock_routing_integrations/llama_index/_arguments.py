@@ -120,6 +120,21 @@ class Arguments(FunctionCallingLLM):
         self._given = _Given(client, bedrock_client, botocore_session)
         self._connect()
 
+    @property
+    def client(self) -> RoutedClient:
+        """The client that calls are made with. A boto3 client that is assigned is wrapped; None for one of our own."""
+        return self._connected()
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        before = self._given
+        self._given = _Given(client, before.bedrock_client, before.session)
+        try:
+            self._connect()
+        except Exception:
+            self._given = before
+            raise
+
     def _connect(self) -> RoutedClient:
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
