@@ -44,7 +44,7 @@ def greet():
             lambda: BedrockRouter(
                 HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]
             ),
-            "give bedrock_client, base_models, default_headers, cache, prices and telemetry to that one",
+            "default_headers, cache, prices, telemetry and mid_conversation_system to that one",
         ),
     ],
 )

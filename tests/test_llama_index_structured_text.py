@@ -353,7 +353,7 @@ def test_what_is_found_in_any_text_is_valid(before, value, after):
 def object_in(written):
     from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 
-    from bedrock_routing_integrations.llama_index._structured import with_object
+    from bedrock_routing_integrations.llama_index._structured_objects import with_object
 
     message = ChatMessage(role="assistant", content=written)
     response = ChatResponse(message=message, raw={"stopReason": "end_turn"}, additional_kwargs={"routing": {}})

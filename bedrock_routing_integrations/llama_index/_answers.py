@@ -44,12 +44,14 @@ def read_response(
         wrapped: Tools whose arguments are no object: see `read_content`.
 
     Returns:
-        The response. `raw` is the Converse response; its ``usage`` has LlamaIndex's names beside AWS's, because
-        LlamaIndex's token counters look there.
+        The response. `raw` is the Converse response, bytes in it as base64 text, so that it can be written as JSON; its
+        ``usage`` has LlamaIndex's names beside AWS's, because LlamaIndex's token counters look there.
     """
     counts = token_counts(response.get("usage"))
+    message = response["output"]["message"]
+    content = message["content"]
     raw = {**response, "usage": {**response["usage"], **counts}} if counts else dict(response)
-    content = response["output"]["message"]["content"]
+    raw["output"] = {**response["output"], "message": {**message, "content": [without_bytes(b) for b in content]}}
     blocks, said = read_content(content, one_tool_call=one_tool_call, wrapped=wrapped)
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said),
@@ -57,6 +59,15 @@ def read_response(
         raw=raw,
         additional_kwargs={**counts, ROUTING: response[ROUTING]},
     )
+
+
+def without_bytes(value: Any) -> Any:
+    """Return a part of an answer with its bytes (redacted reasoning, images) as base64 text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {name: without_bytes(part) for name, part in value.items()}
+    return [without_bytes(part) for part in value] if isinstance(value, list) else value
 
 
 def token_counts(usage: Mapping[str, Any] | None) -> dict[str, int]:

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 
 from bedrock_routing_integrations.invocation import ROUTING
 
-from ._answers import read_content, read_response
+from ._answers import read_content, read_response, without_bytes
 from ._lazy import LazyChat, LazyCompletion, bare
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def _chunks(
                 said = {}
                 if "reasoningContent" in delta:
                     said["thinking_delta"] = delta["reasoningContent"].get("text", "")
-                yield _chunk(event, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
+                raw = event if "text" in delta or "toolUse" in delta else without_bytes(event)
+                yield _chunk(raw, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
             elif "contentBlockStart" in event:
                 yield _chunk(event, "", {}, functools.partial(message_at, received.mark()))
             elif "metadata" in event:

@@ -8,19 +8,19 @@ changes the import, and the model if they like. What is different:
 - **Nothing is sent that was not asked for**: no temperature of 0.1, no limit of 512 tokens, unless you set them. What
   you set is sent: BedrockConverse drops `temperature` and `thinking` for models that it believes not to take them.
 - **What happened** is in ``response.additional_kwargs["routing"]``, on a stream's last chunk, and in an event,
-  `ModelRoutedEvent`. ``response.raw`` is Bedrock's response; ``"routing"`` and LlamaIndex's token counts are added.
+  `ModelRoutedEvent`. ``response.raw`` is Bedrock's response, bytes as base64; LlamaIndex's token counts are added.
 - ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total; and
   LlamaIndex's ``TokenCountingHandler`` counts what Bedrock counted, once per call.
 - **Prompts are cached where that is expected to save money** (`cache`). Your cachePoints are kept, and repaired where
   Bedrock would refuse them; `tool_caching` places one in every kind of call, for any model that takes it.
 - **A stream that breaks off raises** `StreamInterruptedError`; BedrockConverse returns it as if it were complete. Its
   last chunk has all that `chat` would have returned. Chunks copy nothing that came before.
-- **A structured stream** (``stream_structured_predict``) calls its tool for certain where the models can be forced,
+- **Structured output** forces its tool where the models can be forced, else takes the object as JSON text too. A stream
   yields the object as it grows, and raises where it was cut off.
+- **URLs of images, documents, videos and sounds are never fetched**: pass bytes, ``data:`` or ``s3://``.
 - **A guardrail without its version raises**; BedrockConverse sends the request without the guardrail.
 - **Your lists and blocks stay as they are.** A block that Bedrock cannot take raises, naming it. What has one obvious
-  reading is mended (`messages` says what); a cachePoint where the models take none, and thinking that they would
-  refuse, are left out.
+  reading is mended (`messages` says what); cachePoints and thinking that the models would refuse are left out.
 - ``stream_chat_with_tools`` heeds ``allow_parallel_tool_calls=False`` as ``chat_with_tools`` does.
 - **Retries are boto3's** and one layer: `max_retries` is passed to it. It and `timeout` are boto3's own where they are
   not set (BedrockConverse: 10 in two layers, and 60 seconds).
@@ -38,12 +38,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.base.llms.generic_utils import prompt_to_messages
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
-from llama_index.core.instrumentation.events.llm import (
-    LLMStructuredPredictEndEvent,
-    LLMStructuredPredictStartEvent,
-)
-from llama_index.core.program.utils import get_program_for_llm
-from llama_index_instrumentation import get_dispatcher
 
 from bedrock_routing_integrations.catalog import common_facts
 from bedrock_routing_integrations.client import CallOptions
@@ -52,20 +46,12 @@ from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._answers import read_response
-from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, Call, Kind
 from ._outer import outer_of_call
 from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, build_request, check_options, wants_output_format
 from ._streams import read_stream
-from ._structured import (
-    awhole_objects,
-    output_class,
-    output_format,
-    whole_objects,
-    with_object,
-    with_properties,
-    without_holder,
-)
+from ._structured import StructuredOutput
+from ._structured_objects import output_class, output_format
 from ._tools import selections, tool_config, wrapped_tools
 
 if TYPE_CHECKING:
@@ -81,7 +67,6 @@ if TYPE_CHECKING:
         CompletionResponseGen,
     )
     from llama_index.core.llms.llm import ToolSelection
-    from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
     from typing_extensions import Self
 
@@ -90,10 +75,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 
-structured_prediction = get_dispatcher("llama_index.core.llms.llm")  # where LlamaIndex tells of it
-
-
-class BedrockRouter(Arguments):
+class BedrockRouter(StructuredOutput):
     """An LLM on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
 
     Nothing is sent, and no boto3 client is made, when it is constructed. The target is looked up at the first call, or
@@ -130,11 +112,9 @@ class BedrockRouter(Arguments):
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
-        allow_local_files: Whether the file that an image, document, video or audio block names by `path` is read and
-            sent, which is LlamaIndex's convention. Pass False where messages come from others. A block's `url` is never
-            fetched: it may be ``s3://``, which Bedrock reads itself, or ``data:``.
-        mid_conversation_system: Where system messages after the first other message go: ``"native"``, ``"inline"`` or
-            ``"hoist"``, as `RoutedClient` explains.
+        allow_local_files: Whether files that blocks name by `path` are read and sent, which is LlamaIndex's convention.
+            Pass False where messages come from others. A `url` is never fetched, whichever the value.
+        mid_conversation_system: Where later system messages go: see `RoutedClient`.
         additional_kwargs: More of the same, for every call: our names or AWS's.
         region_name: The Region; None for the target ARN's, else the one that boto3 finds.
         profile_name: A profile of the AWS configuration files.
@@ -246,10 +226,8 @@ class BedrockRouter(Arguments):
         optional = wants_output_format(request, call, resolved)
         if optional:
             request["outputConfig"] = output_format(request["toolConfig"])
-        reading = {
-            "one_tool_call": bool(call.get(ONE_TOOL_CALL)),
-            "wrapped": wrapped_tools(request.get("toolConfig")),
-        }
+        wrapped = wrapped_tools(request.get("toolConfig"))
+        reading = {"one_tool_call": bool(call.get(ONE_TOOL_CALL)), "wrapped": wrapped}
         options = CallOptions(outer_of_call(self), optional_output_format=optional)
         return client.for_call(options), request, reading
 
@@ -261,6 +239,34 @@ class BedrockRouter(Arguments):
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
         client, request, reading = self._prepare(messages, call, stream=True)
         return read_stream(client.converse_stream(**request)["stream"], **reading)
+
+    # --- tokens ---
+
+    def count_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool] | None = None, **kwargs: Any
+    ) -> int:
+        """Return how many tokens a prompt has: messages, system messages and tools.
+
+        Bedrock counts them where it does so for the target's models, elsewhere they are estimated; the estimates learn
+        from what Bedrock counted in earlier answers (`RoutedClient.count_prompt_tokens`).
+
+        Args:
+            messages: The messages.
+            tools: Tools that the call would have.
+            **kwargs: What else it would have, as for `chat`.
+
+        Raises:
+            InvalidRequestError: Something that Bedrock, or this target, cannot take.
+        """
+        call = {"tools": tools, **kwargs} if tools else kwargs
+        _, request, _ = self._prepare(messages, call, stream=False)
+        return self._connected().count_prompt_tokens(**request)
+
+    async def acount_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool] | None = None, **kwargs: Any
+    ) -> int:
+        """`count_tokens`, asynchronously."""
+        return await run_in_thread(self.max_concurrency, self.count_tokens, messages, tools, **kwargs)
 
     # --- LlamaIndex's methods ---
 
@@ -346,100 +352,6 @@ class BedrockRouter(Arguments):
         return call.areading(first, chunks)
 
     # --- tools and structured output ---
-
-    def structured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """Return an object of `output_cls`, which may be a generic class or a `RootModel` too.
-
-        Raises:
-            ToolCallError: The model gave none. A ValueError of LlamaIndex: what it gave is none of that class.
-        """
-        told = LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
-        structured_prediction.event(told)
-        program = self._program(output_cls, prompt)
-        found = program(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        if program.output_cls is not output_cls:
-            found = without_holder(found, output_cls)
-        structured_prediction.event(LLMStructuredPredictEndEvent(output=found))
-        return found
-
-    async def astructured_predict(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """`structured_predict`, asynchronously."""
-        told = LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
-        structured_prediction.event(told)
-        program = self._program(output_cls, prompt)
-        found = await program.acall(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        if program.output_cls is not output_cls:
-            found = without_holder(found, output_cls)
-        structured_prediction.event(LLMStructuredPredictEndEvent(output=found))
-        return found
-
-    def _structured_stream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        program = self._program(output_cls, prompt)
-        for found in program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args):
-            yield found if program.output_cls is output_cls else without_holder(found, output_cls)
-
-    async def _structured_astream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        program = self._program(output_cls, prompt)
-        objects = await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-
-        async def read() -> AsyncGenerator[Any, None]:
-            async for found in objects:
-                yield found if program.output_cls is output_cls else without_holder(found, output_cls)
-
-        return read()
-
-    def _program(self, output_cls: type[Any], prompt: PromptTemplate) -> Any:
-        return get_program_for_llm(
-            with_properties(output_cls), prompt, self, pydantic_program_mode=self.pydantic_program_mode
-        )
-
-    def stream_chat_with_tools(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> ChatResponseGen:
-        """`stream_chat` with tools."""
-        chunks = super().stream_chat_with_tools(tools, *args, **kwargs)
-        wanted = output_class(tools)
-        return chunks if wanted is None else whole_objects(chunks, wanted)
-
-    async def astream_chat_with_tools(
-        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
-    ) -> ChatResponseAsyncGen:
-        """`stream_chat_with_tools`, asynchronously."""
-        chunks = await super().astream_chat_with_tools(tools, *args, **kwargs)
-        wanted = output_class(tools)
-        return chunks if wanted is None else awhole_objects(chunks, wanted)
-
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
-        **kwargs: Any,
-    ) -> ChatResponse:
-        wanted = output_class(tools)
-        return response if wanted is None else with_object(response, wanted)
 
     def _prepare_chat_with_tools(  # noqa: PLR0917 - LlamaIndex's signature
         self,
