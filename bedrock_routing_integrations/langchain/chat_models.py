@@ -14,25 +14,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, PrivateAttr, model_validator
 
+from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._calls import (
-    PREFERRED,
-    check_kind,
-    split_model,
-    with_concurrency,
-    with_own_lists,
-    with_settled_choice,
-)
+from ._answer_blocks import invalidate_cut_off_call, restored_content
+from ._call_arguments import checked_call, converse_arguments, opaque_fields
+from ._calls import PREFERRED, check_kind, split_model, with_concurrency, with_settled_choice
+from ._converse_client import ConverseClient
+from ._converse_messages import converse_messages
 from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
-from ._traces import name_in_traces
+from ._tools import converse_tool_choice, with_choice
+from ._traces import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -108,7 +106,7 @@ class ChatBedrockRouter(Runs):
             self.bedrock_api_key = None  # upstream copied it; boto3 reads it at the call, when it may be another one
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
-        self.client = client_of(self)
+        self.client = client_of(self, self.client)
         self._asked = {
             "provider": self.provider,
             # langchain-core has filled in a missing profile by the model's name already.
@@ -174,20 +172,49 @@ class ChatBedrockRouter(Runs):
             update["raw_blocks"] = copied_containers(self.raw_blocks)
         return self.model_copy(update={**update, "model_id": resolved.target.model_id})
 
-    def _prepare(self, call: dict[str, Any], run: Run | None) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
-        """The copy for this call, and the call's arguments with what is ours taken out."""
+    def _prepare(
+        self, messages: Sequence[BaseMessage], call: dict[str, Any], run: Run | None, *, is_counting: bool = False
+    ) -> tuple[Self, list[BaseMessage], dict[str, Any]]:
+        """Return the copy for a call, and the call's messages and arguments as langchain-aws is given them."""
         model_id, call = self._called_model(call)
-        if isinstance(self.client, OwnClient):
-            self.client = self.client.following(self.cache_policy, self.prices, self.telemetry)
-        resolved = self.client.resolve(model_id)
+        call = checked_call(call, (PREFERRED,))
+        client = self._own_client()
+        resolved = client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
         if call.get("tool_choice"):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
             call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
-        served.client = self.client.within(run.outer() if run else None)
-        return served, resolved, with_own_lists(call)
+        project = call.pop("project_identifier", None) or self.project_identifier
+        call = converse_arguments(call)
+        has_tools = bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
+        # Set beside the fields, since assigning `client` makes a client of ours of what is assigned.
+        served.__dict__.update(
+            client=ConverseClient(
+                client.for_call(CallOptions(external_span=run.outer() if run else None)),
+                {"projectIdentifier": project} if project else None,
+                is_counting=is_counting,
+            ),
+            additional_model_request_fields=opaque_fields(served.additional_model_request_fields),
+        )
+        written = converse_messages(messages, provider=resolved.facts.provider, has_tools=has_tools)
+        return served, written, call
+
+    def _own_client(self) -> RoutedClient:
+        """Return the client, as the fields are now."""
+        client: RoutedClient = self.client
+        if isinstance(client, OwnClient):
+            following = client.following(self)
+            if following is not client:
+                self.client = client = following
+        return client
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Tests and applications put a boto3 client, or one of their own, in the place of ours.
+        if name == "client" and not isinstance(value, RoutedClient):
+            value = client_of(self, value)
+        super().__setattr__(name, value)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         named, rest = split_model(call)
@@ -203,12 +230,15 @@ class ChatBedrockRouter(Runs):
         **kwargs: Any,
     ) -> ChatResult:
         run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
-        served, _, call = self._prepare(kwargs, run)
-        result = super(ChatBedrockRouter, served)._generate(messages, stop, run_manager, **call)
+        tracing = Tracing(run)
+        served, written, call = self._prepare(messages, kwargs, run)
+        result = super(ChatBedrockRouter, served)._generate(written, stop, run_manager, **call)
         message = result.generations[0].message
+        message.content = restored_content(message.content)
+        invalidate_cut_off_call(cast("AIMessage", message))
         name_the_model(message)
         metadata = message.response_metadata
-        name_in_traces(run, metadata)
+        tracing.tell(metadata)
         usage = getattr(message, "usage_metadata", None)
         result.llm_output = {
             "model_name": metadata.get("model_name"),
@@ -225,20 +255,20 @@ class ChatBedrockRouter(Runs):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
-        served, resolved, call = self._prepare(kwargs, run)
-        facts = resolved.facts
-        tools = call.get("tools") or call.get("toolConfig")
-        streams = facts.streaming and not call.get("disable_streaming") and (facts.streaming_with_tools or not tools)
-        if streams or "disable_streaming" in self.model_fields_set:
-            # Upstream reports each token before its model name is put right, so it gets no run manager.
-            chunks = super(ChatBedrockRouter, served)._stream(messages, stop, None, **call)
-        else:
-            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
+        tracing = Tracing(run)
+        if kwargs.get("disable_streaming"):
             chunks = iter([as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
+        else:
+            served, written, call = self._prepare(messages, kwargs, run)
+            # Upstream reports each token before its model name is put right, so it gets no run manager.
+            chunks = super(ChatBedrockRouter, served)._stream(written, stop, None, **call)
         for chunk in chunks:
-            if ROUTING in chunk.message.response_metadata:
-                name_the_model(chunk.message)
-                name_in_traces(run, chunk.message.response_metadata)
+            message = chunk.message
+            if message.content:
+                message.content = restored_content(message.content)
+            if ROUTING in message.response_metadata:
+                name_the_model(message)
+                tracing.tell(message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -317,9 +347,16 @@ class ChatBedrockRouter(Runs):
         resolved = self.client.peek(model_id)
         if "ls_structured_output_format" in kwargs:
             kwargs[PREFERRED] = True
+        choice = converse_tool_choice(tool_choice)
+        is_none = choice == {"none": {}}
         served = self._as_served(resolved)
-        bound = super(ChatBedrockRouter, served).bind_tools(tools, tool_choice=tool_choice, strict=strict, **kwargs)
-        return bound.model_copy(update={"bound": self})  # type: ignore[attr-defined, no-any-return]
+        bound: Any = super(ChatBedrockRouter, served).bind_tools(
+            tools, tool_choice=None if is_none else choice, strict=strict, **kwargs
+        )
+        update: dict[str, Any] = {"bound": self}
+        if is_none:  # langchain-aws takes it for the name of a tool
+            update["kwargs"] = with_choice(bound.kwargs, choice)
+        return bound.model_copy(update=update)  # type: ignore[no-any-return]
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
