@@ -57,6 +57,8 @@ class ConverseClient:
         """Send a request and return its response, shaped for langchain-aws."""
         sent = self._request(request)
         if self.is_counting:
+            if not sent["toolConfig"].get("tools"):
+                del sent["toolConfig"]
             self.counted = self._client.count_tokens(**sent)
             return {"output": {"message": {"role": "assistant", "content": []}}, "usage": {}}
         response = self._client.converse(**sent)

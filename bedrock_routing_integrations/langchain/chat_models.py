@@ -29,6 +29,7 @@ from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
+from ._structured_output import planned_schema, taking_out, with_object_root
 from ._tools import converse_tool_choice, with_choice
 from ._traces import Tracing
 
@@ -188,7 +189,7 @@ class ChatBedrockRouter(Runs):
         call.pop(PREFERRED, None)
         project = call.pop("project_identifier", None) or self.project_identifier
         call = converse_arguments(call)
-        has_tools = bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
+        has_tools = is_counting or bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
         # Set beside the fields, since assigning `client` makes a client of ours of what is assigned.
         served.__dict__.update(
             client=ConverseClient(
@@ -351,7 +352,7 @@ class ChatBedrockRouter(Runs):
         is_none = choice == {"none": {}}
         served = self._as_served(resolved)
         bound: Any = super(ChatBedrockRouter, served).bind_tools(
-            tools, tool_choice=None if is_none else choice, strict=strict, **kwargs
+            [with_object_root(tool)[0] for tool in tools], tool_choice=None if is_none else choice, strict=strict, **kwargs
         )
         update: dict[str, Any] = {"bound": self}
         if is_none:  # langchain-aws takes it for the name of a tool
@@ -361,20 +362,45 @@ class ChatBedrockRouter(Runs):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """LangChain's ``with_structured_output``. The tool is forced where the target allows it."""
+        """LangChain's ``with_structured_output``. The tool is forced where the target allows it.
+
+        The schema may also be of a list or another value that is not an object.
+        """
         planned = self._as_served(self.client.peek(self.model_id))
+        schema, restore = planned_schema(schema, kwargs.get("method", "function_calling"))
         chain = super(ChatBedrockRouter, planned).with_structured_output(schema, include_raw=include_raw, **kwargs)
         # It goes on to serve calls, for which everything is derived anew.
         for name in ("base_model_id", "raw_blocks", *self._asked):
             setattr(planned, name, getattr(self, name))
+        if restore is not None:
+            chain = taking_out(chain, restore, include_raw=include_raw)
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)
 
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text by itself: Bedrock's count where it has one for the models, else an estimate."""
+        if not text:
+            return 0
+        messages = [{"role": "user", "content": [{"text": text}]}]
+        return self._own_client().count_tokens(modelId=self.model_id, messages=messages)
+
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count by the first model that the target can use; Bedrock counts for base models only."""
-        served = self._as_served(self.client.resolve(self.model_id))
-        if self.client.region(self.model_id) is not None:
-            served.client = self.client.runtime_client(self.model_id)
-        return super(ChatBedrockRouter, served).get_num_tokens_from_messages(messages, tools)
+        """Count the input tokens of a call with these messages and tools, as ``invoke`` would send it.
+
+        Args:
+            messages: The messages. Of none there are 0 tokens.
+            tools: Tools in any form that `bind_tools` takes.
+
+        Returns:
+            Bedrock's count where it has one for the models of the target, else an estimate.
+        """
+        if not messages and not tools:
+            return 0
+        # Without a tool config langchain-aws would write tool calls in the messages as text.
+        call = {"tools": tools} if tools else {"toolConfig": {"tools": []}}
+        served, written, call = self._prepare(messages, call, None, is_counting=True)
+        super(ChatBedrockRouter, served)._generate(written, None, None, **call)
+        counting: ConverseClient = served.client
+        return counting.counted
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         model_id, rest = self._called_model(kwargs)
