@@ -55,7 +55,7 @@ def carried(block: Any) -> dict[str, Any]:
 
 
 def normalized_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a ``toolUse`` with a type only where Bedrock runs the tool itself: other types are of the caller's tools."""
+    """Return a ``toolUse`` without a type, except where Bedrock runs the tool: other types mean the caller's tools."""
     if is_server_call(call):
         return dict(call)
     return {name: value for name, value in call.items() if name != "type"}
@@ -94,7 +94,11 @@ def unknown_block(block: Mapping[str, Any]) -> dict[str, Any]:
     member = block[kind] if kind else None
     source = member.get("source") if isinstance(member, dict) else None
     data = source.get("bytes") if isinstance(source, dict) else None
-    if isinstance(member, dict) and isinstance(data, (bytes, bytearray)) and kind in ("audio", "image", "video", "document"):
+    if (
+        isinstance(member, dict)
+        and isinstance(data, (bytes, bytearray))
+        and kind in ("audio", "image", "video", "document")
+    ):
         media = {"type": "file" if kind == "document" else kind, "base64": base64.b64encode(data).decode()}
         form = str(member.get("format", ""))
         media["mime_type"] = f"{'application' if kind == 'document' else kind}/{form}"

@@ -67,7 +67,7 @@ def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]
 
 def _unknown_argument(name: str, value: Any) -> str:
     if name == "n":
-        return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with the prompt {value} times."
+        return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
     known = [each for each in _NAMES if "_" in each or each.islower()]
     return f"{name} is not an argument of a call. {_advice(name, value, known)}"
 

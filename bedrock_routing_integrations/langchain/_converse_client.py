@@ -83,7 +83,7 @@ class ConverseClient:
 
 
 def converse_turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages that langchain-aws wrote, with marked system messages and wrapped values as Converse has them.
+    """Return the messages that langchain-aws wrote, with marked system messages and wrapped values in Converse's form.
 
     A system message between a tool call and its result comes after the result, which Bedrock wants in the next turn.
     """
@@ -109,7 +109,9 @@ def _opened(block: Any) -> Iterator[Any]:
         yield {**block, "toolUse": {**block["toolUse"], "input": unwrapped(block["toolUse"].get("input"))}}
     elif "toolResult" in block:
         result = block["toolResult"]
-        content = [{"json": unwrapped(part["json"])} if "json" in part else part for part in result.get("content") or ()]
+        content = [
+            {"json": unwrapped(part["json"])} if "json" in part else part for part in result.get("content") or ()
+        ]
         sounds = [part for part in content if "audio" in part]
         content = [part for part in content if "audio" not in part] or ([{"text": "."}] if sounds else content)
         yield {**block, "toolResult": {**result, "content": content}}
@@ -134,7 +136,7 @@ def _separated(blocks: Sequence[dict[str, Any]], role: str) -> Iterator[dict[str
             parts[-1][1].append(block)
         else:
             parts.append((current, [block]))
-    results = max((number for number, (_, content) in enumerate(parts) if _has_result(content)), default=-1)
+    results = max((number for number, (_, content) in enumerate(parts) if _has_result(content)), default=0)
     early = [part for part in parts[:results] if part[0] == "system"]
     if early:
         said = [block for kind, content in parts[: results + 1] if kind != "system" for block in content]
@@ -187,7 +189,9 @@ class _ShapedEvents:
             elif kind == "messageStop":
                 yield from self._end_block()
                 if body.get("stopReason") in CUT_OFF and self._block.is_call:
-                    yield _delta(self._block.index, {"toolUse": {"input": cut_off_arguments("".join(self._block.text))}})
+                    yield _delta(
+                        self._block.index, {"toolUse": {"input": cut_off_arguments("".join(self._block.text))}}
+                    )
                 yield event  # type: ignore[misc]
             elif kind == "metadata":
                 yield {"metadata": {**body, "usage": body.get("usage") or {}}}

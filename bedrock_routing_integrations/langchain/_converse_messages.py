@@ -62,6 +62,7 @@ def converse_messages(
     prepared: list[BaseMessage] = []
     is_leading = True
     for message in messages:
+        written: BaseMessage | None
         if isinstance(message, SystemMessage):
             written = message if is_leading else _marked(message)
         else:
@@ -124,15 +125,15 @@ class _Writer:
         blocks = [
             part
             for block in content
-            if block and not (is_foreign and isinstance(block, dict) and block.get("type") in _OF_ONE_PROVIDER)
+            if block and not (is_foreign and _is_of_one_provider(block))
             for part in self._assistant_block(block, message, cut_off)
         ]
         blocks += [part for id_ in cut_off if self._is_answered(id_) and not _calls(blocks, id_)
                    for part in self._call(cut_off[id_], message)]  # fmt: skip
         update: dict[str, Any] = {"content": blocks}
         if not self._has_tools:
-            blocks += [part for call in message.tool_calls for part in self._call({**call, "type": "tool_call"}, message)
-                       if not _mentions(content, call)]  # fmt: skip
+            missing = [call for call in message.tool_calls if not _mentions(content, call)]
+            blocks += [part for call in missing for part in self._call(call, message)]
             update["tool_calls"] = []
         if metadata.get("output_version") != "v1":
             update["response_metadata"] = {}  # all that langchain-aws would derive from it is done
@@ -276,7 +277,7 @@ def _copied(block: Any) -> Any:
 
 
 def _wrapped(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a Converse block as langchain-core wraps one that it has no block for: it stays as it is in all versions."""
+    """Return a Converse block as langchain-core wraps a block that it does not know: langchain-aws takes the value."""
     return {"type": "non_standard", "value": block}
 
 
@@ -285,6 +286,14 @@ def _standard_blocks(message: AIMessage) -> list[Any] | None:
         return list(message.content_blocks)
     except Exception:  # noqa: BLE001 - langchain-core's translators raise what they like at content of their provider
         return None
+
+
+def _is_of_one_provider(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    value = block.get("value")
+    inner = value if block.get("type") == "non_standard" and isinstance(value, dict) else block
+    return inner.get("type") in _OF_ONE_PROVIDER
 
 
 def _arguments(given: Any) -> Any:

@@ -1,8 +1,8 @@
-"""LangChain's blocks of images, files, videos and sounds as Converse's ``image``, ``document``, ``video`` and ``audio``.
+"""Write LangChain's blocks of images, files, videos and sounds as Converse's.
 
 Taken are LangChain's standard blocks (of langchain-core 1 and 0), OpenAI's ``image_url``, ``video_url``,
-``input_audio`` and ``file``, and Anthropic's blocks with a ``source``. A URL is an S3 object's or holds the data itself;
-no other is fetched.
+``input_audio`` and ``file``, and Anthropic's blocks with a ``source``. A URL is an S3 object's, or holds the data; no
+URL is fetched.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _with_source(block: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     form, data = source.get("type"), source.get("data")
     if form in ("s3Location", "s3_location"):
         if not isinstance(data, Mapping):
-            raise InvalidRequestError(f"the {kind} block's source.data={data!r} is not valid: give {{'uri': 's3://…'}}.")
+            raise InvalidRequestError(
+                f"the {kind} block's source.data={data!r} is not valid: give {{'uri': 's3://…'}}."
+            )
         owner = data.get("bucketOwner") or data.get("bucket_owner")
         member = {"url": data.get("uri"), "extras": {"bucketOwner": owner}}
     elif form == "text":

@@ -34,7 +34,7 @@ def as_chunk(result: ChatResult) -> ChatGenerationChunk:
     """Return a whole answer as the only chunk of a stream."""
     message: Any = result.generations[0].message
     # langchain-core parses the arguments again, and would take those that are JSON for a valid call's.
-    invalid = [
+    invalid: list[Any] = [
         {**call, "args": (call["args"] or "") + cut_off_arguments(call["args"] or "")}
         for call in message.invalid_tool_calls
     ]

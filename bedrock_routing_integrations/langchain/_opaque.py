@@ -1,8 +1,8 @@
 """A value that langchain-aws hands on without looking into it.
 
-langchain-aws renames the keys of whatever dictionaries and lists it finds in messages and call arguments (``snake_case``
-to ``camelCase`` and back): of Bedrock's own members, as it should, and of the user's data too. A value wrapped in
-`Opaque` is neither a dictionary nor a list, so that it arrives as it was. `_converse_client` unwraps it.
+langchain-aws renames the keys of all dictionaries that it finds in messages and call arguments (``snake_case`` to
+``camelCase`` and back): those of Bedrock's members, as it should, and those of the user's data. It looks into
+dictionaries and lists only, so a value wrapped in `Opaque` arrives unchanged. `_converse_client` unwraps it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -66,6 +68,11 @@ class Settings(ChatBedrockConverse):
         fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
         values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
         return {**values, "additional_model_request_fields": fields} if fields else values
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
+        headers = json.dumps(sorted((self.default_headers or {}).items()))
+        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
 
     @property
     def lc_attributes(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def with_object_root(schema: Any) -> tuple[Any, bool]:
 
 
 def planned_schema(schema: Any, method: str) -> tuple[Any, Callable[[Any], Any] | None]:
-    """Return the schema to ask for, and what makes the caller's value of the answer; None where nothing need be done."""
+    """Return the schema to ask for, and a function from the answer to the caller's value; None where they are equal."""
     if isinstance(schema, type) and issubclass(schema, RootModel) and method != "function_calling":
         # As a tool's arguments, pydantic takes the one property itself.
         described = {"title": schema.__name__, "description": schema.__doc__ or schema.__name__}

@@ -1,7 +1,7 @@
 """Tools and tool choices of LangChain's calls as Converse has them.
 
-langchain-aws renames keys in a tool's schema, outside of ``properties``: a definition that is referred to by its name is
-then not found. It leaves the schema of a ``toolSpec`` alone, so that tools are written as such here.
+langchain-aws renames keys in a tool's schema, except inside ``properties``, so that a ``$ref`` no longer finds its
+definition. It leaves the schema of a ``toolSpec`` alone, so tools are written as such here.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ langchain-core's tracer fills in the first one before anybody has answered, and 
 own ``usage_metadata``. A cost cannot stand there: langchain-core adds usages up, and raises at a number that is no
 integer. So it is put on the tracer's run, when there is an answer and before the tracer sends it.
 
-Langfuse's handler takes the model's name from the start of the run, when it is the router's, and later from
-``llm_output``, which langchain-core makes for no stream. Its span is the current one when the call begins; name and cost
-are set on it, in the attributes that Langfuse reads (langfuse-python 3 to 5, seen 2026-11).
+Langfuse's handler takes the model's name from the start of the run, when only the router is known, and at the end from
+``llm_output``, which langchain-core does not fill for streams. Its span is the current one when the call begins. Name
+and cost are set on that span, in the attributes that Langfuse reads (langfuse-python 3 to 5, seen 2026-11).
 
 Where no tracer is, nothing is done.
 """

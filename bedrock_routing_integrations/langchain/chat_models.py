@@ -7,22 +7,19 @@ target can use: for each call a copy of the chat model is made *as served* by th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, PrivateAttr, model_validator
 
 from bedrock_routing_integrations.client import CallOptions, RoutedClient
-from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._answer_blocks import invalidate_cut_off_call, restored_content
 from ._call_arguments import checked_call, converse_arguments, opaque_fields
-from ._calls import PREFERRED, check_kind, split_model, with_concurrency, with_settled_choice
+from ._calls import PREFERRED, check_kind, split_model, with_settled_choice
 from ._converse_client import ConverseClient
 from ._converse_messages import converse_messages
 from ._messages import as_chunk, copied_containers, name_the_model, token_usage
@@ -38,10 +35,9 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
@@ -81,9 +77,13 @@ class ChatBedrockRouter(Runs):
             recording and no handler of LangChain's tells of it; ``"always"``, ``"off"``; or a
             ``bedrock_routing_integrations.telemetry.Telemetry``.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
+        mid_conversation_system: Where a SystemMessage after the first other message goes: ``"native"``, ``"inline"`` or
+            ``"hoist"``; None for what the models are known to take. See `RoutedClient`.
+        project_identifier: Converse's ``projectIdentifier``. A call may name another one.
 
     Raises:
         InvalidTargetError: `model` is no target.
+        InvalidRequestError: An argument that there is not, or with a value that it cannot have.
 
     Example:
         ```python
@@ -300,41 +300,6 @@ class ChatBedrockRouter(Runs):
         finally:
             await chunks.aclose()
 
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        outputs = [output for output in llm_outputs if output]
-        if len(outputs) <= 1:
-            return outputs[0] if outputs else {}
-        names = {output["model_name"] for output in outputs}
-        return {
-            **({"model_name": names.pop()} if len(names) == 1 else {}),
-            "token_usage": token_usage([output["token_usage"] for output in outputs]),
-            ROUTING: [output[ROUTING] for output in outputs],
-        }
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
-        config = with_concurrency(config, self.max_concurrency)
-        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
-        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
-        config = with_concurrency(config, self.max_concurrency)
-        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
-
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | str],
@@ -349,13 +314,16 @@ class ChatBedrockRouter(Runs):
         if "ls_structured_output_format" in kwargs:
             kwargs[PREFERRED] = True
         choice = converse_tool_choice(tool_choice)
-        is_none = choice == {"none": {}}
+        forbids_calls = choice is not None and "none" in choice
         served = self._as_served(resolved)
         bound: Any = super(ChatBedrockRouter, served).bind_tools(
-            [with_object_root(tool)[0] for tool in tools], tool_choice=None if is_none else choice, strict=strict, **kwargs
+            [with_object_root(tool)[0] for tool in tools],
+            tool_choice=None if forbids_calls else choice,
+            strict=strict,
+            **kwargs,
         )
         update: dict[str, Any] = {"bound": self}
-        if is_none:  # langchain-aws takes it for the name of a tool
+        if choice is not None and forbids_calls:  # langchain-aws takes it for the name of a tool
             update["kwargs"] = with_choice(bound.kwargs, choice)
         return bound.model_copy(update=update)  # type: ignore[no-any-return]
 
@@ -381,7 +349,8 @@ class ChatBedrockRouter(Runs):
         if not text:
             return 0
         messages = [{"role": "user", "content": [{"text": text}]}]
-        return self._own_client().count_tokens(modelId=self.model_id, messages=messages)
+        count: int = self._own_client().count_tokens(modelId=self.model_id, messages=messages)
+        return count
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Count the input tokens of a call with these messages and tools, as ``invoke`` would send it.
@@ -396,31 +365,11 @@ class ChatBedrockRouter(Runs):
         if not messages and not tools:
             return 0
         # Without a tool config langchain-aws would write tool calls in the messages as text.
-        call = {"tools": tools} if tools else {"toolConfig": {"tools": []}}
+        call: dict[str, Any] = {"tools": tools} if tools else {"toolConfig": {"tools": []}}
         served, written, call = self._prepare(messages, call, None, is_counting=True)
         super(ChatBedrockRouter, served)._generate(written, None, None, **call)
         counting: ConverseClient = served.client
         return counting.counted
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        model_id, rest = self._called_model(kwargs)
-        # With a Region upstream does not ask the client for it, which would build one in an event loop.
-        if self.region_name and len(rest) == len(kwargs):
-            return super()._get_ls_params(stop=stop, **kwargs)
-        try:
-            region = self.client.region(model_id)
-        except InvalidTargetError:  # the call will say so
-            region = None
-        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
-        params = super(ChatBedrockRouter, named)._get_ls_params(stop=stop, **rest)
-        if region is None:
-            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
-        return params
-
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
-        headers = json.dumps(sorted((self.default_headers or {}).items()))
-        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
 
     @property
     def _llm_type(self) -> str:
