@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
 _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])
 _COUNTS_CACHED_TOKENS_TWICE = "openai"  # the provider whose streams do: see `without_cached_tokens`
+_NO_ANSWER = "What answers is not Bedrock, or the answer was cut: look at endpoint_url and at proxies."
 _LONGEST_WAIT = 20.0  # seconds, as botocore's
 
 
@@ -186,8 +187,10 @@ class Exchange:
         planner.sent(draft)
         try:
             response = operation(**draft.request)
-        except Exception:
+        except Exception as error:
             planner.failed(draft)
+            if type(error).__name__ == "ResponseParserError":  # botocore's, for a body that is not shaped as an answer
+                raise InvalidAnswerError(f"{_NO_ANSWER} ({error})") from error
             raise
         return response
 
@@ -265,8 +268,8 @@ def _check_answer(response: Mapping[str, Any]) -> None:
     missing = "output" if not isinstance(message, dict) else "output.message.content"
     http = response.get("ResponseMetadata") or {}
     raise InvalidAnswerError(
-        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}): "
-        "what answers there is not Bedrock, or the answer was cut. Look at endpoint_url and at proxies.",
+        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}). "
+        f"{_NO_ANSWER}",
         partial={name: value for name, value in response.items() if name != "ResponseMetadata"} or None,
     )
 
@@ -275,3 +278,29 @@ def _most_attempts(client: Any) -> int:
     retries = getattr(getattr(getattr(client, "meta", None), "config", None), "retries", None) or {}
     most: int = retries.get("total_max_attempts") or 3  # botocore's default (1.44)
     return most
+
+
+# Refusals that will come again; all others may pass.
+_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "ResourceNotFoundException",
+                           "UnknownOperationException", "ValidationException"])  # fmt: skip
+# Of a Converse request, what CountTokens takes (``ConverseTokensRequest`` in botocore's service model, 1.43).
+_COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+
+
+def count_tokens(client: Any, resolved: ResolvedTarget, request: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it refuses.
+
+    It takes base models only: the ids of profiles are refused ("The provided model doesn't support counting tokens.").
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    converse = {name: request[name] for name in _COUNTED if request.get(name)}
+    try:
+        counts: list[int] = [
+            client.count_tokens(modelId=model, input={"converse": converse})["inputTokens"]
+            for model in resolved.base_models
+        ]
+    except (AttributeError, KeyError, BotoCoreError, ClientError) as error:
+        logger.debug("CountTokens is not to be had for %s: %s", resolved.target, error_kind(error))
+        return None, error_kind(error) in _NEVER_COUNTS
+    return max(counts), False

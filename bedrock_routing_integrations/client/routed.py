@@ -18,13 +18,19 @@ from bedrock_routing_integrations.invocation import (
 )
 from bedrock_routing_integrations.logs import log_call, log_unanswered, logger
 from bedrock_routing_integrations.pricing import Prices, costs
-from bedrock_routing_integrations.requests import RefusalMemory, check_placement, prepare_request, shared_refusals
+from bedrock_routing_integrations.requests import (
+    RefusalMemory,
+    Refused,
+    check_placement,
+    prepare_request,
+    shared_refusals,
+)
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import MALFORMED, RoutedStream, malformed
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
 
-from .exchange import CallOptions, Exchange, Setting
+from .exchange import CallOptions, Exchange, Setting, count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -235,6 +241,38 @@ class RoutedClient:
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
 
+    def count_prompt_tokens(self, **request: Any) -> int:
+        """Return how many tokens the prompt of a Converse request has: messages, system, tools.
+
+        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) where it does so for all base models of
+        the target; of a router's models the largest count holds. Elsewhere, and where counting is refused, the count is
+        estimated from the sizes of the parts and from what Bedrock counted in earlier answers.
+
+        Args:
+            **request: As for `converse`; what says nothing of the prompt may be left out.
+
+        Raises:
+            InvalidRequestError: There is no ``modelId``, or the request is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        if "modelId" not in request:
+            raise InvalidRequestError("count_prompt_tokens needs a Converse request, with modelId=…")
+        resolved = self.resolve(request["modelId"])
+        scope = self._scope(resolved)
+        refused = self._refusals.of(scope)
+        given = {**request, "modelId": resolved.target.model_id}
+        prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
+        if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
+            counted, is_refused = count_tokens(self._runtime(resolved.target), resolved, prepared)
+            if counted is not None:
+                return counted
+            if is_refused:
+                self._refusals.remember(scope, Refused.COUNT_TOKENS)
+        try:
+            return self._planner.estimate_tokens(prepared, resolved, scope)
+        except (AttributeError, TypeError) as error:
+            raise InvalidRequestError(f"This is no Converse request that boto3 would take: {error}") from error
+
     def plan_cache_points(self, **request: Any) -> CachePlan:
         """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
 
@@ -287,6 +325,8 @@ class RoutedClient:
             **measured,
         )
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
+        if invocation.usage is not None:
+            self._planner.counted(draft, resolved, self._scope(resolved), response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
             invocation,

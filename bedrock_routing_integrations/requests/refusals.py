@@ -41,6 +41,7 @@ class Refused(str, Enum):
     SYSTEM_ROLE = "the role 'system' in messages"
     TOOL_RESULT_STATUS = "the status of tool results"
     OUTPUT_FORMAT = "the output format"
+    COUNT_TOKENS = "CountTokens"
 
     def __str__(self) -> str:
         return self.value
