@@ -149,7 +149,7 @@ async def test_citations_survive_where_text_is_searched_for_reasoning():
 
 # --- calls that were cut off ---
 
-ARGUMENTS = json.dumps({"path": "/etc/bees", "lines": ["a \"quoted\" \\ one", {"deep": [1, 2]}]})
+ARGUMENTS = json.dumps({"path": "/etc/bees", "lines": ['a "quoted" \\ one', {"deep": [1, 2]}]})
 
 
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
@@ -235,9 +235,9 @@ async def test_agent_does_not_run_a_call_that_was_cut_off(streamed):
 @pytest.mark.parametrize("way", WAYS)
 async def test_answer_that_bedrock_calls_malformed_is_an_error(way):
     events = stream_of(text(0, "I "), block_stop(0), stop="malformed_tool_use")
-    with Answering(whole_of({"text": "I "}, stop="malformed_tool_use"), events) as server:
-        with pytest.raises(InvalidAnswerError, match="malformed_tool_use"):
-            await server.ask(way)
+    server = Answering(whole_of({"text": "I "}, stop="malformed_tool_use"), events)
+    with server, pytest.raises(InvalidAnswerError, match="malformed_tool_use"):
+        await server.ask(way)
 
 
 # --- calls without parameters ---
@@ -401,8 +401,8 @@ async def test_structured_output_of_a_list(schema, way, method, include_raw):
         assert spec["toolSpec"]["inputSchema"]["json"]["type"] == "object"
         name = spec["toolSpec"]["name"]
         if streams:
-            return stream_of(call_start(0, "t1", name), call_delta(0, value[:9]), call_delta(0, value[9:]), block_stop(0),
-                             stop="tool_use")  # fmt: skip
+            deltas = [call_delta(0, value[:9]), call_delta(0, value[9:])]
+            return stream_of(call_start(0, "t1", name), *deltas, block_stop(0), stop="tool_use")
         return whole_of({"toolUse": {"toolUseId": "t1", "name": name, "input": json.loads(value)}}, stop="tool_use")
 
     with ScriptedBedrock(answer) as server:

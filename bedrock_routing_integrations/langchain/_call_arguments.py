@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Arguments of a call → the name by which langchain-aws takes them: its own and Converse's are taken.
-_NAMES = {
+NAMES = {
     "stop": "stop", "stop_sequences": "stop_sequences", "max_tokens": "max_tokens", "temperature": "temperature",
     "top_p": "top_p", "tools": "tools", "tool_choice": "tool_choice", "inference_config": "inference_config",
     "tool_config": "toolConfig", "additional_model_request_fields": "additional_model_request_fields",
@@ -58,8 +58,8 @@ def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]
             checked[name] = value
         elif value is None or value in _NEUTRAL.get(name, ()):
             continue
-        elif name in _NAMES:
-            checked[_NAMES[name]] = value
+        elif name in NAMES:
+            checked[NAMES[name]] = value
         else:
             raise InvalidRequestError(_unknown_argument(name, value))
     return checked
@@ -68,7 +68,7 @@ def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]
 def _unknown_argument(name: str, value: Any) -> str:
     if name == "n":
         return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
-    known = [each for each in _NAMES if "_" in each or each.islower()]
+    known = [each for each in NAMES if "_" in each or each.islower()]
     return f"{name} is not an argument of a call. {_advice(name, value, known)}"
 
 

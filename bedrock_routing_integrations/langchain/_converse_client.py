@@ -59,7 +59,7 @@ class ConverseClient:
         if self.is_counting:
             if not sent["toolConfig"].get("tools"):
                 del sent["toolConfig"]
-            self.counted = self._client.count_tokens(**sent)
+            self.counted = self._client.count_prompt_tokens(**sent)
             return {"output": {"message": {"role": "assistant", "content": []}}, "usage": {}}
         response = self._client.converse(**sent)
         message = response["output"]["message"]

@@ -349,7 +349,7 @@ class ChatBedrockRouter(Runs):
         if not text:
             return 0
         messages = [{"role": "user", "content": [{"text": text}]}]
-        count: int = self._own_client().count_tokens(modelId=self.model_id, messages=messages)
+        count: int = self._own_client().count_prompt_tokens(modelId=self.model_id, messages=messages)
         return count
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
