@@ -106,7 +106,7 @@ def _opened(block: Any) -> Iterator[Any]:
     if not isinstance(block, dict):
         yield block
     elif "toolUse" in block:
-        yield {**block, "toolUse": {**block["toolUse"], "input": unwrapped(block["toolUse"].get("input"))}}
+        yield {**block, "toolUse": {name: unwrapped(value) for name, value in block["toolUse"].items()}}
     elif "toolResult" in block:
         result = block["toolResult"]
         content = [
