@@ -127,14 +127,17 @@ def _content(block: _Media, data: object, at: str, *, local_files: bool) -> byte
 
 
 def _local_file(path: str | Path, at: str, *, local_files: bool) -> bytes:
-    if "://" in str(path):
+    file = Path(path)
+    if "://" in str(path) or str(file).startswith("\\\\"):  # Windows asks a host for such a path
         raise _url_refused("path", str(path), at)
     if not local_files:
         raise InvalidRequestError(
             f"{at}: its path= names a local file, and allow_local_files=False forbids reading it. Pass the bytes, or "
             "an s3:// URL."
         )
-    return Path(path).read_bytes()
+    if file.exists() and not file.is_file():  # a device may never end
+        raise InvalidRequestError(f"{at}: path={str(path)!r} is no file.")
+    return file.read_bytes()
 
 
 def _inline(url: str, at: str) -> bytes:
