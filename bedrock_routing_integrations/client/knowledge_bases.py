@@ -7,6 +7,14 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.answer_validation import (
+    checked_generation,
+    empty_stream,
+    is_event_stream,
+    parse_errors_explained,
+    retrieval_results,
+    session_id,
+)
 from bedrock_routing_integrations.connections import Connection, GivenClient
 from bedrock_routing_integrations.errors import (
     InvalidRequestError,
@@ -27,14 +35,6 @@ from bedrock_routing_integrations.resolution import from_base_models, shared_res
 from bedrock_routing_integrations.streams import broken_connection, close_stream
 from bedrock_routing_integrations.targets import parse_target
 
-from .answer_validation import (
-    checked_generation,
-    empty_stream,
-    is_event_stream,
-    parse_errors_explained,
-    retrieval_results,
-    session_id,
-)
 from .knowledge_base_types import shared_types
 
 if TYPE_CHECKING:
