@@ -206,6 +206,12 @@ def recorded_request(recording):
     return {**_in_boto3_form(model.input_shape, recording.body), "modelId": recording.model_id}
 
 
+def same_request(recording, body):
+    """Return whether a request's body says what was recorded, in whatever order; null is as good as nothing."""
+    model = _service_model(recording.service).operation_model(recording.operation)
+    return _in_boto3_form(model.input_shape, body) == _in_boto3_form(model.input_shape, recording.body)
+
+
 def recorded_response(recording):
     """Return the recorded response as boto3 gives it, without ``ResponseMetadata``."""
     model = _service_model(recording.service).operation_model(recording.operation)

@@ -58,8 +58,8 @@ class Differences:
             names = {name for name, _, _ in found}
             lines.append(f"{what}: {len(names)} recording(s)")
             for name, got, expected in found[:_MOST_PER_KIND]:
-                got, expected = _from_first_difference(got, expected)
-                lines += [f"  {name}", f"    got      {got}", f"    expected {expected}"]
+                texts = _from_first_difference(got, expected)
+                lines += [f"  {name}", f"    got      {texts[0]}", f"    expected {texts[1]}"]
             rest = dict.fromkeys(name for name, _, _ in found[_MOST_PER_KIND:])
             lines += [f"  and {name}" for name in rest]
         return "\n".join(lines)
