@@ -31,6 +31,7 @@ from recorded_bedrock import (
     recordings,
     recordings_folder,
     refusals,
+    same_request,
 )
 from recorded_differences import Differences
 
