@@ -112,6 +112,23 @@ def refusals(*operations):
     return [recording for recording in recordings(*operations) if recording.status != 200 or _exception(recording)]
 
 
+def one_of_each_kind(found):
+    """Return one recording of each provider's each sequence of content blocks, stream or not."""
+    kinds = {}
+    for recording in found:
+        provider = re.sub(r"^(us|global)\.", "", recording.model_id).partition(".")[0]
+        blocks = [_kind(block) for block in recorded_blocks(recording)]
+        kinds.setdefault(str((provider, recording.is_stream, blocks)), recording)
+    return list(kinds.values())
+
+
+def _kind(block):
+    (kind, value), *_ = block.items()
+    if kind == "text":
+        return kind, bool(value.strip()), "<thinking>" in value
+    return kind, value.get("type"), sorted(value), sorted(value.get("reasoningText", ()))
+
+
 def _exception(recording):
     return next((event for event in recording.response.get("events", ()) if event[0].endswith("Exception")), None)
 
@@ -134,7 +151,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((urllib.parse.unquote(self.path), json.loads(body or b"{}")))
         recording = self.server.recording
-        content = recording.event_stream if recording.is_stream else json.dumps(recording.response["body"]).encode()
+        if not recording.is_stream:
+            content = json.dumps(recording.response["body"]).encode()
+        elif self.path.endswith("/converse"):
+            content = json.dumps(whole_of(recording)).encode()
+        else:
+            content = recording.event_stream
         self._send(recording.status, recording.response["headers"], content)
 
     def _send(self, status, headers, content):
@@ -156,7 +178,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class RecordedBedrock:
-    """Answer every request with the recording set last by `play`; `requests` has the path and body of each since."""
+    """Answer every request with the recording set last by `play`; `requests` has the path and body of each since.
+
+    Whoever asks with Converse for an answer that was recorded as a stream gets what its events add up to.
+    """
 
     def __enter__(self):
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -316,6 +341,13 @@ def recorded_blocks(recording):
         elif kind == "contentBlockDelta":
             parts.setdefault(payload["contentBlockIndex"], []).append(payload["delta"])
     return [_joined(parts[index]) for index in sorted(parts)]
+
+
+def whole_of(recording):
+    """Return the response of Converse that the events of a recorded stream add up to."""
+    rest = {kind: payload for kind, payload in recording.response["events"] if kind in ("messageStop", "metadata")}
+    message = {"role": "assistant", "content": recorded_blocks(recording)}
+    return {"output": {"message": message}, **rest["messageStop"], **rest["metadata"]}
 
 
 def _joined(parts):

@@ -23,6 +23,7 @@ from recorded_bedrock import (
     Citation,
     RecordedBedrock,
     answers,
+    one_of_each_kind,
     recorded_answer,
     recorded_events,
     recorded_refusal,
@@ -56,20 +57,6 @@ def recorded():
 
 def client_of(recorded):
     return RoutedClient(recorded.client(), bedrock_client=recorded.client("bedrock"), cache="off")
-
-
-def one_of_each_kind(found):
-    """Return one recording of each model's provider and each sequence of blocks."""
-    kinds = {}
-    for recording in found:
-        answer = recorded_answer(recording)
-        provider = re.sub(r"^(us|global)\.", "", recording.model_id).partition(".")[0]
-        kind = (
-            provider, bool(answer.text), len(answer.calls), len(answer.server_calls), len(answer.citations),
-            [tuple(map(bool, each)) for each in answer.reasoning], answer.stop_reason,
-        )  # fmt: skip
-        kinds.setdefault(str(kind), recording)
-    return list(kinds.values())
 
 
 # --- RoutedClient ---

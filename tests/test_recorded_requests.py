@@ -1,0 +1,203 @@
+"""Send recorded conversations through the frameworks' classes: the request that Bedrock accepted must come out.
+
+Each test goes through all recorded requests that were answered (status 200), written as a user of the framework would,
+and fails with a list of what was lost, added or changed. `recorded_messages` says what is no difference.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+from llama_index.core.base.llms.types import ChatMessage
+from recorded_bedrock import (
+    RecordedBedrock,
+    answers,
+    one_of_each_kind,
+    recorded_answer,
+    recorded_blocks,
+    recordings_folder,
+)
+from recorded_differences import Differences
+from recorded_messages import (
+    NotExpressibleError,
+    differing_members,
+    langchain_messages,
+    langchain_settings,
+    llama_index_messages,
+    llama_index_settings,
+    with_langchain_tools,
+)
+
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
+]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with RecordedBedrock() as server:
+        yield server
+
+
+def accepted():
+    return [
+        recording for recording in answers("Converse", "ConverseStream") if recording.body and not recording.is_doubtful
+    ]
+
+
+def check_request(differences, recorded, recording):
+    for member, sent, expected in differing_members(recorded.requests[-1][1], recording.body):
+        differences.add(member, sent, expected)
+    differences.compared += 1
+
+
+def test_chat_bedrock_router_sends_the_recorded_request(recorded):
+    with Differences() as differences:
+        for recording in accepted():
+            with differences.of(recording), warnings.catch_warnings():
+                # langchain-aws's own, where tools are in the history only.
+                warnings.filterwarnings("ignore", "Tool messages were passed without toolConfig")
+                recorded.play(recording)
+                llm = ChatBedrockRouter(
+                    model=recording.model_id, client=recorded.client(), bedrock_client=recorded.client("bedrock"),
+                    cache="off", **langchain_settings(recording.body),
+                )  # fmt: skip
+                bound = with_langchain_tools(llm, recording.body)
+                messages = langchain_messages(recording.body)
+                if recording.is_stream:
+                    list(bound.stream(messages))
+                else:
+                    bound.invoke(messages)
+                check_request(differences, recorded, recording)
+
+
+def test_bedrock_router_sends_the_recorded_request(recorded):
+    with Differences() as differences:
+        for recording in accepted():
+            with differences.of(recording):
+                try:
+                    messages = llama_index_messages(recording.body)
+                except NotExpressibleError:
+                    continue
+                recorded.play(recording)
+                llm = BedrockRouter(
+                    model=recording.model_id, client=recorded.client(), bedrock_client=recorded.client("bedrock"),
+                    cache="off",
+                )  # fmt: skip
+                if recording.is_stream:
+                    list(llm.stream_chat(messages, **llama_index_settings(recording.body)))
+                else:
+                    llm.chat(messages, **llama_index_settings(recording.body))
+                check_request(differences, recorded, recording)
+
+
+# --- answers sent back in the next turn ---
+
+
+def said_in(blocks):
+    """Return what matters of an assistant's turn: text without space, calls, and what Bedrock ran, thought and cited."""
+    text, calls, server, signed, unsigned, cited = "", [], [], [], [], []
+    for block in blocks:
+        (kind, value), *_ = block.items()
+        if kind == "text":
+            text += value
+        elif kind == "toolUse" and value.get("type") != "server_tool_use":
+            calls.append((value["toolUseId"], value["name"], value["input"]))
+        elif kind in ("toolUse", "toolResult"):
+            server.append((kind, value["toolUseId"], value.get("type")))
+        elif kind == "reasoningContent":
+            written = value.get("reasoningText", {})
+            is_signed = "redactedContent" in value or written.get("signature")
+            (signed if is_signed else unsigned).append(value.get("redactedContent") or written.get("text", ""))
+        elif kind == "citationsContent":
+            content = "".join(part["text"] for part in value.get("content", ()))
+            text += content
+            cited += [(content.strip(), each) for each in value["citations"] if content]
+    # langchain-aws leaves out what Nova 1 thinks aloud.
+    text = re.sub(r"<thinking>.*?</thinking>", "", text, flags=re.DOTALL)
+    return {
+        "text": re.sub(r"\s", "", text), "calls": calls, "server": server, "signed": signed, "unsigned": unsigned,
+        "citations": cited,
+    }  # fmt: skip
+
+
+def check_sent_back(differences, recorded, recording):
+    """Compare the assistant's turn in the last request with the recorded answer that it repeats.
+
+    Reasoning without a signature and what Bedrock ran itself may be left out, but only as a whole.
+    """
+    turns = [message for message in recorded.requests[-1][1]["messages"] if message["role"] == "assistant"]
+    differences.check("number of turns", len(turns), 1)
+    if not turns:
+        return
+    sent, answer = said_in(turns[0]["content"]), said_in(recorded_blocks(recording))
+    for name in ("calls", "signed", "citations"):
+        differences.check(name, sent[name], answer[name])
+    if answer["text"]:
+        differences.check("text", sent["text"], answer["text"])
+    for name in ("server", "unsigned"):
+        if sent[name]:
+            differences.check(name, sent[name], answer[name])
+    blank = [block for block in turns[0]["content"] if not block.get("text", "some").strip()]
+    differences.check("blank text", blank, [])
+
+
+def called_in(recording):
+    return [(call_id, name) for call_id, name, _ in recorded_answer(recording).calls]
+
+
+def continuing():
+    """Return a recording of each kind of answer that can be followed by a next turn."""
+    return [recording for recording in one_of_each_kind(accepted()) if not recorded_answer(recording).unclosed]
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_chat_bedrock_router_sends_recorded_answers_back(recorded, version):
+    with Differences() as differences:
+        for recording in continuing():
+            with differences.of(recording):
+                recorded.play(recording)
+                llm = ChatBedrockRouter(
+                    model=recording.model_id, client=recorded.client(), bedrock_client=recorded.client("bedrock"),
+                    cache="off", output_version=version,
+                )  # fmt: skip
+                bound = with_langchain_tools(llm, recording.body)
+                if recording.is_stream:
+                    answer = None
+                    for chunk in bound.stream("go on"):
+                        answer = chunk if answer is None else answer + chunk
+                else:
+                    answer = bound.invoke("go on")
+                results = [ToolMessage("done", tool_call_id=call_id) for call_id, _ in called_in(recording)]
+                bound.invoke([HumanMessage("go on"), answer, *(results or [HumanMessage("and then?")])])
+                check_sent_back(differences, recorded, recording)
+
+
+def test_bedrock_router_sends_recorded_answers_back(recorded):
+    question = ChatMessage(role="user", content="go on")
+    with Differences() as differences:
+        for recording in continuing():
+            with differences.of(recording):
+                recorded.play(recording)
+                llm = BedrockRouter(
+                    model=recording.model_id, client=recorded.client(), bedrock_client=recorded.client("bedrock"),
+                    cache="off",
+                )  # fmt: skip
+                tools = {"toolConfig": recording.body["toolConfig"]} if recording.body.get("toolConfig") else {}
+                if recording.is_stream:
+                    *_, answer = llm.stream_chat([question], **tools)
+                else:
+                    answer = llm.chat([question], **tools)
+                results = [
+                    ChatMessage(role="tool", content="done", additional_kwargs={"tool_call_id": call_id})
+                    for call_id, _ in called_in(recording)
+                ]
+                llm.chat([question, answer.message, *(results or [question])], **tools)
+                check_sent_back(differences, recorded, recording)
