@@ -228,7 +228,9 @@ def _service_model(service):
 def recorded_request(recording):
     """Return the arguments with which boto3 sends the recorded request."""
     model = _service_model(recording.service).operation_model(recording.operation)
-    return {**_in_boto3_form(model.input_shape, recording.body), "modelId": recording.model_id}
+    # A model's ARN has slashes.
+    path = re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", model.http["requestUri"])
+    return {**_in_boto3_form(model.input_shape, recording.body or {}), **re.fullmatch(path, recording.path).groupdict()}
 
 
 def same_request(recording, body):

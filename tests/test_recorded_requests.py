@@ -102,7 +102,7 @@ def test_bedrock_router_sends_the_recorded_request(recorded):
 
 
 def said_in(blocks):
-    """Return what matters of an assistant's turn: text without space, calls, and what Bedrock ran, thought and cited."""
+    """Return what matters of a turn: text without space, calls, and what Bedrock ran, thought and cited."""
     text, calls, server, signed, unsigned, cited = "", [], [], [], [], []
     for block in blocks:
         (kind, value), *_ = block.items()

@@ -85,8 +85,7 @@ def test_routed_client_returns_the_recorded_response(recorded):
         for recording in answers("Converse"):
             with differences.of(recording):
                 recorded.play(recording)
-                arguments = recorded_request(recording) if recording.body else {"modelId": recording.model_id}
-                response = client.converse(**arguments)
+                response = client.converse(**recorded_request(recording))
                 if not recording.is_doubtful:
                     routing, _ = response.pop("routing"), response.pop("ResponseMetadata")
                     differences.check("response", response, recorded_response(recording))
