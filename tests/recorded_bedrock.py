@@ -150,14 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((urllib.parse.unquote(self.path), json.loads(body or b"{}")))
-        recording = self.server.recording
-        if not recording.is_stream:
-            content = json.dumps(recording.response["body"]).encode()
-        elif self.path.endswith("/converse"):
-            content = json.dumps(whole_of(recording)).encode()
-        else:
-            content = recording.event_stream
-        self._send(recording.status, recording.response["headers"], content)
+        self._send(*_response_to(self.path, self.server.recording))
 
     def _send(self, status, headers, content):
         self.send_response(status)
@@ -173,6 +166,19 @@ class _Handler(BaseHTTPRequestHandler):
 _TRANSFER_HEADERS = {"content-length", "transfer-encoding", "connection", "content-encoding", "keep-alive"}
 
 
+def _response_to(path, recording):
+    """Return the status, headers and content of the recorded response, in the form that the path asks for."""
+    headers = recording.response["headers"]
+    if recording.status == 200 and path.endswith("/converse") and recording.is_stream:
+        return 200, {"Content-Type": "application/json"}, json.dumps(whole_of(recording)).encode()
+    if recording.status == 200 and path.endswith("/converse-stream") and not recording.is_stream:
+        content = b"".join(frame(kind, payload) for kind, payload in events_of(recording))
+        return 200, {"Content-Type": "application/vnd.amazon.eventstream"}, content
+    if recording.is_stream:
+        return recording.status, headers, recording.event_stream
+    return recording.status, headers, json.dumps(recording.response["body"]).encode()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -180,7 +186,8 @@ class _Server(ThreadingHTTPServer):
 class RecordedBedrock:
     """Answer every request with the recording set last by `play`; `requests` has the path and body of each since.
 
-    Whoever asks with Converse for an answer that was recorded as a stream gets what its events add up to.
+    Whoever asks with Converse for an answer that was recorded as a stream gets what its events add up to, and with
+    ConverseStream for one that was not, the same answer in pieces.
     """
 
     def __enter__(self):
@@ -350,6 +357,50 @@ def whole_of(recording):
     rest = {kind: payload for kind, payload in recording.response["events"] if kind in ("messageStop", "metadata")}
     message = {"role": "assistant", "content": recorded_blocks(recording)}
     return {"output": {"message": message}, **rest["messageStop"], **rest["metadata"]}
+
+
+def events_of(recording):
+    """Return the events in which a recorded response of Converse could have been streamed."""
+    body, events = recording.response["body"], [("messageStart", {"role": "assistant"})]
+    for index, block in enumerate(recorded_blocks(recording)):
+        start, deltas = _streamed(block)
+        if start:
+            events.append(("contentBlockStart", {"contentBlockIndex": index, "start": start}))
+        events += [("contentBlockDelta", {"contentBlockIndex": index, "delta": delta}) for delta in deltas]
+        events.append(("contentBlockStop", {"contentBlockIndex": index}))
+    rest = {name: value for name, value in body.items() if name not in ("output", "stopReason", _RESPONSE_FIELDS)}
+    fields = {_RESPONSE_FIELDS: body[_RESPONSE_FIELDS]} if _RESPONSE_FIELDS in body else {}
+    return [*events, ("messageStop", {"stopReason": body["stopReason"], **fields}), ("metadata", rest)]
+
+
+_RESPONSE_FIELDS = "additionalModelResponseFields"
+
+
+def _streamed(block):
+    """Return the start (None where the kind has none) and the deltas of a content block, in the forms of recordings."""
+    (kind, value), *_ = block.items()
+    if kind == "text":
+        return None, [{"text": piece} for piece in _pieces(value)]
+    if kind == "citationsContent":
+        text = "".join(part["text"] for part in value.get("content", ()))
+        cited = [{"text": piece} for piece in _pieces(text)] if text else []
+        return None, cited + [{"citation": citation} for citation in value["citations"]]
+    if kind == "reasoningContent":
+        if "redactedContent" in value:
+            return None, [{kind: value}]
+        written = value["reasoningText"]
+        signature = [{kind: {"signature": written["signature"]}}] if "signature" in written else []
+        return None, [*({kind: {"text": piece}} for piece in _pieces(written["text"])), *signature]
+    if kind == "toolResult":
+        rest = {name: inner for name, inner in value.items() if name != "content"}
+        return {kind: rest}, [{kind: value["content"]}]
+    assert kind == "toolUse", f"a kind of block that no recording had: {block}"
+    start = {name: inner for name, inner in value.items() if name != "input"}
+    return {kind: start}, [{kind: {"input": piece}} for piece in _pieces(json.dumps(value["input"]))]
+
+
+def _pieces(text):
+    return [text[start : start + 24] for start in range(0, len(text), 24)] or [""]
 
 
 def _joined(parts):
