@@ -1,0 +1,15 @@
+"""Converse requests that the models of a target take, and what was found out about what they refuse."""
+
+from __future__ import annotations
+
+from .documents import DocumentNames, legal_document_name
+from .preparation import PreparedRequest, prepare_request
+from .refusals import RefusalMemory, Refused, removable, shared_refusals
+from .system_messages import PLACEMENTS, check_placement
+from .tools import ROOT, ToolTranslation, object_schema
+
+__all__ = [
+    "PLACEMENTS", "ROOT", "DocumentNames", "PreparedRequest", "RefusalMemory", "Refused", "ToolTranslation",
+    "check_placement", "legal_document_name", "object_schema", "prepare_request", "removable",
+    "shared_refusals",
+]  # fmt: skip
