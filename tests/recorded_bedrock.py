@@ -136,6 +136,9 @@ def _exception(recording):
 # --- the server ---
 
 
+_DENIED = 403, {"x-amzn-errortype": "AccessDeniedException"}, b'{"message": "not authorized"}'
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes
@@ -145,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         """Deny every look-up: no recording has one."""
-        self._send(403, {"x-amzn-errortype": "AccessDeniedException"}, b'{"message": "not authorized"}')
+        self._send(*_DENIED)
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -169,6 +172,8 @@ _TRANSFER_HEADERS = {"content-length", "transfer-encoding", "connection", "conte
 def _response_to(path, recording):
     """Return the status, headers and content of the recorded response, in the form that the path asks for."""
     headers = recording.response["headers"]
+    if path.endswith("/count-tokens") and recording.operation != "CountTokens":
+        return _DENIED
     if recording.status == 200 and path.endswith("/converse") and recording.is_stream:
         return 200, {"Content-Type": "application/json"}, json.dumps(whole_of(recording)).encode()
     if recording.status == 200 and path.endswith("/converse-stream") and not recording.is_stream:

@@ -1,0 +1,77 @@
+"""Count the prompts of recorded conversations, and compare with what Bedrock counted.
+
+No recorded conversation has more than three calls. Counting of Bedrock's own (CountTokens) is denied by the server that
+replays them, so that all is estimated from the answers before.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from recorded_bedrock import (
+    RecordedBedrock,
+    recorded_answer,
+    recorded_conversations,
+    recorded_request,
+    recordings_folder,
+)
+from recorded_differences import Differences
+
+from bedrock_routing_integrations import RoutedClient
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
+]
+ALLOWED = 0.05
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with RecordedBedrock() as server:
+        yield server
+
+
+def client_of(recorded):
+    """Return a client that has learned nothing yet: with a clock of its own it shares no memory."""
+    return RoutedClient(recorded.client(), bedrock_client=recorded.client("bedrock"), clock=time.perf_counter)
+
+
+def answer(client, recorded, call):
+    recorded.play(call)
+    if call.is_stream:
+        list(client.converse_stream(**recorded_request(call))["stream"])
+    else:
+        client.converse(**recorded_request(call))
+
+
+def check_count(differences, client, call):
+    counted = client.count_prompt_tokens(**recorded_request(call))
+    expected = recorded_answer(call).tokens.prompt
+    differences.compared += 1
+    if abs(counted - expected) > ALLOWED * expected:
+        differences.add("off by more than 5%", counted, expected)
+
+
+def test_prompts_that_were_answered_are_counted_within_5_percent(recorded):
+    with Differences() as differences:
+        for conversation in recorded_conversations():
+            client = client_of(recorded)
+            for call in conversation.calls:
+                with differences.of(call):
+                    answer(client, recorded, call)
+            for call in conversation.calls:
+                with differences.of(call):
+                    check_count(differences, client, call)
+
+
+def test_the_third_prompt_is_counted_within_5_percent_beforehand(recorded):
+    with Differences() as differences:
+        for conversation in recorded_conversations(minimum=3):
+            client = client_of(recorded)
+            *before, last = conversation.calls
+            with differences.of(last):
+                for call in before:
+                    answer(client, recorded, call)
+                check_count(differences, client, last)
