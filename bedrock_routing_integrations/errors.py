@@ -179,7 +179,8 @@ def overflow_counts(message: str) -> tuple[int | None, int | None]:
 
 def as_context_overflow(error: ClientError) -> ClientError:
     """Return a refusal as a `ContextOverflowError` that is of the refusal's own class too."""
-    kind = _overflow_class(type(error))
+    refusal: Any = type(error)
+    kind = _overflow_class(refusal)
     raised: ClientError = kind(error.response, error.operation_name)
     return raised
 
@@ -207,8 +208,9 @@ def _context_overflow_error() -> Any:
     from botocore.exceptions import ClientError
 
     class ContextOverflowError(BedrockRoutingError, ClientError):  # type: ignore[misc]  # botocore has no types
-        """The prompt is longer than the model's context window. botocore's `ClientError`, and boto3's modeled class too.
+        """The prompt is longer than the model's context window.
 
+        It is botocore's `ClientError` too, and boto3's modeled class (``client.exceptions.ValidationException``).
         Shorten the prompt, or call a model with a larger window.
 
         Attributes:
@@ -232,7 +234,7 @@ def _context_overflow_error() -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _overflow_class(refusal: type) -> Any:
+def _overflow_class(refusal: type[Any]) -> Any:
     """Return the class of overflows that handlers of `refusal`, such as boto3's ``ValidationException``, catch too."""
     ours = _context_overflow_error()
     if issubclass(ours, refusal):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MALFORMED = {
     "malformed_tool_use": "the model wrote a tool call that Bedrock could not read. Ask again, simplify the tool's "
     "schema, or call a larger model.",
-    "malformed_model_output": "the model wrote an answer that Bedrock could not read. Ask again, or call another model.",
+    "malformed_model_output": "the model wrote what Bedrock could not read. Ask again, or call another model.",
 }
 """Stop reasons of an answer that is none, and what to do (``StopReason`` in botocore's service model, 1.43)."""
 
@@ -190,7 +190,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
                         state = _Progress()
                         continue
                     if is_context_overflow(error):
-                        raise as_context_overflow(error) from error  # type: ignore[arg-type]
+                        raise as_context_overflow(error) from error
                     raise
                 if not (state.stopped and state.described):
                     raise _interrupted(received, f"{type(error).__name__}: {error}") from error
@@ -291,7 +291,9 @@ def events_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"metadata": {name: response[name] for name in known if name in response}}
 
 
-def _pieces(block: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+def _pieces(  # noqa: PLR0911 - one return for each kind of block
+    block: Mapping[str, Any],
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Return the start (None where such a block has none) and the deltas of a content block."""
     if "toolUse" in block:
         call = dict(block["toolUse"])

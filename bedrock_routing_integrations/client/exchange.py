@@ -77,7 +77,7 @@ class Exchange:
         stream: Whether the caller asked for a stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a call is made of comes from as many places
         self,
         setting: Setting,
         client: Any,
@@ -127,7 +127,7 @@ class Exchange:
                     if self._change(error):
                         continue
                     if is_context_overflow(error):
-                        raise as_context_overflow(error) from error  # type: ignore[arg-type]
+                        raise as_context_overflow(error) from error
                     raise
                 break
         self._settle()
@@ -275,3 +275,29 @@ def _most_attempts(client: Any) -> int:
     retries = getattr(getattr(getattr(client, "meta", None), "config", None), "retries", None) or {}
     most: int = retries.get("total_max_attempts") or 3  # botocore's default (1.44)
     return most
+
+
+# Refusals that will come again; all others may pass.
+_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "ResourceNotFoundException",
+                           "UnknownOperationException", "ValidationException"])  # fmt: skip
+# Of a Converse request, what CountTokens takes (``ConverseTokensRequest`` in botocore's service model, 1.43).
+_COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+
+
+def count_tokens(client: Any, resolved: ResolvedTarget, request: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it refuses.
+
+    It takes base models only: the ids of profiles are refused ("The provided model doesn't support counting tokens.").
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    converse = {name: request[name] for name in _COUNTED if request.get(name)}
+    try:
+        counts: list[int] = [
+            client.count_tokens(modelId=model, input={"converse": converse})["inputTokens"]
+            for model in resolved.base_models
+        ]
+    except (AttributeError, KeyError, BotoCoreError, ClientError) as error:
+        logger.debug("CountTokens is not to be had for %s: %s", resolved.target, error_kind(error))
+        return None, error_kind(error) in _NEVER_COUNTS
+    return max(counts), False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
 from bedrock_routing_integrations.connections import Connection, GivenClient, GivenControlPlane, warn_of_pickle
@@ -14,22 +15,27 @@ from bedrock_routing_integrations.invocation import (
     ROUTING,
     invoked_model_id,
     read_invocation,
-    without_cached_tokens,
 )
 from bedrock_routing_integrations.logs import log_call, log_unanswered, logger
 from bedrock_routing_integrations.pricing import Prices, costs
-from bedrock_routing_integrations.requests import RefusalMemory, check_placement, prepare_request, shared_refusals
+from bedrock_routing_integrations.requests import (
+    RefusalMemory,
+    Refused,
+    check_placement,
+    prepare_request,
+    shared_refusals,
+)
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import MALFORMED, RoutedStream, malformed
 from bedrock_routing_integrations.targets import Target, parse_target
-from bedrock_routing_integrations.telemetry import Outer, Recorder, Telemetry, telemetry_of
+from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
 
-from .exchange import CallOptions, Exchange, Setting
+from .exchange import CallOptions, Exchange, Setting, count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from bedrock_routing_integrations.caching import CachePolicy, Draft
+    from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.partial import Received
     from bedrock_routing_integrations.resolution import ControlPlane
 
@@ -54,8 +60,8 @@ class RoutedClient:
             recording; ``"always"``, ``"off"``; or a `Telemetry`.
         mid_conversation_system: Where messages of role ``system`` after the first other message go: ``"native"`` sends
             them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
-            request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models are
-            known to take it, else ``"inline"``.
+            request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
+            are known to take it, else ``"inline"``.
         clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
             nothing is shared.
 
@@ -235,6 +241,38 @@ class RoutedClient:
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
 
+    def count_prompt_tokens(self, **request: Any) -> int:
+        """Return how many tokens the prompt of a Converse request has: messages, system, tools.
+
+        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) where it does so for all base models of
+        the target; of a router's models the largest count holds. Elsewhere, and where counting is refused, the count is
+        estimated from the sizes of the parts and from what Bedrock counted in earlier answers.
+
+        Args:
+            **request: As for `converse`; what says nothing of the prompt may be left out.
+
+        Raises:
+            InvalidRequestError: There is no ``modelId``, or the request is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        if "modelId" not in request:
+            raise InvalidRequestError("count_prompt_tokens needs a Converse request, with modelId=…")
+        resolved = self.resolve(request["modelId"])
+        scope = self._scope(resolved)
+        refused = self._refusals.of(scope)
+        given = {**request, "modelId": resolved.target.model_id}
+        prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
+        if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
+            counted, is_refused = count_tokens(self._runtime(resolved.target), resolved, prepared)
+            if counted is not None:
+                return counted
+            if is_refused:
+                self._refusals.remember(scope, Refused.COUNT_TOKENS)
+        try:
+            return self._planner.estimate_tokens(prepared, resolved, scope)
+        except (AttributeError, TypeError) as error:
+            raise InvalidRequestError(f"This is no Converse request that boto3 would take: {error}") from error
+
     def plan_cache_points(self, **request: Any) -> CachePlan:
         """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
 
@@ -287,6 +325,8 @@ class RoutedClient:
             **measured,
         )
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
+        if invocation.usage is not None:
+            self._planner.counted(draft, resolved, self._scope(resolved), response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
             invocation,
@@ -306,9 +346,10 @@ class RoutedClient:
     def __class__(self) -> type:
         # `isinstance(client, botocore.client.BaseClient)` is how instructor and others tell a client from a mistake.
         # A subclass in earnest would inherit a constructor and state that belong to botocore; a class that Python's own
-        # `isinstance` sees, and `type()` does not, is the trick of `unittest.mock` (``spec=``). botocore is loaded only
-        # where a client was given or made already, by somebody else.
-        return _seen_as(type(self))
+        # `isinstance` sees, and `type()` does not, is the trick of `unittest.mock` (``spec=``). Who asks has loaded
+        # botocore; nobody else needs to.
+        kind: Any = type(self)
+        return cast("type", _seen_as(kind) if "botocore.client" in sys.modules else kind)
 
     def __repr__(self) -> str:
         source = self._source if isinstance(self._source, Connection) else "the boto3 client passed in"
@@ -336,7 +377,7 @@ class RoutedClient:
 
 
 class ClientForCall:
-    """A `RoutedClient` for one call of a framework, which says more of it than its request. Everything else is the client's.
+    """A `RoutedClient` for one call of a framework that says more of the call than its request does.
 
     Args:
         client: The client.
@@ -364,7 +405,7 @@ _PLAIN = CallOptions()
 
 
 @functools.lru_cache(maxsize=16)
-def _seen_as(kind: type) -> type:
+def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
     """Return the class that `isinstance` sees in a client: its own, and botocore's ``BaseClient``."""
     from botocore.client import BaseClient
 

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bedrock_routing_integrations.catalog import ModelFacts
-    from bedrock_routing_integrations.client import RoutedClient
+    from bedrock_routing_integrations.client import ClientForCall, RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 
@@ -209,7 +209,12 @@ class BedrockRouter(Arguments):
     # --- the two ways to ask, for all that follow; they block ---
 
     def _prepare(
-        self, client: RoutedClient, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
+        self,
+        client: RoutedClient | ClientForCall,
+        messages: Sequence[ChatMessage],
+        call: dict[str, Any],
+        *,
+        stream: bool,
     ) -> tuple[dict[str, Any], ResolvedTarget]:
         model = call.pop("model", None) or self.model
         check_options(call)

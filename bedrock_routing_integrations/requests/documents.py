@@ -42,7 +42,7 @@ class DocumentNames:
         self._last: dict[str, int] = {}
 
     def name(self, title: str | None) -> str:
-        """Return a legal name that no earlier document has: ``report``, ``report (2)`` …"""
+        """Return a legal name that no earlier document has: ``report``, then ``report (2)``."""
         name = legal_document_name(title)
         unique, number = name, self._last.get(name, 1)
         while unique in self._taken:

@@ -41,6 +41,7 @@ class Refused(str, Enum):
     SYSTEM_ROLE = "the role 'system' in messages"
     TOOL_RESULT_STATUS = "the status of tool results"
     OUTPUT_FORMAT = "the output format"
+    COUNT_TOKENS = "CountTokens"
 
     def __str__(self) -> str:
         return self.value
@@ -70,7 +71,9 @@ _OUTPUT_FORMAT = re.compile(
 )
 
 
-def removable(error: BaseException, request: Mapping[str, Any], *, streamed: bool, ours: bool) -> Refused | None:
+def removable(  # noqa: PLR0911 - one return for each thing that can be left out
+    error: BaseException, request: Mapping[str, Any], *, streamed: bool, ours: bool
+) -> Refused | None:
     """Return what of a refused request can be left out; None where the refusal names nothing of that kind.
 
     Args:

@@ -39,9 +39,9 @@ def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement
 
     Args:
         request: A Converse request; not changed.
-        placement: ``"native"`` leaves them as they are, ``"inline"`` makes each an instruction at the same position in a
-            user's turn, ``"hoist"`` moves them into ``system``. Those before the first other message go there in any
-            case: nothing in front of them could be cached.
+        placement: ``"native"`` leaves them as they are, ``"inline"`` makes each an instruction at the same position in
+            a user's turn, ``"hoist"`` moves them into ``system``. Those before the first other message go there in
+            any case: nothing in front of them could be cached.
 
     Returns:
         The request; the one given where it has no such message.

@@ -71,7 +71,8 @@ class ToolTranslation:
         try:
             for event in events:
                 start = (event.get("contentBlockStart") or {}).get("start") or {}
-                index = next(iter(event.values()), {}).get("contentBlockIndex")
+                body: Any = next(iter(event.values()), {})
+                index = body.get("contentBlockIndex")
                 if "toolUse" in start:
                     yield self._restored_start(event, held)
                 elif index in held and "contentBlockDelta" in event:
