@@ -122,6 +122,15 @@ def one_of_each_kind(found):
     return list(kinds.values())
 
 
+def in_json(value):
+    """Return a value of boto3's as JSON has it: blobs in base64."""
+    if isinstance(value, dict):
+        return {name: in_json(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [in_json(item) for item in value]
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
 def _kind(block):
     (kind, value), *_ = block.items()
     if kind == "text":
@@ -346,10 +355,15 @@ def recorded_answer(recording):
 
 def recorded_blocks(recording):
     """Return the content blocks of a recorded answer, as JSON in the form of Converse."""
-    if not recording.is_stream:
-        return recording.response["body"].get("output", {}).get("message", {}).get("content", [])
+    if recording.is_stream:
+        return blocks_of(recording.response["events"])
+    return recording.response["body"].get("output", {}).get("message", {}).get("content", [])
+
+
+def blocks_of(events):
+    """Return the content blocks that the events of a stream add up to; each event is a kind and a payload."""
     parts = {}
-    for kind, payload in recording.response["events"]:
+    for kind, payload in events:
         if kind == "contentBlockStart":
             parts.setdefault(payload["contentBlockIndex"], []).append(payload["start"])
         elif kind == "contentBlockDelta":

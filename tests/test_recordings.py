@@ -23,8 +23,11 @@ from recorded_bedrock import (
     Citation,
     RecordedBedrock,
     answers,
+    blocks_of,
+    in_json,
     one_of_each_kind,
     recorded_answer,
+    recorded_blocks,
     recorded_events,
     recorded_refusal,
     recorded_request,
@@ -117,6 +120,50 @@ def test_routed_client_yields_the_recorded_events(recorded):
                     differences.check("events", events, recorded_events(recording))
                     check_sent(differences, recorded, recording)
                     check_routing(differences, routing, recorded_answer(recording))
+
+
+# A model that has no stream (`ModelFacts.streaming`).
+WHOLE_ONLY = "cohere.command-text-v14"
+
+
+def test_routed_client_streams_answers_of_models_without_streams(recorded):
+    client = client_of(recorded)
+    messages = [{"role": "user", "content": [{"text": "go on"}]}]
+    with Differences() as differences:
+        for recording in streamable():
+            with differences.of(recording):
+                recorded.play(recording)
+                stream = client.converse_stream(modelId=WHOLE_ONLY, messages=messages)["stream"]
+                events = [next(iter(event.items())) for event in stream]
+                differences.check("operation", recorded.requests[-1][0], f"/model/{WHOLE_ONLY}/converse")
+                differences.check("blocks", blocks_of(in_json(events)), recorded_blocks(recording))
+                ends = [kind for kind, _ in events[:1] + events[-2:]]
+                differences.check("first and last events", ends, ["messageStart", "messageStop", "metadata"])
+                answer = recorded_answer(recording)
+                differences.check("stop reason", events[-2][1]["stopReason"], answer.stop_reason)
+                check_routing(differences, events[-1][1]["routing"], answer)
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_chat_bedrock_router_streams_answers_of_models_without_streams(recorded, version):
+    with Differences() as differences:
+        for recording in one_of_each_kind(streamable()):
+            with differences.of(recording):
+                recorded.play(recording)
+                llm = chat_of(recorded, recording, output_version=version)
+                message = sum_of(llm.stream("go on", model=WHOLE_ONLY))
+                differences.check("operation", recorded.requests[-1][0], f"/model/{WHOLE_ONLY}/converse")
+                check_message(differences, message, recording)
+
+
+def test_bedrock_router_streams_answers_of_models_without_streams(recorded):
+    with Differences() as differences:
+        for recording in one_of_each_kind(streamable()):
+            with differences.of(recording):
+                recorded.play(recording)
+                llm = llama_of(recorded, recording)
+                check_chunks(differences, llm, list(llm.stream_chat(QUESTION, model=WHOLE_ONLY)), recording)
+                differences.check("operation", recorded.requests[-1][0], f"/model/{WHOLE_ONLY}/converse")
 
 
 def without_cache_points(value):
