@@ -7,7 +7,9 @@ the recorded JSON by `recorded_bedrock`. Recordings that seem to be edited by ha
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -225,6 +227,12 @@ def annotation(block, each):
     )
 
 
+def as_far_as_known(cited, expected):
+    """Return the citations without the text that rests on them where that was not recorded (Nova's grounding)."""
+    pairs = itertools.zip_longest(cited, expected[: len(cited)])
+    return [each if not known or known.answer_text else replace(each, answer_text="") for each, known in pairs]
+
+
 def without_inline_thinking(text):
     """Return the text without what Nova 1 writes in ``<thinking>`` tags, and without space around it."""
     return re.sub(r"<thinking>.*?</thinking>", "", text, flags=re.DOTALL).strip()
@@ -257,7 +265,7 @@ def check_message(differences, message, recording):
     unclosed = [(call["id"], call["name"]) for call in message.invalid_tool_calls]
     differences.check("invalid tool calls", unclosed, answer.unclosed)
     cited = [annotation(block, each) for block in blocks for each in block.get("annotations", ())]
-    differences.check("citations", cited, answer.citations)
+    differences.check("citations", as_far_as_known(cited, answer.citations), answer.citations)
     check_langchain_usage(differences, message.usage_metadata, answer.tokens)
     differences.check("stop reason", message.response_metadata.get("stopReason"), answer.stop_reason)
     differences.check("routing", message.response_metadata["routing"]["usage"]["input"], answer.tokens.input)
@@ -372,7 +380,8 @@ def check_response(differences, llm, response, recording):
     ]
     differences.check("reasoning", reasoning, answer.reasoning)
     cited = [cited_by(block, text_before(blocks, block)) for block in blocks if isinstance(block, CitationBlock)]
-    differences.check("citations", cited, [as_llama_index_can(each) for each in answer.citations])
+    expected = [as_llama_index_can(each) for each in answer.citations]
+    differences.check("citations", as_far_as_known(cited, expected), expected)
     counts, tokens = response.additional_kwargs, answer.tokens
     names = ("prompt_tokens", "completion_tokens", "total_tokens", "cache_read_input_tokens")
     differences.check(
