@@ -34,8 +34,12 @@ def recorded():
 
 
 def client_of(recorded):
-    """Return a client that has learned nothing yet: with a clock of its own it shares no memory."""
-    return RoutedClient(recorded.client(), bedrock_client=recorded.client("bedrock"), clock=time.perf_counter)
+    """Return a client that has learned nothing yet: with a clock of its own it shares no memory.
+
+    It adds no cache points: the recorded answers to requests without any do not say what was cached.
+    """
+    clients = {"client": recorded.client(), "bedrock_client": recorded.client("bedrock")}
+    return RoutedClient(**clients, clock=time.perf_counter, cache="off")
 
 
 def answer(client, recorded, call):
