@@ -6,11 +6,12 @@ and fails with a list of what was lost, added or changed. `recorded_messages` sa
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import HumanMessage, ToolMessage, messages_from_dict, messages_to_dict
 from llama_index.core.base.llms.types import ChatMessage
 from recorded_bedrock import (
     RecordedBedrock,
@@ -175,6 +176,8 @@ def test_chat_bedrock_router_sends_recorded_answers_back(recorded, version):
                         answer = chunk if answer is None else answer + chunk
                 else:
                     answer = bound.invoke("go on")
+                # As a history kept in a file or a database has it.
+                [answer] = messages_from_dict(json.loads(json.dumps(messages_to_dict([answer]))))
                 results = [ToolMessage("done", tool_call_id=call_id) for call_id, _ in called_in(recording)]
                 bound.invoke([HumanMessage("go on"), answer, *(results or [HumanMessage("and then?")])])
                 check_sent_back(differences, recorded, recording)
@@ -199,5 +202,6 @@ def test_bedrock_router_sends_recorded_answers_back(recorded):
                     ChatMessage(role="tool", content="done", additional_kwargs={"tool_call_id": call_id})
                     for call_id, _ in called_in(recording)
                 ]
-                llm.chat([question, answer.message, *(results or [question])], **tools)
+                message = ChatMessage.model_validate_json(answer.message.model_dump_json())
+                llm.chat([question, message, *(results or [question])], **tools)
                 check_sent_back(differences, recorded, recording)

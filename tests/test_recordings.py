@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
 from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, messages_from_dict, messages_to_dict
 from llama_index.core.base.llms.types import (
     ChatMessage,
     CitationBlock,
@@ -268,6 +269,8 @@ def check_message(differences, message, recording):
     differences.check("citations", as_far_as_known(cited, answer.citations), answer.citations)
     check_langchain_usage(differences, message.usage_metadata, answer.tokens)
     differences.check("stop reason", message.response_metadata.get("stopReason"), answer.stop_reason)
+    [kept] = messages_from_dict(json.loads(json.dumps(messages_to_dict([message]))))
+    differences.check("kept as JSON", kept, message)
     differences.check("routing", message.response_metadata["routing"]["usage"]["input"], answer.tokens.input)
 
 
@@ -390,6 +393,8 @@ def check_response(differences, llm, response, recording):
         [tokens.prompt, tokens.output, tokens.total, tokens.cache_read, tokens.cache_write],
     )
     differences.check("stop reason", response.raw.get("stopReason"), answer.stop_reason)
+    kept = ChatMessage.model_validate_json(response.message.model_dump_json())
+    differences.check("kept as JSON", kept.model_dump(), response.message.model_dump())
     differences.check("routing", counts["routing"]["usage"]["input"], tokens.input)
 
 
