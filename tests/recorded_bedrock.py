@@ -419,7 +419,9 @@ def _streamed(block):
 
 
 def _pieces(text):
-    return [text[start : start + 24] for start in range(0, len(text), 24)] or [""]
+    """Return the text in at most three pieces."""
+    size = len(text) // 3 + 1
+    return [text[start : start + size] for start in range(0, len(text), size)] or [""]
 
 
 def _joined(parts):
