@@ -184,14 +184,13 @@ class Planner:
             usage: The ``usage`` member of the answer.
         """
         try:
-            counted = [usage.get(name) or 0 for name in _PROMPT_TOKENS]
-            # Without the members of the cache the tokens that were cached may be missing.
-            if draft.points and usage.get("cacheReadInputTokens") is None:
-                return
+            # The total has what was cached also where a gateway leaves out the members of the cache.
+            total = (usage.get("totalTokens") or 0) - (usage.get("outputTokens") or 0)
+            counted = max(total, sum(usage.get(name) or 0 for name in _PROMPT_TOKENS))
             prefix = draft.prefix or read_prefix(draft.without)
-            self._memory.token_counts.learn(scope, prefix, sum(counted))
+            self._memory.token_counts.learn(scope, prefix, counted)
             if draft.calibration is None:
-                self._calibration(resolved).learn(prefix.words, prefix.media, sum(counted))
+                self._calibration(resolved).learn(prefix.words, prefix.media, counted)
         except Exception:  # noqa: BLE001 - an answer is not lost for what a gateway wrote into its usage
             logger.debug("The tokens of a prompt were not remembered", exc_info=True)
 

@@ -3,11 +3,11 @@
 Bedrock counts tokens beforehand for some models only (CountTokens), and there is no tokenizer for most of the others.
 But every answer says how many tokens its prompt had. Prompts with the same tools and the same system prompt differ in
 their messages only, so their counts lie on a line: a fixed part (tools, system, what the service adds) and a price for
-each character. The fixed part is taken from the last answer, the slope from the last few, and where those say too
-little, from what `Calibration` knows of the model family. In a conversation the estimate is within a few percent from
+each character. The fixed part is taken from the last answer, the slope from the last few. Before any answer
+`Calibration` says what is known of the model family. In a conversation the estimate is within a few percent from
 the second answer on.
 
-Tried and left: a digest of each prefix with its count. It is exact for what was sent before, but hashes the whole
+Considered and left: a digest of each prefix with its count. It is exact for what was sent before, but hashes the whole
 prompt in each call, and is no better for the part that is new, which is the part that is not known.
 """
 
@@ -77,9 +77,8 @@ class TokenCounts:
         # The prompt of nearest size: of several conversations with one application it is likely this one.
         last = min(reversed(counted), key=lambda each: abs(each.words - prefix.words))
         more_words, more_media = prefix.words - last.words, prefix.media - last.media
-        known = calibration.tokens(1.0, 0.0)
-        slope = _slope(counted, known)
-        return max(1, round(last.tokens + more_words * slope + more_media * calibration.tokens(0.0, 1.0)))
+        more = more_words * _slope(counted) + more_media * calibration.tokens(0.0, 1.0)
+        return max(1, round(last.tokens + more))
 
     def forget(self) -> None:
         """Forget everything."""
@@ -99,12 +98,15 @@ def _application(scope: Hashable, prefix: Prefix) -> Hashable:
     return scope, round(tools, 2), round(system, 2), prefix.choice
 
 
-def _slope(counted: tuple[_Counted, ...], known: float) -> float:
-    """Return tokens counted per token estimated: least squares over the prompts, drawn towards `known`."""
+def _slope(counted: tuple[_Counted, ...]) -> float:
+    """Return tokens counted per token estimated: least squares over the prompts, drawn towards one.
+
+    What the family's calibration says is no help here: it has the fixed part in it.
+    """
     texts = [each for each in counted if each.media == counted[-1].media]
     mean_words = sum(each.words for each in texts) / len(texts)
     mean_tokens = sum(each.tokens for each in texts) / len(texts)
     spread = sum((each.words - mean_words) ** 2 for each in texts)
     together = sum((each.words - mean_words) * (each.tokens - mean_tokens) for each in texts)
-    slope = (together + _DOUBT * known) / (spread + _DOUBT)
+    slope = (together + _DOUBT) / (spread + _DOUBT)
     return min(max(slope, _SLOPES[0]), _SLOPES[1])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
 _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])
 _COUNTS_CACHED_TOKENS_TWICE = "openai"  # the provider whose streams do: see `without_cached_tokens`
+_NO_ANSWER = "What answers is not Bedrock, or the answer was cut: look at endpoint_url and at proxies."
 _LONGEST_WAIT = 20.0  # seconds, as botocore's
 
 
@@ -186,8 +187,10 @@ class Exchange:
         planner.sent(draft)
         try:
             response = operation(**draft.request)
-        except Exception:
+        except Exception as error:
             planner.failed(draft)
+            if type(error).__name__ == "ResponseParserError":  # botocore's, for a body that is not shaped as an answer
+                raise InvalidAnswerError(f"{_NO_ANSWER} ({error})") from error
             raise
         return response
 
@@ -265,8 +268,8 @@ def _check_answer(response: Mapping[str, Any]) -> None:
     missing = "output" if not isinstance(message, dict) else "output.message.content"
     http = response.get("ResponseMetadata") or {}
     raise InvalidAnswerError(
-        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}): "
-        "what answers there is not Bedrock, or the answer was cut. Look at endpoint_url and at proxies.",
+        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}). "
+        f"{_NO_ANSWER}",
         partial={name: value for name, value in response.items() if name != "ResponseMetadata"} or None,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import TargetKind
 
 from .documents import name_documents
@@ -64,8 +65,31 @@ def prepare_request(
     Raises:
         InvalidRequestError: ``toolChoice`` ``none`` for a managed prompt.
     """
-    facts = resolved.facts
     streamed = stream and _streams(request, resolved, refused)
+    try:
+        return _prepared(
+            request,
+            resolved,
+            streamed=streamed,
+            placement=placement,
+            refused=refused,
+            optional_output_format=optional_output_format,
+        )
+    except (AttributeError, IndexError, KeyError, TypeError):  # no Converse request: boto3 says best what is wrong
+        logger.debug("The request could not be prepared", exc_info=True)
+        return PreparedRequest(dict(request), streamed, ToolTranslation())
+
+
+def _prepared(
+    request: Mapping[str, Any],
+    resolved: ResolvedTarget,
+    *,
+    streamed: bool,
+    placement: SystemPlacement | None,
+    refused: frozenset[Refused],
+    optional_output_format: bool,
+) -> PreparedRequest:
+    facts = resolved.facts
     sent = dict(request)
     if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
         del sent["requestMetadata"]
@@ -96,7 +120,8 @@ def prepare_request(
 
 
 def _streams(request: Mapping[str, Any], resolved: ResolvedTarget, refused: frozenset[Refused]) -> bool:
-    facts, tools = resolved.facts, (request.get("toolConfig") or {}).get("tools")
+    config = request.get("toolConfig")
+    facts, tools = resolved.facts, config.get("tools") if isinstance(config, dict) else None
     if not facts.streaming or Refused.STREAMING in refused:
         return False
     return not tools or (facts.streaming_with_tools and Refused.STREAMED_TOOLS not in refused)

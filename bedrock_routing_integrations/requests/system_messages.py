@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SystemPlacement = Literal["native", "inline", "hoist"]
 PLACEMENTS = ("native", "inline", "hoist")
 
+_ONLY_NATIVE = frozenset(["toolAddition", "toolRemoval"])
 _OPENING, _CLOSING = "<system_instruction>\n", "\n</system_instruction>"
 
 
@@ -41,13 +42,17 @@ def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement
         request: A Converse request; not changed.
         placement: ``"native"`` leaves them as they are, ``"inline"`` makes each an instruction at the same position in
             a user's turn, ``"hoist"`` moves them into ``system``. Those before the first other message go there in
-            any case: nothing in front of them could be cached.
+            any case: nothing in front of them could be cached. One that adds or removes tools (``toolAddition``,
+            ``toolRemoval``) has no other form than the native one, and stays as it is.
 
     Returns:
         The request; the one given where it has no such message.
     """
     messages = request.get("messages") or ()
     if not any(_is_system(message) for message in messages):
+        return request
+    if any(_is_system(message) and _ONLY_NATIVE & {kind for block in message.get("content") or () for kind in block}
+           for message in messages):  # fmt: skip
         return request
     first = next((number for number, message in enumerate(messages) if not _is_system(message)), len(messages))
     hoisted = [block for message in messages[:first] for block in message.get("content") or ()]
