@@ -52,8 +52,6 @@ pytestmark = [
     pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
 ]
 
-CHAT = ("Converse", "ConverseStream")
-
 
 @pytest.fixture(scope="module")
 def recorded():
@@ -65,16 +63,22 @@ def client_of(recorded):
     return RoutedClient(recorded.client(), bedrock_client=recorded.client("bedrock"), cache="off")
 
 
-def streamable():
-    """Return the answers that are not doubtful; those recorded as one response are streamed in pieces.
+def whole():
+    """Return the answers to ask for with Converse: those recorded so, and of each kind of stream what it adds up to."""
+    return [*answers("Converse"), *one_of_each_kind(answers("ConverseStream"))]
+
+
+def streamed():
+    """Return the answers to ask for with ConverseStream: those recorded so, and one of each other kind in pieces.
 
     Without one that ``max_tokens`` cut inside a tool call: how far its arguments had come was not recorded.
     """
-    return [
+    others = [
         recording
-        for recording in answers(*CHAT)
-        if not recording.is_doubtful and (recording.is_stream or not recorded_answer(recording).unclosed)
+        for recording in one_of_each_kind(answers("Converse"))
+        if not recording.is_doubtful and not recorded_answer(recording).unclosed
     ]
+    return [*answers("ConverseStream"), *others]
 
 
 # --- RoutedClient ---
@@ -133,7 +137,7 @@ def test_routed_client_streams_answers_of_models_without_streams(recorded):
     client = client_of(recorded)
     messages = [{"role": "user", "content": [{"text": "go on"}]}]
     with Differences() as differences:
-        for recording in streamable():
+        for recording in streamed():
             with differences.of(recording):
                 recorded.play(recording)
                 stream = client.converse_stream(modelId=WHOLE_ONLY, messages=messages)["stream"]
@@ -150,7 +154,7 @@ def test_routed_client_streams_answers_of_models_without_streams(recorded):
 @pytest.mark.parametrize("version", ["v0", "v1"])
 def test_chat_bedrock_router_streams_answers_of_models_without_streams(recorded, version):
     with Differences() as differences:
-        for recording in one_of_each_kind(streamable()):
+        for recording in one_of_each_kind(streamed()):
             with differences.of(recording):
                 recorded.play(recording)
                 llm = chat_of(recorded, recording, output_version=version)
@@ -161,7 +165,7 @@ def test_chat_bedrock_router_streams_answers_of_models_without_streams(recorded,
 
 def test_bedrock_router_streams_answers_of_models_without_streams(recorded):
     with Differences() as differences:
-        for recording in one_of_each_kind(streamable()):
+        for recording in one_of_each_kind(streamed()):
             with differences.of(recording):
                 recorded.play(recording)
                 llm = llama_of(recorded, recording)
@@ -297,7 +301,7 @@ def sum_of(chunks):
 @pytest.mark.parametrize("version", ["v0", "v1"])
 def test_chat_bedrock_router_invoke_gives_the_recorded_answer(recorded, version):
     with Differences() as differences:
-        for recording in answers(*CHAT):
+        for recording in whole():
             with differences.of(recording):
                 recorded.play(recording)
                 message = chat_of(recorded, recording, output_version=version).invoke("go on")
@@ -308,7 +312,7 @@ def test_chat_bedrock_router_invoke_gives_the_recorded_answer(recorded, version)
 @pytest.mark.parametrize("version", ["v0", "v1"])
 def test_chat_bedrock_router_stream_gives_the_recorded_answer(recorded, version):
     with Differences() as differences:
-        for recording in streamable():
+        for recording in streamed():
             with differences.of(recording):
                 recorded.play(recording)
                 message = sum_of(chat_of(recorded, recording, output_version=version).stream("go on"))
@@ -317,7 +321,7 @@ def test_chat_bedrock_router_stream_gives_the_recorded_answer(recorded, version)
 
 async def test_chat_bedrock_router_gives_recorded_answers_asynchronously(recorded):
     with Differences() as differences:
-        for recording in one_of_each_kind(streamable()):
+        for recording in one_of_each_kind(streamed()):
             with differences.of(recording):
                 recorded.play(recording)
                 llm = chat_of(recorded, recording)
@@ -423,7 +427,7 @@ QUESTION = [ChatMessage(role="user", content="go on")]
 
 def test_bedrock_router_chat_gives_the_recorded_answer(recorded):
     with Differences() as differences:
-        for recording in answers(*CHAT):
+        for recording in whole():
             with differences.of(recording):
                 recorded.play(recording)
                 llm = llama_of(recorded, recording)
@@ -440,7 +444,7 @@ def check_chunks(differences, llm, chunks, recording):
 
 def test_bedrock_router_stream_chat_gives_the_recorded_answer(recorded):
     with Differences() as differences:
-        for recording in streamable():
+        for recording in streamed():
             with differences.of(recording):
                 recorded.play(recording)
                 llm = llama_of(recorded, recording)
@@ -449,7 +453,7 @@ def test_bedrock_router_stream_chat_gives_the_recorded_answer(recorded):
 
 async def test_bedrock_router_gives_recorded_answers_asynchronously(recorded):
     with Differences() as differences:
-        for recording in one_of_each_kind(streamable()):
+        for recording in one_of_each_kind(streamed()):
             with differences.of(recording):
                 recorded.play(recording)
                 llm = llama_of(recorded, recording)
