@@ -179,8 +179,8 @@ def _langchain_answer(content):
         elif kind == "toolUse":
             calls.append({"id": value["toolUseId"], "name": value["name"], "args": value["input"]})
         elif kind == "toolResult":
-            result = {"tool_use_id": value["toolUseId"], "content": value["content"]}
-            blocks.append({"type": "server_tool_result", **result})
+            result = {"tool_use_id": value["toolUseId"], "content": value["content"], "result_type": value["type"]}
+            blocks.append({"type": "tool_result", **result})
         elif kind == "reasoningContent":
             text = value.get("reasoningText") or {"redacted_content": value.get("redactedContent")}
             blocks.append({"type": "reasoning_content", "reasoning_content": text})

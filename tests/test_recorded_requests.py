@@ -112,7 +112,7 @@ def said_in(blocks):
         elif kind == "toolUse" and value.get("type") != "server_tool_use":
             calls.append((value["toolUseId"], value["name"], value["input"]))
         elif kind in ("toolUse", "toolResult"):
-            server.append((kind, value["toolUseId"], value.get("type")))
+            server.append((kind, value["toolUseId"], value.get("type"), value.get("input") or value["content"]))
         elif kind == "reasoningContent":
             written = value.get("reasoningText", {})
             is_signed = "redactedContent" in value or written.get("signature")
