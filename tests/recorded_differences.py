@@ -29,9 +29,9 @@ class Differences:
 
     def __exit__(self, kind, error, traceback):
         if error is None:
-            assert self.compared, "no recording was compared"
             if self._found:
                 pytest.fail(str(self), pytrace=False)
+            assert self.compared, "no recording was compared"
 
     @contextlib.contextmanager
     def of(self, recording):

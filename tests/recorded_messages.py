@@ -216,7 +216,12 @@ def with_langchain_tools(llm, body):
         return llm
     choice = config.get("toolChoice") or {}
     named = choice["tool"]["name"] if "tool" in choice else next(iter(choice), None)
-    return llm.bind_tools([_langchain_tool(tool) for tool in config["tools"]], tool_choice=named)
+    return llm.bind_tools(langchain_tools(body), tool_choice=named)
+
+
+def langchain_tools(body):
+    """Return the request's tools in the forms that ``bind_tools`` takes."""
+    return [_langchain_tool(tool) for tool in (body.get("toolConfig") or {}).get("tools", ())]
 
 
 def _langchain_tool(tool):

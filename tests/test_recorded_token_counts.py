@@ -17,8 +17,10 @@ from recorded_bedrock import (
     recordings_folder,
 )
 from recorded_differences import Differences
+from recorded_messages import langchain_messages, langchain_settings, langchain_tools, with_langchain_tools
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
 pytestmark = [
     pytest.mark.once,
@@ -50,8 +52,7 @@ def answer(client, recorded, call):
         client.converse(**recorded_request(call))
 
 
-def check_count(differences, client, call):
-    counted = client.count_prompt_tokens(**recorded_request(call))
+def check_count(differences, counted, call):
     expected = recorded_answer(call).tokens.prompt
     differences.compared += 1
     if abs(counted - expected) > ALLOWED * expected:
@@ -67,7 +68,22 @@ def test_prompts_that_were_answered_are_counted_within_5_percent(recorded):
                     answer(client, recorded, call)
             for call in conversation.calls:
                 with differences.of(call):
-                    check_count(differences, client, call)
+                    check_count(differences, client.count_prompt_tokens(**recorded_request(call)), call)
+
+
+def test_chat_bedrock_router_counts_answered_prompts_within_5_percent(recorded):
+    with Differences() as differences:
+        for conversation in recorded_conversations():
+            client = client_of(recorded)
+            for call in conversation.calls:
+                with differences.of(call):
+                    recorded.play(call)
+                    llm = ChatBedrockRouter(model=call.model_id, client=client, **langchain_settings(call.body))
+                    with_langchain_tools(llm, call.body).invoke(langchain_messages(call.body))
+            for call in conversation.calls:
+                with differences.of(call):
+                    messages, tools = langchain_messages(call.body), langchain_tools(call.body)
+                    check_count(differences, llm.get_num_tokens_from_messages(messages, tools or None), call)
 
 
 def test_the_third_prompt_is_counted_within_5_percent_beforehand(recorded):
@@ -78,4 +94,4 @@ def test_the_third_prompt_is_counted_within_5_percent_beforehand(recorded):
             with differences.of(last):
                 for call in before:
                     answer(client, recorded, call)
-                check_count(differences, client, last)
+                check_count(differences, client.count_prompt_tokens(**recorded_request(last)), last)
