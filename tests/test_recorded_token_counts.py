@@ -17,10 +17,19 @@ from recorded_bedrock import (
     recordings_folder,
 )
 from recorded_differences import Differences
-from recorded_messages import langchain_messages, langchain_settings, langchain_tools, with_langchain_tools
+from recorded_messages import (
+    NotExpressibleError,
+    langchain_messages,
+    langchain_settings,
+    langchain_tools,
+    llama_index_messages,
+    llama_index_settings,
+    with_langchain_tools,
+)
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
 
 pytestmark = [
     pytest.mark.once,
@@ -84,6 +93,26 @@ def test_chat_bedrock_router_counts_answered_prompts_within_5_percent(recorded):
                 with differences.of(call):
                     messages, tools = langchain_messages(call.body), langchain_tools(call.body)
                     check_count(differences, llm.get_num_tokens_from_messages(messages, tools or None), call)
+
+
+def test_bedrock_router_counts_answered_prompts_within_5_percent(recorded):
+    with Differences() as differences:
+        for conversation in recorded_conversations():
+            client = client_of(recorded)
+            try:
+                prompts = [
+                    (llama_index_messages(call.body), llama_index_settings(call.body)) for call in conversation.calls
+                ]
+            except NotExpressibleError:
+                continue
+            llm = BedrockRouter(model=conversation.model_id, client=client)
+            for call, (messages, settings) in zip(conversation.calls, prompts, strict=True):
+                with differences.of(call):
+                    recorded.play(call)
+                    llm.chat(messages, **settings)
+            for call, (messages, settings) in zip(conversation.calls, prompts, strict=True):
+                with differences.of(call):
+                    check_count(differences, llm.count_tokens(messages, **settings), call)
 
 
 def test_the_third_prompt_is_counted_within_5_percent_beforehand(recorded):
