@@ -348,21 +348,24 @@ def _llama_text(run):
 def _llama_citation(citation, start, end):
     info = {"answer_start": start, "answer_end": end}
     for kind, names in LOCATIONS.items():
-        place = citation["location"].get(kind)
-        if place:
-            info.update(zip(names, (place["documentIndex"], place["start"], place["end"]), strict=True))
+        place = citation["location"].get(kind, {})
+        info.update({names[member]: number for member, number in place.items()})
     quoted = "".join(part["text"] for part in citation["sourceContent"])
     return CitationBlock(
         cited_content=TextBlock(text=quoted), source="", title=citation["title"], additional_location_info=info
     )
 
 
-# Names that tell the kinds of location apart: `additional_location_info` of a `CitationBlock` can hold numbers only.
+# The members of Converse's locations, and names that tell their kinds apart: `additional_location_info` of a
+# `CitationBlock` can hold numbers only.
 LOCATIONS = {
-    "documentChar": ("document_index", "start_char_index", "end_char_index"),
-    "documentPage": ("document_index", "start_page_number", "end_page_number"),
-    "documentChunk": ("document_index", "start_block_index", "end_block_index"),
-}
+    "documentChar": {"documentIndex": "document_index", "start": "start_char_index", "end": "end_char_index"},
+    "documentPage": {"documentIndex": "document_index", "start": "start_page_number", "end": "end_page_number"},
+    "documentChunk": {"documentIndex": "document_index", "start": "start_block_index", "end": "end_block_index"},
+    "searchResultLocation": {
+        "searchResultIndex": "search_result_index", "start": "start_block_index", "end": "end_block_index",
+    },
+}  # fmt: skip
 
 
 def llama_index_settings(body):

@@ -41,6 +41,7 @@ from recorded_bedrock import (
     same_request,
 )
 from recorded_differences import Differences
+from recorded_messages import LOCATIONS
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import ContextOverflowError, InvalidTargetError
@@ -338,20 +339,12 @@ def llama_of(recorded, recording):
     )
 
 
-# Names that tell the kinds of location apart, as `additional_location_info` can hold numbers only.
-LOCATIONS = {
-    "documentChar": ("document_index", "start_char_index", "end_char_index"),
-    "documentPage": ("document_index", "start_page_number", "end_page_number"),
-    "documentChunk": ("document_index", "start_block_index", "end_block_index"),
-}
-
-
 def cited_by(block, text):
     info = block.additional_location_info
     location = {}
     for kind, names in LOCATIONS.items():
-        if all(name in info for name in names):
-            location[kind] = dict(zip(("documentIndex", "start", "end"), (info[name] for name in names), strict=True))
+        if all(name in info for name in names.values()):
+            location[kind] = {member: info[name] for member, name in names.items()}
     if block.source.startswith("http"):
         location["web"] = {"url": block.source}
     return Citation(block.title, block.cited_content.text, location, text[info["answer_start"] : info["answer_end"]])
