@@ -141,7 +141,7 @@ def check_sent_back(differences, recorded, recording):
     sent, answer = said_in(turns[0]["content"]), said_in(recorded_blocks(recording))
     for name in ("calls", "signed", "citations"):
         differences.check(name, sent[name], answer[name])
-    if any(answer[name] for name in ("text", "calls", "signed")):  # else a placeholder stands for the turn
+    if answer["text"] or answer["calls"]:  # else a placeholder stands for the turn
         differences.check("text", sent["text"], answer["text"])
     for name in ("server", "unsigned"):
         if sent[name]:
