@@ -266,6 +266,12 @@ def recorded_response(recording):
     return _in_boto3_form(model.output_shape, recording.response["body"])
 
 
+def recorded_content(recording):
+    """Return the content blocks of a recorded answer as boto3 takes and gives them."""
+    message = _service_model(recording.service).shape_for("Message")
+    return _in_boto3_form(message.members["content"], recorded_blocks(recording))
+
+
 def recorded_events(recording):
     """Return the events of a recorded stream as boto3 gives them."""
     model = _service_model(recording.service).operation_model(recording.operation)

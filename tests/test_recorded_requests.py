@@ -19,6 +19,7 @@ from recorded_bedrock import (
     one_of_each_kind,
     recorded_answer,
     recorded_blocks,
+    recorded_content,
     recordings_folder,
 )
 from recorded_differences import Differences
@@ -32,6 +33,7 @@ from recorded_messages import (
     with_langchain_tools,
 )
 
+from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
@@ -205,3 +207,57 @@ def test_bedrock_router_sends_recorded_answers_back(recorded):
                 message = ChatMessage.model_validate_json(answer.message.model_dump_json())
                 llm.chat([question, message, *(results or [question])], **tools)
                 check_sent_back(differences, recorded, recording)
+
+
+# --- answers continued by another model ---
+
+# What each takes of the reasoning in earlier turns (issue reports of langchain-aws, pydantic-ai and others, 2025-26).
+TAKES = {
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": "signed",
+    "openai.gpt-oss-120b-1:0": "text",
+    "amazon.nova-lite-v1:0": "none",
+    "us.meta.llama3-3-70b-instruct-v1:0": "none",
+    "anthropic.claude-3-haiku-20240307-v1:0": "none",
+}
+
+
+def is_taken(block, takes):
+    reasoning = block.get("reasoningContent")
+    if reasoning is None:
+        return True
+    written = reasoning.get("reasoningText", {})
+    if takes == "signed":
+        return "redactedContent" in reasoning or bool(written.get("signature"))
+    return takes == "text" and bool(written) and "signature" not in written
+
+
+@pytest.mark.parametrize("model_id", TAKES)
+def test_routed_client_sends_recorded_answers_to_another_model(recorded, model_id):
+    client = RoutedClient(recorded.client(), bedrock_client=recorded.client("bedrock"), cache="off")
+    with Differences() as differences:
+        for recording in continuing():
+            with differences.of(recording):
+                recorded.play(recording)
+                blocks = recorded_blocks(recording)
+                results = [
+                    {"toolResult": {"toolUseId": call_id, "content": [{"text": "done"}]}}
+                    for call_id, _ in called_in(recording)
+                ]
+                messages = [
+                    {"role": "user", "content": [{"text": "go on"}]},
+                    {"role": "assistant", "content": recorded_content(recording)},
+                    {"role": "user", "content": results or [{"text": "and then?"}]},
+                ]
+                client.converse(modelId=model_id, messages=messages)
+                sent = recorded.requests[-1][1]["messages"]
+                refused = [block for block in sent[1]["content"] if not is_taken(block, TAKES[model_id])]
+                differences.check("reasoning", refused, [])
+                differences.check("other blocks", without_reasoning(sent[1]["content"]), without_reasoning(blocks))
+                differences.check("content", bool(sent[1]["content"]), True)
+                differences.check("other turns", [sent[0], sent[2]], [messages[0], messages[2]])
+
+
+def without_reasoning(blocks):
+    """Return the blocks that are no reasoning; of a turn of reasoning alone a placeholder is no difference."""
+    rest = [block for block in blocks if "reasoningContent" not in block]
+    return [] if len(rest) == 1 and rest[0].get("text", "").startswith("(no answer") else rest
