@@ -80,7 +80,8 @@ def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, A
 def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
     source = _source(block, block.data, at, local_files=local_files)
-    return {"document": {"format": _document_format(block, source, at), "name": block.title or "document", "source": source}}
+    name = block.title or "document"
+    return {"document": {"format": _document_format(block, source, at), "name": name, "source": source}}
 
 
 def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes:
