@@ -109,7 +109,7 @@ def _application(scope: Hashable, prefix: Prefix) -> Hashable:
         if place.section == "tools":
             tools = place.words
         system = place.words
-    return scope, round(tools, 2), round(system, 2), prefix.choice
+    return scope, round(tools, 2), round(system, 2)
 
 
 def _answer_in(prefix: Prefix, last: _Counted) -> tuple[int, float]:

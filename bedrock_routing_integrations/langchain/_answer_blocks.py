@@ -18,6 +18,7 @@ CUT_OFF = frozenset(["max_tokens", "model_context_window_exceeded"])
 # What langchain-aws reads as it should.
 _READ = frozenset(["text", "guardContent", "image", "video"])
 _SERVER_TOOL_USE = "server_tool_use"
+_FIELDS, _SINGLE = "additionalModelResponseFields", "bedrockRoutingSingleValue"
 
 
 def shaped_content(content: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -145,6 +146,25 @@ def cut_off_arguments(text: str) -> str:
     ending = "\\" if is_escaped else ""
     ending += '"' if is_string else ""
     return f"{ending} (cut off) {'}' if brackets and brackets[-1] == '[' else ']'}"
+
+
+def readable_fields(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer, or a stream's ``messageStop``, whose ``additionalModelResponseFields`` are a dictionary.
+
+    A JSON pointer to a single value makes them that value, at which langchain-aws raises (recorded: ``"stop_sequence"``
+    of Claude is a string). `restore_fields` takes it out again.
+    """
+    fields = response.get(_FIELDS)
+    if fields is None or isinstance(fields, dict):
+        return dict(response)
+    return {**response, _FIELDS: {_SINGLE: fields}}
+
+
+def restore_fields(metadata: dict[str, Any]) -> None:
+    """Undo `readable_fields` in a message's metadata."""
+    fields = metadata.get(_FIELDS)
+    if isinstance(fields, dict) and fields.keys() == {_SINGLE}:
+        metadata[_FIELDS] = fields[_SINGLE]
 
 
 def restored_content(content: Any) -> Any:

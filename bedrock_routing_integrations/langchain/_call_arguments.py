@@ -100,9 +100,14 @@ def converse_arguments(call: dict[str, Any]) -> dict[str, Any]:
         prepared["request_metadata"] = opaque(call["request_metadata"])
     if call.get("additional_model_request_fields"):
         prepared["additional_model_request_fields"] = opaque_fields(call["additional_model_request_fields"])
-    if call.get("tools"):
-        prepared["tools"] = tool_specs(call["tools"])
     config = call.get("toolConfig")
+    if call.get("tools"):
+        specs = tool_specs(call["tools"])
+        if config is None and any("systemTool" in spec for spec in specs):  # langchain-aws takes those there only
+            del prepared["tools"]
+            config = {"tools": specs, "toolChoice": prepared.pop("tool_choice", None)}
+        else:
+            prepared["tools"] = specs
     if config:
         choice = converse_tool_choice(config.get("toolChoice"))
         rest = {name: value for name, value in config.items() if name not in ("tools", "toolChoice")}

@@ -19,6 +19,7 @@ from ._answer_blocks import (
     cut_off_arguments,
     is_server_call,
     normalized_call,
+    readable_fields,
     redacted_as_text,
     result_block,
     shaped_content,
@@ -64,7 +65,7 @@ class ConverseClient:
         response = self._client.converse(**sent)
         message = response["output"]["message"]
         content = shaped_content(message.get("content") or [])
-        shaped = {**response, "output": {"message": {**message, "content": content}}}
+        shaped = {**readable_fields(response), "output": {"message": {**message, "content": content}}}
         shaped.setdefault("usage", {})
         return shaped
 
@@ -195,7 +196,7 @@ class _ShapedEvents:
                     yield _delta(
                         self._block.index, {"toolUse": {"input": cut_off_arguments("".join(self._block.text))}}
                     )
-                yield event  # type: ignore[misc]
+                yield {"messageStop": readable_fields(body)}
             elif kind == "metadata":
                 yield {"metadata": {**body, "usage": body.get("usage") or {}}}
             else:

@@ -98,7 +98,7 @@ class _Writer:
             return self._assistant(message)
         if isinstance(message.content, str):
             return message
-        content = [part for block in message.content for part in self._user_block(block)]
+        content = [part for block in _with_marked_blanks(message.content) for part in self._user_block(block)]
         return message.model_copy(update={"content": content})
 
     def _user_block(self, block: Any) -> Iterator[Any]:
@@ -124,7 +124,7 @@ class _Writer:
         cut_off = {call["id"]: call for call in invalid if call["id"] not in called}
         blocks = [
             part
-            for block in content
+            for block in _without_blanks(content)
             if block and not (is_foreign and _is_of_one_provider(block))
             for part in self._assistant_block(block, message, cut_off)
         ]
@@ -269,6 +269,38 @@ class _Writer:
         if self._has_tools:
             return {"json": opaque(value)}
         return {"text": json.dumps(value, ensure_ascii=False, default=str)}
+
+
+def _with_marked_blanks(content: Sequence[Any]) -> Iterator[Any]:
+    """Yield blocks; blank text before a cache point as Converse's own block, which langchain-aws does not replace.
+
+    It is the known way to put a point behind a text document, and Bedrock takes it (recorded with Claude Sonnet 4.5).
+    """
+    for number, block in enumerate(content):
+        follows = content[number + 1] if number + 1 < len(content) else None
+        if _is_blank(block) and isinstance(follows, dict) and ("cachePoint" in follows or "cache_point" in follows):
+            text = block if isinstance(block, str) else block["text"]
+            yield {"text": text} if text else block
+        else:
+            yield block
+
+
+def _without_blanks(content: Iterable[Any]) -> list[Any]:
+    """Return the blocks of an answer without blank text, in whose place langchain-aws would send a full stop."""
+    blocks = list(content)
+    kept = [block for block in blocks if not _is_blank(block) or _cites(block)]
+    return kept or blocks
+
+
+def _is_blank(block: Any) -> bool:
+    if isinstance(block, dict) and block.get("type") == "text":
+        block = block.get("text")
+    return isinstance(block, str) and not block.strip()
+
+
+def _cites(block: Any) -> bool:
+    """Return whether a text block cites something, in either version of LangChain's blocks."""
+    return isinstance(block, dict) and bool(block.get("citations") or block.get("annotations"))
 
 
 def _copied(block: Any) -> Any:

@@ -17,6 +17,7 @@ from bedrock_routing_integrations.requests import object_schema
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MOST_UNIONS = 16
 _CHOICES = {"auto": "auto", "any": "any", "required": "any", "none": "none"}
 # Keywords of JSON Schema that hold a schema, several by name, or several in a list. What the others hold is data.
 _SCHEMA = frozenset([
@@ -36,10 +37,17 @@ def tool_specs(tools: Sequence[Any]) -> list[Any]:
     Returns:
         The tools, with schemas whose root is an object: the arguments of LangChain's tool calls are dictionaries.
     """
-    return [_tool_spec(tool) for tool in tools]
+    specs = [_tool_spec(tool) for tool in tools]
+    if sum(_unions(spec) for spec in specs) <= _MOST_UNIONS:
+        return specs
+    return [_without_null(spec) for spec in specs]
 
 
 def _tool_spec(tool: Any) -> Any:
+    if isinstance(tool, str):  # the name of a system tool, as `bind_tools` takes it
+        return {"systemTool": {"name": tool}}
+    if hasattr(tool, "to_bedrock_format"):  # langchain-aws's NovaSystemTool
+        return tool.to_bedrock_format()
     if isinstance(tool, Mapping) and ("cachePoint" in tool or "systemTool" in tool):
         return tool
     if isinstance(tool, Mapping) and "toolSpec" in tool:
@@ -48,17 +56,35 @@ def _tool_spec(tool: Any) -> Any:
     else:
         function = convert_to_openai_tool(tool)["function"]
         spec = {name: value for name, value in function.items() if name != "parameters"}
-        schema = without_null(function.get("parameters") or {"type": "object", "properties": {}})
+        schema = function.get("parameters") or {"type": "object", "properties": {}}
     if schema is not None:
         spec["inputSchema"] = {"json": object_schema(schema)[0]}
     return {"toolSpec": spec}
 
 
-def without_null(schema: Any) -> Any:
-    """Return a JSON schema without ``null`` among alternatives, as langchain-aws sends it.
+def _unions(value: Any) -> int:
+    """Return how many parameters of several types a schema has."""
+    if isinstance(value, list):
+        return sum(_unions(each) for each in value)
+    if not isinstance(value, dict):
+        return 0
+    is_union = isinstance(value.get("anyOf"), list) or isinstance(value.get("type"), list)
+    return is_union + sum(_unions(each) for each in value.values())
 
-    Bedrock takes 16 parameters of several types in a request. That an optional one may be null need not be said: the
-    model leaves it out.
+
+def _without_null(spec: Any) -> Any:
+    if "toolSpec" not in spec or "inputSchema" not in spec["toolSpec"]:
+        return spec
+    schema = without_null(spec["toolSpec"]["inputSchema"]["json"])
+    return {**spec, "toolSpec": {**spec["toolSpec"], "inputSchema": {"json": schema}}}
+
+
+def without_null(schema: Any) -> Any:
+    """Return a JSON schema without ``null`` among alternatives.
+
+    langchain-aws takes it out of all schemas, as Claude takes no more than 16 parameters of several types in a request.
+    With fewer the schema stays as the user wrote it (recorded: Nova 2 takes ``anyOf`` with null). With more, an
+    optional parameter need not be null: the model leaves it out.
     """
     if not isinstance(schema, dict):
         return schema

@@ -17,7 +17,7 @@ from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._answer_blocks import invalidate_cut_off_call, restored_content
+from ._answer_blocks import invalidate_cut_off_call, restore_fields, restored_content
 from ._call_arguments import checked_call, converse_arguments, opaque_fields
 from ._calls import PREFERRED, check_kind, split_model, with_settled_choice
 from ._converse_client import ConverseClient
@@ -242,6 +242,7 @@ class ChatBedrockRouter(Runs):
         invalidate_cut_off_call(cast("AIMessage", message))
         name_the_model(message)
         metadata = message.response_metadata
+        restore_fields(metadata)
         tracing.tell(metadata)
         usage = getattr(message, "usage_metadata", None)
         result.llm_output = {
@@ -270,6 +271,8 @@ class ChatBedrockRouter(Runs):
             message = chunk.message
             if message.content:
                 message.content = restored_content(message.content)
+            if message.response_metadata:
+                restore_fields(message.response_metadata)
             if ROUTING in message.response_metadata:
                 name_the_model(message)
                 tracing.tell(message.response_metadata)
