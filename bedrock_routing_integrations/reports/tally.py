@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 OTHERS = "(others)"
+GUARDRAIL = "guardrail_intervened"
+"""Converse's stop reason of an answer that a guardrail blocked or changed."""
 MOST_KINDS = 100
 """Kinds of errors, and values that were asked for and served, that are told apart."""
 _LONGEST = 1_000
@@ -44,6 +46,7 @@ class Call(NamedTuple):
     service_tier: tuple[str, str] | None
     latency_ms: float | None
     time_to_first_token_ms: float | None
+    stop_reason: str | None
 
 
 def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Call:
@@ -73,6 +76,7 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
         service_tier=_pair(routing.get("service_tier")),
         latency_ms=_number(routing.get("latency_ms")),
         time_to_first_token_ms=_number(routing.get("time_to_first_token_ms")),
+        stop_reason=text(routing["stop_reason"]) if routing.get("stop_reason") else None,
     )
 
 
@@ -112,7 +116,7 @@ class Tally:
     """What calls come to."""
 
     __slots__ = ("cached_cost", "caching", "calls", "cost", "errors", "first_token", "latency", "routed_cost",
-                 "routing", "service_tier", "times", "tokens", "without_usage")  # fmt: skip
+                 "routing", "service_tier", "stop_reasons", "times", "tokens", "without_usage")  # fmt: skip
 
     def __init__(self) -> None:
         self.calls = self.without_usage = 0
@@ -124,6 +128,7 @@ class Tally:
         self.service_tier: Counter[tuple[str, str]] = Counter()
         self.times, self.first_token = Durations(), Durations()
         self.errors: Counter[str] = Counter()
+        self.stop_reasons: Counter[str] = Counter()
 
     def add(self, call: Call) -> None:
         """Count an answered call."""
@@ -145,6 +150,8 @@ class Tally:
         for counter, pair in ((self.latency, call.latency), (self.service_tier, call.service_tier)):
             if pair is not None:
                 count(counter, pair, (OTHERS, OTHERS))
+        if call.stop_reason is not None:
+            count(self.stop_reasons, call.stop_reason, OTHERS)
         for durations, milliseconds in (
             (self.times, call.latency_ms),
             (self.first_token, call.time_to_first_token_ms),
@@ -166,6 +173,8 @@ class Tally:
             count(self.service_tier, pair, (OTHERS, OTHERS), calls)
         for kind, calls in other.errors.items():
             count(self.errors, kind, OTHERS, calls)
+        for reason, calls in other.stop_reasons.items():
+            count(self.stop_reasons, reason, OTHERS, calls)
         self.times.merge(other.times)
         self.first_token.merge(other.first_token)
 
@@ -195,8 +204,14 @@ class Tally:
             "service_tier": _nested(self.service_tier),
             "latency_ms": self.times.as_dict(),
             "time_to_first_token_ms": self.first_token.as_dict(),
-            "errors": dict(sorted(self.errors.items(), key=lambda item: (-item[1], item[0]))),
+            "errors": _most_first(self.errors),
+            "stop_reasons": _most_first(self.stop_reasons),
+            "guardrail_interventions": self.stop_reasons[GUARDRAIL],
         }
+
+
+def _most_first(counter: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 def count(counter: Counter[Any], what: Any, others: Any, times: int = 1) -> None:
