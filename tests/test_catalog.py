@@ -200,6 +200,63 @@ def test_every_row_is_found_by_its_own_name_dated_and_sourced():
         assert row.streaming or not row.streaming_with_tools
 
 
+# Reasoning, JSON schemas, CountTokens
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "models"),
+    [
+        ("signed", "anthropic.claude-3-7-sonnet-20250219-v1:0 anthropic.claude-sonnet-4-20250514-v1:0"),
+        ("signed", "anthropic.claude-haiku-4-5-20251001-v1:0 anthropic.claude-opus-5-5 anthropic.claude-opus-6"),
+        ("signed", "openai.gpt-5.6-sol openai.gpt-6.1-sol openai.gpt-7"),
+        ("text", "openai.gpt-oss-120b-1:0 qwen.qwen3-32b-v1:0 deepseek.v3-v1:0 deepseek.v3.2 minimax.minimax-m2"),
+        ("text", "moonshot.kimi-k2-thinking moonshotai.kimi-k2.5 amazon.nova-2-lite-v1:0"),
+        ("none", "anthropic.claude-3-haiku-20240307-v1:0 anthropic.claude-3-5-sonnet-20241022-v2:0"),
+        ("none", "anthropic.claude-3-5-haiku-20241022-v1:0 anthropic.claude-v2 deepseek.r1-v1:0"),
+        ("none", "amazon.nova-micro-v1:0 amazon.nova-premier-v1:0 meta.llama4-scout-17b-instruct-v1:0"),
+        ("none", "mistral.mistral-large-2407-v1:0 amazon.titan-text-express-v1 cohere.command-r-v1:0"),
+        (None, "zai.glm-5 xai.grok-4.7 writer.palmyra-x5-v1:0 acme.rocket-1"),
+    ],
+)
+def test_reasoning_of_earlier_turns_is_a_fact_of_the_family(reasoning, models):
+    for model in models.split():
+        assert model_facts(model).reasoning == reasoning, model
+
+
+@pytest.mark.parametrize(
+    ("taken", "models"),
+    [
+        (True, "anthropic.claude-sonnet-4-5-20250929-v1:0 anthropic.claude-sonnet-4-6 zai.glm-4.7-flash"),
+        (True, "google.gemma-3-27b-it minimax.minimax-m2 nvidia.nemotron-nano-12b-v2 qwen.qwen3-32b-v1:0"),
+        (True, "mistral.mistral-large-3-675b-instruct openai.gpt-oss-20b-1:0"),
+        (False, "anthropic.claude-opus-4-1-20250805-v1:0 anthropic.claude-3-haiku-20240307-v1:0"),
+        (False, "amazon.nova-lite-v1:0 meta.llama3-3-70b-instruct-v1:0 deepseek.r1-v1:0 google.gemma-3-4b-it"),
+        (None, "anthropic.claude-opus-6 xai.grok-4.7 acme.rocket-1"),
+    ],
+)
+def test_text_format_is_a_fact_of_the_family(taken, models):
+    for model in models.split():
+        assert model_facts(model).text_format is taken, model
+
+
+@pytest.mark.parametrize(
+    ("served", "models"),
+    [
+        (True, "anthropic.claude-sonnet-4-20250514-v1:0 anthropic.claude-3-5-haiku-20241022-v1:0"),
+        (True, "anthropic.claude-haiku-4-5-20251001-v1:0 anthropic.claude-sonnet-4-6"),
+        (False, "anthropic.claude-opus-5 anthropic.claude-3-haiku-20240307-v1:0 amazon.nova-lite-v1:0"),
+        (None, "anthropic.claude-opus-5-5 anthropic.claude-opus-6 acme.rocket-1"),
+    ],
+)
+def test_count_tokens_is_a_fact_of_the_family(served, models):
+    for model in models.split():
+        assert model_facts(model).count_tokens is served, model
+
+
+def test_no_model_is_known_to_take_system_messages():
+    assert not any(row.system_in_messages for row in (*FAMILIES, *NEWEST))
+
+
 # What others list
 
 
@@ -309,7 +366,7 @@ def test_one_candidate_keeps_its_own_facts(model):
 def test_a_router_never_gets_more_than_each_candidate_allows(models):
     common = common_facts(iter(models))
     for member in map(model_facts, models):
-        for flag in ("streaming", "streaming_with_tools", "tools", "latency_optimized", "known"):
+        for flag in ("streaming", "streaming_with_tools", "tools", "latency_optimized", "system_in_messages", "known"):
             assert getattr(member, flag) or not getattr(common, flag)
         assert member.image_input or not common.image_input
         assert set(common.tool_choice) <= set(member.tool_choice)
@@ -332,6 +389,34 @@ def assert_no_wider_cache(common, member):
     assert member.with_optimized_latency or not common.with_optimized_latency
     assert common.read_multiplier >= member.read_multiplier
     assert all(common.write_multiplier(ttl) >= member.write_multiplier(ttl) for ttl in common.ttls)
+
+
+@given(CANDIDATES)
+def test_a_router_takes_the_reasoning_that_every_candidate_takes(models):
+    kinds = {model_facts(model).reasoning for model in models} - {None}
+    assert common_facts(models).reasoning == (next(iter(kinds), None) if len(kinds) < 2 else "none")
+
+
+@given(CANDIDATES, st.sampled_from(["text_format", "count_tokens", "image_input"]))
+def test_what_one_candidate_refuses_or_nobody_knows_decides(models, fact):
+    values = [getattr(model_facts(model), fact) for model in models]
+    common = getattr(common_facts(models), fact)
+    assert common is (False if False in values else None if None in values else True)
+
+
+@pytest.mark.parametrize(
+    ("models", "reasoning"),
+    [
+        (["anthropic.claude-sonnet-4-6", "anthropic.claude-3-haiku-20240307-v1:0"], "none"),
+        (["anthropic.claude-sonnet-4-6", "openai.gpt-oss-120b-1:0"], "none"),
+        (["anthropic.claude-sonnet-4-6", "acme.rocket-1"], "signed"),
+        (["zai.glm-5", "qwen.qwen3-32b-v1:0"], "text"),
+        (["zai.glm-5", "acme.rocket-1"], None),
+    ],
+)
+def test_signed_and_unsigned_reasoning_exclude_each_other(models, reasoning):
+    assert common_facts(models).reasoning == reasoning
+    assert common_facts(models[::-1]).reasoning == reasoning
 
 
 def test_the_default_claude_router_allows_what_both_models_allow():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Reasoning = Literal["none", "text", "signed"]
+"""What reasoning blocks of earlier assistant turns a family takes; `ModelFacts.reasoning` explains the values."""
 
 # One order for each list, so that a combination never depends on the order of its candidates.
 TOOL_CHOICES = ("auto", "any", "tool")
@@ -61,6 +64,13 @@ class ModelFacts:
         latency_optimized: whether `performanceConfig.latency=optimized` exists for it (in some Regions).
         image_input: whether it reads images; None where unknown.
         cache: rules of prompt caching; None where it has none.
+        reasoning: what reasoning blocks of earlier assistant turns the family takes. ``"none"``: no such block.
+            ``"text"``: `reasoningText` without a signature, and nothing else. ``"signed"``: `reasoningText` with its
+            signature and `redactedContent`, but no unsigned text. None where unknown.
+        text_format: whether Converse's `outputConfig.textFormat` (a JSON schema) is taken; None where unknown.
+        system_in_messages: whether a message of the role `system` is taken inside `messages`.
+        count_tokens: whether CountTokens serves the foundation model's plain id; None where unknown. Ids of inference
+            profiles are refused for every model.
         source: where this was read.
         checked: ISO date on which it was read.
         known: False where nothing matched and these are only defaults.
@@ -77,6 +87,10 @@ class ModelFacts:
     latency_optimized: bool
     image_input: bool | None
     cache: CacheRules | None
+    reasoning: Reasoning | None
+    text_format: bool | None
+    system_in_messages: bool
+    count_tokens: bool | None
     source: str
     checked: str
     known: bool
@@ -100,6 +114,10 @@ def unknown_facts(provider: str = "") -> ModelFacts:
         latency_optimized=False,
         image_input=None,
         cache=None,
+        reasoning=None,
+        text_format=None,
+        system_in_messages=False,
+        count_tokens=None,
         source="defaults: no family matched",
         checked="",
         known=False,
@@ -108,7 +126,6 @@ def unknown_facts(provider: str = "") -> ModelFacts:
 
 def combine(members: Sequence[ModelFacts]) -> ModelFacts:
     """What every one of `members` (at least one) allows; the order does not matter."""
-    images = {facts.image_input for facts in members}
     return ModelFacts(
         family=_same([facts.family for facts in members]),
         provider=_same([facts.provider for facts in members]),
@@ -119,8 +136,12 @@ def combine(members: Sequence[ModelFacts]) -> ModelFacts:
         tools=all(facts.tools for facts in members),
         tool_choice=_shared(TOOL_CHOICES, [facts.tool_choice for facts in members]),
         latency_optimized=all(facts.latency_optimized for facts in members),
-        image_input=False if False in images else None if None in images else True,
+        image_input=_every([facts.image_input for facts in members]),
         cache=_combine_rules([facts.cache for facts in members]),
+        reasoning=_shared_reasoning({facts.reasoning for facts in members}),
+        text_format=_every([facts.text_format for facts in members]),
+        system_in_messages=all(facts.system_in_messages for facts in members),
+        count_tokens=_every([facts.count_tokens for facts in members]),
         source="; ".join(sorted({facts.source for facts in members})),
         checked=min((facts.checked for facts in members if facts.checked), default=""),
         known=all(facts.known for facts in members),
@@ -147,6 +168,23 @@ def _combine_rules(rules: Sequence[CacheRules | None]) -> CacheRules | None:
         read_multiplier=max(rule.read_multiplier for rule in present),
         write_multipliers=tuple((ttl, max(rule.write_multiplier(ttl) for rule in present)) for ttl in ttls),
     )
+
+
+def _shared_reasoning(kinds: set[Reasoning | None]) -> Reasoning | None:
+    """Return what reasoning every member takes, as far as it is known.
+
+    Text without a signature and signed text exclude each other, so a router over both kinds takes none. An unknown
+    member changes nothing: leaving reasoning out is always possible, and what is known of the others still holds.
+    """
+    known = kinds - {None}
+    if len(known) > 1:
+        return "none"
+    return next(iter(known), None)
+
+
+def _every(values: Sequence[bool | None]) -> bool | None:
+    """Return False if any value is False, else None if any is unknown, else True."""
+    return False if False in values else None if None in values else True
 
 
 def _same(values: Sequence[str]) -> str:

@@ -8,7 +8,12 @@ and where those differ, what cannot go wrong. In both tables the longest match w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .facts import CacheRules, ModelFacts
+
+if TYPE_CHECKING:
+    from .facts import Reasoning
 
 # Where the facts come from. A row names the one that settled what is particular about it.
 CONVERSE = "AWS Bedrock user guide: Converse, supported models and model features"
@@ -18,6 +23,17 @@ CARDS = "langchain-aws 1.9.1 model profiles (AWS model cards)"
 LAUNCH = "AWS model pages at launch (and Converse, supported models)"
 EXTRAPOLATED = "newest versions of the family, not this one"
 CHECKED = "2026-11-21"
+
+# Sources of the facts that every row has, read on CHECKED too:
+# `reasoning`: langchain-aws#1229 and the table of 1.9.1 (models tried live), earendil-works/pi#686, vercel/ai#7034,
+# aws-samples/bedrock-chat#851 ("User messages cannot contain reasoning content", "This model doesn't support the
+# reasoningContent.reasoningText.signature field"). Recordings show signed and redacted blocks taken by Claude 3.7 to 5.
+# `text_format`: AWS Bedrock user guide, structured outputs (Claude 4.5 and 4.6, select open-weight models), and
+# recordings of Converse: Claude 4.5 and 4.6, Gemma 3, GLM 4.7, MiniMax M2, Nemotron Nano.
+# `count_tokens`: AWS Bedrock user guide, CountTokens (only Claude; not those that are offered through profiles alone),
+# danilop/ttok4bedrock's list of models that work; Opus 5 and Sonnet 5 are refused (BerriAI/litellm#37102, 2026-08).
+# `system_in_messages`: nobody has reported any model to take or to refuse the role in Converse. (Opus 4.8 takes it in
+# InvokeModel's own format. Model cards list it for the newest Claudes; langchain-aws 1.9.1 removes it for Converse.)
 
 AUTO = ("auto",)
 AUTO_ANY = ("auto", "any")
@@ -77,6 +93,9 @@ def _family(
     cache: CacheRules | None = None,
     latency: bool = False,
     streaming: bool = True,
+    reasoning: Reasoning | None = "none",
+    text_format: bool | None = False,
+    count_tokens: bool | None = False,
 ) -> ModelFacts:
     """One row; an empty `choice` says that the family takes no tools."""
     return ModelFacts(
@@ -91,6 +110,10 @@ def _family(
         latency_optimized=latency,
         image_input=image,
         cache=cache,
+        reasoning=reasoning,
+        text_format=text_format,
+        system_in_messages=False,
+        count_tokens=count_tokens,
         source=source,
         checked=CHECKED,
         known=True,
@@ -106,15 +129,29 @@ def _claude(
     *,
     image: bool = True,
     latency: bool = False,
+    count_tokens: bool | None = None,
 ) -> ModelFacts:
+    # Claude signs its reasoning from 3.7 on, and takes a JSON schema from 4.5 on.
+    thinks = not name.startswith(("3-5", "3-haiku", "3-sonnet", "3-opus", "v2", "instant"))
+    first_claude_4 = name in ("3-7-sonnet", "opus-4", "opus-4-1", "sonnet-4")
     source = LATENCY if latency else CONVERSE if cache is None else CARDS if cache is C_UNLISTED else CACHING
     return _family(
-        f"anthropic.claude-{name}", context, output, choice, source, image=image, cache=cache, latency=latency
+        f"anthropic.claude-{name}",
+        context,
+        output,
+        choice,
+        source,
+        image=image,
+        cache=cache,
+        latency=latency,
+        reasoning="signed" if thinks else "none",
+        text_format=thinks and not first_claude_4,
+        count_tokens=count_tokens,
     )
 
 
 _ANTHROPIC = (
-    _claude("opus-5", C512),
+    _claude("opus-5", C512, count_tokens=False),
     # Forced tool use is refused from here on (langchain-aws 1.9.1, forced_tool_choice_unsupported).
     _claude("opus-5-5", C512, choice=AUTO),
     _claude("sonnet-5-5", C512, choice=AUTO),
@@ -125,28 +162,28 @@ _ANTHROPIC = (
     _claude("mythos-5", C512),
     _claude("haiku-5-5", C_UNLISTED),  # the guide's caching table does not list it
     _claude("opus-4-8", C1024),
-    _claude("sonnet-5", C1024),
+    _claude("sonnet-5", C1024, count_tokens=False),
     # Sources disagree on Sonnet 4.6 and 4.5: 1,024 in the guide, 2,048 seen (anthropic-sdk-python#1194).
-    _claude("sonnet-4-6", C1024),
-    _claude("sonnet-4-5", C1024, 200_000, 64_000),
+    _claude("sonnet-4-6", C1024, count_tokens=True),
+    _claude("sonnet-4-5", C1024, 200_000, 64_000, count_tokens=True),
     _claude("opus-4-7", C4096),
-    _claude("opus-4-6", C4096),
-    _claude("opus-4-5", C4096, 200_000, 64_000),
-    _claude("haiku-4-5", C4096, 200_000, 64_000),
+    _claude("opus-4-6", C4096, count_tokens=True),
+    _claude("opus-4-5", C4096, 200_000, 64_000, count_tokens=True),
+    _claude("haiku-4-5", C4096, 200_000, 64_000, count_tokens=True),
     # The guide of 2025 listed the first Claude 4 models with 1,024; the newest no longer lists them.
-    _claude("opus-4-1", C1024_5M, 200_000, 32_000),
-    _claude("opus-4", C1024_5M, 200_000, 32_000),
-    _claude("sonnet-4", C1024_5M, 200_000, 64_000),
-    _claude("3-7-sonnet", C1024_5M, 200_000, 64_000),
-    _claude("3-5-sonnet-20241022", C1024_5M, 200_000, 8_192),  # "3.5 Sonnet v2"
-    _claude("3-5-sonnet", None, 200_000, 4_096),
-    _claude("3-5-haiku", C2048_5M, 200_000, 8_192, image=False, latency=True),
-    _claude("3-haiku", None, 200_000, 4_096),
-    _claude("3-sonnet", None, 200_000, 4_096),
-    _claude("3-opus", None, 200_000, 4_096),
-    _claude("v2:1", None, 200_000, 4_096, (), image=False),
-    _claude("v2", None, 100_000, 4_096, (), image=False),
-    _claude("instant", None, 100_000, 4_096, (), image=False),
+    _claude("opus-4-1", C1024_5M, 200_000, 32_000, count_tokens=True),
+    _claude("opus-4", C1024_5M, 200_000, 32_000, count_tokens=True),
+    _claude("sonnet-4", C1024_5M, 200_000, 64_000, count_tokens=True),
+    _claude("3-7-sonnet", C1024_5M, 200_000, 64_000, count_tokens=True),
+    _claude("3-5-sonnet-20241022", C1024_5M, 200_000, 8_192, count_tokens=True),  # "3.5 Sonnet v2"
+    _claude("3-5-sonnet", None, 200_000, 4_096, count_tokens=True),
+    _claude("3-5-haiku", C2048_5M, 200_000, 8_192, image=False, latency=True, count_tokens=True),
+    _claude("3-haiku", None, 200_000, 4_096, count_tokens=False),
+    _claude("3-sonnet", None, 200_000, 4_096, count_tokens=False),
+    _claude("3-opus", None, 200_000, 4_096, count_tokens=False),
+    _claude("v2:1", None, 200_000, 4_096, (), image=False, count_tokens=False),
+    _claude("v2", None, 100_000, 4_096, (), image=False, count_tokens=False),
+    _claude("instant", None, 100_000, 4_096, (), image=False, count_tokens=False),
 )
 
 _AMAZON = (
@@ -154,7 +191,8 @@ _AMAZON = (
     _family("amazon.nova-lite", 300_000, 10_000, ALL, CACHING, image=True, cache=NOVA_CACHE),
     _family("amazon.nova-pro", 300_000, 10_000, ALL, LATENCY, image=True, cache=NOVA_CACHE, latency=True),
     _family("amazon.nova-premier", 1_000_000, 10_000, ALL, CACHING, image=True, cache=NOVA_CACHE),
-    _family("amazon.nova-2-lite", 1_000_000, 65_535, ALL, CACHING, image=True, cache=NOVA_CACHE),
+    # Sources disagree on reasoning: langchain-aws found bare text accepted, can1357/oh-my-pi#9086 saw it refused.
+    _family("amazon.nova-2-lite", 1_000_000, 65_535, ALL, CACHING, image=True, cache=NOVA_CACHE, reasoning="text"),
     _family("amazon.titan-text-lite", 4_000, None, (), LAUNCH, image=False),
     _family("amazon.titan-text-express", 8_000, None, (), LAUNCH, image=False),
     _family("amazon.titan-text-premier", 32_000, None, (), LAUNCH, image=False),
@@ -179,41 +217,46 @@ _META = (
 
 # As Llama, for the Mistral models that the guide lists; langchain-aws 1.9.1 holds it for the later ones too.
 _MISTRAL = (
-    _family("mistral.mistral-large-3", 262_144, 8_192, AUTO_ANY, stream_tools=False, image=True),
+    _family("mistral.mistral-large-3", 262_144, 8_192, AUTO_ANY, stream_tools=False, image=True, text_format=True),
     _family("mistral.mistral-large-2407", 128_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-large-2402", 32_000, 8_192, AUTO_ANY, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-small-2402", 32_000, 8_192, AUTO, CONVERSE, stream_tools=False, image=False),
     _family("mistral.mistral-7b", 32_000, 8_192, (), CONVERSE, image=False),
     _family("mistral.mixtral-8x7b", 32_000, 4_096, (), CONVERSE, image=False),
     _family("mistral.pixtral-large", 128_000, 8_192, stream_tools=False, image=True),
-    _family("mistral.magistral-small", 128_000, 40_000, stream_tools=False, image=True),
-    _family("mistral.ministral-3-14b", 128_000, 4_096, stream_tools=False, image=True),
-    _family("mistral.ministral-3-8b", 128_000, 4_096, stream_tools=False, image=True),
-    _family("mistral.ministral-3-3b", 256_000, 8_192, stream_tools=False, image=True),
-    _family("mistral.devstral-2", 262_144, 8_192, stream_tools=False, image=False),
-    _family("mistral.voxtral-mini", 32_768, 4_096, stream_tools=False, image=False),
-    _family("mistral.voxtral-small", 32_768, 8_192, stream_tools=False, image=False),
+    _family(
+        "mistral.magistral-small", 128_000, 40_000, stream_tools=False, image=True, reasoning=None, text_format=True
+    ),
+    _family("mistral.ministral-3-14b", 128_000, 4_096, stream_tools=False, image=True, text_format=True),
+    _family("mistral.ministral-3-8b", 128_000, 4_096, stream_tools=False, image=True, text_format=True),
+    _family("mistral.ministral-3-3b", 256_000, 8_192, stream_tools=False, image=True, text_format=True),
+    _family("mistral.devstral-2", 262_144, 8_192, stream_tools=False, image=False, text_format=None),
+    _family("mistral.voxtral-mini", 32_768, 4_096, stream_tools=False, image=False, text_format=True),
+    _family("mistral.voxtral-small", 32_768, 8_192, stream_tools=False, image=False, text_format=True),
 )
 
+# GPT-5 and later send their reasoning as `redactedContent` and take it back; "signed" keeps such blocks and drops
+# text that no signature vouches for.
 # gpt-oss takes a forced toolChoice, but reports differ on whether it obeys (langchain-aws#1268, #1278).
 _OPENAI = (
-    _family("openai.gpt-oss-safeguard", 128_000, 16_384, image=False),
-    _family("openai.gpt-oss", 131_072, 128_000, image=False),  # GovCloud's profiles say 128,000 and 16,384
-    _family("openai.gpt-5.4", 1_000_000, 128_000, ALL, image=True),
-    _family("openai.gpt-5.5", 1_000_000, 128_000, ALL, image=True),
-    _family("openai.gpt-5.6", 1_050_000, 128_000, ALL, image=True),
-    _family("openai.gpt-6", 1_050_000, 128_000, ALL, image=True),
-    _family("openai.gpt-6.1", 1_050_000, 128_000, ALL, image=True),
+    _family("openai.gpt-oss-safeguard", 128_000, 16_384, image=False, reasoning="text", text_format=True),
+    # GovCloud's profiles say 128,000 and 16,384.
+    _family("openai.gpt-oss", 131_072, 128_000, image=False, reasoning="text", text_format=True),
+    _family("openai.gpt-5.4", 1_000_000, 128_000, ALL, image=True, reasoning="signed", text_format=None),
+    _family("openai.gpt-5.5", 1_000_000, 128_000, ALL, image=True, reasoning="signed", text_format=None),
+    _family("openai.gpt-5.6", 1_050_000, 128_000, ALL, image=True, reasoning="signed", text_format=None),
+    _family("openai.gpt-6", 1_050_000, 128_000, ALL, image=True, reasoning="signed", text_format=None),
+    _family("openai.gpt-6.1", 1_050_000, 128_000, ALL, image=True, reasoning="signed", text_format=None),
 )
 
 _QWEN = (
-    _family("qwen.qwen3-32b", 32_768, 16_384, image=False),
-    _family("qwen.qwen3-235b-a22b", 262_144, 131_072, image=False),
-    _family("qwen.qwen3-coder-30b-a3b", 262_144, 131_072, image=False),
-    _family("qwen.qwen3-coder-480b-a35b", 131_072, 65_536, image=False),
-    _family("qwen.qwen3-coder-next", 262_144, 65_536, image=False),
-    _family("qwen.qwen3-next", 262_144, 262_000, image=False),
-    _family("qwen.qwen3-vl", 262_144, 262_000, image=True),
+    _family("qwen.qwen3-32b", 32_768, 16_384, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-235b-a22b", 262_144, 131_072, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-coder-30b-a3b", 262_144, 131_072, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-coder-480b-a35b", 131_072, 65_536, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-coder-next", 262_144, 65_536, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-next", 262_144, 262_000, image=False, reasoning="text", text_format=True),
+    _family("qwen.qwen3-vl", 262_144, 262_000, image=True, reasoning="text", text_format=True),
 )
 
 _OTHERS = (
@@ -226,54 +269,82 @@ _OTHERS = (
     _family("cohere.command-text", 4_000, None, (), CONVERSE, image=False, streaming=False),
     _family("cohere.command-light-text", 4_000, None, (), CONVERSE, image=False, streaming=False),
     _family("deepseek.r1", 128_000, 32_768, (), image=False),
-    _family("deepseek.v3", 163_840, 81_920, AUTO_ANY, image=False),
-    _family("deepseek.v3.2", 163_840, 81_920, AUTO_ANY, image=False),
-    _family("google.gemma-3", 131_072, 8_192, (), image=True),
+    _family("deepseek.v3", 163_840, 81_920, AUTO_ANY, image=False, reasoning="text", text_format=True),
+    _family("deepseek.v3.2", 163_840, 81_920, AUTO_ANY, image=False, reasoning="text", text_format=None),
+    _family("google.gemma-3", 131_072, 8_192, (), image=True, text_format=True),
     _family("google.gemma-3-4b", 131_072, 4_096, (), image=True),
-    _family("google.gemma-4", 262_144, 32_768, image=True),
-    _family("google.gemma-4-e2b", 131_072, 8_192, image=True),
-    _family("minimax.minimax-m2", 204_608, 128_000, image=False),
-    _family("minimax.minimax-m2.1", 196_608, 131_072, image=False),
-    _family("minimax.minimax-m2.5", 196_608, 98_304, image=False),
-    _family("moonshot.kimi-k2", 262_144, 16_000, image=False),
-    _family("moonshotai.kimi-k2.5", 262_144, 16_384, image=True),
-    _family("moonshotai.kimi-k3", 1_048_576, 128_000, image=True),
-    _family("nvidia.nemotron-nano-9b", 131_072, 8_192, image=False),
-    _family("nvidia.nemotron-nano-12b", 131_072, 8_192, image=True),
-    _family("nvidia.nemotron-nano-3", 262_144, 8_192, image=False),
-    _family("nvidia.nemotron-super-3", 262_144, 131_072, image=False),
-    _family("writer.palmyra-x4", 122_880, 8_192, stream_tools=False, image=False),
-    _family("writer.palmyra-x5", 1_040_000, 8_192, stream_tools=False, image=False),
-    _family("xai.grok-4.3", 1_000_000, 131_072, ALL, image=True),
-    _family("xai.grok-4.6", 500_000, 500_000, ALL, image=True),
-    _family("xai.grok-4.7", 500_000, 500_000, ALL, image=True),
-    _family("zai.glm-4.7", 202_752, 131_072, AUTO_ANY, image=False),
-    _family("zai.glm-5", 202_752, 131_072, AUTO_ANY, image=False),
-    _family("zai.glm-5.3", 1_000_000, 128_000, ALL, image=False),
+    _family("google.gemma-4", 262_144, 32_768, image=True, reasoning=None, text_format=None),
+    _family("google.gemma-4-e2b", 131_072, 8_192, image=True, reasoning=None, text_format=None),
+    _family("minimax.minimax-m2", 204_608, 128_000, image=False, reasoning="text", text_format=True),
+    _family("minimax.minimax-m2.1", 196_608, 131_072, image=False, reasoning="text", text_format=None),
+    _family("minimax.minimax-m2.5", 196_608, 98_304, image=False, reasoning="text", text_format=None),
+    _family("moonshot.kimi-k2", 262_144, 16_000, image=False, reasoning="text", text_format=True),
+    _family("moonshotai.kimi-k2.5", 262_144, 16_384, image=True, reasoning="text", text_format=None),
+    _family("moonshotai.kimi-k3", 1_048_576, 128_000, image=True, reasoning="text", text_format=None),
+    _family("nvidia.nemotron-nano-9b", 131_072, 8_192, image=False, text_format=True),
+    _family("nvidia.nemotron-nano-12b", 131_072, 8_192, image=True, text_format=True),
+    _family("nvidia.nemotron-nano-3", 262_144, 8_192, image=False, reasoning=None, text_format=True),
+    _family("nvidia.nemotron-super-3", 262_144, 131_072, image=False, reasoning=None, text_format=None),
+    _family("writer.palmyra-x4", 122_880, 8_192, stream_tools=False, image=False, reasoning=None),
+    _family("writer.palmyra-x5", 1_040_000, 8_192, stream_tools=False, image=False, reasoning=None),
+    _family("xai.grok-4.3", 1_000_000, 131_072, ALL, image=True, reasoning=None, text_format=None),
+    _family("xai.grok-4.6", 500_000, 500_000, ALL, image=True, reasoning=None, text_format=None),
+    _family("xai.grok-4.7", 500_000, 500_000, ALL, image=True, reasoning=None, text_format=None),
+    _family("zai.glm-4.7", 202_752, 131_072, AUTO_ANY, image=False, reasoning=None, text_format=True),
+    _family("zai.glm-5", 202_752, 131_072, AUTO_ANY, image=False, reasoning=None, text_format=None),
+    _family("zai.glm-5.3", 1_000_000, 128_000, ALL, image=False, reasoning=None, text_format=None),
 )
 
 FAMILIES = (*_ANTHROPIC, *_AMAZON, *_META, *_MISTRAL, *_OPENAI, *_QWEN, *_OTHERS)
 
+
+def _newest(
+    brand: str,
+    context: int | None,
+    output: int | None,
+    choice: tuple[str, ...],
+    *,
+    stream_tools: bool = True,
+    image: bool | None = None,
+    cache: CacheRules | None = None,
+    reasoning: Reasoning | None = "none",
+) -> ModelFacts:
+    """One row of `NEWEST`: of `outputConfig` and CountTokens nothing is known before a model is out."""
+    return _family(
+        brand,
+        context,
+        output,
+        choice,
+        EXTRAPOLATED,
+        stream_tools=stream_tools,
+        image=image,
+        cache=cache,
+        reasoning=reasoning,
+        text_format=None,
+        count_tokens=None,
+    )
+
+
 # Windows are given where every model of the newest generation shares one, and left open where sizes vary.
 NEWEST = (
-    _family("anthropic.claude", 1_000_000, 128_000, AUTO, EXTRAPOLATED, image=True, cache=C_UNLISTED),
-    _family("amazon.nova", None, None, ALL, EXTRAPOLATED, cache=NOVA_CACHE),
-    _family("amazon.titan-text", None, None, (), EXTRAPOLATED, image=False),
-    _family("meta.llama", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
-    _family("mistral.mistral-large", None, None, AUTO_ANY, EXTRAPOLATED, stream_tools=False),
-    _family("mistral", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
-    _family("openai.gpt", 1_050_000, 128_000, ALL, EXTRAPOLATED, image=True),
-    _family("openai.gpt-oss", None, None, AUTO, EXTRAPOLATED),
-    _family("qwen.qwen", None, None, AUTO, EXTRAPOLATED),
-    _family("ai21.jamba", None, None, AUTO, EXTRAPOLATED),
-    _family("cohere.command", None, None, AUTO, EXTRAPOLATED),
-    _family("deepseek", None, None, AUTO_ANY, EXTRAPOLATED),
-    _family("google.gemma", None, None, AUTO, EXTRAPOLATED),
-    _family("minimax.minimax", None, None, AUTO, EXTRAPOLATED),
-    _family("moonshot.kimi", None, None, AUTO, EXTRAPOLATED),
-    _family("moonshotai.kimi", None, None, AUTO, EXTRAPOLATED),
-    _family("nvidia.nemotron", None, None, AUTO, EXTRAPOLATED),
-    _family("writer.palmyra", None, None, AUTO, EXTRAPOLATED, stream_tools=False),
-    _family("xai.grok", None, None, ALL, EXTRAPOLATED),
-    _family("zai.glm", None, None, ALL, EXTRAPOLATED, image=False),
+    _newest("anthropic.claude", 1_000_000, 128_000, AUTO, image=True, cache=C_UNLISTED, reasoning="signed"),
+    _newest("amazon.nova", None, None, ALL, cache=NOVA_CACHE, reasoning="text"),
+    _newest("amazon.titan-text", None, None, (), image=False),
+    _newest("meta.llama", None, None, AUTO, stream_tools=False),
+    _newest("mistral.mistral-large", None, None, AUTO_ANY, stream_tools=False),
+    _newest("mistral", None, None, AUTO, stream_tools=False),
+    _newest("openai.gpt", 1_050_000, 128_000, ALL, image=True, reasoning="signed"),
+    _newest("openai.gpt-oss", None, None, AUTO, reasoning="text"),
+    _newest("qwen.qwen", None, None, AUTO, reasoning="text"),
+    _newest("ai21.jamba", None, None, AUTO),
+    _newest("cohere.command", None, None, AUTO),
+    _newest("deepseek", None, None, AUTO_ANY, reasoning="text"),
+    _newest("google.gemma", None, None, AUTO, reasoning=None),
+    _newest("minimax.minimax", None, None, AUTO, reasoning="text"),
+    _newest("moonshot.kimi", None, None, AUTO, reasoning="text"),
+    _newest("moonshotai.kimi", None, None, AUTO, reasoning="text"),
+    _newest("nvidia.nemotron", None, None, AUTO, reasoning=None),
+    _newest("writer.palmyra", None, None, AUTO, stream_tools=False, reasoning=None),
+    _newest("xai.grok", None, None, ALL, reasoning=None),
+    _newest("zai.glm", None, None, ALL, image=False, reasoning=None),
 )

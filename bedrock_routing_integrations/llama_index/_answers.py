@@ -24,6 +24,8 @@ from ._citations import read_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+SERVER_TOOL_USE = "server_tool_use"  # ToolUseType of botocore's service model (1.43)
+
 
 def read_response(
     response: Mapping[str, Any], *, delta: str | None = None, one_tool_call: bool = False
@@ -116,7 +118,9 @@ def _read(block: Mapping[str, Any], *, unfinished: bool) -> list[Any]:
 
 
 def _tool_call(call: Mapping[str, Any], *, unfinished: bool) -> list[ToolCallBlock]:
-    if call.get("type"):  # Bedrock has run it; nobody here may run it again
+    # Bedrock ran a call of this type itself; `raw` keeps it. Claude 4.5 and later send "tool_use" with the caller's
+    # calls (recorded 2025-10), and other types may follow.
+    if call.get("type") == SERVER_TOOL_USE:
         return []
     arguments = call.get("input")  # null, which botocore leaves out: a tool without parameters
     if unfinished and isinstance(arguments, str):
