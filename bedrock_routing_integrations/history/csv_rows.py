@@ -1,11 +1,12 @@
 """Read CSV as CloudWatch exports it: one object for each row, by the columns' names.
 
-Python's csv module refuses cells of more than 128 KiB, unless its limit is raised for the whole process; a logged message
-is often longer. So cells are split here: RFC 4180, with commas, semicolons (some spreadsheets) or tabs.
+Python's csv module refuses cells of more than 128 KiB, unless its limit is raised for the whole process; a logged
+message is often longer. So cells are split here: RFC 4180, with commas, semicolons (some spreadsheets) or tabs.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from .documents import Malformed, OtherRecords, parsed
@@ -19,13 +20,14 @@ __all__ = ["Table", "header_of"]
 _MESSAGES = frozenset({"@message", "message"})
 # Any of these makes a first line a header. A line of commas may be anything, and JSON may follow it.
 _KNOWN = frozenset({"modelId", "operation", "requestId", "schemaType", "timestamp"})
+_STATISTIC = re.compile(r"(?:avg|bin|count|count_distinct|earliest|latest|max|min|pct|stddev|sum)\(.*\)$")
 _LONGEST_HEADER = 10_000
 _SHOWN = 4
 _OTHER_TABLES = (
     ("lineItem/", "rows of a Cost and Usage Report"),
     ("line_item_", "rows of a Cost and Usage Report"),
     ("srcaddr", "VPC flow logs"),
-    ("requesturi_operation", "S3 server access logs"),
+    ("requesturi_operation", "S3 access logs"),
 )
 
 
@@ -44,7 +46,7 @@ class Header:
         self.names = names
         self.delimiter = delimiter
         self.is_of_events = any(name[:1] == "@" or name in _MESSAGES or name in _KNOWN for name in names)
-        self.is_known_other = _known_other(names) is not None
+        self.is_known_other = _known_other(names) is not None or any(map(_STATISTIC.match, names))
         self.other = _other(names)
 
 
@@ -68,9 +70,9 @@ def _known_other(names: Sequence[str]) -> OtherRecords | None:
 
 
 def _other(names: Sequence[str]) -> OtherRecords | None:
-    if _MESSAGES.intersection(names) or "modelId" in names:
+    if _MESSAGES.intersection(names) or "modelId" in names or "errorCode" in names:
         return None
-    if any("(" in name for name in names):
+    if any(map(_STATISTIC.match, names)):
         return STATISTICS
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     other = OtherRecords(f"rows of a table with the columns {shown:.200}", f"these columns are needed: {NEEDED_FIELDS}")

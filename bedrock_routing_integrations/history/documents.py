@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WRAPPERS = ("logEvents", "events", "results", "Records")
+WRAPPERS = ("logEvents", "events", "results", "Records", "Events")
 """Where records are wrapped: a subscription, FilterLogEvents and GetLogEvents, a query's results, CloudTrail."""
 
 _TOKEN = re.compile(rb'"[^"]*"|[\[\]{}"]')
@@ -119,6 +119,13 @@ class Document:
         self._empty_wrapper = ""
         self._forget()
         return Malformed("it is no JSON: it is not complete")
+
+    def end(self) -> Iterator[tuple[int, Malformed]]:
+        """Forget what is open, and yield it where it is a record that is not complete."""
+        if self.within:
+            yield self.began, self.give_up()
+        elif self.is_passing:  # told of already
+            self.give_up()
 
     def piece(self, number: int, text: bytes, is_first: bool, goes_on: bool) -> Iterator[tuple[int, Any]]:  # noqa: FBT001
         """`more`, for a piece of a line that is too long to be taken as a whole."""

@@ -21,9 +21,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .csv_rows import Table, header_of
 from .documents import Document, Malformed, OtherRecords, parsed
 from .other_logs import name_of_line
-from .csv_rows import Table, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +39,9 @@ _GZIP, _ZIP, _TAR, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262), b"PAR
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
 _BODY = re.compile(r"(?:^|[\\/])data[\\/][^\\/]*_(?:input|output)[^\\/]*$")
-# `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message. With `--format json` a message
-# in JSON begins on the next line (aws-cli's PrettyJSONLogEventsFormatter, read 2026-12).
-_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+(?: \S+)?(?: +(?=\{)|$)")
+# `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message. With `--format json` a
+# message in JSON begins on the next line (aws-cli's PrettyJSONLogEventsFormatter, read 2026-12).
+_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+(?: [^\s{]\S*)?(?: +(?=\{)|$)")
 # `aws logs tail --color on`, which a terminal's copy has too.
 _COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -218,35 +218,32 @@ def _json_values(lines: Iterable[tuple[int, bytes | Piece | Malformed]]) -> Iter
     for number, line in lines:
         if isinstance(line, Malformed):
             yield Numbered(number, line)
-            continue
-        if isinstance(line, Piece):
-            yield from (Numbered(began, found) for began, found in document.piece(number, *line))
-            continue
-        text = line.strip()
-        if text[:1] == b"\x1b":
-            text = _COLOR.sub(b"", text).strip()
-        prefix = _PREFIX.match(text)
-        if prefix:  # no line within an object of many lines looks so
-            if document.within:
-                yield Numbered(document.began, document.give_up())
-            elif document.is_passing:
-                document.give_up()
-            text = text[prefix.end() :]
-        if not text:
-            continue
-        if not (document.within or document.is_passing) or document.is_left_for(text):
-            whole = _whole(text)
-            if whole:
-                if document.within:
-                    yield Numbered(document.began, document.give_up())
-                yield from (Numbered(number, found) for found in whole)
-                continue
-        if not document.depth and text[:1] not in (b"{", b"["):
-            yield Numbered(number, _odd_line(text))
+        elif isinstance(line, Piece):
+            yield from itertools.starmap(Numbered, document.piece(number, *line))
         else:
-            yield from (Numbered(began, found) for began, found in document.more(number, text))
-    if document.within:
-        yield Numbered(document.began, document.give_up())
+            yield from itertools.starmap(Numbered, _of_line(document, number, line.strip()))
+    yield from itertools.starmap(Numbered, document.end())
+
+
+def _of_line(document: Document, number: int, line: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the values that a line completes, with the numbers of the lines on which they begin."""
+    text = _COLOR.sub(b"", line).strip() if line[:1] == b"\x1b" else line
+    prefix = _PREFIX.match(text)
+    if prefix:  # no line within an object of many lines looks so
+        yield from document.end()
+        text = text[prefix.end() :]
+    if not text:
+        return
+    if not (document.within or document.is_passing) or document.is_left_for(text):
+        whole = _whole(text)
+        if whole:
+            yield from document.end()
+            yield from ((number, found) for found in whole)
+            return
+    if not document.depth and text[:1] not in (b"{", b"["):
+        yield number, _odd_line(text)
+    else:
+        yield from document.more(number, text)
 
 
 def _whole(text: bytes) -> list[Any]:

@@ -1,7 +1,7 @@
 """Name what is in a file that is not a log of model invocations.
 
-A report of the wrong logs should say which logs these are, not that there is "something else" in them. Records are known
-by their members and lines by their form, as AWS documents them (read 2026-12). Pure.
+A report of the wrong logs should say which logs these are, not that there is "something else" in them. Records are
+known by their members and lines by their form, as AWS documents them (read 2026-12). Pure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _EVENT = frozenset({"id", "eventId", "timestamp", "message", "logStreamName", "l
 _BY_MEMBERS: tuple[tuple[frozenset[str], OtherRecords], ...] = tuple(
     (frozenset(members.split()), OtherRecords(kind, advice))
     for members, kind, advice in (
-        ("eventVersion eventSource eventName", "CloudTrail records", "they name each API call and its caller, and no tokens"),
+        ("eventVersion eventSource eventName", "CloudTrail records", "they name calls and callers, and no tokens"),
+        ("EventId CloudTrailEvent", "CloudTrail records", "they name calls and callers, and no tokens"),
         ("digestS3Bucket digestS3Object", "CloudTrail digest files", ""),
         ("messageType logEvents", "notices of the logging service", ""),
         ("recordId modelInput", "records of a batch inference job", "its calls are in no invocation log"),
@@ -62,13 +63,13 @@ _BY_FORM = tuple(
     for pattern, kind in (
         (rb"[2-9] (?:\d{12}|unknown|-) (?:eni-\w+|-) ", "VPC flow logs"),
         (rb"(?=.*\bsrcaddr\b)(?=.*\bdstaddr\b)[a-z -]+$", "VPC flow logs"),
-        (rb"[0-9a-f]{64} \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:", "S3 server access logs"),
+        (rb"[0-9a-f]{64} \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:", "S3 access logs"),
         (rb"(?:https?|h2|grpcs|wss?|tls) \d{4}-\d\d-\d\dT\S+ (?:app|net)/", "load balancer access logs"),
         (rb"#(?:Version: 1\.0|Fields: )", "CloudFront access logs"),
         (rb"\S+ \S+ \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:", "access logs of a web server"),
         (rb"(?:INIT_START Runtime|(?:START|END|REPORT) RequestId:) ?", "Lambda function logs"),
-        (rb"(?i)<(?:!doctype html|html)\b", "HTML"),
-        (rb"<\?xml ", "XML"),
+        (rb"(?i)<(?:!doctype html|html)\b", "lines of HTML"),
+        (rb"<\?xml ", "lines of XML"),
     )
 )
 _PREFIXES = (re.compile(rb"\d{4}-\d\d-\d\dT\S+ "), re.compile(rb"\d{4}-\d\d-\d\dT\S+ \S+ "))
@@ -90,20 +91,20 @@ def name_of_record(record: Any) -> OtherRecords:
     """Name the records that a JSON value, which is not the record of an invocation, is one of."""
     if not isinstance(record, dict):
         return OtherRecords("JSON values that are not objects")
-    if isinstance(record.get("schemaType"), str):
-        return OtherRecords(f"records of type {record['schemaType']:.60}")
-    if record.get("eventSource") == "aws:s3":
-        return OtherRecords("S3 event notifications")
     names = record.keys()
-    for members, other in _BY_MEMBERS:
-        if members <= names:
-            return other
-    if any("(" in str(name) for name in names):
-        return STATISTICS
-    if is_query_row(record):
-        return _of_message(record.get("@message")) or _QUERY_ROWS
-    if isinstance(record.get("message"), str) and names <= _EVENT:
-        return _of_message(record["message"]) or _QUERY_ROWS
+    known = next((other for members, other in _BY_MEMBERS if members <= names), None)
+    if isinstance(record.get("schemaType"), str):
+        known = OtherRecords(f"records of type {record['schemaType']:.60}")
+    elif record.get("eventSource") == "aws:s3":
+        known = OtherRecords("S3 event notifications")
+    elif known is None and any("(" in str(name) for name in names):
+        known = STATISTICS
+    elif known is None and is_query_row(record):
+        known = _of_message(record.get("@message")) or _QUERY_ROWS
+    elif known is None and names <= _EVENT:
+        known = _of_message(record.get("message"))
+    if known is not None:
+        return known
     shown = ", ".join(sorted(map(str, names))[:_SHOWN_KEYS])
     return OtherRecords(f"JSON objects of another kind ({shown:.80}{', …' if len(names) > _SHOWN_KEYS else ''})")
 

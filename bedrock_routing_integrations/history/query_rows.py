@@ -1,6 +1,7 @@
 """Rows of CloudWatch Logs Insights that hold picked fields → records as Bedrock logs them. Pure.
 
-A query's fields are named by paths: ``input.inputTokenCount``, ``output.outputBodyJson.content.0.type``. All values are text.
+A query's fields are named by paths: ``input.inputTokenCount``, ``output.outputBodyJson.content.0.type``. All values are
+text.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["record_of"]
 
-# Of these members numbers are read; everywhere else digits may be a name.
-_WITH_NUMBERS = ("input", "output")
+# Of these members numbers and JSON are read; everywhere else digits may be a name.
+_WITH_BODIES = ("input", "output", "requestMetadata", "identity", "performanceConfig", "serviceTier")
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?$")
 _METADATA = "requestMetadata"
 _DEEPEST = 20
@@ -33,10 +34,11 @@ def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
         name = str(field).replace("`", "")
         if name[:1] == "@" or value in (None, ""):
             continue
-        first, *others = name.split(".", 1)
-        # A key of requestMetadata may have dots of its own.
-        steps = [first, *others] if first == _METADATA else name.split(".")
-        _put(record, steps[:_DEEPEST], _value(value) if first in _WITH_NUMBERS or first == _METADATA and not others else value)
+        first, dot, rest = name.partition(".")
+        # A key of requestMetadata may have dots of its own, and its values are text.
+        is_metadata = first == _METADATA and bool(dot)
+        steps = [first, rest] if is_metadata else name.split(".")[:_DEEPEST]
+        _put(record, steps, value if is_metadata or first not in _WITH_BODIES else _value(value))
     return {name: _with_lists(member) for name, member in record.items()}
 
 
@@ -65,7 +67,7 @@ def _value(text: Any) -> Any:
 
 
 def _with_lists(value: Any) -> Any:
-    """The value, with a list for each object whose members are named 0, 1, 2 …"""
+    """Return the value, with a list for each object whose members are named 0, 1, 2 and so on."""
     if not isinstance(value, dict):
         return value
     inside = {name: _with_lists(member) for name, member in value.items()}

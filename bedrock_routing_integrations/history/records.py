@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "ModelInvocationLog"
 UNKNOWN = "unknown"
-"""The latency, or the tier, that was asked for where the log tells only that something was asked for, and what was served."""
+"""What was asked for, where the log tells only that something was asked for, and what was served."""
 _LONGEST_MODEL_ID = 2048  # characters: Converse's own limit
 # What makes the body of a request interesting.
 _IN_REQUEST = (b'"performanceConfig"', b'"serviceTier"', b'"service_tier"', b'"cachePoint"', b'"cache_control"')
@@ -61,7 +61,8 @@ class LoggedCall:
         response: The part of the answer that it reads.
         first_token_ms: Milliseconds until the first bytes of a stream, as InvokeModel reports them.
         metadata: ``requestMetadata``.
-        facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``, ``day``.
+        facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``,
+            ``day``.
         guessed_ttl: Whether tokens were written to a cache, and nothing tells for how long.
         without_bodies: Whether neither request nor answer is there, so that nothing tells of latency and tier.
     """
@@ -102,10 +103,10 @@ def _inside(value: Any) -> list[Any] | None:
         if fields:  # a row of CloudWatch Logs Insights
             return [{str(cell["field"]): cell["value"] for cell in fields}]
         return value
-    if not isinstance(value, dict) or "schemaType" in value:
+    if not isinstance(value, dict):
         return None
     message = value.get("@message")
-    if message is None and "modelId" not in value:
+    if message is None and "modelId" not in value and "schemaType" not in value:
         for name in WRAPPERS:
             if isinstance(value.get(name), list):
                 return value[name] or [empty(name)]
@@ -127,15 +128,17 @@ def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCa
         return record
     if not isinstance(record, dict) or record.get("schemaType", SCHEMA) != SCHEMA:
         return name_of_record(record)
-    if "schemaType" not in record and is_query_row(record):
-        row = record_of(record)
-        sent_ms = record.get("@timestamp", sent_ms)
-        # A row without them cannot be put right by reading on: the query has to give them.
-        if not row.get("modelId") or (_time(row.get("timestamp")) or _time(sent_ms)) is None:
-            return name_of_record(record)
-        record = row
-    elif "schemaType" not in record and not {"modelId", "operation"} <= record.keys():
-        return name_of_record(record)
+    if is_query_row(record):
+        row, sent_ms = record_of(record), record.get("@timestamp", sent_ms)
+        # A row without them cannot be counted: the query has to give them.
+        has_time = (_time(row.get("timestamp")) or _time(sent_ms)) is not None
+        is_call = has_time and ("modelId" in row or "errorCode" in row)
+    else:
+        row, is_call = record, "schemaType" in record or {"modelId", "operation"} <= record.keys()
+    return _call(row, sent_ms, body) if is_call else name_of_record(record)
+
+
+def _call(record: Mapping[str, Any], sent_ms: Any, body: Callable[..., Any]) -> LoggedCall | Malformed:
     error = _text(record.get("errorCode"))
     model_id = record.get("modelId")
     if not isinstance(model_id, str) or not 0 < len(model_id) <= _LONGEST_MODEL_ID:

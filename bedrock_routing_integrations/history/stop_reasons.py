@@ -1,7 +1,7 @@
 """Find why an answer ended, in the bodies of Converse, of InvokeModel and of their streams. Pure.
 
-Each provider has its own member and its own words for InvokeModel (user guide, inference request parameters, and recorded
-exchanges, read 2026-12). They are given in Converse's words, so that one report counts all calls alike.
+Each provider has its own member and its own words for InvokeModel (user guide, inference request parameters, and
+recorded exchanges, read 2026-12). They are given in Converse's words, so that one report counts all calls alike.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ EMPTY = "No calls yet."
 NOT_KNOWN = "(not known)"
 # Tables of thousands are for programs, and these have the dictionary.
 ROWS = 50
-# What was not asked for, or not told, in a tally's "latency" and "service_tier"; and what was asked for and is not known.
+# What was not asked for, or not told, in a tally's "latency" and "service_tier"; what was asked for and is not known.
 _NONE, _UNKNOWN = "none", "unknown"
 # An answer that ends so is as long as it was meant to be.
 _USUAL_ENDS = frozenset({"end_turn", "stop_sequence", "tool_use"})
@@ -107,7 +107,9 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if totals["errors"]:
         facts.append(("Failed", f"{sum(totals['errors'].values()):,}", _kinds(totals["errors"])))
     if totals.get("guardrail_interventions"):
-        facts.append(("Guardrail", f"{totals['guardrail_interventions']:,}", "answers that a guardrail blocked or changed"))
+        facts.append(
+            ("Guardrail", f"{totals['guardrail_interventions']:,}", "answers that a guardrail blocked or changed")
+        )
     if _ends_unusually(totals):
         facts.append(("Stop reasons", "", _kinds(totals["stop_reasons"])))
     for what, key in (("Latency", "latency"), ("Service tier", "service_tier")):
@@ -201,7 +203,7 @@ def _label_table(label: str, values: Mapping[str, Tally]) -> Table:
     names = distinct(order, value_forms)
     rows = [(Row(names[value], whole_name=clean(value)), values[value]) for value in order]
     if is_by_day(label):  # the last days, as many as there is room for
-        return filled(label, rows[-ROWS:], [tally for _, tally in rows[:-ROWS]])
+        return filled(label, rows[-ROWS:], [tally for _, tally in rows[:-ROWS]], which="earlier")
     return _cut(label, rows)
 
 
@@ -221,7 +223,7 @@ def _errors_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterabl
 
 
 def _ends_unusually(tally: Tally) -> bool:
-    """Return whether some answers were cut short, blocked or malformed. (Reports of earlier versions do not say.)"""
+    """Return whether some answers were cut short, blocked or malformed; reports of earlier versions do not say."""
     return not _USUAL_ENDS.issuperset(tally.get("stop_reasons") or ())
 
 

@@ -1,8 +1,8 @@
 """Quantiles of how long calls took, in a memory that does not grow with the number of calls.
 
 Up to `MOST_EXACT` durations are kept as they are, and their quantiles are exact. More are counted in buckets, and a
-quantile is within 1%. Which of the two it is depends on the number of durations only, so that merging in any order gives
-the same.
+quantile is within 1%. Which of the two it is depends on the number of durations only, so that merging in any order
+gives the same.
 """
 
 from __future__ import annotations

@@ -202,8 +202,8 @@ class RoutingReport:
             - ``saved_by_routing_usd`` against the same tokens on the fallback model, and ``saved_by_caching_usd``
               against the same tokens uncached; what the same calls cost (``routed_cost_usd``, ``cached_cost_usd``); and
               the number of calls of which it is not known.
-            - ``latency`` and ``service_tier``: asked for → served → calls. What was asked for is ``"none"`` where nothing
-              was, and ``"unknown"`` where a log tells only that something was.
+            - ``latency`` and ``service_tier``: asked for → served → calls. What was asked for is ``"none"`` where
+              nothing was, and ``"unknown"`` where a log tells only that something was.
             - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95`` in
               whole milliseconds, exact for up to 128 calls and within 1% for more, and of how many calls.
             - ``stop_reasons`` in Converse's words → calls, of those calls that tell one; ``guardrail_interventions``.

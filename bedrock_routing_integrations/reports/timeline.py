@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .tally import Call
 
 DAY = "day"
-"""The label whose values are days in UTC (2026-11-20), shown in order of time; ``"day,team"`` is one of days and a key."""
+"""The label whose values are days in UTC (2026-11-20), shown in order of time; ``"day,team"`` has days and a key."""
 
 MOST = 240
 # The first second that a datetime knows; a stretch may begin before it.
