@@ -6,6 +6,8 @@
         ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
         ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
         ├── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
+        ├── InvalidAnswerError      an answer without content, or one that Bedrock itself calls malformed
+        ├── ContextOverflowError    (also botocore's ClientError) the prompt is longer than the model's context window
         ├── SessionExpiredError     the conversation with a knowledge base that a session id names is over
         └── ToolCallError           (also a ValueError) an answer lacks a tool call that it had to have, or it is broken
 
@@ -15,8 +17,13 @@ None that a constructor raises is a ValueError: pydantic would wrap it, and ``ex
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 
 class BedrockRoutingError(Exception):
@@ -57,6 +64,23 @@ class ToolCallError(BedrockRoutingError, ValueError):
     """
 
 
+class InvalidAnswerError(BedrockRoutingError):
+    """An answer that lacks what makes it an answer, or that Bedrock itself calls malformed.
+
+    Attributes:
+        partial: What had arrived, shaped like the operation's response; None where nothing could be read.
+        stop_reason: Converse's ``stopReason``; None where there was none.
+    """
+
+    def __init__(self, message: str, *, partial: dict[str, Any] | None = None, stop_reason: str | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.stop_reason = stop_reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_invalid_answer, (str(self), self.partial, self.stop_reason)
+
+
 class StreamInterruptedError(BedrockRoutingError, ConnectionError):
     """A response stream ended before Bedrock said that it was complete.
 
@@ -80,6 +104,12 @@ class StreamInterruptedError(BedrockRoutingError, ConnectionError):
         return _rebuild_stream_interrupted, (str(self), self.partial)
 
 
+def _rebuild_invalid_answer(
+    message: str, partial: dict[str, Any] | None, stop_reason: str | None
+) -> InvalidAnswerError:
+    return InvalidAnswerError(message, partial=partial, stop_reason=stop_reason)
+
+
 def _rebuild_session_expired(message: str, session_id: str) -> SessionExpiredError:
     return SessionExpiredError(message, session_id=session_id)
 
@@ -96,3 +126,131 @@ def error_kind(error: BaseException) -> str:
         return type(error).__name__
     # Inside of a stream Bedrock spells it throttlingException.
     return code[:1].upper() + code[1:]
+
+
+# Fragments of what Bedrock answers when a prompt exceeds the context window, in lower case. Sources: recordings of the
+# real service (Nova: "Input Tokens Exceeded"), public reports, langchain-aws 1.9.1.
+_OVERFLOWS = (
+    "input is too long",
+    "prompt is too long",
+    "input tokens exceeded",
+    "too many input tokens",
+    "maximum context length",
+    "context_length_exceeded",
+    "exceeds the context window",
+    "exceed context limit",
+    "input tokens exceed the configured limit",
+    "exceed model maximum",
+    "is longer than the model's context length",
+    "context window limit",
+)
+# "prompt is too long: 215000 tokens > 200000 maximum", "maximum context length is 8192 tokens … 9000 tokens".
+_COUNT_AND_LIMIT = re.compile(r"(\d[\d,]*)\s*tokens?\s*>\s*(\d[\d,]*)", re.IGNORECASE)
+_SUM_AND_LIMIT = re.compile(r"exceed context limit: (\d+) \+ (\d+) > (\d+)", re.IGNORECASE)
+_LIMIT = re.compile(
+    r"(?:context length|context limit|context window)(?: of this model)?(?: is| of|:)?\s*(\d[\d,]*)", re.IGNORECASE
+)
+_COUNT = re.compile(
+    r"(?:resulted in|requested(?: about)?|prompt contains(?: at least)?|has|got)\s*(\d[\d,]*)\s*(?:input )?tokens",
+    re.IGNORECASE,
+)
+
+
+def is_context_overflow(error: BaseException) -> bool:
+    """Return whether Bedrock refused a request because its prompt exceeds the model's context window."""
+    if error_kind(error) != "ValidationException":
+        return False
+    message = _aws_message(error).lower()
+    return any(fragment in message for fragment in _OVERFLOWS)
+
+
+def overflow_counts(message: str) -> tuple[int | None, int | None]:
+    """Return the prompt's tokens and the most that the model takes, as far as a refusal names them."""
+    total = _SUM_AND_LIMIT.search(message)
+    if total:
+        prompt, answer, limit = (int(number) for number in total.groups())
+        return prompt + answer, limit
+    both = _COUNT_AND_LIMIT.search(message)
+    if both:
+        return _number(both[1]), _number(both[2])
+    count, limits = _COUNT.search(message), _LIMIT.search(message)
+    return _number(count[1]) if count else None, _number(limits[1]) if limits else None
+
+
+def as_context_overflow(error: ClientError) -> ClientError:
+    """Return a refusal as a `ContextOverflowError` that is of the refusal's own class too."""
+    refusal: Any = type(error)
+    kind = _overflow_class(refusal)
+    raised: ClientError = kind(error.response, error.operation_name)
+    return raised
+
+
+def with_advice(error: ClientError, advice: str) -> ClientError:
+    """Return an error of the same class and response whose message ends with what the caller can do."""
+    refusal = error.response.get("Error") or {}
+    response = {**error.response, "Error": {**refusal, "Message": f"{_aws_message(error)} {advice}"}}
+    raised: ClientError = type(error)(response, error.operation_name)
+    return raised
+
+
+def _aws_message(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    refusal = (response.get("Error") or {}) if isinstance(response, Mapping) else {}
+    return str(refusal.get("Message") or refusal.get("message") or "")
+
+
+def _number(digits: str) -> int:
+    return int(digits.replace(",", ""))
+
+
+@functools.lru_cache(maxsize=1)
+def _context_overflow_error() -> Any:
+    from botocore.exceptions import ClientError
+
+    class ContextOverflowError(BedrockRoutingError, ClientError):  # type: ignore[misc]  # botocore has no types
+        """The prompt is longer than the model's context window.
+
+        It is botocore's `ClientError` too, and boto3's modeled class (``client.exceptions.ValidationException``).
+        Shorten the prompt, or call a model with a larger window.
+
+        Attributes:
+            tokens: Tokens of the prompt; None where Bedrock does not say.
+            maximum: Tokens that the model takes at most; None where Bedrock does not say.
+        """
+
+        @property
+        def tokens(self) -> int | None:
+            return overflow_counts(_aws_message(self))[0]
+
+        @property
+        def maximum(self) -> int | None:
+            return overflow_counts(_aws_message(self))[1]
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _rebuild_context_overflow, (self.response, self.operation_name)
+
+    ContextOverflowError.__qualname__ = "ContextOverflowError"
+    return ContextOverflowError
+
+
+@functools.lru_cache(maxsize=64)
+def _overflow_class(refusal: type[Any]) -> Any:
+    """Return the class of overflows that handlers of `refusal`, such as boto3's ``ValidationException``, catch too."""
+    ours = _context_overflow_error()
+    if issubclass(ours, refusal):
+        return ours
+    if issubclass(refusal, ours):
+        return refusal
+    return type("ContextOverflowError", (ours, refusal), {"__module__": __name__})
+
+
+def _rebuild_context_overflow(response: dict[str, Any], operation_name: str) -> Exception:
+    raised: Exception = _context_overflow_error()(response, operation_name)
+    return raised
+
+
+def __getattr__(name: str) -> Any:
+    # A subclass of botocore's error, which is loaded only by who asks for it: importing this package loads no boto3.
+    if name == "ContextOverflowError":
+        return _context_overflow_error()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

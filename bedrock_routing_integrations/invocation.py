@@ -64,10 +64,12 @@ class Invocation:
         fallback_cost_usd: What the same tokens would have cost on the router's fallback model.
         latency_ms: Milliseconds that Bedrock took, as it reports them.
         time_to_first_token_ms: Milliseconds from sending to the first content of a stream, measured here.
-        attempts: How often boto3 sent the request.
+        attempts: How often the request was sent: by boto3's retries, and once more without what Bedrock refused.
         request_id: AWS's id of the request.
         cache_points: The cachePoint markers that were sent, the caller's own too: section (with `message` in messages),
             position in its list, ttl, reason.
+        stop_reason: Converse's ``stopReason``.
+        project: ``projectIdentifier`` of the request.
     """
 
     requested_model_id: str
@@ -88,6 +90,8 @@ class Invocation:
     attempts: int | None = None
     request_id: str | None = None
     cache_points: tuple[dict[str, Any], ...] = field(default=())
+    stop_reason: str | None = None
+    project: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The ``"routing"`` entry: JSON-safe, its keys never renamed."""
@@ -109,6 +113,8 @@ class Invocation:
             "attempts": self.attempts,
             "request_id": self.request_id,
             "cache_points": [dict(point) for point in self.cache_points],
+            "stop_reason": self.stop_reason,
+            "project": self.project,
         }
 
 
@@ -127,6 +133,8 @@ def read_invocation(
     http: Mapping[str, Any] | None = None,
     time_to_first_token_ms: int | None = None,
     cache_points: Sequence[dict[str, Any]] = (),
+    stop_reason: str | None = None,
+    earlier_attempts: int = 0,
 ) -> Invocation:
     """Read what happened.
 
@@ -137,6 +145,8 @@ def read_invocation(
         http: ``ResponseMetadata``, where it is not part of `response` (a stream's).
         time_to_first_token_ms: As measured, for a stream.
         cache_points: The points that were sent.
+        stop_reason: As a stream's ``messageStop`` event says it; by default the response's own.
+        earlier_attempts: How often the request was sent before the response's own attempts.
     """
     target = resolved.target
     http = http if http is not None else response.get("ResponseMetadata") or {}
@@ -156,10 +166,28 @@ def read_invocation(
         usage=_read_usage(response.get("usage")),
         latency_ms=(response.get("metrics") or {}).get("latencyMs"),
         time_to_first_token_ms=time_to_first_token_ms,
-        attempts=http["RetryAttempts"] + 1 if "RetryAttempts" in http else None,
+        attempts=earlier_attempts + http["RetryAttempts"] + 1 if "RetryAttempts" in http else None,
         request_id=http.get("RequestId"),
         cache_points=tuple(cache_points),
+        stop_reason=stop_reason or response.get("stopReason"),
+        project=request.get("projectIdentifier"),
     )
+
+
+def without_cached_tokens(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a usage whose ``inputTokens`` includes the cached tokens with those taken out.
+
+    OpenAI's models count so in streams, and not in whole answers (bifrost#6942, 2026-09: ``inputTokens`` 4,995 with
+    ``cacheWriteInputTokens`` 4,993 in a stream, 2 in the answer to the same request). Where the input is less than
+    what was cached it cannot be so, and the usage is returned as it is.
+    """
+    names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+    entered, read, written = (_count(usage.get(name)) or 0 for name in names)
+    cached = read + written
+    if not cached or entered < cached:
+        return dict(usage)
+    total = entered + (_count(usage.get("outputTokens")) or 0)
+    return {**usage, "inputTokens": entered - cached, "totalTokens": total}
 
 
 def _is_fallback(invoked: str | None, resolved: ResolvedTarget) -> bool | None:

@@ -13,6 +13,10 @@ class Received:
     """Collects a stream's events. Adding one costs next to nothing, however many came before."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the stream is asked for once more, before anything of it was delivered."""
         self._role = "assistant"
         self._rest: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
@@ -56,6 +60,11 @@ class Received:
         if len(mark) != 1 or mark[0][1] != "text" or mark[0][0].start:
             return None
         return mark[0][0].text.up_to(mark[0][2])
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Converse's ``stopReason``, once it is there."""
+        return self._rest.get("stopReason")
 
     def response(self) -> dict[str, Any]:
         """All that has arrived, shaped like a Converse response."""

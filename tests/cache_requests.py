@@ -73,7 +73,8 @@ class BedrockWithoutAWire:
             usage.update(cacheReadInputTokens=use.read, cacheWriteInputTokens=sum(use.written.values()))
             usage["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in use.written.items()]
         trace = {"promptRouter": {"invokedModelId": model.model_id}}
-        return {"output": {}, "usage": usage, **({"trace": trace} if len(self.models) > 1 else {})}
+        output = {"message": {"role": "assistant", "content": [{"text": "ok"}]}}
+        return {"output": output, "usage": usage, **({"trace": trace} if len(self.models) > 1 else {})}
 
 
 class Writer:

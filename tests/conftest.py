@@ -16,6 +16,7 @@ from bedrock_routing_integrations.caching import shared_memory
 from bedrock_routing_integrations.client.knowledge_base_types import shared_types
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.logs import forget_warnings
+from bedrock_routing_integrations.requests import shared_refusals
 from bedrock_routing_integrations.resolution import shared_resolver
 
 # Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
@@ -57,6 +58,7 @@ def _own_environment(request, monkeypatch, nobodys_files):
     forget_warnings()
     shared_resolver.forget()
     shared_memory.forget()
+    shared_refusals.forget()
     shared_types.forget()
     for room in ("langchain._memory", "llama_index._knowledge_base_conversing"):
         module = sys.modules.get(f"bedrock_routing_integrations.{room}")

@@ -26,7 +26,11 @@ def profile_arn(model):
 
 def frame(kind, payload, message_type="event"):
     """One message of application/vnd.amazon.eventstream: prelude, headers, payload, two CRCs."""
-    names = {":event-type": kind, ":content-type": "application/json", ":message-type": message_type}
+    names = {
+        ":exception-type" if message_type == "exception" else ":event-type": kind,
+        ":content-type": "application/json",
+        ":message-type": message_type,
+    }
     headers = b"".join(
         bytes([len(name)]) + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
         for name, value in names.items()

@@ -70,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(answer, dict):
             self.answer(answer)
             return
+        self.events(answer)
+
+    def events(self, answer):
         self.send_response(200)
         self.send_header("Content-Type", "application/vnd.amazon.eventstream")
         self.send_header("Connection", "close")

@@ -29,6 +29,7 @@ CORE = [
     ["reports"],
     ["history"],
     ["knowledge_base"],
+    ["requests"],
     ["threads", "scopes", "partial", "tool_choice"],
     ["connections", "streams", "telemetry"],
     ["client"],

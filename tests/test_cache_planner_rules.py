@@ -15,6 +15,7 @@ from samples import NOVA_PRO
 
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.requests import prepare_request
 
 # CI tries all of them on one Python, and a share on the others.
 SHARE = float(os.environ.get("TEST_SHARE", "1"))
@@ -73,6 +74,8 @@ def run(family, seed, seen):
         made = writer.request()
         if marked := chance.random() < 0.3:
             made = writer.with_points(made)
+        # What is made valid besides (reasoning, document names) is another rule's; here it is so from the beginning.
+        made = prepare_request(made, client.resolve(made["modelId"])).request
         before = pickle.dumps(made)
         repaired = off.plan_cache_points(**made).request if marked else made
         if not taken(repaired, writer.models):  # the caller's own points end too long a prefix

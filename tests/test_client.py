@@ -223,7 +223,7 @@ def test_the_routing_entry_has_the_agreed_keys_in_their_order():
     assert list(Invocation(requested_model_id="x", target_kind="y").as_dict()) == [
         "requested_model_id", "target_kind", "invoked_model_id", "invoked_model", "is_fallback", "candidates",
         "latency", "service_tier", "usage", "cost_usd", "fallback_cost_usd", "latency_ms", "time_to_first_token_ms",
-        "attempts", "request_id", "cache_points",
+        "attempts", "request_id", "cache_points", "stop_reason", "project",
     ]  # fmt: skip
 
 

@@ -104,6 +104,8 @@ def test_a_message_says_which_model_of_the_router_answered(router, prompt, model
         "attempts": 1,
         "request_id": message.response_metadata["ResponseMetadata"]["RequestId"],
         "cache_points": [],
+        "stop_reason": "end_turn",
+        "project": None,
     }
 
 

@@ -62,6 +62,8 @@ def test_routing_has_every_key(router):
         "attempts": 1,
         "request_id": response.raw["ResponseMetadata"]["RequestId"],
         "cache_points": [],
+        "stop_reason": "end_turn",
+        "project": None,
     }
 
 

@@ -65,7 +65,23 @@ async def test_a_passage_is_a_node_with_its_score_and_one_source(moons, form):
         "type": "TEXT",
         "location": {"type": "S3", "s3Location": {"uri": "s3://bucket/1.md"}},
         "document_id": "document-1",
+        "sourceMetadata": {"x-amz-bedrock-kb-source-uri": "s3://bucket/1.md", "moon": "Titan"},
     }
+
+
+OWN = {"type": "memo", "source": "Anna", "score": 7, "document_id": "A-1", "location": "Bonn", "sourceMetadata": "x"}
+
+
+@both
+async def test_own_attributes_of_a_document_are_kept_under_source_metadata(bedrock, form):
+    """Those with the names of what the service says are nowhere else; neither LLM nor embedding sees the copy."""
+    base = bedrock.add_knowledge_base(collection(chunk("krill", 1, **OWN)))
+    (found,) = await retrieve(KnowledgeBaseRetriever(base), form, "krill")
+    metadata = found.node.metadata
+    assert metadata["sourceMetadata"] == {"x-amz-bedrock-kb-source-uri": "s3://bucket/1.md", **OWN}
+    assert (metadata["type"], metadata["source"], metadata["document_id"]) == ("TEXT", "s3://bucket/1.md", "document-1")
+    for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+        assert found.node.get_metadata_str(mode) == "source: s3://bucket/1.md"
 
 
 def test_an_llm_sees_the_source_and_the_documents_own_attributes_only(moons):

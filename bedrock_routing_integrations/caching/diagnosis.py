@@ -15,6 +15,7 @@ _TIMES = 5
 """Requests in a row after which something is a pattern."""
 _MANY_TIMES = 20
 """The same, where it may as well be many users or applications, each with a prompt of its own, who will be back."""
+_CONVERSATIONS = 64  # that are remembered for each target
 _JUST_UNDER = 0.75
 _OF_CLOCKS_AND_IDS = b"0123456789abcdefABCDEF-"
 
@@ -33,6 +34,14 @@ class Named(NamedTuple):
     frame: int
 
 
+class Conversation(NamedTuple):
+    """The last request of a conversation: digests of its tools, tokens cached, number of messages."""
+
+    tools: frozenset[int]
+    cached: int
+    messages: int
+
+
 class Diagnosis:
     """Watches one target.
 
@@ -40,7 +49,10 @@ class Diagnosis:
         target: Its name, for the warnings.
     """
 
-    __slots__ = ("_blocks", "_changed", "_changes", "_clear", "_short", "_unread", "_writes", "_written", "target")
+    __slots__ = (
+        "_blocks", "_changed", "_changes", "_clear", "_conversations", "_short", "_unread", "_writes", "_written",
+        "target",
+    )  # fmt: skip
 
     def __init__(self, target: Hashable) -> None:
         self.target = target
@@ -49,6 +61,7 @@ class Diagnosis:
         self._changed: str | None = None
         self._blocks: tuple[Named, ...] = ()
         self._short: dict[int, int] = {}
+        self._conversations: dict[int, Conversation] = {}
 
     def read(self, *, expected: bool, tokens: int) -> None:
         """An answer to a request with points: whether something should have been read or written, and what was read."""
@@ -108,6 +121,34 @@ class Diagnosis:
                 f"{self._changes} requests in a row. The first that changes is {changed}. What changes (a clock, a "
                 "request's own facts) belongs behind what does not: into the last message, or the last system block.",
             )
+
+    def see_tools(self, prefix: Prefix, *, cached: int, reading: float, writing: float) -> None:
+        """Warn where tools are added or removed amid a conversation: everything behind them must be cached again.
+
+        Args:
+            prefix: The request.
+            cached: Tokens that were read from the cache or written to it.
+            reading: Price of a token read, plain input tokens being 1.
+            writing: Price of a token written, likewise.
+        """
+        begun = [place for place in prefix.places if place.message == 0]
+        if not begun:
+            return
+        tools = frozenset(hash(place.data) for place in prefix.places if place.section == "tools")
+        key = hash(tuple([place.data for place in begun]))
+        before = self._conversations.pop(key, None)
+        if before is not None and before.tools != tools and before.cached and len(prefix.roles) > before.messages:
+            change = "added" if before.tools < tools else "removed" if before.tools > tools else "changed"
+            warn_once(
+                ("tools change", self.target),
+                f"Tools were {change} amid a conversation with {self.target}. Tools stand before all messages, so "
+                f"{before.cached:,} tokens that were cached cost {writing:g} times plain input again instead of "
+                f"{reading:g} times. Declare all tools from the beginning and keep their order, and say in a message "
+                "which of them may be used.",
+            )
+        while len(self._conversations) >= _CONVERSATIONS:
+            del self._conversations[next(iter(self._conversations))]
+        self._conversations[key] = Conversation(tools, cached, len(prefix.roles))
 
     def see_short(self, application: int, tokens: float, least: int) -> None:
         """Tools and system that come again and again, and are a little too short to be cached without more."""

@@ -91,6 +91,13 @@ class Lesson:
             diagnosis.read(expected=self._hit > 0 or lost, tokens=self._read)
             given = any(weighing.candidates[number].given for number in weighing.chosen)
             diagnosis.write(given=given, read=self._read, written=self._written or 0)
+        rules = weighing.rules
+        diagnosis.see_tools(
+            self._prefix,
+            cached=(self._read or 0) + (self._written or 0),
+            reading=rules.read_multiplier,
+            writing=rules.write_multiplier(rules.ttls[0]),
+        )
         before = [candidate for candidate in weighing.candidates if candidate.place.section != "messages"]
         if before:
             last, least = before[-1], weighing.rules.min_tokens

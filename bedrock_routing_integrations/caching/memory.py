@@ -17,6 +17,7 @@ from .account import Account
 from .diagnosis import Diagnosis
 from .habits import LATER, SOON, Habits
 from .sizes import Calibration
+from .token_counts import TokenCounts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -94,6 +95,7 @@ class PrefixMemory:
         self._since: float | None = None
         self._shelves: dict[Hashable, Shelf] = {}
         self._calibrations: dict[str, Calibration] = {}
+        self.token_counts = TokenCounts()
 
     def __len__(self) -> int:
         """How many prefixes are remembered."""
@@ -153,6 +155,7 @@ class PrefixMemory:
             self._young, self._old, self._since = {}, {}, None
             self._shelves.clear()
             self._calibrations.clear()
+            self.token_counts.forget()
 
     def start_afresh(self) -> None:
         """Forget everything in a process that was just forked: a thread that held the lock is not here."""

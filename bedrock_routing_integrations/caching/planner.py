@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .memory import Shelf
     from .policy import CachePolicy
+    from .sizes import Calibration
 
 # What refusals of cachePoints said (reported 2025-26): "cache point", "cachePoint", "cache_control", "prompt caching",
 # "available to cache"; and, where the model's own API refused what Bedrock made of one, only these.
@@ -34,6 +35,7 @@ _NAMES = {
     "system": re.compile(r"\bsystem\b", re.IGNORECASE),
     "messages": re.compile(r"\bmessages?\b", re.IGNORECASE),
 }
+_PROMPT_TOKENS = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 _WATCHED = 0.25  # of the minimum: a conversation that will be long enough began shorter
 
 
@@ -84,11 +86,11 @@ class Planner:
         return draft
 
     def _weigh(self, draft: Draft, resolved: ResolvedTarget, scope: Hashable) -> None:
-        rules, prefix, facts = resolved.facts.cache, draft.prefix, resolved.facts
+        rules, prefix = resolved.facts.cache, draft.prefix
         if rules is None or prefix is None or not prefix.places:
             return
         memory = self._memory
-        calibration = draft.calibration = memory.calibration(facts.family or facts.provider)
+        calibration = draft.calibration = self._calibration(resolved)
         tokens = calibration.tokens(prefix.words, prefix.media)
         if tokens * (1 + calibration.margin) < rules.min_tokens * _WATCHED:
             draft.why_none = f"about {tokens:,.0f} tokens, and nothing is cached below {rules.min_tokens:,}"
@@ -152,11 +154,10 @@ class Planner:
         if not self._learns:
             self.failed(draft)
             return
-        names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
-        counted = sum(usage.get(name) or 0 for name in names)
+        counted = sum(usage.get(name) or 0 for name in _PROMPT_TOKENS)
         with memory.lock:
             # Without the cache's members the tokens that were cached may be missing.
-            if not draft.points or any(usage.get(name) is not None for name in names[1:]):
+            if not draft.points or any(usage.get(name) is not None for name in _PROMPT_TOKENS[1:]):
                 draft.calibration.learn(prefix.words, prefix.media, counted)
             if weighing is None:
                 return
@@ -170,6 +171,42 @@ class Planner:
             before = last_model(weighing.candidates) if len(weighing.models) > 1 else None
             shelf.answered(model, as_before=None if before is None else weighing.models[before] == model)
             Lesson(weighing, prefix, draft.at, model, usage).learn()
+
+    # --- tokens ---
+
+    def counted(self, draft: Draft, resolved: ResolvedTarget, scope: Hashable, usage: Mapping[str, Any]) -> None:
+        """Remember how many tokens Bedrock counted in a prompt.
+
+        Args:
+            draft: What was sent.
+            resolved: The target.
+            scope: As in `plan`.
+            usage: The ``usage`` member of the answer.
+        """
+        try:
+            # The total has what was cached also where a gateway leaves out the members of the cache.
+            total = (usage.get("totalTokens") or 0) - (usage.get("outputTokens") or 0)
+            counted = max(total, sum(usage.get(name) or 0 for name in _PROMPT_TOKENS))
+            prefix = draft.prefix or read_prefix(draft.without)
+            self._memory.token_counts.learn(scope, prefix, counted)
+            if draft.calibration is None:
+                self._calibration(resolved).learn(prefix.words, prefix.media, counted)
+        except Exception:  # noqa: BLE001 - an answer is not lost for what a gateway wrote into its usage
+            logger.debug("The tokens of a prompt were not remembered", exc_info=True)
+
+    def estimate_tokens(self, request: Mapping[str, Any], resolved: ResolvedTarget, scope: Hashable) -> int:
+        """Return how many tokens Bedrock will probably count in a prompt.
+
+        Args:
+            request: A Converse request.
+            resolved: The target.
+            scope: As in `plan`.
+        """
+        prefix = read_prefix(request)
+        return self._memory.token_counts.estimate(scope, prefix, self._calibration(resolved))
+
+    def _calibration(self, resolved: ResolvedTarget) -> Calibration:
+        return self._memory.calibration(resolved.facts.family or resolved.facts.provider)
 
     # --- refusals ---
 

@@ -27,6 +27,8 @@ class CacheRules:
         fields: request fields that may hold a point, of `system`, `messages` and `tools`.
         max_points: points that one request may hold.
         after_tool_result: whether a point may follow a `toolResult` block.
+        after_media: whether a point may follow an image, a document or other media directly; else only text and calls
+            of tools.
         with_optimized_latency: whether a request may hold a point and ask for `latency=optimized`.
         read_multiplier: price of a token read from the cache, plain input tokens being 1.
         write_multipliers: (ttl, price of a token written) for each of `ttls`, plain input tokens being 1.
@@ -38,6 +40,7 @@ class CacheRules:
     fields: frozenset[str]
     max_points: int
     after_tool_result: bool
+    after_media: bool
     with_optimized_latency: bool
     read_multiplier: float
     # Pairs and not a dict: a dict would make the record unhashable, a mapping proxy would not pickle.
@@ -164,6 +167,7 @@ def _combine_rules(rules: Sequence[CacheRules | None]) -> CacheRules | None:
         fields=fields,
         max_points=min(rule.max_points for rule in present),
         after_tool_result=all(rule.after_tool_result for rule in present),
+        after_media=all(rule.after_media for rule in present),
         with_optimized_latency=all(rule.with_optimized_latency for rule in present),
         read_multiplier=max(rule.read_multiplier for rule in present),
         write_multipliers=tuple((ttl, max(rule.write_multiplier(ttl) for rule in present)) for ttl in ttls),

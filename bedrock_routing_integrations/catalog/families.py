@@ -51,6 +51,7 @@ def _claude_cache(min_tokens: int, *ttls: str) -> CacheRules:
         fields=frozenset({"system", "messages", "tools"}),
         max_points=4,
         after_tool_result=True,
+        after_media=True,  # recorded: Claude Sonnet 4.5 took one after an image
         # seen 2025 (boto3#4626): "cache_control: Extra inputs are not permitted"
         with_optimized_latency=False,
         read_multiplier=0.1,
@@ -75,6 +76,7 @@ NOVA_CACHE = CacheRules(
     fields=frozenset({"system", "messages"}),
     max_points=4,
     after_tool_result=False,
+    after_media=False,  # reported 2026: refused directly after an image, a video or a document
     with_optimized_latency=False,  # unconfirmed for Nova; False only delays a saving
     read_multiplier=0.25,
     write_multipliers=(("5m", 1.0),),

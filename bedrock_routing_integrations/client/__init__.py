@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .exchange import CallOptions
 from .knowledge_bases import KnowledgeBaseClient
-from .routed import RoutedClient
+from .routed import ClientForCall, RoutedClient
 
-__all__ = ["KnowledgeBaseClient", "RoutedClient"]
+__all__ = ["CallOptions", "ClientForCall", "KnowledgeBaseClient", "RoutedClient"]

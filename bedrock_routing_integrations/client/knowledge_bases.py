@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.connections import Connection, GivenClient
 from bedrock_routing_integrations.errors import (
-    BedrockRoutingError,
     InvalidRequestError,
     SessionExpiredError,
     StreamInterruptedError,
@@ -27,6 +27,14 @@ from bedrock_routing_integrations.resolution import from_base_models, shared_res
 from bedrock_routing_integrations.streams import broken_connection, close_stream
 from bedrock_routing_integrations.targets import parse_target
 
+from .answer_validation import (
+    checked_generation,
+    empty_stream,
+    is_event_stream,
+    parse_errors_explained,
+    retrieval_results,
+    session_id,
+)
 from .knowledge_base_types import shared_types
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ class KnowledgeBaseClient:
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
             MissingRegionError: No Region is known.
+            InvalidAnswerError: The answer is empty, cut, or not Bedrock's.
             botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
         """
         client = self.source.client(SERVICE, knowledge_base)
@@ -108,11 +117,12 @@ class KnowledgeBaseClient:
                 image=image,
                 next_token=next_token,
             )
-            found: dict[str, Any] = client.retrieve(**request)
+            with parse_errors_explained("Retrieve"):
+                found: dict[str, Any] = client.retrieve(**request)
             return found
 
         response = self._as_its_type(knowledge_base, options, send)
-        passages = [read_passage(result) for result in response.get("retrievalResults") or ()]
+        passages = [read_passage(result) for result in retrieval_results(response)]
         least = options.score_threshold
         if least is not None:
             passages = [passage for passage in passages if passage.score is not None and passage.score >= least]
@@ -170,16 +180,18 @@ class KnowledgeBaseClient:
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
             SessionExpiredError: The session is over.
+            InvalidAnswerError: The answer is empty, cut, or not Bedrock's.
             botocore.exceptions.ClientError: Bedrock refused (IAM actions ``bedrock:RetrieveAndGenerate``,
                 ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
         """
         call = self._prepare(question, model, search, options, base_models)
-        with _explained(self, question, search):
+        with _explained(self, question, search), parse_errors_explained("RetrieveAndGenerate"):
             answer = call.client.retrieve_and_generate(**call.request)
-        response = _complete(answer)
+        response = checked_generation(answer)
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
-        return Generated(reader, response.get("sessionId"), call.routing(response), iter(()))
+        session = session_id(response, "RetrieveAndGenerate")
+        return Generated(reader, session, call.routing(response), iter(()))
 
     def generate_stream(
         self,
@@ -189,19 +201,23 @@ class KnowledgeBaseClient:
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
     ) -> Generated:
-        """RetrieveAndGenerateStream: the same, its parts as they arrive.
+        """Call RetrieveAndGenerateStream: the same, its parts as they arrive.
+
+        It returns when the first event has arrived, so that what fails at once fails here and not while iterating.
 
         Raises:
+            InvalidAnswerError: Nothing that arrived is an answer; also while iterating, where no text came.
             StreamInterruptedError: While iterating, where the connection breaks. Nothing in this stream marks its end,
                 so one that is cut between two events cannot be told from one that is complete.
         """
         call = self._prepare(question, model, search, options, base_models)
         with _explained(self, question, search):
             response = call.client.retrieve_and_generate_stream(**call.request)
-        reader, session_id = AnswerReader(question.only_source), response.get("sessionId")
-        parts = _parts(response["stream"], reader, session_id)
-        next(parts)  # a generator that was never begun closes nothing when it is given up
-        return Generated(reader, session_id, call.routing(response), parts)
+        reader = AnswerReader(question.only_source)
+        session = response.get("sessionId")
+        parts = _parts(response, reader, session)
+        next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
+        return Generated(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
 
     def _prepare(
         self,
@@ -281,36 +297,42 @@ class Generated:
 
 
 # A function of its own, so that forgetting the iterator closes the connection at once.
-def _parts(stream: Any, reader: AnswerReader, session_id: str | None) -> Iterator[Part]:
+def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[Part]:
+    """Yield an empty part when the first event has arrived, then a part for each event and one for the end."""
+    stream, arrived = response["stream"], False
     try:
         try:
+            events = iter(stream)
+            first = next(events, None)
+            if first is None:
+                raise empty_stream(response, "the stream had no event")
+            arrived = True
             yield Part()
-            for event in stream:
+            for event in itertools.chain([first], events):
                 yield reader.read_event(event)
-            yield reader.finish()
+            last = reader.finish()
+            if not reader.has_text and reader.guardrail_action != "INTERVENED":
+                raise empty_stream(response, "the stream ended", _partial(reader, session))
+            yield last
         finally:
             close_stream(stream)
     except broken_connection() as error:
+        why = f"{type(error).__name__}: {error}"
+        if not arrived and not is_event_stream(response):
+            raise empty_stream(response, why) from error
         reader.finish()
         raise StreamInterruptedError(
-            f"The answer's stream broke off ({type(error).__name__}: {error}). What had arrived is in .partial.",
-            partial={
-                "output": {"message": {"role": "assistant", "content": [{"text": reader.text}]}},
-                "citations": [citation.as_dict() for citation in reader.citations],
-                "sessionId": session_id,
-            },
+            f"The answer's stream broke off ({why}). What had arrived is in .partial.",
+            partial=_partial(reader, session),
         ) from error
 
 
-def _complete(response: dict[str, Any]) -> dict[str, Any]:
-    """An answer that has a text: botocore reads what is no JSON as an empty one, which would look like an answer."""
-    if "output" not in response:
-        http = response.get("ResponseMetadata") or {}
-        raise BedrockRoutingError(
-            f"RetrieveAndGenerate answered without a text (HTTP {http.get('HTTPStatusCode')}, request "
-            f"{http.get('RequestId')}): what answers there is not Bedrock, or the answer was cut. Look at endpoint_url."
-        )
-    return response
+def _partial(reader: AnswerReader, session: str | None) -> dict[str, Any]:
+    return {
+        "output": {"message": {"role": "assistant", "content": [{"text": reader.text}]}},
+        "citations": [citation.as_dict() for citation in reader.citations],
+        "sessionId": session,
+    }
 
 
 @contextlib.contextmanager

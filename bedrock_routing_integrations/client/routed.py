@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
-from bedrock_routing_integrations.connections import (
-    Connection,
-    GivenClient,
-    GivenControlPlane,
-    extra_headers,
-    warn_of_pickle,
-)
+from bedrock_routing_integrations.connections import Connection, GivenClient, GivenControlPlane, warn_of_pickle
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
+from bedrock_routing_integrations.invocation import (
+    ROUTING,
+    invoked_model_id,
+    read_invocation,
+)
 from bedrock_routing_integrations.logs import log_call, log_unanswered, logger
 from bedrock_routing_integrations.pricing import Prices, costs
+from bedrock_routing_integrations.requests import (
+    RefusalMemory,
+    Refused,
+    check_placement,
+    prepare_request,
+    shared_refusals,
+)
 from bedrock_routing_integrations.resolution import ResolvedTarget, Resolver, from_base_models, shared_resolver
-from bedrock_routing_integrations.streams import RoutedStream
+from bedrock_routing_integrations.streams import MALFORMED, RoutedStream, malformed
 from bedrock_routing_integrations.targets import Target, parse_target
-from bedrock_routing_integrations.telemetry import Outer, Recorder, Telemetry, telemetry_of
+from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
+
+from .exchange import CallOptions, Exchange, Setting, count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from typing_extensions import Self
-
-    from bedrock_routing_integrations.caching import CachePolicy, Draft
+    from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.partial import Received
     from bedrock_routing_integrations.resolution import ControlPlane
 
@@ -52,6 +58,10 @@ class RoutedClient:
         prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see `Prices`.
         telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
             recording; ``"always"``, ``"off"``; or a `Telemetry`.
+        mid_conversation_system: Where messages of role ``system`` after the first other message go: ``"native"`` sends
+            them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
+            request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
+            are known to take it, else ``"inline"``.
         clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
             nothing is shared.
 
@@ -79,6 +89,7 @@ class RoutedClient:
         cache: str | CachePolicy = "auto",
         prices: Mapping[str, Mapping[str, Any]] | None = None,
         telemetry: str | Telemetry = "auto",
+        mid_conversation_system: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
@@ -95,8 +106,11 @@ class RoutedClient:
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
         self._policy = policy_of(cache)
         self._prices, self._own_prices = Prices(prices), prices
-        self._recorder, self._outer = Recorder(telemetry_of(telemetry)), None
-        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=clock is not time.monotonic), clock)
+        self._recorder = Recorder(telemetry_of(telemetry))
+        self._placement = check_placement(mid_conversation_system)
+        alone = clock is not time.monotonic
+        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=alone), clock)
+        self._refusals = RefusalMemory(clock) if alone else shared_refusals
 
     @property
     def policy(self) -> CachePolicy:
@@ -139,69 +153,125 @@ class RoutedClient:
 
         Raises:
             InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
             MissingRegionError: No Region is known.
+            ContextOverflowError: The prompt is too long.
+            InvalidAnswerError: The answer has no content, or Bedrock itself calls it malformed.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        if "modelId" not in request:  # boto3 says best what is missing
-            return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
-        resolved, client, draft = self._prepare(request)
-        call = self._recorder.begin(client, draft.request, resolved, outer=self._outer)
-        with call:
-            response = self._send(client, "converse", draft, resolved)
-        routing = self._report(client, draft, response, resolved)
-        call.answered(routing)
-        call.over(None, response)
-        return {**response, ROUTING: routing}
+        return self._converse(request, _PLAIN)
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
         """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
 
+        Where the target offers no stream (or none together with tools) the whole answer is asked for, and its events
+        follow.
+
         Raises:
             InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
             MissingRegionError: No Region is known.
-            botocore.exceptions.ClientError: Bedrock refused.
+            ContextOverflowError: The prompt is too long; also while iterating.
+            botocore.exceptions.ClientError: Bedrock refused; also while iterating.
             StreamInterruptedError: While iterating, where the stream breaks off.
+            InvalidAnswerError: While iterating, where Bedrock itself calls the answer malformed.
         """
+        return self._converse_stream(request, _PLAIN)
+
+    def for_call(self, options: CallOptions) -> ClientForCall | RoutedClient:
+        """Return a client whose ``converse`` and ``converse_stream`` heed what a framework says of one call."""
+        return self if options == _PLAIN else ClientForCall(self, options)
+
+    def _converse(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
+        if "modelId" not in request:  # boto3 says best what is missing
+            return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
+        exchange = self._exchange(request, options)
+        call = self._recorder.begin(
+            exchange.client, exchange.draft.request, exchange.resolved, outer=options.external_span
+        )
+        with call:
+            response = self._send(exchange)
+        routing = self._report(exchange, response)
+        call.answered(routing)
+        call.over(None, response)
+        answer = {**exchange.restored(response), ROUTING: routing}
+        reason = response.get("stopReason")
+        if reason in MALFORMED:
+            raise malformed(reason, answer)
+        return answer
+
+    def _converse_stream(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
         if "modelId" not in request:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
-        resolved, client, draft = self._prepare(request)
-        call = self._recorder.begin(client, draft.request, resolved, stream=True, outer=self._outer)
+        exchange = self._exchange(request, options, stream=True)
+        call = self._recorder.begin(
+            exchange.client, exchange.draft.request, exchange.resolved, stream=True, outer=options.external_span
+        )
         started = time.monotonic()
         with call:
-            response = self._send(client, "converse_stream", draft, resolved)
+            response = self._send(exchange)
         http = response.get("ResponseMetadata") or {}
         request_id = http.get("RequestId")
         call.opened(request_id)
         is_logged: list[bool] = []  # by one line, however often it is over
 
-        def describe(metadata: dict[str, Any], first_token_ms: int | None) -> dict[str, Any]:
+        def describe(metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None) -> dict[str, Any]:
             is_logged.append(True)
-            routing = self._report(client, draft, metadata, resolved, http=http, time_to_first_token_ms=first_token_ms)
+            routing = self._report(
+                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=stop_reason
+            )
             call.answered(routing)
             return routing
 
         def give_up() -> None:
-            self._planner.failed(draft)
+            self._planner.failed(exchange.draft)
 
         def over(error: BaseException | None, received: Received) -> None:
             if not is_logged:
                 is_logged.append(True)
-                log_unanswered(resolved.target.model_id, error, request_id)
+                log_unanswered(exchange.resolved.target.model_id, error, request_id)
             call.stream_over(error, received)
 
         listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
-        return {**response, "stream": RoutedStream(response["stream"], describe, started, give_up, listener)}
-
-    def within(self, outer: Outer | None) -> Self:
-        """This client, for a call that somebody else tells OpenTelemetry of; itself where nobody does."""
-        if outer is None:
-            return self
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), _outer=outer)
-        return other
+        opened = exchange.open(response, started)
+        stream = RoutedStream(opened, describe, exchange.reopen, give_up, listener)
+        kept = {name: value for name, value in response.items() if name in ("stream", "ResponseMetadata")}
+        return {**kept, "stream": stream}
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
+
+    def count_prompt_tokens(self, **request: Any) -> int:
+        """Return how many tokens the prompt of a Converse request has: messages, system, tools.
+
+        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) where it does so for all base models of
+        the target; of a router's models the largest count holds. Elsewhere, and where counting is refused, the count is
+        estimated from the sizes of the parts and from what Bedrock counted in earlier answers.
+
+        Args:
+            **request: As for `converse`; what says nothing of the prompt may be left out.
+
+        Raises:
+            InvalidRequestError: There is no ``modelId``, or the request is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        if "modelId" not in request:
+            raise InvalidRequestError("count_prompt_tokens needs a Converse request, with modelId=…")
+        resolved = self.resolve(request["modelId"])
+        scope = self._scope(resolved)
+        refused = self._refusals.of(scope)
+        given = {**request, "modelId": resolved.target.model_id}
+        prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
+        if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
+            counted, is_refused = count_tokens(self._runtime(resolved.target), resolved, prepared)
+            if counted is not None:
+                return counted
+            if is_refused:
+                self._refusals.remember(scope, Refused.COUNT_TOKENS)
+        try:
+            return self._planner.estimate_tokens(prepared, resolved, scope)
+        except (AttributeError, TypeError) as error:
+            raise InvalidRequestError(f"This is no Converse request that boto3 would take: {error}") from error
 
     def plan_cache_points(self, **request: Any) -> CachePlan:
         """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
@@ -212,53 +282,57 @@ class RoutedClient:
         """
         if "modelId" not in request:
             raise InvalidRequestError("plan_cache_points needs a Converse request, with modelId=…")
-        return explain(self._plan(request, self.resolve(request["modelId"])))
-
-    def _prepare(self, request: dict[str, Any]) -> tuple[ResolvedTarget, Any, Draft]:
         resolved = self.resolve(request["modelId"])
-        return resolved, self._runtime(resolved.target), self._plan(request, resolved)
+        prepared = prepare_request(
+            {**request, "modelId": resolved.target.model_id},
+            resolved,
+            placement=self._placement,
+            refused=self._refusals.of(self._scope(resolved)),
+        )
+        return explain(self._planner.plan(prepared.request, resolved, self._scope(resolved)))
 
-    def _plan(self, request: dict[str, Any], resolved: ResolvedTarget) -> Draft:
-        sent = {**request, "modelId": resolved.target.model_id}
-        return self._planner.plan(sent, resolved, self._scope(resolved))
+    def _exchange(self, request: dict[str, Any], options: CallOptions, *, stream: bool = False) -> Exchange:
+        resolved = self.resolve(request["modelId"])
+        setting = Setting(
+            planner=self._planner, refusals=self._refusals, headers=self._default_headers, placement=self._placement
+        )
+        client = self._runtime(resolved.target)
+        return Exchange(setting, client, resolved, self._scope(resolved), request, options, stream=stream)
 
     def _scope(self, resolved: ResolvedTarget) -> Hashable:
         return self._source.caller(), resolved.target.model_id
 
-    def _send(self, client: Any, operation: str, draft: Draft, resolved: ResolvedTarget) -> Any:
-        """Send; and once more without our cachePoints, where Bedrock refuses one of them."""
-        send = getattr(client, operation)
+    @staticmethod
+    def _send(exchange: Exchange) -> dict[str, Any]:
         try:
-            with extra_headers(client, self._default_headers):
-                self._planner.sent(draft)
-                try:
-                    return send(**draft.request)
-                except Exception as error:
-                    self._planner.failed(draft)
-                    refusal = (getattr(error, "response", None) or {}).get("Error") or {}
-                    code, message = str(refusal.get("Code")), str(refusal.get("Message"))
-                    if not self._planner.may_be_ours(draft, code, message):
-                        raise
-                response = send(**draft.without)
+            return exchange.send()
         except Exception as error:
-            log_unanswered(resolved.target.model_id, error)
+            log_unanswered(exchange.resolved.target.model_id, error)
             raise
-        self._planner.refused(draft, code, message, self._scope(resolved), str(resolved.target))
-        draft.take_out_ours()
-        return response
 
-    def _report(
-        self, client: Any, draft: Draft, response: Mapping[str, Any], resolved: ResolvedTarget, **measured: Any
-    ) -> dict[str, Any]:
+    def _report(self, exchange: Exchange, response: Mapping[str, Any], **measured: Any) -> dict[str, Any]:
+        resolved, draft = exchange.resolved, exchange.draft
         traced = invoked_model_id(response)
         if traced is not None:
             self._resolver.learn(resolved, traced, self._control_plane)
         points = [point.as_dict() for point in draft.points]
-        invocation = read_invocation(draft.request, response, resolved, cache_points=points, **measured)
+        invocation = read_invocation(
+            draft.request,
+            response,
+            resolved,
+            cache_points=points,
+            earlier_attempts=exchange.earlier_attempts,
+            **measured,
+        )
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
+        if invocation.usage is not None:
+            self._planner.counted(draft, resolved, self._scope(resolved), response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
-            invocation, resolved, self._prices, region=getattr(getattr(client, "meta", None), "region_name", None)
+            invocation,
+            resolved,
+            self._prices,
+            region=getattr(getattr(exchange.client, "meta", None), "region_name", None),
         )
         log_call(routing)
         return routing
@@ -267,6 +341,15 @@ class RoutedClient:
         if name.startswith("_"):  # also while unpickling and copying, when there is no client to ask yet
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._runtime(None), name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # `isinstance(client, botocore.client.BaseClient)` is how instructor and others tell a client from a mistake.
+        # A subclass in earnest would inherit a constructor and state that belong to botocore; a class that Python's own
+        # `isinstance` sees, and `type()` does not, is the trick of `unittest.mock` (``spec=``). Who asks has loaded
+        # botocore; nobody else needs to.
+        kind: Any = type(self)
+        return cast("type", _seen_as(kind) if "botocore.client" in sys.modules else kind)
 
     def __repr__(self) -> str:
         source = self._source if isinstance(self._source, Connection) else "the boto3 client passed in"
@@ -288,8 +371,45 @@ class RoutedClient:
             cache=self._policy,
             prices=self._own_prices,
             telemetry=self._recorder.options,
+            mid_conversation_system=self._placement,
         )
         return again, (self._source,)
+
+
+class ClientForCall:
+    """A `RoutedClient` for one call of a framework that says more of the call than its request does.
+
+    Args:
+        client: The client.
+        options: What the framework says.
+    """
+
+    def __init__(self, client: RoutedClient, options: CallOptions) -> None:
+        self._client, self._options = client, options
+
+    def converse(self, **request: Any) -> dict[str, Any]:
+        """Send as `RoutedClient.converse` does."""
+        return self._client._converse(request, self._options)  # noqa: SLF001 - one class in two parts
+
+    def converse_stream(self, **request: Any) -> dict[str, Any]:
+        """Send as `RoutedClient.converse_stream` does."""
+        return self._client._converse_stream(request, self._options)  # noqa: SLF001 - one class in two parts
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._client, name)
+
+
+_PLAIN = CallOptions()
+
+
+@functools.lru_cache(maxsize=16)
+def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
+    """Return the class that `isinstance` sees in a client: its own, and botocore's ``BaseClient``."""
+    from botocore.client import BaseClient
+
+    return type(kind.__name__, (kind, BaseClient), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
 
 
 def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:

@@ -1,11 +1,13 @@
 """How Bedrock is reached.
 
-`connection` says how, `shared` makes the boto3 clients and keeps them, `given` stands for clients that the user made,
-`endpoints` knows where the control plane is, `secrets` what must not leave the process.
+`connection` says how, `client_config` reads botocore's options, `shared` makes the boto3 clients and keeps them,
+`given` stands for clients that the user made, `endpoints` knows where the control plane is, `secrets` what must not
+leave the process.
 """
 
 from __future__ import annotations
 
+from .client_config import read_config
 from .connection import DEFAULT_MAX_CONCURRENCY, Connection, warn_of_pickle
 from .endpoints import control_plane_endpoint
 from .given import GivenClient, GivenControlPlane, extra_headers
@@ -19,6 +21,7 @@ __all__ = [
     "config_without_passwords",
     "control_plane_endpoint",
     "extra_headers",
+    "read_config",
     "warn_of_pickle",
     "without_password",
 ]

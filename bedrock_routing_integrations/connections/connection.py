@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
 from bedrock_routing_integrations.logs import warn_once
 
+from .client_config import read_config
 from .endpoints import (
     CONTROL_PLANE_OPTIONS,
     RUNTIMES,
@@ -61,7 +62,7 @@ class Connection:
             them boto3 looks for credentials when a call is made.
         api_key: A Bedrock API key (bearer token) instead of credentials.
         endpoint_url: Another endpoint than AWS's own: a VPC endpoint, a proxy, an emulator.
-        config: A ``botocore.config.Config``; what it sets wins over our defaults.
+        config: A ``botocore.config.Config``, or its arguments as a mapping; what it sets wins over our defaults.
         session: A botocore or boto3 session to make clients from, instead of our own.
         verify: False trusts any TLS certificate; a string is the path of a CA bundle. None is boto3's default.
         use_ssl: False calls AWS's endpoint without TLS.
@@ -87,6 +88,7 @@ class Connection:
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "config", read_config(self.config))
         if self.max_concurrency < 1:
             raise InvalidRequestError(f"max_concurrency must be at least 1, not {self.max_concurrency}")
         if bool(self.access_key_id) != bool(self.secret_access_key):

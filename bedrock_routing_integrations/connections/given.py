@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .client_config import read_config
 from .connection import Connection, warn_region_conflict
 from .endpoints import (
     CONTROL_PLANE_OPTIONS,
@@ -85,7 +86,7 @@ class GivenClient:
         generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
         # With credentials of its own it must not fail for want of a profile that the environment names, nor send an API
         # key of the environment, which botocore prefers.
-        session, config = new_session(alone=credentials is not None), Config(**self._options())
+        session, config = new_session(alone=credentials is not None), read_config(self._options())
         if not generates:
             config = config.merge(Config(**CONTROL_PLANE_OPTIONS))
         if config.retries:  # botocore writes into this dictionary when it makes a client

@@ -14,7 +14,7 @@ from .answers import AnswerReader, Part, cite
 from .arguments import refuse_unknown
 from .citations import Citation
 from .documents import SourceDocument, read_source
-from .filters import Filter, checked_filter, where
+from .filters import Filter, checked_filter, grouped, where
 from .generation import (
     CONVERSE,
     GENERATE,
@@ -28,20 +28,23 @@ from .generation import (
     refuse_for_source,
 )
 from .ids import KnowledgeBaseId, parse_knowledge_base_id
+from .images import ImageSelection, reads_images, select_images
 from .marked import MarkedAnswer
-from .passages import Passage, read_passage
+from .passages import DESCRIBED, Passage, description_of, read_passage
 from .prompting import Prompt, compose, current_time, read_queries, rewriting_prompt
 from .search import MANAGED, SearchOptions, retrieve_request
 from .sessions import Sessions
 
 __all__ = [
     "CONVERSE",
+    "DESCRIBED",
     "GENERATE",
     "MANAGED",
     "AnswerReader",
     "Citation",
     "Filter",
     "GenerationOptions",
+    "ImageSelection",
     "KnowledgeBaseId",
     "MarkedAnswer",
     "Part",
@@ -57,16 +60,20 @@ __all__ = [
     "cite",
     "compose",
     "current_time",
+    "description_of",
     "external_source",
     "generate_request",
+    "grouped",
     "parse_knowledge_base_id",
     "read_passage",
     "read_queries",
     "read_source",
+    "reads_images",
     "refuse_for_generate",
     "refuse_for_source",
     "refuse_unknown",
     "retrieve_request",
     "rewriting_prompt",
+    "select_images",
     "where",
 ]

@@ -31,12 +31,14 @@ class AnswerReader:
         passages: Those that were referred to so far, each once.
         citations: Those found so far.
         guardrail_action: ``"INTERVENED"`` or ``"NONE"`` as the service said; None where it said nothing.
+        has_text: Whether the service gave a text, if only an empty one.
     """
 
     only_source: str | None = None
     passages: list[Passage] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     guardrail_action: str | None = None
+    has_text: bool = False
     _spans: SpanFinder = field(default_factory=SpanFinder)
     _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
@@ -48,7 +50,9 @@ class AnswerReader:
     def read_event(self, event: Mapping[str, Any]) -> Part:
         """What is new with an event of the stream."""
         if "output" in event:
-            return self._part(text=event["output"].get("text") or "")
+            text = event["output"].get("text")
+            self.has_text = self.has_text or isinstance(text, str)
+            return self._part(text=text or "")
         if "citation" in event:
             claim = event["citation"]
             # The event has it twice; the inner one is deprecated, and alone in what older services send.

@@ -146,6 +146,43 @@ def checked_filter(given: Filter | Mapping[str, Any]) -> dict[str, Any]:
     return _checked(tree, "filter", groups_around=0)
 
 
+def grouped(group: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a filter that joins others, laid out as Bedrock takes groups: 2 to 5 members, groups in one group at most.
+
+    A single member is returned alone. Members that are groups of the same kind are merged into this one, and what is
+    too long for one group is spread over groups of the same kind, which means the same.
+
+    Args:
+        group: ``"andAll"`` or ``"orAll"``.
+        members: At least one filter. Those that are groups are laid out already.
+
+    Raises:
+        InvalidRequestError: There are more filters than Bedrock takes in any arrangement.
+    """
+    flat = _flattened(group, members)
+    if len(flat) == 1:
+        return dict(flat[0])
+    comparisons = [member for member in flat if next(iter(member)) not in _GROUPS]
+    others = [member for member in flat if next(iter(member)) in _GROUPS]
+    if len(flat) <= _MOST_MEMBERS:
+        return {group: [dict(member) for member in flat]}
+    rows = -(-len(comparisons) // _MOST_MEMBERS)
+    if len(others) + rows > _MOST_MEMBERS:
+        raise InvalidRequestError(
+            f"{group} joins {len(flat)} filters: Bedrock takes 2 to {_MOST_MEMBERS} in a group, and groups in one group"
+        )
+    # Even rows, so that none has a single member, which would not be a group.
+    spread = [comparisons[row::rows] for row in range(rows)]
+    return {group: [*others, *({group: row} if len(row) > 1 else row[0] for row in spread)]}
+
+
+def _flattened(group: str, members: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    flat: list[Mapping[str, Any]] = []
+    for member in members:
+        flat += _flattened(group, member[group]) if group in member else [member]
+    return flat
+
+
 def _checked(tree: Any, at: str, *, groups_around: int) -> dict[str, Any]:
     if isinstance(tree, Attribute):
         raise InvalidRequestError(f"{at} is an attribute alone: compare it, as in where('year') >= 2020")

@@ -18,8 +18,8 @@ class Passage:
     """A piece of a document that was found.
 
     Attributes:
-        text: Its text: of a row the columns as a JSON object, of audio the transcription, of video the summary; empty
-            where there is none (most images). Never base64.
+        text: Its text: of a row the columns as a JSON object, of audio the transcription, of video the summary, of an
+            image the description that the knowledge base's parser wrote; empty where there is none. Never base64.
         content_type: ``"TEXT"``, ``"ROW"``, ``"IMAGE"``, ``"AUDIO"``, ``"VIDEO"``, or what the service says.
         source: One URI (of a custom document its id, of SQL the query), whatever the type of the location.
         score: How relevant, as the service says; None where it does not (RetrieveAndGenerate never does).
@@ -50,6 +50,14 @@ class Passage:
 
 
 _CHUNK = "x-amz-bedrock-kb-chunk-id"
+_DESCRIPTION = "x-amz-bedrock-kb-description"
+DESCRIBED = ("IMAGE", "AUDIO", "VIDEO")
+"""The types of content whose description is in the metadata."""
+
+
+def description_of(metadata: Mapping[str, Any]) -> str:
+    """Return the description of an image, audio or video; empty where there is none (Bedrock user guide, 2026-11)."""
+    return _string(metadata.get(_DESCRIPTION)) or ""
 
 
 def read_passage(result: Mapping[str, Any]) -> Passage:
@@ -67,7 +75,7 @@ def read_passage(result: Mapping[str, Any]) -> Passage:
     data = _string(content.get("byteContent"))
     source = _source(location, metadata) or media_uri
     return Passage(
-        text=_text(kind, content),
+        text=_text(kind, content) or (description_of(metadata) if kind in DESCRIBED else ""),
         content_type=kind,
         source=source,
         score=_score(result.get("score")),

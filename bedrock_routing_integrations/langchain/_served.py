@@ -31,6 +31,7 @@ def probe_update(asked: dict[str, Any], candidate: Candidate | None, reasoning_e
         # Upstream makes clients where there are none, and registers the headers on them.
         "client": _NO_CLIENT,
         "bedrock_client": _NO_CLIENT,
+        "config": None,  # for the client; upstream merges it first, and ours may be a mapping
         "default_headers": None,
         # Upstream warns, and drops it, for models that it does not know; such a target may be known later.
         "reasoning_effort": reasoning_effort if base else None,

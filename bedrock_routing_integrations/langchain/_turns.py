@@ -25,6 +25,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, compose, current_time, refuse_unknown
 
+from ._images import image_blocks, images_for
 from .chat_models import ChatBedrockRouter
 from .retrievers import passage_of
 
@@ -139,6 +140,7 @@ class Turn:
     Attributes:
         documents: What was found.
         messages: What the chat model is asked.
+        omissions: What was found and not given to the model, as the result's ``"omissions"``; else empty.
     """
 
     asked: Asked
@@ -147,6 +149,7 @@ class Turn:
     answer: MarkedAnswer
     guardrail_action: str | None
     guarded: bool
+    omissions: Mapping[str, Any] = field(default_factory=dict)
     whole: BaseMessageChunk | None = None
 
     @classmethod
@@ -165,10 +168,15 @@ class Turn:
         """Compose what to ask. May look up the model's target, so that it is not for an event loop."""
         passages = [passage_of(document) for document in documents]
         texts = [passage.text for passage in passages] if source is None else [source.shown]
-        prompt = compose(asked.text, texts, template=template, now=current_time())
-        messages = [_system_message(prompt, model), *history, HumanMessage(_with_document(source, prompt.user))]
+        images = images_for(model, passages, history)
+        prompt = compose(asked.text, texts, template=template, now=current_time(), images=images.attached)
+        content = _with_document(source, prompt.user)
+        if shown := image_blocks(images, prompt):  # before the text, as Claude's guide advises
+            content = [*shown, {"type": "text", "text": prompt.user}]
+        messages = [_system_message(prompt, model), *history, HumanMessage(content)]
         action = INTERVENED if INTERVENED in actions else None
-        return cls(asked, documents, messages, MarkedAnswer(prompt, passages), action, guarded)
+        answer = MarkedAnswer(prompt, passages)
+        return cls(asked, documents, messages, answer, action, guarded, images.dictionaries())
 
     def chunk(self, part: Part, others: Sequence[Any] = ()) -> AddableDict:
         """What is new of the answer; `others` are blocks that are no text."""
@@ -203,6 +211,7 @@ class Turn:
             "context": self.documents,
             "answer": self.answer.text,
             "citations": self.answer.citations,
+            **self.omissions,
             "message": message.model_copy(
                 update={
                     "content": content,

@@ -73,6 +73,10 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
     "message", "routing"}``. A stream yields partial dictionaries that add up to it. ``"context"`` has the passages that
     the answer refers to; in the second mode all that were found.
 
+    In the second mode, images that were found are shown to models that read images; other models get their
+    descriptions. What was left out of the prompt is listed under ``"omissions"``, a key that is only there where
+    something was: ``{"passage": position in "context", "type", "source", "reason", "given": "description" or None}``.
+
     Each of ``"citations"`` is a `Citation`: ``answer[c.start:c.end]`` is the cited text, ``c.passages`` are positions
     in ``"context"``, ``c.sources`` their URIs. ``"message"`` has them as LangChain's standard annotations.
 
@@ -383,7 +387,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
 
 
 def _opening(turn: Turn, said: Conversation) -> AddableDict:
-    return AddableDict(context=turn.documents, answer="", citations=[], session_id=said.session_id)
+    return AddableDict(context=turn.documents, answer="", citations=[], session_id=said.session_id, **turn.omissions)
 
 
 def _child(config: RunnableConfig, run_name: str | None = None) -> RunnableConfig:
@@ -392,4 +396,4 @@ def _child(config: RunnableConfig, run_name: str | None = None) -> RunnableConfi
 
 def _ordered(result: Result) -> Result:
     keys = ("input", "context", "answer", "citations", "session_id", "guardrail_action", "message", "routing")
-    return {key: result[key] for key in keys}
+    return {**{key: result[key] for key in keys}, **result}

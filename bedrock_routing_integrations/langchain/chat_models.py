@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, PrivateAttr, model_validator
 
+from bedrock_routing_integrations.client import CallOptions
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.logs import logger
@@ -186,7 +187,7 @@ class ChatBedrockRouter(Runs):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
             call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
-        served.client = self.client.within(run.outer() if run else None)
+        served.client = self.client.for_call(CallOptions(run.outer() if run else None))
         return served, resolved, with_own_lists(call)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

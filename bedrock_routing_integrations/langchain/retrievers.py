@@ -10,7 +10,14 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import model_validator
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions, parse_knowledge_base_id, refuse_unknown
+from bedrock_routing_integrations.knowledge_base import (
+    DESCRIBED,
+    Passage,
+    SearchOptions,
+    description_of,
+    parse_knowledge_base_id,
+    refuse_unknown,
+)
 from bedrock_routing_integrations.threads import run_in_thread
 
 from ._aws import AskingAws
@@ -85,7 +92,7 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
     Each document's metadata has ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and
     ``document_id`` where the service gives them, ``media_type``, ``media_uri`` and ``data_uri`` of images, audio and
     video, the attributes of the document, its chunk and page by their own names, and all of those under
-    ``source_metadata`` as well.
+    ``source_metadata`` as well. The `page_content` of an image is its description.
 
     Args:
         knowledge_base_id: Its id (ten characters) or ARN.
@@ -223,7 +230,18 @@ def passage_of(document: Document) -> Passage:
     source, media, data = (
         str(uri) if (uri := metadata.get(name)) else None for name in ("source", "media_uri", "data_uri")
     )
-    return Passage(text=document.page_content, source=source, metadata=metadata, media_uri=media, data_uri=data)
+    text, kind = document.page_content, metadata.get("type")
+    if text.startswith("data:image/"):  # as AmazonKnowledgeBasesRetriever of langchain-aws has images
+        own = metadata.get("source_metadata")
+        text, data, kind = description_of(own if isinstance(own, dict) else {}), text, "IMAGE"
+    return Passage(
+        text=text,
+        content_type=kind if kind in DESCRIBED else "TEXT",
+        source=source,
+        metadata=metadata,
+        media_uri=media,
+        data_uri=data,
+    )
 
 
 def distinct_documents(found: Iterable[list[Document]]) -> list[Document]:

@@ -21,6 +21,7 @@ from bedrock_routing_integrations.connections import (
     DEFAULT_MAX_CONCURRENCY,
     Connection,
     config_without_passwords,
+    read_config,
     without_password,
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -159,7 +160,7 @@ class Arguments(FunctionCallingLLM):
         check_options(values.get("additional_kwargs") or {})
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}
         if values.get("botocore_config") is not None:
-            values["botocore_config"] = _config(values["botocore_config"])
+            values["botocore_config"] = read_config(values["botocore_config"], "botocore_config")
         policy = policy_of(values.get("cache", "auto"))
         if isinstance(values.get("cache"), dict):  # as `to_dict` writes it
             values["cache"] = policy
@@ -177,7 +178,7 @@ class Arguments(FunctionCallingLLM):
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:
-        return None if config is None else _set_options(_config(config))
+        return None if config is None else _set_options(read_config(config, "botocore_config"))
 
     @field_serializer("endpoint_url")
     def _write_endpoint(self, url: str | None) -> str | None:
@@ -189,7 +190,7 @@ class Arguments(FunctionCallingLLM):
         pickle.dumps(client)
         public: dict[str, Any] = {
             **dict.fromkeys((*_SECRETS, "default_headers")),
-            "botocore_config": config_without_passwords(_config(self.botocore_config)),
+            "botocore_config": config_without_passwords(read_config(self.botocore_config, "botocore_config")),
             "endpoint_url": without_password(self.endpoint_url),
         }
         if client is self._given.client:
@@ -235,7 +236,7 @@ def _connection(llm: Arguments, session: Any) -> Connection:
         session_token=secrets.get("aws_session_token"),
         api_key=secrets.get("api_key"),
         endpoint_url=llm.endpoint_url,
-        config=_config(llm.botocore_config),
+        config=read_config(llm.botocore_config, "botocore_config"),
         session=session,
         verify=llm.verify,
         use_ssl=llm.use_ssl,
@@ -243,18 +244,6 @@ def _connection(llm: Arguments, session: Any) -> Connection:
         max_retries=llm.max_retries,
         max_concurrency=llm.max_concurrency,
     )
-
-
-def _config(given: Any) -> Any:
-    """A botocore ``Config``, also from its arguments."""
-    if not isinstance(given, Mapping):
-        return given
-    from botocore.config import Config
-
-    options = dict(given)
-    if isinstance(options.get("client_cert"), list):  # JSON has no tuples
-        options["client_cert"] = tuple(options["client_cert"])
-    return Config(**options)
 
 
 def _set_options(config: Any) -> dict[str, Any]:

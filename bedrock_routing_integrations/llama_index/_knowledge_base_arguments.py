@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import SecretStr
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection, read_config
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import SearchOptions
 
+from ._metadata_filters import convert_filter, is_metadata_filter
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+
     from bedrock_routing_integrations.knowledge_base import Filter
 
 
@@ -42,7 +47,7 @@ class SearchArguments(AccessArguments, total=False):
     k: int | None
     similarity_top_k: int | None
     search_type: str | None
-    filter: Filter | Mapping[str, Any] | None
+    filter: Filter | Mapping[str, Any] | MetadataFilters | MetadataFilter | None
     implicit_filter: Mapping[str, Any] | None
     reranking: str | Mapping[str, Any] | None
     guardrail_config: Mapping[str, Any] | None
@@ -80,6 +85,8 @@ def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = 
     changes: dict[str, Any] = {}
     for name, value in given.items():
         core = _OPTIONS.get(name, name)
+        if name == "filter" and is_metadata_filter(value):
+            value = convert_filter(value)  # noqa: PLW2901 - as the core takes it
         changes[core] = value if value is not None else changes.get(core)
     options = (before or SearchOptions()).changed(changes)
     options.check()
@@ -108,7 +115,7 @@ def _connection(arguments: Mapping[str, Any]) -> Connection:
         fields[ours] = _plain(theirs, arguments.get(theirs))
     return Connection(
         **fields,
-        config=_config(arguments.get("botocore_config")),
+        config=read_config(arguments.get("botocore_config"), "botocore_config"),
         session=arguments.get("botocore_session"),
         max_concurrency=max_concurrency_of(arguments),
     )
@@ -120,12 +127,3 @@ def _plain(name: str, secret: Any) -> str | None:
     if secret is not None and not isinstance(secret, str):
         raise InvalidRequestError(f"{name} must be a string, and is a {type(secret).__name__}")
     return secret
-
-
-def _config(given: Any) -> Any:
-    """A botocore ``Config``, also from its arguments."""
-    if not isinstance(given, Mapping):
-        return given
-    from botocore.config import Config
-
-    return Config(**given)

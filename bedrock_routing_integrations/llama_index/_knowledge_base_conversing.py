@@ -29,7 +29,7 @@ from bedrock_routing_integrations.threads import run_in_thread
 
 from ._knowledge_base_nodes import Found, distinct_nodes, nodes_of, passage_of
 from ._knowledge_base_responses import AsyncStreamed, Streamed
-from ._knowledge_base_turns import INTERVENED, NONE, Turn, intervened, system_message, user_message
+from ._knowledge_base_turns import INTERVENED, NONE, Turn, images_for, intervened, system_message, user_message
 from .retrievers import KnowledgeBaseRetriever
 
 if TYPE_CHECKING:
@@ -222,11 +222,18 @@ class Conversing:
         passages = [passage_of(node) for node in nodes]
         texts = [passage.text for passage in passages] if self.source is None else [self.source.shown]
         question = asked.bundle.query_str
-        prompt = compose(question, texts, template=self.options.prompt_template, now=current_time())
+        images = images_for(self.llm, passages, history)
+        prompt = compose(
+            question,
+            texts,
+            template=self.options.prompt_template,
+            now=current_time(),
+            images=images.attached,
+        )
         actions = [each.guardrail_action for each in found if isinstance(each, Found)]
         return Turn(
             question=question,
-            messages=[system_message(prompt, self.llm), *history, user_message(prompt, self.source)],
+            messages=[system_message(prompt, self.llm), *history, user_message(prompt, self.source, images)],
             nodes=nodes,
             memory=memory,
             answer=MarkedAnswer(prompt, passages),
@@ -237,5 +244,6 @@ class Conversing:
                 "citations": [],
                 "guardrail_action": INTERVENED if INTERVENED in actions else NONE if self.guarded else None,
                 ROUTING: None,
+                **images.dictionaries(),
             },
         )

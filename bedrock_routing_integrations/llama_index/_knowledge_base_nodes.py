@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 
-from bedrock_routing_integrations.knowledge_base import Passage
+from bedrock_routing_integrations.knowledge_base import DESCRIBED, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ _CHUNK_ID = "x-amz-bedrock-kb-chunk-id"
 # Long, or of no use to who answers: the source and the documents' own attributes are left.
 _HIDDEN = (
     "score", "type", "location", "document_id", "media_type", "media_uri", "guardrail_action", "_source_uri",
+    "sourceMetadata",
 )  # fmt: skip
 _HIDDEN_PREFIX = "x-amz-"
 # Where LlamaIndex's readers write what a document is.
@@ -56,13 +57,24 @@ def nodes_of(
 
 def passage_of(found: NodeWithScore) -> Passage:
     """A node, of whatever retriever, as a passage to answer from."""
-    metadata = found.node.metadata
+    node, metadata = found.node, found.node.metadata
     source = next((metadata[name] for name in _SOURCES if metadata.get(name)), None)
+    is_image = isinstance(node, ImageNode)
+    kind = "IMAGE" if is_image else metadata.get("type")
     return Passage(
-        text=found.node.get_content(MetadataMode.NONE),
+        text=node.get_content(MetadataMode.NONE),
+        content_type=kind if kind in DESCRIBED else "TEXT",
         source=None if source is None else str(source),
         metadata=metadata,
+        data_uri=_data_uri(node) if isinstance(node, ImageNode) else None,
     )
+
+
+def _data_uri(node: ImageNode) -> str | None:
+    """The image that a node holds itself. What only a path or URL names is not read, and never fetched."""
+    if node.image:
+        return f"data:{node.image_mimetype or ''};base64,{node.image}"
+    return node.image_url if node.image_url and node.image_url.startswith("data:") else None
 
 
 def distinct_nodes(searches: Iterable[Sequence[NodeWithScore]]) -> list[NodeWithScore]:
@@ -104,7 +116,8 @@ def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
         "media_type": passage.media_type,
         "media_uri": passage.media_uri,
         "guardrail_action": guardrail_action,
+        "sourceMetadata": dict(passage.metadata) or None,
     }
-    # An attribute of the document's must not pass for what the service says of it.
+    # An attribute of the document must not pass for what the service says of it; `sourceMetadata` has them all.
     theirs = {name: value for name, value in passage.metadata.items() if name not in ours}
     return {**theirs, **{name: value for name, value in ours.items() if value is not None}}

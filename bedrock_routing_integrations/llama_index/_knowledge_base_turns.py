@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
     DocumentBlock,
+    ImageBlock,
     MessageRole,
     TextBlock,
 )
@@ -20,18 +21,19 @@ from llama_index.core.base.response.schema import Response
 
 from bedrock_routing_integrations.caching import takes_system_point
 from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.knowledge_base import ImageSelection, reads_images, select_images
 
 from .llms import BedrockRouter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from llama_index.core.base.llms.base import BaseLLM
     from llama_index.core.base.llms.types import ChatResponse, ChatResponseAsyncGen, ChatResponseGen
     from llama_index.core.memory import BaseMemory
     from llama_index.core.schema import NodeWithScore
 
-    from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, Prompt, SourceDocument
+    from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Part, Passage, Prompt, SourceDocument
 
 INTERVENED, NONE = "INTERVENED", "NONE"
 
@@ -132,9 +134,26 @@ def system_message(prompt: Prompt, llm: BaseLLM) -> ChatMessage:
     return ChatMessage(role=MessageRole.SYSTEM, blocks=blocks)
 
 
-def user_message(prompt: Prompt, source: SourceDocument | None) -> ChatMessage:
-    """The passages and the question, with the document that is not text before them."""
-    blocks: list[Any] = [TextBlock(text=prompt.user)]
+def images_for(llm: BaseLLM, passages: Sequence[Passage], history: Sequence[ChatMessage]) -> ImageSelection:
+    """Select the images that an LLM is shown. May look up the LLM's target, so it is not for an event loop.
+
+    LlamaIndex has no way to say that an LLM reads images, so LLMs other than `BedrockRouter` get descriptions.
+    """
+    before = sum(isinstance(block, ImageBlock) for message in history for block in message.blocks)
+    if not isinstance(llm, BedrockRouter):
+        return select_images(passages, reads=False, model=type(llm).__name__, before=before)
+    reads = False
+    if any(passage.data_uri for passage in passages):  # a look-up, so only where there is something to show
+        reads = reads_images(llm._connected().resolve(llm.model))  # noqa: SLF001 - of this package
+    return select_images(passages, reads=reads, model=llm.model, before=before)
+
+
+def user_message(prompt: Prompt, source: SourceDocument | None, images: ImageSelection) -> ChatMessage:
+    """The passages and the question, with their images and the document that is not text before them."""
+    blocks: list[Any] = []
+    for label, image in images.labelled(prompt):  # before the text, as Claude's guide advises
+        blocks += [TextBlock(text=label), ImageBlock(image=image.data, image_mimetype=image.media_type)]
+    blocks.append(TextBlock(text=prompt.user))
     if source is not None and source.text is None:
         where = {"url": source.source} if source.data is None else {"data": source.data}
         blocks.insert(0, DocumentBlock(**where, title=source.name, document_mimetype=source.media_type))

@@ -40,6 +40,7 @@ from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 
 from bedrock_routing_integrations.catalog import common_facts
+from bedrock_routing_integrations.client import CallOptions
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bedrock_routing_integrations.catalog import ModelFacts
-    from bedrock_routing_integrations.client import RoutedClient
+    from bedrock_routing_integrations.client import ClientForCall, RoutedClient
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 
@@ -208,7 +209,12 @@ class BedrockRouter(Arguments):
     # --- the two ways to ask, for all that follow; they block ---
 
     def _prepare(
-        self, client: RoutedClient, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool
+        self,
+        client: RoutedClient | ClientForCall,
+        messages: Sequence[ChatMessage],
+        call: dict[str, Any],
+        *,
+        stream: bool,
     ) -> tuple[dict[str, Any], ResolvedTarget]:
         model = call.pop("model", None) or self.model
         check_options(call)
@@ -218,13 +224,13 @@ class BedrockRouter(Arguments):
         return build_request(messages, layers, resolved, stream=stream), resolved
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        client = self._connected().within(outer_of_call(self))
+        client = self._connected().for_call(CallOptions(outer_of_call(self)))
         request, _ = self._prepare(client, messages, dict(call), stream=False)
         return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        client = self._connected().within(outer_of_call(self))
+        client = self._connected().for_call(CallOptions(outer_of_call(self)))
         request, resolved = self._prepare(client, messages, dict(call), stream=True)
         facts, one_tool_call = resolved.facts, bool(call.get(ONE_TOOL_CALL))
         chunks: Iterator[ChatResponse]

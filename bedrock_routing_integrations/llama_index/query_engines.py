@@ -87,6 +87,9 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
     - ``"routing"``: see `Invocation`; None of an LLM that says nothing of the kind. Where Bedrock does it all it does
       not say who answered, and what it does not say is None there.
     - ``"mode"``: the mode.
+    - ``"omissions"``: where we retrieve, and only where something was left out: what was found and not given to the
+      LLM, each ``{"passage": position in source_nodes, "type", "source", "reason", "given": "description" or None}``.
+      Images are shown to a `BedrockRouter` whose models read images; any other LLM gets their descriptions.
 
     With ``streaming=True`` `source_nodes` and `metadata` are filled while ``response_gen`` is read, and complete when
     it has ended; ``"session_id"`` is there from the start. A conversation goes on from an answer that was read to its

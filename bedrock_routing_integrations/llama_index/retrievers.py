@@ -99,14 +99,16 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
     Each passage is a `TextNode` (an image that is there an `ImageNode`); its id is that of its chunk. Its metadata has
     ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and ``document_id`` where the
     service gives them, ``media_type`` and ``media_uri`` of images, audio and video, ``guardrail_action`` where there is
-    a guardrail, and the attributes of the document, its chunk and page by their own names. LLMs and embeddings see
-    ``source`` and the document's own attributes.
+    a guardrail, and the attributes of the document, its chunk and page by their own names, and all of those under
+    ``sourceMetadata`` as well. LLMs and embeddings see ``source`` and the document's own attributes. The text of an
+    image is its description.
 
     Args:
         knowledge_base_id: Its id (ten characters) or ARN.
         k: Results to return, 1 to 100; None for Bedrock's default, 5. Also `similarity_top_k`. For more see `iterate`.
         search_type: ``"HYBRID"`` or ``"SEMANTIC"``; None lets Bedrock choose.
-        filter: On metadata: made by `where`, or a dictionary as Bedrock takes it.
+        filter: On metadata: made by `where`, LlamaIndex's `MetadataFilters` as far as Bedrock can express them, or a
+            dictionary as Bedrock takes it.
         implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": […]}``.
         reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases).
         guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``.

@@ -1,0 +1,306 @@
+"""One Converse call on its way: prepared for its target, sent, and sent once more without what Bedrock refuses."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.connections import extra_headers
+from bedrock_routing_integrations.errors import (
+    InvalidAnswerError,
+    InvalidRequestError,
+    as_context_overflow,
+    error_kind,
+    is_context_overflow,
+)
+from bedrock_routing_integrations.invocation import without_cached_tokens
+from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.requests import Refused, prepare_request, removable
+from bedrock_routing_integrations.streams import OpenedStream, events_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+    from bedrock_routing_integrations.caching import Draft, Planner
+    from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.telemetry import Outer
+
+# What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
+_RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])
+_COUNTS_CACHED_TOKENS_TWICE = "openai"  # the provider whose streams do: see `without_cached_tokens`
+_NO_ANSWER = "What answers is not Bedrock, or the answer was cut: look at endpoint_url and at proxies."
+_LONGEST_WAIT = 20.0  # seconds, as botocore's
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What a framework says of a call besides its request.
+
+    Attributes:
+        external_span: The OpenTelemetry span that somebody else has made for the call.
+        optional_output_format: Whether ``outputConfig`` may be left out where Bedrock refuses it.
+    """
+
+    external_span: Outer | None = None
+    optional_output_format: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a client's calls have in common.
+
+    Attributes:
+        planner: Plans the cachePoints.
+        refusals: What targets are known to refuse.
+        headers: HTTP headers for each call.
+        placement: Where system messages amid a conversation go.
+    """
+
+    planner: Planner
+    refusals: RefusalMemory
+    headers: Mapping[str, str]
+    placement: Any
+
+
+class Exchange:
+    """One call: its request, and what became of it.
+
+    Args:
+        setting: What the client's calls have in common.
+        client: The boto3 client to send with.
+        resolved: The target.
+        scope: Identifies the target in what is remembered.
+        request: The caller's request.
+        options: What a framework says of the call.
+        stream: Whether the caller asked for a stream.
+    """
+
+    def __init__(  # noqa: PLR0917 - what a call is made of comes from as many places
+        self,
+        setting: Setting,
+        client: Any,
+        resolved: ResolvedTarget,
+        scope: Hashable,
+        request: Mapping[str, Any],
+        options: CallOptions,
+        *,
+        stream: bool,
+    ) -> None:
+        self.client, self.resolved = client, resolved
+        self.earlier_attempts = 0
+        self._setting, self._scope, self._options, self._stream = setting, scope, options, stream
+        self._given = {**request, "modelId": resolved.target.model_id}
+        self._refused = setting.refusals.of(scope)
+        self._new_refusal: Refused | None = None
+        self._refused_points: tuple[str, str] | None = None
+        self._resent = self._without_points = False
+        _check_members(client, request)
+        self.prepared, self.draft = self._prepare()
+
+    def _prepare(self) -> tuple[PreparedRequest, Draft]:
+        prepared = prepare_request(
+            self._given,
+            self.resolved,
+            stream=self._stream,
+            placement=self._setting.placement,
+            refused=self._refused,
+            optional_output_format=self._options.optional_output_format,
+        )
+        return prepared, self._setting.planner.plan(prepared.request, self.resolved, self._scope)
+
+    def send(self) -> dict[str, Any]:
+        """Send, and return boto3's response; of a stream that the target does not offer, the whole answer.
+
+        Raises:
+            ContextOverflowError: The prompt is too long.
+            InvalidAnswerError: The answer has no content.
+            botocore.exceptions.ClientError: Bedrock refused.
+        """
+        with extra_headers(self.client, self._setting.headers):
+            while True:
+                try:
+                    response = self._send_once()
+                except Exception as error:
+                    self._count_attempts(error)
+                    if self._change(error):
+                        continue
+                    if is_context_overflow(error):
+                        raise as_context_overflow(error) from error
+                    raise
+                break
+        self._settle()
+        if not self.prepared.streamed:
+            _check_answer(response)
+        return response
+
+    def open(self, response: Mapping[str, Any], started: float | None) -> OpenedStream:
+        """Return the events of a response of `send`."""
+        if not self.prepared.streamed:
+            logger.debug("%s does not stream here; the whole answer was asked for", self.resolved.target)
+            return OpenedStream(events_of(self.restored(response)))
+        counts_twice = self.resolved.facts.provider == _COUNTS_CACHED_TOKENS_TWICE
+        restored = self._restored_events if counts_twice or self.prepared.tools else None
+        return OpenedStream(response["stream"], restored, started)
+
+    def _restored_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        if self.prepared.tools:
+            events = self.prepared.tools.restore_events(events)
+        if self.resolved.facts.provider != _COUNTS_CACHED_TOKENS_TWICE:
+            yield from events
+            return
+        for event in events:
+            usage = (event.get("metadata") or {}).get("usage")
+            if usage:
+                event = {"metadata": {**event["metadata"], "usage": without_cached_tokens(usage)}}  # noqa: PLW2901
+            yield event
+
+    def reopen(self, error: Exception) -> OpenedStream | None:
+        """Return the events of another attempt after an exception that came before any content; None for none."""
+        self._setting.planner.failed(self.draft)
+        self.earlier_attempts += 1
+        if error_kind(error) in _RETRYABLE and self.earlier_attempts < _most_attempts(self.client):
+            time.sleep(min(random.random() * 2 ** (self.earlier_attempts - 1), _LONGEST_WAIT))  # noqa: S311
+        elif not self._change(error):
+            return None
+        started = time.monotonic()
+        response = self.send()
+        return self.open(response, started)
+
+    def restored(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a whole answer with the tool calls as the caller knows the tools."""
+        if not self.prepared.tools:
+            return response
+        message = response["output"]["message"]
+        content = self.prepared.tools.restore_content(message["content"])
+        return {**response, "output": {**response["output"], "message": {**message, "content": content}}}
+
+    def _send_once(self) -> dict[str, Any]:
+        operation = self.client.converse_stream if self.prepared.streamed else self.client.converse
+        planner, draft = self._setting.planner, self.draft
+        response: dict[str, Any]
+        if self._without_points:
+            response = operation(**draft.without)
+            return response
+        planner.sent(draft)
+        try:
+            response = operation(**draft.request)
+        except Exception as error:
+            planner.failed(draft)
+            if type(error).__name__ == "ResponseParserError":  # botocore's, for a body that is not shaped as an answer
+                raise InvalidAnswerError(f"{_NO_ANSWER} ({error})") from error
+            raise
+        return response
+
+    def _count_attempts(self, error: Exception) -> None:
+        response = getattr(error, "response", None) or {}
+        self.earlier_attempts += 1 + ((response.get("ResponseMetadata") or {}).get("RetryAttempts") or 0)
+
+    def _change(self, error: Exception) -> bool:
+        """Leave out what Bedrock refused; return whether there was such a thing. Once for each call."""
+        if self._resent:
+            return False
+        response = getattr(error, "response", None) or {}
+        refusal = (response.get("Error") or {}) if isinstance(response, dict) else {}
+        code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+        points = self._setting.planner.may_be_ours(self.draft, code[:1].upper() + code[1:], message)
+        if not (points and "cach" in message.lower()):
+            optional = self._options.optional_output_format
+            refused = removable(error, self.draft.request, streamed=self.prepared.streamed, ours=optional)
+            if refused is not None and self._leave_out(refused):
+                return True
+        if points:
+            self._resent = self._without_points = True
+            self._refused_points = (code, message)
+        return points
+
+    def _leave_out(self, refused: Refused) -> bool:
+        before = self.prepared
+        self._refused |= {refused}
+        self.prepared, self.draft = self._prepare()
+        if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
+            return False
+        self._resent, self._new_refusal = True, refused
+        return True
+
+    def _settle(self) -> None:
+        target = str(self.resolved.target)
+        if self._refused_points is not None:
+            code, message = self._refused_points
+            self._refused_points = None
+            self._setting.planner.refused(self.draft, code, message, self._scope, target)
+            self.draft.take_out_ours()
+        if self._new_refusal is not None:
+            refused, self._new_refusal = self._new_refusal, None
+            self._setting.refusals.remember(self._scope, refused)
+            warn_once(
+                ("refused", target, refused),
+                f"Bedrock refused {refused} for {target}. The request was sent again without, and for a day requests "
+                "to it are sent without at once. base_models=[…] says which models answer, where a look-up cannot.",
+            )
+
+
+def _check_members(client: Any, request: Mapping[str, Any]) -> None:
+    """Refuse what the installed boto3 is too old for, as it would say no more than that it does not know the member."""
+    if request.get("projectIdentifier") is None:
+        return
+    try:
+        members = client.meta.service_model.operation_model("Converse").input_shape.members
+    except AttributeError:  # somebody's own client
+        return
+    if "projectIdentifier" not in members:
+        import boto3
+
+        raise InvalidRequestError(
+            f"project_identifier (projectIdentifier={request['projectIdentifier']!r}) needs a newer boto3 than "
+            f"{boto3.__version__}: python -m pip install --upgrade 'boto3>=1.44.8'"
+        )
+
+
+def _check_answer(response: Mapping[str, Any]) -> None:
+    """Refuse what is no answer. botocore reads a body that is no JSON, such as a proxy's HTML, as an empty one."""
+    output = response.get("output")
+    message = output.get("message") if isinstance(output, dict) else None
+    if isinstance(message, dict) and isinstance(message.get("content"), list):
+        return
+    missing = "output" if not isinstance(message, dict) else "output.message.content"
+    http = response.get("ResponseMetadata") or {}
+    raise InvalidAnswerError(
+        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}). "
+        f"{_NO_ANSWER}",
+        partial={name: value for name, value in response.items() if name != "ResponseMetadata"} or None,
+    )
+
+
+def _most_attempts(client: Any) -> int:
+    retries = getattr(getattr(getattr(client, "meta", None), "config", None), "retries", None) or {}
+    most: int = retries.get("total_max_attempts") or 3  # botocore's default (1.44)
+    return most
+
+
+# Refusals that will come again; all others may pass.
+_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "ResourceNotFoundException",
+                           "UnknownOperationException", "ValidationException"])  # fmt: skip
+# Of a Converse request, what CountTokens takes (``ConverseTokensRequest`` in botocore's service model, 1.43).
+_COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+
+
+def count_tokens(client: Any, resolved: ResolvedTarget, request: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it refuses.
+
+    It takes base models only: the ids of profiles are refused ("The provided model doesn't support counting tokens.").
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    converse = {name: request[name] for name in _COUNTED if request.get(name)}
+    try:
+        counts: list[int] = [
+            client.count_tokens(modelId=model, input={"converse": converse})["inputTokens"]
+            for model in resolved.base_models
+        ]
+    except (AttributeError, KeyError, BotoCoreError, ClientError) as error:
+        logger.debug("CountTokens is not to be had for %s: %s", resolved.target, error_kind(error))
+        return None, error_kind(error) in _NEVER_COUNTS
+    return max(counts), False

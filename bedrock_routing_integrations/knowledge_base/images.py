@@ -1,0 +1,191 @@
+"""Decide which retrieved images a model is shown, and say what was left out.
+
+A knowledge base returns images as data URIs, with a description that its parser wrote. A model that reads images gets
+the image as a content block, named by the index of its passage, and the description as the passage's text, so that
+citations of the passage work as for text. Every other model gets the description alone. What could not be given is
+listed as an `Omission`, so that an answer from less than was found can be told from one that is not.
+
+Limits. The API reference of Converse says up to 20 images of 3.75 MB and 8,000 pixels a side (``Message.content`` of
+botocore 1.44). A newer page of the user guide says that Bedrock has no limits and models do ("API restrictions", 2026).
+Claude's guide has 5 MB in base64, which is 3.75 MB, and the same 8,000 pixels. Nova's has 25 MB for the whole request,
+base64 included. The strictest of them holds here. Images of the conversation before count among the 20.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.logs import warn_once
+
+from .media import image_format, image_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+    from .passages import Passage
+    from .prompting import Prompt
+
+MOST_IMAGES = 20
+LARGEST_IMAGE = 3_750_000
+"""Bytes of one image."""
+LARGEST_TOTAL = 18_000_000
+"""Bytes of all images of a request: 25 MB in base64, less a megabyte for the text."""
+LONGEST_SIDE = 8_000
+"""Pixels."""
+_MEDIA = ("IMAGE", "AUDIO", "VIDEO")
+_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*;base64,(?P<data>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PassageImage:
+    """An image as Converse takes it.
+
+    Attributes:
+        format: ``"png"``, ``"jpeg"``, ``"gif"`` or ``"webp"``.
+        data: Its bytes.
+    """
+
+    format: str
+    data: bytes
+
+    @property
+    def media_type(self) -> str:
+        """The media type, such as ``image/png``."""
+        return f"image/{self.format}"
+
+    @property
+    def base64(self) -> str:
+        """The bytes in base64."""
+        return base64.b64encode(self.data).decode()
+
+
+@dataclass(frozen=True)
+class Omission:
+    """What was retrieved and not given to the model.
+
+    Attributes:
+        passage: The position of the passage in the result's list of them (``context``, ``source_nodes``).
+        type: ``"IMAGE"``, ``"AUDIO"`` or ``"VIDEO"``.
+        source: The URI of its document; None where that is not known.
+        reason: Why it was left out.
+        given: ``"description"`` where the model got the passage's text instead, None where it got nothing of it.
+    """
+
+    passage: int
+    type: str
+    source: str | None
+    reason: str
+    given: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the omission, JSON-safe."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ImageSelection:
+    """The images of some passages that a model is shown, by the passage's position, and what is left out."""
+
+    attached: Mapping[int, PassageImage]
+    omissions: tuple[Omission, ...] = ()
+
+    def labelled(self, prompt: Prompt) -> Iterator[tuple[str, PassageImage]]:
+        """Yield each image with the text that stands before it, in the order of the passages' indices."""
+        for index, position in enumerate(prompt.numbers, 1):
+            if position in self.attached:
+                yield f"Image of passage {index}:", self.attached[position]
+
+    def dictionaries(self) -> dict[str, list[dict[str, Any]]]:
+        """Return ``{"omissions": [...]}`` for a result; empty where nothing was left out."""
+        return {"omissions": [omission.as_dict() for omission in self.omissions]} if self.omissions else {}
+
+
+def reads_images(resolved: ResolvedTarget) -> bool:
+    """Return whether every candidate model of a target is known, and known to read images."""
+    known = resolved.complete and all(candidate.base_model for candidate in resolved.candidates)
+    return bool(known and resolved.facts.image_input)
+
+
+def select_images(passages: Sequence[Passage], *, reads: bool, model: str, before: int = 0) -> ImageSelection:
+    """Select the images to show, best passages first, and warn once of each kind of omission.
+
+    Args:
+        passages: What was retrieved.
+        reads: Whether the model reads images.
+        model: Its name, for the warning.
+        before: Images in the conversation before, which count among those of the request.
+    """
+    attached: dict[int, PassageImage] = {}
+    omissions: list[Omission] = []
+    for position, passage in enumerate(passages):
+        if passage.content_type not in _MEDIA:
+            continue
+        found = _image_of(passage) if passage.content_type == "IMAGE" else None
+        if isinstance(found, PassageImage):
+            room = LARGEST_TOTAL - sum(len(image.data) for image in attached.values())
+            reason = _refused(found, reads=reads, model=model, room=room, number=len(attached) + before)
+            if reason is None:
+                attached[position] = found
+                continue
+        elif found is not None:
+            reason = found
+        elif passage.text.strip():  # the transcription of audio, the summary of video
+            continue
+        else:
+            reason = "it has no text, and audio and video are not given to models"
+        given = "description" if passage.text.strip() else None
+        omissions.append(Omission(position, passage.content_type, passage.source, reason, given))
+    _warn(omissions, model)
+    return ImageSelection(attached, tuple(omissions))
+
+
+def _refused(image: PassageImage, *, reads: bool, model: str, room: int, number: int) -> str | None:
+    """Why an image is not shown; None where it is."""
+    if not reads:
+        return f"{model} does not read images, as far as is known"
+    if len(image.data) > LARGEST_IMAGE:
+        return f"an image can have {LARGEST_IMAGE:,} bytes, and it has more"
+    if max(image_size(image.data) or (0,)) > LONGEST_SIDE:
+        return f"an image can have {LONGEST_SIDE:,} pixels a side, and it has more"
+    if number >= MOST_IMAGES:
+        return f"a request can have {MOST_IMAGES} images, and there are more"
+    if len(image.data) > room:
+        return f"the images of a request can have {LARGEST_TOTAL:,} bytes, and they have more"
+    return None
+
+
+def _image_of(passage: Passage) -> PassageImage | str:
+    """The image of a passage, or why there is none."""
+    uri = passage.data_uri
+    if not uri:
+        return "its bytes were not returned"
+    split = _DATA_URI.fullmatch(uri)
+    encoded = split["data"] if split else uri
+    try:
+        data = base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        return "its bytes cannot be read"
+    # Models refuse a JPEG that is called a PNG: the bytes say it better than the media type.
+    stated = split["type"].strip().lower() if split else passage.media_type
+    kind = image_format(data) or _FORMATS.get(stated or "")
+    return PassageImage(kind, data) if kind else "it is not a PNG, JPEG, GIF or WebP image"
+
+
+def _warn(omissions: Sequence[Omission], model: str) -> None:
+    for omission in omissions:
+        instead = "The model gets its description instead" if omission.given else "It has no description either"
+        warn_once(
+            ("omission", model, omission.type, omission.reason, omission.given),
+            f"A retrieved passage of type {omission.type} is not given to {model}: {omission.reason}. {instead}. "
+            'Each answer lists what was left out under "omissions". For images use a model that reads them; an opaque '
+            "target says which it is by base_models.",
+        )

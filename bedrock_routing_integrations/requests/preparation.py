@@ -1,0 +1,171 @@
+"""Make a caller's Converse request one that the models of its target take.
+
+`prepare_request` is a pure function of the request, the target and what the target is known to refuse; it changes
+nothing of what it is given. Each rule lives in a module of its own; this one has their order and the small ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.targets import TargetKind
+
+from .documents import name_documents
+from .reasoning import fit_reasoning
+from .refusals import Refused
+from .system_messages import place_system_messages
+from .tools import ToolTranslation, translate_tools, without_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bedrock_routing_integrations.resolution import ResolvedTarget
+
+    from .system_messages import SystemPlacement
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A request that is ready to be sent.
+
+    Attributes:
+        request: The Converse request.
+        streamed: Whether it goes to ConverseStream.
+        tools: How to read the tool calls of its answer.
+    """
+
+    request: dict[str, Any]
+    streamed: bool
+    tools: ToolTranslation
+
+
+def prepare_request(
+    request: Mapping[str, Any],
+    resolved: ResolvedTarget,
+    *,
+    stream: bool = False,
+    placement: SystemPlacement | None = None,
+    refused: frozenset[Refused] = frozenset(),
+    optional_output_format: bool = False,
+) -> PreparedRequest:
+    """Return the request to send.
+
+    Args:
+        request: A request as boto3's ``converse`` takes it; not changed.
+        resolved: The target.
+        stream: Whether the caller asked for a stream. Where the target has none (or none together with tools) the whole
+            answer is asked for.
+        placement: Where system messages amid the conversation go; None for what the models are known to take.
+        refused: What the target refuses.
+        optional_output_format: Whether ``outputConfig`` may be left out: a framework added it, not the caller.
+
+    Raises:
+        InvalidRequestError: ``toolChoice`` ``none`` for a managed prompt.
+    """
+    streamed = stream and _streams(request, resolved, refused)
+    try:
+        return _prepared(
+            request,
+            resolved,
+            streamed=streamed,
+            placement=placement,
+            refused=refused,
+            optional_output_format=optional_output_format,
+        )
+    except (AttributeError, IndexError, KeyError, TypeError):  # no Converse request: boto3 says best what is wrong
+        logger.debug("The request could not be prepared", exc_info=True)
+        return PreparedRequest(dict(request), streamed, ToolTranslation())
+
+
+def _prepared(
+    request: Mapping[str, Any],
+    resolved: ResolvedTarget,
+    *,
+    streamed: bool,
+    placement: SystemPlacement | None,
+    refused: frozenset[Refused],
+    optional_output_format: bool,
+) -> PreparedRequest:
+    facts = resolved.facts
+    sent = dict(request)
+    if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
+        del sent["requestMetadata"]
+    guardrail = sent.get("guardrailConfig")
+    if not streamed and guardrail and "streamProcessingMode" in guardrail:  # a member of ConverseStream's only
+        sent["guardrailConfig"] = {name: value for name, value in guardrail.items() if name != "streamProcessingMode"}
+    if "none" in ((sent.get("toolConfig") or {}).get("toolChoice") or {}):
+        if resolved.target.kind is TargetKind.PROMPT:
+            raise InvalidRequestError(
+                f"toolChoice 'none' is not possible for {resolved.target}: the tools are those of the managed prompt."
+            )
+        sent = dict(without_calls(sent))
+    if sent.get("messages"):
+        native = facts.system_in_messages and Refused.SYSTEM_ROLE not in refused
+        wanted = placement or ("native" if native else "inline")
+        if Refused.SYSTEM_ROLE in refused and wanted == "native":
+            wanted = "inline"
+        sent = dict(place_system_messages(sent, wanted))
+        messages = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
+        messages = name_documents(messages)
+        if Refused.TOOL_RESULT_STATUS in refused:
+            messages = _without_status(messages)
+        sent["messages"] = messages
+    if optional_output_format and Refused.OUTPUT_FORMAT in refused:
+        sent.pop("outputConfig", None)
+    translated, tools = translate_tools(sent)
+    return PreparedRequest(_without(dict(translated), refused), streamed, tools)
+
+
+def _streams(request: Mapping[str, Any], resolved: ResolvedTarget, refused: frozenset[Refused]) -> bool:
+    config = request.get("toolConfig")
+    facts, tools = resolved.facts, config.get("tools") if isinstance(config, dict) else None
+    if not facts.streaming or Refused.STREAMING in refused:
+        return False
+    return not tools or (facts.streaming_with_tools and Refused.STREAMED_TOOLS not in refused)
+
+
+def _reasoning(known: str | None, refused: frozenset[Refused]) -> str | None:
+    if Refused.REASONING in refused:
+        return "none"
+    if Refused.REASONING_SIGNATURE in refused:
+        return "none" if known in ("signed", "none") else "text"
+    if Refused.UNSIGNED_REASONING in refused:
+        return "none" if known in ("text", "none") else "signed"
+    return known
+
+
+def _without_status(messages: Any) -> list[Any]:
+    return [
+        {**message, "content": [_without_block_status(block) for block in message.get("content") or ()]}
+        for message in messages
+    ]
+
+
+def _without_block_status(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "status" not in (block.get("toolResult") or {}):
+        return block
+    return {**block, "toolResult": {name: v for name, v in block["toolResult"].items() if name != "status"}}
+
+
+def _without(request: dict[str, Any], refused: frozenset[Refused]) -> dict[str, Any]:
+    config = request.get("toolConfig") or {}
+    if Refused.FORCED_TOOL_CHOICE in refused and {"any", "tool"} & (config.get("toolChoice") or {}).keys():
+        request["toolConfig"] = {name: value for name, value in config.items() if name != "toolChoice"}
+    if Refused.SAMPLING in refused:
+        _leave_out(request, "inferenceConfig", ("temperature", "topP"))
+        _leave_out(request, "additionalModelRequestFields", ("top_k",))
+    return request
+
+
+def _leave_out(request: dict[str, Any], member: str, names: tuple[str, ...]) -> None:
+    given = request.get(member)
+    if not given or not any(name in given for name in names):
+        return
+    kept = {name: value for name, value in given.items() if name not in names}
+    if kept:
+        request[member] = kept
+    else:
+        del request[member]
