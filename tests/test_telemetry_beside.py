@@ -99,8 +99,8 @@ def test_beside_botocores_instrumentation_each_call_is_measured_once(botocore, b
 
 def test_who_measures_beside_a_handler_is_known_by_its_module(bedrock, told, router):
     members = {**vars(Handler), "__module__": "openinference.instrumentation.langchain"}
-    Silent = type("Silent", Handler.__bases__, members)
-    for handler, measured in ((Handler, 0), (Silent, 2)):
+    silent = type("Silent", Handler.__bases__, members)
+    for handler, measured in ((Handler, 0), (silent, 2)):
         llm = ChatBedrockRouter(model=router, telemetry=told.options(), callbacks=[handler(told)])
         with told.span():
             llm.invoke(HELLO)
