@@ -188,7 +188,7 @@ class Planner:
             total = (usage.get("totalTokens") or 0) - (usage.get("outputTokens") or 0)
             counted = max(total, sum(usage.get(name) or 0 for name in _PROMPT_TOKENS))
             prefix = draft.prefix or read_prefix(draft.without)
-            self._memory.token_counts.learn(scope, prefix, counted)
+            self._memory.token_counts.learn(scope, prefix, counted, usage.get("outputTokens") or 0)
             if draft.calibration is None:
                 self._calibration(resolved).learn(prefix.words, prefix.media, counted)
         except Exception:  # noqa: BLE001 - an answer is not lost for what a gateway wrote into its usage

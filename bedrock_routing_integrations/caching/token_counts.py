@@ -3,8 +3,8 @@
 Bedrock counts tokens beforehand for some models only (CountTokens), and there is no tokenizer for most of the others.
 But every answer says how many tokens its prompt had. Prompts with the same tools and the same system prompt differ in
 their messages only, so their counts lie on a line: a fixed part (tools, system, what the service adds) and a price for
-each character. The fixed part is taken from the last answer, the slope from the last few. Before any answer
-`Calibration` says what is known of the model family. In a conversation the estimate is within a few percent from
+each character. The fixed part is taken from the last answer, the slope from the last few, and an answer that
+is part of the next prompt has been counted as output. Before any answer `Calibration` says what is known of the model family. In a conversation the estimate is within a few percent from
 the second answer on.
 
 Considered and left: a digest of each prefix with its count. It is exact for what was sent before, but hashes the whole
@@ -26,15 +26,27 @@ if TYPE_CHECKING:
 _MOST_KEPT = 2_000  # applications
 _ANSWERS = 8  # of one application
 _DOUBT = 100.0**2  # of a slope: prompts that differ by less than a hundred tokens say little of it
+_PLAUSIBLE = (0.4, 3.0)  # tokens counted per token estimated, of an answer that is a turn of the next prompt
+_FRAME = 60  # tokens that a call of a tool has besides its text
 _SLOPES = (0.0, 10.0)  # tokens counted per token estimated; a gateway may count in its own way
 
 
 class _Counted(NamedTuple):
-    """One answer: what was estimated of its prompt, and what Bedrock counted."""
+    """One answer.
+
+    Attributes:
+        words: Tokens of text in its prompt, estimated.
+        media: Tokens of media in its prompt, estimated.
+        messages: Messages of its prompt.
+        tokens: Tokens of its prompt, as Bedrock counted them.
+        answer: Tokens of the answer itself.
+    """
 
     words: float
     media: float
+    messages: int
     tokens: int
+    answer: int
 
 
 class TokenCounts:
@@ -44,20 +56,21 @@ class TokenCounts:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, deque[_Counted]] = OrderedDict()
 
-    def learn(self, scope: Hashable, prefix: Prefix, tokens: int) -> None:
+    def learn(self, scope: Hashable, prefix: Prefix, tokens: int, answer: int = 0) -> None:
         """Remember the count of one prompt.
 
         Args:
             scope: Identifies the target.
             prefix: The prompt, measured.
             tokens: What Bedrock counted, cached tokens included.
+            answer: Tokens of the answer.
         """
         if tokens <= 0:
             return
         key = _application(scope, prefix)
         with self._lock:
             counted = self._kept.setdefault(key, deque(maxlen=_ANSWERS))
-            counted.append(_Counted(prefix.words, prefix.media, tokens))
+            counted.append(_Counted(prefix.words, prefix.media, len(prefix.roles), tokens, answer))
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
@@ -77,7 +90,8 @@ class TokenCounts:
         # The prompt of nearest size: of several conversations with one application it is likely this one.
         last = min(reversed(counted), key=lambda each: abs(each.words - prefix.words))
         more_words, more_media = prefix.words - last.words, prefix.media - last.media
-        more = more_words * _slope(counted) + more_media * calibration.tokens(0.0, 1.0)
+        known, known_words = _answer_in(prefix, last)
+        more = known + (more_words - known_words) * _slope(counted) + more_media * calibration.tokens(0.0, 1.0)
         return max(1, round(last.tokens + more))
 
     def forget(self) -> None:
@@ -96,6 +110,24 @@ def _application(scope: Hashable, prefix: Prefix) -> Hashable:
             tools = place.words
         system = place.words
     return scope, round(tools, 2), round(system, 2), prefix.choice
+
+
+def _answer_in(prefix: Prefix, last: _Counted) -> tuple[int, float]:
+    """Return the tokens of the last answer, and what they are estimated at, where the prompt goes on behind it.
+
+    Bedrock has counted the answer as output. Reasoning in it does not count in the next prompt, as far as models drop
+    the reasoning of earlier turns, so that such an answer is estimated as any other message.
+    """
+    if not last.answer or len(prefix.roles) <= last.messages or prefix.roles[last.messages] != "assistant":
+        return 0, 0.0
+    before = [place.words for place in prefix.places if place.message is None or place.message < last.messages]
+    turn = [place for place in prefix.places if place.message == last.messages]
+    if not turn or not before or before[-1] != last.words or any("reasoningContent" in place.block for place in turn):
+        return 0, 0.0
+    words = turn[-1].words - before[-1]
+    # Another turn than the answer, such as one that the caller wrote or shortened, has another size.
+    is_answer = _PLAUSIBLE[0] * words <= last.answer <= _PLAUSIBLE[1] * words + _FRAME
+    return (last.answer, words) if is_answer else (0, 0.0)
 
 
 def _slope(counted: tuple[_Counted, ...]) -> float:
