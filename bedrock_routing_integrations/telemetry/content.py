@@ -51,6 +51,23 @@ def of_query(request: Mapping[str, Any]) -> dict[str, str]:
     return {"gen_ai.retrieval.query.text": text} if isinstance(text, str) else {}
 
 
+def of_question(request: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds the question of a RetrieveAndGenerate."""
+    text = (request.get("input") or {}).get("text")
+    if not isinstance(text, str):
+        return {}
+    return {"gen_ai.input.messages": _json([{"role": "user", "parts": [{"type": "text", "content": text}]}])}
+
+
+def of_generated(response: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds the answer of a RetrieveAndGenerate; of a stream nothing."""
+    text = (response.get("output") or {}).get("text")
+    if not isinstance(text, str):
+        return {}
+    parts = [{"type": "text", "content": text}]
+    return {"gen_ai.output.messages": _json([{"role": "assistant", "parts": parts, "finish_reason": "stop"}])}
+
+
 def of_results(response: Mapping[str, Any]) -> dict[str, str]:
     """Return the attribute that holds which passages were found: where each is from and its score, never its text."""
     found = []

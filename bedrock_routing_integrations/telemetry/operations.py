@@ -24,6 +24,7 @@ class Operation(NamedTuple):
         duration: The metric of how long it took.
         content_of_request: The attributes that hold what a request says.
         content_of_answer: The attributes that hold what was answered.
+        measured_by_others: Whether the instrumentations that record metrics record those of such calls.
     """
 
     said_by: tuple[tuple[str, tuple[str, ...]], ...]
@@ -32,6 +33,7 @@ class Operation(NamedTuple):
     duration: Histogram
     content_of_request: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     content_of_answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    measured_by_others: bool
 
     def span_name(self, known: Mapping[str, Any]) -> str:
         """Return the name of a span with these attributes."""
@@ -49,10 +51,16 @@ CHAT = Operation(
     duration=CALL_DURATION,
     content_of_request=content.of_request,
     content_of_answer=content.of_answer,
+    measured_by_others=True,
 )
+"""Converse and ConverseStream."""
+GENERATION = CHAT._replace(
+    content_of_request=content.of_question, content_of_answer=content.of_generated, measured_by_others=False
+)
+"""RetrieveAndGenerate and its stream. The conventions have no operation for them: a model's answer is a chat."""
 RETRIEVAL = Operation(
     said_by=(
-        (attributes.OPERATION, ("retrieval",)),
+        (attributes.OPERATION, ("retrieval", "vector_db_retrieve")),
         ("openinference.span.kind", ("RETRIEVER",)),
         ("langfuse.observation.type", ("retriever",)),
     ),
@@ -61,4 +69,6 @@ RETRIEVAL = Operation(
     duration=RETRIEVAL_DURATION,
     content_of_request=content.of_query,
     content_of_answer=content.of_results,
+    measured_by_others=False,
 )
+"""Retrieve."""

@@ -26,7 +26,7 @@ from .calls import (
     suppressing,
 )
 from .instruments import is_configured
-from .operations import CHAT, RETRIEVAL
+from .operations import CHAT, GENERATION, RETRIEVAL
 from .outer import Outer, boto3_is_measured, claim, current_span, is_loaded, measures_calls
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Recorder:
         """Return a call of RetrieveAndGenerate, or of its stream, that is about to be sent; see `begin`."""
         mark = resolved.target.kind.value
         return self._begin(
-            CHAT, mark, request, lambda: attributes.of_generation(client, request, resolved, stream=stream), None
+            GENERATION, mark, request, lambda: attributes.of_generation(client, request, resolved, stream=stream), None
         )
 
     def _begin(
@@ -111,7 +111,7 @@ class Recorder:
                 if mode == "always" or is_inside:
                     return Recorded(self.options, operation, describe(), request)
                 # Without a span around it an instrumentation of boto3 has the call for itself, as ever.
-                if measures and not boto3_is_measured():
+                if measures and not (operation.measured_by_others and boto3_is_measured()):
                     return Measured(self.options, operation, describe())
         return NOTHING
 
@@ -119,6 +119,7 @@ class Recorder:
         self, operation: Operation, describe: Callable[[], dict[str, Any]], outer: Outer, *, measures: bool
     ) -> Call:
         known = describe()
-        if not measures or outer.measures or is_suppressed(NO_MODEL_CALLS):
+        is_measured = outer.measures and operation.measured_by_others
+        if not measures or is_measured or is_suppressed(NO_MODEL_CALLS):
             return Told(outer.span, known)
         return ToldAndMeasured(self.options, operation, known, outer.span)
