@@ -96,7 +96,7 @@ def measures_calls(span: Any) -> bool:
     return str(scope).startswith(_MEASURING)
 
 
-def boto3_is_measured() -> bool:
+def instrumentations_measure() -> bool:
     """Return whether an instrumentation of boto3 is switched on that makes spans and records metrics of each call."""
     for module, name in _OF_BOTO3:
         kind = getattr(sys.modules.get(module), name, None)

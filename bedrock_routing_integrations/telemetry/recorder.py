@@ -27,7 +27,7 @@ from .calls import (
 )
 from .instruments import is_configured
 from .operations import CHAT, GENERATION, RETRIEVAL
-from .outer import Outer, boto3_is_measured, claim, current_span, is_loaded, measures_calls
+from .outer import Outer, instrumentations_measure, claim, current_span, is_loaded, measures_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,7 +111,7 @@ class Recorder:
                 if mode == "always" or is_inside:
                     return Recorded(self.options, operation, describe(), request)
                 # Without a span around it an instrumentation of boto3 has the call for itself, as ever.
-                if measures and not (operation.measured_by_others and boto3_is_measured()):
+                if measures and not (operation.measured_by_others and instrumentations_measure()):
                     return Measured(self.options, operation, describe())
         return NOTHING
 
