@@ -15,6 +15,7 @@ from enum import Enum
 from urllib.parse import unquote
 
 from .errors import InvalidTargetError
+from .model_ids import GEOGRAPHIES, did_you_mean
 
 
 class TargetKind(str, Enum):
@@ -84,8 +85,7 @@ PROVIDERS = frozenset([
     "moonshot", "moonshotai", "nvidia", "openai", "perplexity", "qwen", "stability", "twelvelabs", "upstage", "writer",
     "xai", "zai",
 ])  # fmt: skip
-# Geographies whose profiles exist (2026-11). Others are recognised by the provider that follows, or look like these.
-GEOGRAPHIES = frozenset(["us", "us-gov", "eu", "apac", "jp", "au", "ca", "sa", "amer", "global"])
+# Geographies that are not in the list are recognised by the provider that follows, or look like this.
 _COUNTRY = re.compile(r"[a-z]{2}(-[a-z]+)?")
 
 _KINDS_BY_RESOURCE = {
@@ -186,12 +186,14 @@ def _parse_bare_id(text: str, normal: str) -> Target:
 
 
 def _bare_id_advice(normal: str) -> str:
-    if normal.lower().startswith("claude"):
-        return f"did you mean 'anthropic.{normal}'"
+    """Return what is wrong with an id, and the id to use instead if one is near."""
+    meant = did_you_mean(normal)
+    if re.search(r"\s", normal):
+        return f"it contains white space; {meant}" if meant else "it contains white space"
+    if meant:
+        return meant
     if re.fullmatch(r"[a-z0-9]{10,12}", normal):
         return "an id without its ARN does not say what it is; give the whole ARN"
-    if re.search(r"\s", normal):
-        return "it contains white space"
     return "a model id has the form provider.model"
 
 

@@ -130,13 +130,14 @@ def test_a_model_gets_the_rules_of_its_own_family(model, family):
 )
 def test_a_claude_released_tomorrow_caches_with_care(model):
     facts = model_facts(model)
-    assert (facts.known, facts.provider, facts.family) == (True, "anthropic", "anthropic.claude")
+    assert (facts.known, facts.provider, facts.family) == (False, "anthropic", "anthropic.claude")
     assert facts.streaming_with_tools
     assert facts.cache is not None
     assert (facts.cache.min_tokens, facts.cache.ttls, facts.cache.fields) == (4096, ("5m",), EVERYWHERE)
     # Nothing published is stricter: what is true of every listed Claude that caches cannot be exceeded here.
     listed = [row.cache for row in FAMILIES if row.provider == "anthropic" and row.cache]
     assert facts.cache.min_tokens == max(cache.min_tokens for cache in listed)
+    assert facts.context_window == 200_000
 
 
 @pytest.mark.parametrize(
@@ -156,9 +157,32 @@ def test_a_claude_released_tomorrow_caches_with_care(model):
 )
 def test_a_model_released_tomorrow_gets_its_familys_newest_rules(model, family, like):
     tomorrow, today = model_facts(model), model_facts(like)
-    assert (tomorrow.known, tomorrow.family) == (True, family)
-    for fact in ("provider", "streaming", "streaming_with_tools", "tools", "tool_choice", "cache"):
+    assert (tomorrow.known, tomorrow.family) == (False, family)
+    for fact in ("provider", "streaming", "streaming_with_tools", "tools", "tool_choice", "cache", "reasoning"):
         assert getattr(tomorrow, fact) == getattr(today, fact), fact
+
+
+@pytest.mark.parametrize("brand", NEWEST, ids=lambda row: row.family)
+def test_a_model_released_tomorrow_gets_no_larger_limits_than_any_of_its_brand(brand):
+    for row in FAMILIES:
+        if row.family.startswith(brand.family) and row.tools and not row.family.startswith("openai.gpt-oss"):
+            assert brand.context_window <= row.context_window
+            assert brand.max_output_tokens <= row.max_output_tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "window"),
+    [
+        ("anthropic.claude-3-hiaku-20240307-v1:0", 200_000),
+        ("us.anthropic.claude-sonet-4-9", 200_000),
+        ("amazon.nova-liet-v1:0", 128_000),
+        ("antropic.claude-3-haiku-20240307-v1:0", None),
+    ],
+)
+def test_a_misspelled_model_is_not_known_and_gets_no_caching(model, window):
+    facts = model_facts(model)
+    assert (facts.known, facts.context_window, facts.cache) == (False, window, None)
+    assert (facts.tools, facts.streaming) == (True, True)
 
 
 def test_a_model_of_nobody_known_is_allowed_what_converse_allows():
@@ -194,7 +218,8 @@ def test_every_row_is_found_by_its_own_name_dated_and_sourced():
     assert len({row.family for row in FAMILIES}) == len(FAMILIES)
     assert all(model_facts(row.family) is row for row in FAMILIES)
     for row in rows:
-        assert all((row.known, row.source, row.provider, row.checked.startswith("20")))
+        assert all((row.source, row.provider, row.checked.startswith("20")))
+        assert row.known is (row in FAMILIES)
         assert row.tools == bool(row.tool_choice)
         assert row.tools or not row.streaming_with_tools
         assert row.streaming or not row.streaming_with_tools

@@ -223,7 +223,7 @@ def test_ask_of_a_model_that_does_not_exist_gives_bedrocks_own_words(bedrock):
 
 def test_ask_of_an_unknown_model_says_where_the_ids_are(bedrock, router):
     result = run("ask", "anthropic.claude-0-v1:0", "hello")
-    assert "list-foundation-models` and `aws bedrock list-inference-profiles" in result.stderr.splitlines()[1]
+    assert "list-foundation-models` and `aws bedrock list-inference-profiles" in result.stderr.splitlines()[-1]
     bedrock.fail("validation", message="Something else.")
     assert "Hint" not in run("ask", router, "hello").stderr
 

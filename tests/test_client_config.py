@@ -83,6 +83,16 @@ def test_read_config_leaves_alone_what_is_right():
     assert read_config(Config(client_cert=PAIR, read_timeout=7)).read_timeout == 7
 
 
+def test_read_config_reads_the_certificate_for_a_proxy():
+    """botocore reads a tuple there too."""
+    proxies = {"proxy_client_cert": PAIR, "proxy_ca_bundle": "/ca.pem"}
+    for given in ({"proxies_config": proxies}, Config(proxies_config=proxies)):
+        assert read_config(given).proxies_config == {"proxy_client_cert": tuple(PAIR), "proxy_ca_bundle": "/ca.pem"}
+    assert proxies["proxy_client_cert"] is PAIR
+    with pytest.raises(InvalidRequestError, match="proxy_client_cert"):
+        read_config({"proxies_config": {"proxy_client_cert": []}})
+
+
 def test_connections_with_equal_certificates_share_a_client():
     one, other = (Connection(config=Config(client_cert=pair)) for pair in (tuple(PAIR), PAIR))
     assert one.fixed_key == other.fixed_key

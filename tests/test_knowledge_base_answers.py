@@ -20,9 +20,7 @@ from bedrock_routing_integrations.llama_index import KnowledgeBaseQueryEngine, K
 BASE, NOVA = "ABCDEFGHIJ", "us.amazon.nova-pro-v1:0"
 RESULT = {"content": {"type": "TEXT", "text": "Zoë saw krill."}, "location": {"s3Location": {"uri": "s3://b/k.md"}}}
 FOUND = json.dumps({"retrievalResults": [RESULT]}, ensure_ascii=False).encode()
-SAID = json.dumps(
-    {"output": {"text": "Zoë saw krill."}, "citations": [], "sessionId": "s-1"}, ensure_ascii=False
-).encode()
+SAID = '{"output": {"text": "Zoë saw krill."}, "citations": [], "sessionId": "s-1"}'.encode()
 HTML = Raw(b"<!DOCTYPE html><html><body>Please sign in</body></html>", "text/html; charset=utf-8")
 
 
@@ -115,11 +113,11 @@ STREAMS = {
     "langchain": lambda a: list(chain_of(a).stream("x")),
     "langchain, async": lambda a: drained(chain_of(a).astream("x")),
     "llama_index": lambda a: str(engine_of(a, streaming=True).query("x")),
-    "llama_index, async": lambda a: _astreamed(a),
+    "llama_index, async": lambda a: astreamed(a),  # noqa: PLW0108 - defined below
 }
 
 
-async def _astreamed(arguments):
+async def astreamed(arguments):
     return await read(await engine_of(arguments, streaming=True).aquery("x"))
 
 
@@ -179,10 +177,10 @@ async def test_retrieve_and_generate_raises_where_its_text_is_missing(way, answe
 @pytest.mark.parametrize("answer", NO_EVENTS)
 @pytest.mark.parametrize("way", STREAMS)
 async def test_retrieve_and_generate_stream_raises_where_no_text_comes(way, answer):
-    with RawBedrock(NO_EVENTS[answer]) as bedrock:
-        # What calls itself an event stream and breaks is a stream that was interrupted, before its first event.
-        with pytest.raises((InvalidAnswerError, StreamInterruptedError)) as e:
-            await done(STREAMS[way](bedrock.arguments))
+    # What calls itself an event stream and breaks is a stream that was interrupted, before its first event.
+    both = InvalidAnswerError, StreamInterruptedError
+    with RawBedrock(NO_EVENTS[answer]) as bedrock, pytest.raises(both) as e:
+        await done(STREAMS[way](bedrock.arguments))
     assert isinstance(e.value, InvalidAnswerError) == (answer != "HTML called a stream")
 
 

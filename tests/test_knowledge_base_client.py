@@ -231,7 +231,7 @@ def test_the_routing_entry_says_null_for_what_the_api_does_not_report(client, kb
             "invoked_model": None, "is_fallback": None, "latency": {"requested": "standard", "served": None},
             "service_tier": {"requested": None, "served": None}, "usage": None, "cost_usd": None,
             "fallback_cost_usd": None, "latency_ms": None, "time_to_first_token_ms": None, "attempts": 1,
-            "cache_points": [],
+            "cache_points": [], "project": None, "stop_reason": None,
         }  # fmt: skip
 
 

@@ -207,6 +207,13 @@ async def test_retriever_takes_metadata_filters_from_constructor_and_call(moons,
     assert planets(KnowledgeBaseRetriever(moons, filter=given).retrieve("found", filter=joined(AND))) > {"Saturn"}
 
 
+def test_metadata_filters_are_taken_inside_a_retrieval_config(moons):
+    """As the peer's users write it, whose retriever takes the configuration only as a whole."""
+    config = {"vectorSearchConfiguration": {"numberOfResults": 2, "filter": joined(AND, SATURN)}}
+    assert planets(KnowledgeBaseRetriever(moons, retrieval_config=config).retrieve("found")) == {"Saturn"}
+    assert isinstance(config["vectorSearchConfiguration"]["filter"], MetadataFilters)
+
+
 @pytest.mark.parametrize("mode", ["retrieve_and_generate", "retrieve_then_converse"])
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_query_engine_takes_metadata_filters(bedrock, moons, mode, streaming):

@@ -1,13 +1,22 @@
 """What each model family on Bedrock allows: context window, streaming, tools, latency, caching.
 
-Pure: a table (`families`) and a look-up. Ids are matched by family, so that a model released tomorrow has the
-rules of its family; an id that nothing matches has permissive defaults with `known=False`.
+Pure: a table (`families`) and a look-up. An id falls into one of four groups:
+
+- A family of the table covers it: the family's facts, `known=True`.
+- No family covers it, but its brand is known (`anthropic.claude-opus-6`): a model released after the table was written.
+  It must work, so it gets what the brand's models share, with the smallest limits of any of them; `known=False`.
+- The same, but the id is a slip for a listed one (`anthropic.claude-3-hiaku`, see `model_ids`): as before, without
+  prompt caching. Nothing is placed unasked into a request that Bedrock is likely to refuse.
+- Nothing matches: permissive defaults, `known=False`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from bedrock_routing_integrations.model_ids import is_misspelled
 
 from . import ids
 from .facts import CacheRules, ModelFacts, combine, unknown_facts
@@ -22,9 +31,9 @@ __all__ = ["CacheRules", "ModelFacts", "base_model_id", "common_facts", "model_f
 
 @lru_cache(maxsize=1024)
 def model_facts(base_model_id: str) -> ModelFacts:
-    """What the model allows; the most specific family wins. A region prefix or context suffix does no harm.
+    """Return what the model allows; the most specific family wins. A geography or context suffix does no harm.
 
-    Never raises: a model that no family matches gets `known=False`, and its provider where the id has one.
+    Never raises. A model that no family covers has `known=False`; see this module for what it gets.
     """
     model = ids.base_model_id(base_model_id)
     if model is None:
@@ -33,8 +42,9 @@ def model_facts(base_model_id: str) -> ModelFacts:
     if not ids.is_chat(model):
         return unknown_facts(provider)
     listed = [facts for facts in FAMILIES if ids.covers(facts.family, model)]
-    newer = [facts for facts in NEWEST if facts.provider == provider and model.startswith(facts.family)]
-    return max(listed or newer, key=lambda facts: len(facts.family), default=unknown_facts(provider))
+    brands = [facts for facts in NEWEST if facts.provider == provider and model.startswith(facts.family)]
+    found = max(listed or brands, key=lambda facts: len(facts.family), default=unknown_facts(provider))
+    return replace(found, cache=None) if found.cache and not listed and is_misspelled(model) else found
 
 
 def common_facts(base_model_ids: Iterable[str]) -> ModelFacts:

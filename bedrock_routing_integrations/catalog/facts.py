@@ -56,7 +56,8 @@ class ModelFacts:
     """What one model family allows.
 
     Attributes:
-        family: the id's stable part, `anthropic.claude-3-haiku`; empty where unknown, or families differ.
+        family: the id's stable part, `anthropic.claude-3-haiku`; for a model that no family covers its brand,
+            `anthropic.claude`; empty where unknown, or families differ.
         provider: the id's first part, `anthropic`; empty where unknown, or they differ.
         context_window: input tokens; None where unknown.
         max_output_tokens: output tokens; None where unknown.
@@ -76,7 +77,7 @@ class ModelFacts:
             profiles are refused for every model.
         source: where this was read.
         checked: ISO date on which it was read.
-        known: False where nothing matched and these are only defaults.
+        known: False where no family covers the model: these are cautious facts of its brand, or only defaults.
     """
 
     family: str

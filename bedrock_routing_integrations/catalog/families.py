@@ -3,11 +3,13 @@
 `FAMILIES` hold for the versions that they name and no others: `anthropic.claude-opus-4` covers
 `anthropic.claude-opus-4-20250514-v1:0` but not `anthropic.claude-opus-4-9`, as rules change between versions.
 `NEWEST` is for what no family covers, a model released tomorrow: what the newest versions of the brand share,
-and where those differ, what cannot go wrong. In both tables the longest match wins.
+and where those differ, what cannot go wrong: the smallest context window and the shortest answer of the brand's models
+that take tools. Its rows have `known=False`. In both tables the longest match wins.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .facts import CacheRules, ModelFacts
@@ -302,8 +304,6 @@ FAMILIES = (*_ANTHROPIC, *_AMAZON, *_META, *_MISTRAL, *_OPENAI, *_QWEN, *_OTHERS
 
 def _newest(
     brand: str,
-    context: int | None,
-    output: int | None,
     choice: tuple[str, ...],
     *,
     stream_tools: bool = True,
@@ -312,10 +312,14 @@ def _newest(
     reasoning: Reasoning | None = "none",
 ) -> ModelFacts:
     """One row of `NEWEST`: of `outputConfig` and CountTokens nothing is known before a model is out."""
-    return _family(
+    models = [row for row in FAMILIES if row.family.startswith(brand)]
+    if brand == "openai.gpt":  # gpt-oss is a brand of its own
+        models = [row for row in models if not row.family.startswith("openai.gpt-oss")]
+    models = [row for row in models if row.tools] or models
+    facts = _family(
         brand,
-        context,
-        output,
+        min(row.context_window for row in models if row.context_window),
+        min((row.max_output_tokens for row in models if row.max_output_tokens), default=None),
         choice,
         EXTRAPOLATED,
         stream_tools=stream_tools,
@@ -325,28 +329,28 @@ def _newest(
         text_format=None,
         count_tokens=None,
     )
+    return replace(facts, known=False)
 
 
-# Windows are given where every model of the newest generation shares one, and left open where sizes vary.
 NEWEST = (
-    _newest("anthropic.claude", 1_000_000, 128_000, AUTO, image=True, cache=C_UNLISTED, reasoning="signed"),
-    _newest("amazon.nova", None, None, ALL, cache=NOVA_CACHE, reasoning="text"),
-    _newest("amazon.titan-text", None, None, (), image=False),
-    _newest("meta.llama", None, None, AUTO, stream_tools=False),
-    _newest("mistral.mistral-large", None, None, AUTO_ANY, stream_tools=False),
-    _newest("mistral", None, None, AUTO, stream_tools=False),
-    _newest("openai.gpt", 1_050_000, 128_000, ALL, image=True, reasoning="signed"),
-    _newest("openai.gpt-oss", None, None, AUTO, reasoning="text"),
-    _newest("qwen.qwen", None, None, AUTO, reasoning="text"),
-    _newest("ai21.jamba", None, None, AUTO),
-    _newest("cohere.command", None, None, AUTO),
-    _newest("deepseek", None, None, AUTO_ANY, reasoning="text"),
-    _newest("google.gemma", None, None, AUTO, reasoning=None),
-    _newest("minimax.minimax", None, None, AUTO, reasoning="text"),
-    _newest("moonshot.kimi", None, None, AUTO, reasoning="text"),
-    _newest("moonshotai.kimi", None, None, AUTO, reasoning="text"),
-    _newest("nvidia.nemotron", None, None, AUTO, reasoning=None),
-    _newest("writer.palmyra", None, None, AUTO, stream_tools=False, reasoning=None),
-    _newest("xai.grok", None, None, ALL, reasoning=None),
-    _newest("zai.glm", None, None, ALL, image=False, reasoning=None),
+    _newest("anthropic.claude", AUTO, image=True, cache=C_UNLISTED, reasoning="signed"),
+    _newest("amazon.nova", ALL, cache=NOVA_CACHE, reasoning="text"),
+    _newest("amazon.titan-text", (), image=False),
+    _newest("meta.llama", AUTO, stream_tools=False),
+    _newest("mistral.mistral-large", AUTO_ANY, stream_tools=False),
+    _newest("mistral", AUTO, stream_tools=False),
+    _newest("openai.gpt", ALL, image=True, reasoning="signed"),
+    _newest("openai.gpt-oss", AUTO, reasoning="text"),
+    _newest("qwen.qwen", AUTO, reasoning="text"),
+    _newest("ai21.jamba", AUTO),
+    _newest("cohere.command", AUTO),
+    _newest("deepseek", AUTO_ANY, reasoning="text"),
+    _newest("google.gemma", AUTO, reasoning=None),
+    _newest("minimax.minimax", AUTO, reasoning="text"),
+    _newest("moonshot.kimi", AUTO, reasoning="text"),
+    _newest("moonshotai.kimi", AUTO, reasoning="text"),
+    _newest("nvidia.nemotron", AUTO, reasoning=None),
+    _newest("writer.palmyra", AUTO, stream_tools=False, reasoning=None),
+    _newest("xai.grok", ALL, reasoning=None),
+    _newest("zai.glm", ALL, image=False, reasoning=None),
 )

@@ -156,7 +156,7 @@ def _notes(plan: CachePlan, resolved: ResolvedTarget) -> Iterator[str]:
     elif not resolved.complete:
         yield from explain_incomplete(resolved)
         yield "Or name the models that can answer: --base-model ID, once for each."
-    elif not resolved.facts.known:
+    elif not resolved.facts.known and resolved.facts.cache is None:
         models = ", ".join(resolved.base_models) or resolved.target.model_id
         yield f"The catalog does not know {models}: whether it caches is not known, so no point is placed unasked."
         yield "Is the id spelled right? `aws bedrock list-foundation-models` lists those of a Region."

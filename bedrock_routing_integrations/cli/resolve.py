@@ -179,7 +179,8 @@ def explain_incomplete(resolved: ResolvedTarget) -> Iterable[str]:
 def _facts(facts: ModelFacts, models: int) -> Iterable[str]:
     yield "What both allow:" if models == 2 else "What all of them allow:" if models > 2 else "What it allows:"
     if not facts.known:
-        yield "  (not in the catalog: these are defaults that forbid nothing)"
+        known = "the smallest limits of its brand" if facts.family else "defaults that forbid nothing"
+        yield f"  (not in the catalog: these are {known})"
     latency = "standard, optimized (in some Regions)" if facts.latency_optimized else "standard"
     rows = [
         ("context window", _tokens(facts.context_window)),

@@ -23,12 +23,7 @@ from bedrock_routing_integrations.knowledge_base import (
     read_passage,
     retrieve_request,
 )
-from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
-from bedrock_routing_integrations.streams import broken_connection, close_stream
-from bedrock_routing_integrations.targets import parse_target
-from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
-
-from .answer_validation import (
+from bedrock_routing_integrations.knowledge_base.answer_validation import (
     checked_generation,
     empty_stream,
     is_event_stream,
@@ -36,6 +31,11 @@ from .answer_validation import (
     retrieval_results,
     session_id,
 )
+from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
+from bedrock_routing_integrations.streams import broken_connection, close_stream
+from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
+
 from .knowledge_base_types import shared_types
 
 if TYPE_CHECKING:

@@ -187,7 +187,9 @@ def _checked(tree: Any, at: str, *, groups_around: int) -> dict[str, Any]:
     if isinstance(tree, Attribute):
         raise InvalidRequestError(f"{at} is an attribute alone: compare it, as in where('year') >= 2020")
     if not isinstance(tree, Mapping):
-        raise InvalidRequestError(f"{at} must be a dictionary with one operator, and is a {type(tree).__name__}")
+        raise InvalidRequestError(
+            f"{at} must be a dictionary with one operator, or made by `where`, and is a {type(tree).__name__}"
+        )
     if len(tree) != 1:
         raise InvalidRequestError(
             f"{at} has {len(tree)} operators ({', '.join(map(str, tree)) or 'none'}): it takes one; join several by "

@@ -127,10 +127,12 @@ def select_images(passages: Sequence[Passage], *, reads: bool, model: str, befor
     for position, passage in enumerate(passages):
         if passage.content_type not in _MEDIA:
             continue
-        found = _image_of(passage) if passage.content_type == "IMAGE" else None
+        found: PassageImage | str | None = None
+        if passage.content_type == "IMAGE":
+            found = _image_of(passage) if reads else f"{model} does not read images, as far as is known"
         if isinstance(found, PassageImage):
             room = LARGEST_TOTAL - sum(len(image.data) for image in attached.values())
-            reason = _refused(found, reads=reads, model=model, room=room, number=len(attached) + before)
+            reason = _refused(found, room=room, number=len(attached) + before)
             if reason is None:
                 attached[position] = found
                 continue
@@ -146,10 +148,8 @@ def select_images(passages: Sequence[Passage], *, reads: bool, model: str, befor
     return ImageSelection(attached, tuple(omissions))
 
 
-def _refused(image: PassageImage, *, reads: bool, model: str, room: int, number: int) -> str | None:
+def _refused(image: PassageImage, *, room: int, number: int) -> str | None:
     """Why an image is not shown; None where it is."""
-    if not reads:
-        return f"{model} does not read images, as far as is known"
     if len(image.data) > LARGEST_IMAGE:
         return f"an image can have {LARGEST_IMAGE:,} bytes, and it has more"
     if max(image_size(image.data) or (0,)) > LONGEST_SIDE:

@@ -25,7 +25,8 @@ _IMAGE_BLOCKS = ("image", "image_url")
 
 def images_for(model: Any, passages: Sequence[Passage], history: Sequence[BaseMessage]) -> ImageSelection:
     """Select the images that a model is shown. May look up the model's target, so it is not for an event loop."""
-    before = sum(_is_image(block) for message in history for block in message.content if isinstance(block, dict))
+    contents = [message.content for message in history if isinstance(message.content, list)]
+    before = sum(_is_image(block) for content in contents for block in content if isinstance(block, dict))
     named = _name_of(model)
     # A look-up, so only where there is something to show.
     reads = any(passage.data_uri for passage in passages) and _reads_images(model)

@@ -96,7 +96,7 @@ def _profile(resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]) ->
     known = {
         "max_input_tokens": facts.context_window,
         "max_output_tokens": facts.max_output_tokens,
-        "tool_calling": facts.tools if facts.known else None,
+        "tool_calling": facts.tools if facts.known or facts.family else None,
         "image_inputs": facts.image_input,
     }
     return {**{name: value for name, value in known.items() if value is not None}, **profile}

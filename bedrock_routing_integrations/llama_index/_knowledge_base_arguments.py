@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import SecretStr
@@ -14,8 +15,6 @@ from bedrock_routing_integrations.knowledge_base import SearchOptions
 from ._metadata_filters import convert_filter, is_metadata_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
     from bedrock_routing_integrations.knowledge_base import Filter
@@ -87,10 +86,19 @@ def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = 
         core = _OPTIONS.get(name, name)
         if name == "filter" and is_metadata_filter(value):
             value = convert_filter(value)  # noqa: PLW2901 - as the core takes it
+        if name == "retrieval_config" and isinstance(value, Mapping):
+            value = {section: _converted(inside) for section, inside in value.items()}  # noqa: PLW2901 - the same
         changes[core] = value if value is not None else changes.get(core)
     options = (before or SearchOptions()).changed(changes)
     options.check()
     return options
+
+
+def _converted(section: Any) -> Any:
+    """A section of a ``retrievalConfiguration``, with its filter as the core takes it."""
+    if not isinstance(section, Mapping) or not is_metadata_filter(section.get("filter")):
+        return section
+    return {**section, "filter": convert_filter(section["filter"])}
 
 
 def max_concurrency_of(arguments: Mapping[str, Any]) -> int:

@@ -10,6 +10,8 @@ from bedrock_routing_integrations.catalog import base_model_id, common_facts
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.targets import PROVIDERS, Target, TargetKind, parse_target
 
+from .advice import warn_of_unknown_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -125,7 +127,9 @@ def from_base_models(target: Target, base_models: Iterable[str]) -> ResolvedTarg
     """What the caller says, in place of a look-up. With a router the last one is not taken for the fallback."""
     candidates = []
     for model in base_models:
-        base = base_model_named(parse_target(model))
+        named = parse_target(model)
+        base = base_model_named(named)
+        warn_of_unknown_id(named)
         if base is None:
             raise InvalidTargetError(f"base_models must name foundation models, and {model!r} is none.")
         candidates.append(Candidate(model, base, "base_models"))

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .advice import warn_of_unknown_id
 from .candidates import Candidate, ResolvedTarget, base_model_of_id, hinted, resolve_by_id
 from .look_up import LookUp
 
@@ -90,10 +91,12 @@ class Resolver:
     def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
         """What is known of the target, after asking the control plane where its id does not say it.
 
-        Never raises for what the control plane answers: what could not be looked up is left out.
+        Never raises for what the control plane answers: what could not be looked up is left out. Warns once of an id
+        that is not a known one.
         """
         named = resolve_by_id(target)
         if named is not None:
+            warn_of_unknown_id(target)
             return named
         key = (control_plane.identity(target), target.model_id)
         kept = self._kept.get(key)
