@@ -27,7 +27,7 @@ from .calls import (
 )
 from .instruments import is_configured
 from .operations import CHAT, GENERATION, RETRIEVAL
-from .outer import Outer, instrumentations_measure, claim, current_span, is_loaded, measures_calls
+from .outer import Outer, claim, current_span, instrumentations_measure, is_loaded, measures_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
