@@ -177,7 +177,7 @@ def overflow_counts(message: str) -> tuple[int | None, int | None]:
     return _number(count[1]) if count else None, _number(limits[1]) if limits else None
 
 
-def as_context_overflow(error: ClientError) -> ClientError:
+def as_context_overflow(error: Any) -> ClientError:
     """Return a refusal as a `ContextOverflowError` that is of the refusal's own class too."""
     refusal: Any = type(error)
     kind = _overflow_class(refusal)
@@ -185,7 +185,7 @@ def as_context_overflow(error: ClientError) -> ClientError:
     return raised
 
 
-def with_advice(error: ClientError, advice: str) -> ClientError:
+def with_advice(error: Any, advice: str) -> ClientError:
     """Return an error of the same class and response whose message ends with what the caller can do."""
     refusal = error.response.get("Error") or {}
     response = {**error.response, "Error": {**refusal, "Message": f"{_aws_message(error)} {advice}"}}

@@ -20,6 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 CORE = [
     ["errors"],
     ["logs", "model_ids"],
+    ["answer_validation"],
     ["targets"],
     ["catalog"],
     ["resolution"],

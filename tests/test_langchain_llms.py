@@ -11,7 +11,7 @@ from langchain_core.load import dumpd
 from langchain_core.prompts import PromptTemplate
 from samples import ALICE, HAIKU, HELLO, SONNET
 
-from bedrock_routing_integrations.errors import InvalidTargetError, StreamInterruptedError
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, StreamInterruptedError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM
 
 
@@ -97,5 +97,5 @@ def test_arguments_are_the_chat_models_and_wrong_ones_are_refused():
     assert "not-to-be-seen" not in repr(llm) + str(dumpd(llm)) + str(llm.asdict()) + str(pickle.dumps(llm))
     with pytest.raises(InvalidTargetError):
         BedrockRouterLLM(model="nonsense")
-    with pytest.warns(UserWarning, match="no_such_argument"):  # langchain-aws hands what it does not know to the model
+    with pytest.raises(InvalidRequestError, match=r"no argument no_such_argument\. .*additional_model_request_fields="):
         BedrockRouterLLM(model=HAIKU, no_such_argument=1)

@@ -45,7 +45,7 @@ def round_trip(content, *, stored=False):
     message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
     if stored:
         message = ChatMessage.model_validate_json(message.model_dump_json())
-    return to_converse([ChatMessage("Hello"), message], provider="anthropic")[0][1]["content"]
+    return to_converse([ChatMessage("Hello"), message])[0][1]["content"]
 
 
 def ask(*answers, **call):
@@ -130,7 +130,7 @@ def test_an_answer_goes_back_as_it_came_over_the_wire():
         {"toolUse": {"toolUseId": "call-1", "name": "add", "input": {"a": [1, {"b": None}]}}},
     ]  # fmt: skip
     with ScriptedBedrock(whole_of(*content, stop="tool_use")) as server:
-        llm = BedrockRouter(model=HAIKU, **server.arguments)
+        llm = BedrockRouter(model="anthropic.claude-sonnet-4-5-20250929-v1:0", cache="off", **server.arguments)
         answer = llm.chat(user("Hello"))
         told = ChatMessage("2", role="tool", additional_kwargs={"tool_call_id": "call-1"})
         llm.chat([*user("Hello"), answer.message, told], toolConfig={"tools": [TOOL]})

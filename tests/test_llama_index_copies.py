@@ -34,6 +34,7 @@ EVERYTHING = {
     "thinking": {"type": "disabled"}, "additional_model_request_fields": {"top_k": 5},
     "additional_model_response_field_paths": ["/stop_sequence"], "prompt_variables": {"a": "b"},
     "request_metadata": {"team": "a"}, "guardrail_identifier": "gr1", "guardrail_version": "7",
+    "project_identifier": "proj_abc", "allow_local_files": False, "mid_conversation_system": "inline",
     "guardrail_stream_processing_mode": "sync", "trace": "enabled", "system_prompt_caching": True,
     "cache": CachePolicy(ttl="1h", sections=("tools", "system"), memory="own"),
     "prices": {HAIKU: {"input_mtok": 0.2, "output_mtok": 1}}, "telemetry": "off",

@@ -44,7 +44,7 @@ def greet():
             lambda: BedrockRouter(
                 HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]
             ),
-            "give bedrock_client, base_models, default_headers, cache, prices and telemetry to that one",
+            "default_headers, cache, prices, telemetry and mid_conversation_system to that one",
         ),
     ],
 )
@@ -70,7 +70,10 @@ def test_constructing(make, said):
             r"tools has a function, 'greet'; .*from_defaults\(function\)",
         ),
         (lambda llm: llm.complete(HELLO, stream=True), "knows no argument 'stream'; a call takes"),
-        (lambda llm: llm.complete(HELLO, cache="off"), "'cache'; it is set where the LLM is made"),
+        (
+            lambda llm: llm.complete(HELLO, cache="off"),
+            "'cache' is no argument of a call; it is set where the LLM is made",
+        ),
     ],
 )
 def test_calling(bedrock, call, said):

@@ -70,8 +70,8 @@ ARGUMENTS = [
 ]  # fmt: skip
 # Tested below, or elsewhere: what has no member of its own.
 OTHERS = {
-    "guardrail_stream_processing_mode", "prompt_variables", "supports_forced_tool_calls", "system_prompt_caching",
-    "tool_caching",
+    "guardrail_stream_processing_mode", "project_identifier", "prompt_variables", "supports_forced_tool_calls",
+    "system_prompt_caching", "tool_caching",
 }  # fmt: skip
 
 

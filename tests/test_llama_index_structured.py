@@ -146,7 +146,8 @@ async def test_an_object_that_was_cut_off_raises_when_its_parts_were_given(form,
     with ScriptedBedrock(written(*parts, stop=stop)) as server:
         songs, error = await songs_of(BedrockRouter(model=HAIKU, **server.arguments), form)
     assert {getattr(song, "year", None) for song in songs} <= {None}
-    with pytest.raises(ToolCallError, match=rf"call of 'Song' ({CUT_OFF}).*stop reason: {stop}.*raise max_tokens"):
+    advice = {"max_tokens": "raise max_tokens", "model_context_window_exceeded": "shorten the conversation"}[stop]
+    with pytest.raises(ToolCallError, match=rf"call of 'Song' ({CUT_OFF}).*stop reason: {stop}.*{advice}"):
         raise error
     assert ("Cats on" in str(songs)) == (len(parts) == 3)
 

@@ -321,6 +321,33 @@ def test_context_overflow_as_an_event_is_the_same_error():
         assert len(server.requests) == 1
 
 
+# --- ids that cannot be called as they are ---
+
+
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019"])
+def test_model_without_on_demand_throughput_names_the_profile_to_use(apostrophe):
+    model = CLAUDE.removeprefix("us.")
+    message = (
+        f"Invocation of model ID {model} with on-demand throughput isn{apostrophe}t supported. Retry your request with "
+        "the ID or ARN of an inference profile that contains this model."
+    )
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=lambda body: message) as server:
+        client = client_of(server)
+        with pytest.raises(client.exceptions.ValidationException) as raised:
+            ask(client, model=model)
+    text = raised.value.response["Error"]["Message"]
+    assert text.startswith(message)
+    assert f"'{CLAUDE}'" in text
+
+
+def test_model_id_that_bedrock_does_not_know_is_answered_with_the_nearest():
+    message = "The provided model identifier is invalid."
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=lambda body: message) as server:
+        client = client_of(server)
+        with pytest.raises(ClientError, match=r"anthropic\.claude-3-haiku-20240307-v1:0"):
+            ask(client, model="anthropic.claude-3-hiaku-20240307-v1:0")
+
+
 # --- usage ---
 
 

@@ -28,19 +28,27 @@ from langchain_aws import ChatBedrockConverse
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import LLM
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
+from langchain_core.utils.json import parse_partial_json
 from pydantic import Field, SecretStr
 from relying import relies
 
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.langchain._call_arguments import NAMES as ARGUMENT_NAMES
+from bedrock_routing_integrations.langchain._converse_messages import SYSTEM_BEGINS, SYSTEM_ENDS
+from bedrock_routing_integrations.langchain._opaque import Opaque
 from bedrock_routing_integrations.resolution import look_up
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
 CHAT = "bedrock_routing_integrations/langchain/chat_models.py"
+WRITING = "bedrock_routing_integrations/langchain/_converse_messages.py"
+TOOLS = "bedrock_routing_integrations/langchain/_tools.py"
+ANSWERS = "bedrock_routing_integrations/langchain/_answer_blocks.py"
+ARGUMENTS = "bedrock_routing_integrations/langchain/_call_arguments.py"
 SERVED = "bedrock_routing_integrations/langchain/_served.py"
 CONNECTIONS = "bedrock_routing_integrations/connections/"
 STREAMS = "bedrock_routing_integrations/streams.py"
@@ -126,7 +134,7 @@ def test_every_field_of_upstreams_that_reads_the_environment_is_redeclared():
     relies(not still, f"no field freezing the environment ({still})", CHAT, "Redeclare it with default=None.")
 
 
-VALIDATORS = {"set_disable_streaming": "before", "validate_environment": "after"}
+VALIDATORS = {"set_disable_streaming": "before", "build_extra": "before", "validate_environment": "after"}
 
 
 @pytest.mark.parametrize("name", VALIDATORS)
@@ -170,7 +178,8 @@ def test_upstream_has_no_validator_that_we_have_not_read():
 def test_what_we_override_has_this_signature(name, parameters):
     theirs = getattr(ChatBedrockConverse, name, None)
     relies(theirs is not None, f"ChatBedrockConverse.{name}", CHAT, "We override it to no effect.")
-    relies(name in vars(ChatBedrockRouter), f"our {name}", CHAT, "Take it out of this test.")
+    ours = [kind for kind in ChatBedrockRouter.__mro__ if kind.__module__.startswith("bedrock_routing_integrations.")]
+    relies(any(name in vars(kind) for kind in ours), f"our {name}", CHAT, "Take it out of this test.")
     if parameters:
         found = list(inspect.signature(theirs).parameters)
         relies(found == parameters, f"{name}({', '.join(parameters)}), now {found}", CHAT, "Pass the new argument on.")
@@ -181,6 +190,87 @@ def test_the_helpers_that_we_call_exist():
         relies(hasattr(ChatBedrockConverse, name), f"ChatBedrockConverse.{name}", CHAT, "Find what took its place.")
     relies("_call" in LLM.__abstractmethods__, "LLM._call", "langchain/llms.py", "See LLM's new extension point.")
     assert BedrockRouterLLM.__abstractmethods__ == frozenset()
+
+
+# langchain-aws: what it hands on as it is
+
+
+class Answering:
+    """A client that notes the request, and gives one answer, whole or streamed."""
+
+    def __init__(self, *content, events=()):
+        self.content, self.events = list(content), [*events, {"messageStop": {"stopReason": "end_turn"}}]
+
+    def converse(self, **request):
+        self.request = request
+        return {"output": {"message": {"role": "assistant", "content": self.content}}, "usage": {}}
+
+    def converse_stream(self, **request):
+        return {"stream": self.events}
+
+
+def upstream(*content, events=()):
+    client = Answering(*content, events=events)
+    return ChatBedrockConverse(model=HAIKU, client=client, bedrock_client=client), client
+
+
+OPAQUE = Opaque({"a_b": 1})
+
+
+def test_wrapped_values_and_marks_reach_the_client():
+    llm, client = upstream({"text": "x"})
+    call = {"type": "non_standard", "value": {"toolUse": {"toolUseId": "t", "name": "n", "input": OPAQUE}}}
+    llm.invoke(
+        [
+            HumanMessage("q"),
+            AIMessage([call]),
+            HumanMessage([{SYSTEM_BEGINS: True}, {"text": "s"}, {SYSTEM_ENDS: True}]),
+            ToolMessage([{"json": OPAQUE}], tool_call_id="t"),
+        ],
+        tools=[{"toolSpec": {"name": "n", "inputSchema": {"json": {"$defs": {"a_b": {}}}}}}],
+        request_metadata=OPAQUE,
+    )  # fmt: skip
+    _, assistant, user = client.request["messages"]
+    advice = "Find another way to keep the user's keys; see what converse_turns unwraps."
+    relies(
+        assistant["content"][0]["toolUse"]["input"] is OPAQUE, "non_standard blocks being handed on", WRITING, advice
+    )
+    relies(SYSTEM_BEGINS in user["content"][0], "untyped blocks being handed on", WRITING, advice)
+    (result,) = user["content"][3]["toolResult"]["content"]
+    relies(result["json"] is OPAQUE, "what is no dictionary being left alone", WRITING, advice)
+    relies(client.request["requestMetadata"] is OPAQUE, "arguments that are no dictionary left alone", WRITING, advice)
+    (spec,) = client.request["toolConfig"]["tools"]
+    schema = spec["toolSpec"]["inputSchema"]["json"]
+    relies(schema == {"$defs": {"a_b": {}}}, "the schema of a toolSpec being left alone", TOOLS, "Wrap the schema.")
+
+
+def test_blocks_of_kind_json_are_handed_on():
+    delta = {"contentBlockDelta": {"contentBlockIndex": 3, "delta": {"json": OPAQUE}}}
+    llm, _ = upstream({"json": OPAQUE}, events=[delta])
+    advice = "Carry what langchain-aws would lose in another kind of block."
+    relies(
+        llm.invoke("x").content == [{"type": "json", "json": OPAQUE}], "json blocks being handed on", ANSWERS, advice
+    )
+    streamed = next(chunk for chunk in llm.stream("x") if chunk.content)
+    expected = [{"type": "json", "json": OPAQUE, "index": 3}]
+    relies(streamed.content == expected, "json blocks of a stream being handed on", ANSWERS, advice)
+
+
+def test_arguments_of_a_call_are_those_that_we_know():
+    taken = set(inspect.signature(ChatBedrockConverse._converse_params).parameters)
+    known = {_snake_to_camel(name) for name in ARGUMENT_NAMES.values()} | {"modelId", "self"}
+    new = taken - known
+    relies(not new, f"these arguments of a call only (new: {new})", ARGUMENTS, "Add them to NAMES.")
+
+
+def test_a_bracket_that_closes_nothing_is_no_partial_json():
+    parsed = parse_partial_json('{"a": "b" (cut off) ]')
+    relies(parsed is None, "parse_partial_json giving up at a mismatched bracket", ANSWERS, "See cut_off_arguments.")
+
+
+def _snake_to_camel(name):
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)
 
 
 # langchain-aws: how it uses its client

@@ -3,9 +3,9 @@
 Bedrock counts tokens beforehand for some models only (CountTokens), and there is no tokenizer for most of the others.
 But every answer says how many tokens its prompt had. Prompts with the same tools and the same system prompt differ in
 their messages only, so their counts lie on a line: a fixed part (tools, system, what the service adds) and a price for
-each character. The fixed part is taken from the last answer, the slope from the last few, and an answer that
-is part of the next prompt has been counted as output. Before any answer `Calibration` says what is known of the model family. In a conversation the estimate is within a few percent from
-the second answer on.
+each character. The fixed part is taken from the last answer, the slope from the last few, and an answer that is part of
+the next prompt has been counted as output. Before any answer `Calibration` says what is known of the model family. Of
+recorded conversations with the real service, the third prompt is estimated within 5% after two answers.
 
 Considered and left: a digest of each prefix with its count. It is exact for what was sent before, but hashes the whole
 prompt in each call, and is no better for the part that is new, which is the part that is not known.

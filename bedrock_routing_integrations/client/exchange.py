@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.answer_validation import checked_answer, parse_errors_explained
 from bedrock_routing_integrations.connections import extra_headers
 from bedrock_routing_integrations.errors import (
-    InvalidAnswerError,
     InvalidRequestError,
     as_context_overflow,
     error_kind,
     is_context_overflow,
+    with_advice,
 )
 from bedrock_routing_integrations.invocation import without_cached_tokens
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.requests import Refused, prepare_request, removable
+from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.streams import OpenedStream, events_of
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 
 # What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
 _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])
+# "Invocation of model ID … with on-demand throughput isn't supported": recorded with a typographic apostrophe.
+_NOT_ON_DEMAND = re.compile(r"on-demand throughput", re.IGNORECASE)
+_UNKNOWN_ID = re.compile(r"model identifier is invalid", re.IGNORECASE)
 _COUNTS_CACHED_TOKENS_TWICE = "openai"  # the provider whose streams do: see `without_cached_tokens`
-_NO_ANSWER = "What answers is not Bedrock, or the answer was cut: look at endpoint_url and at proxies."
 _LONGEST_WAIT = 20.0  # seconds, as botocore's
 
 
@@ -127,13 +132,14 @@ class Exchange:
                     self._count_attempts(error)
                     if self._change(error):
                         continue
-                    if is_context_overflow(error):
-                        raise as_context_overflow(error) from error
-                    raise
+                    raised = self._explained(error)
+                    if raised is error:
+                        raise
+                    raise raised from error
                 break
         self._settle()
         if not self.prepared.streamed:
-            _check_answer(response)
+            checked_answer(response)
         return response
 
     def open(self, response: Mapping[str, Any], started: float | None) -> OpenedStream:
@@ -186,11 +192,10 @@ class Exchange:
             return response
         planner.sent(draft)
         try:
-            response = operation(**draft.request)
-        except Exception as error:
+            with parse_errors_explained("ConverseStream" if self.prepared.streamed else "Converse"):
+                response = operation(**draft.request)
+        except Exception:
             planner.failed(draft)
-            if type(error).__name__ == "ResponseParserError":  # botocore's, for a body that is not shaped as an answer
-                raise InvalidAnswerError(f"{_NO_ANSWER} ({error})") from error
             raise
         return response
 
@@ -215,6 +220,24 @@ class Exchange:
             self._resent = self._without_points = True
             self._refused_points = (code, message)
         return points
+
+    def _explained(self, error: Exception) -> Exception:
+        """Return the error as one of ours, or with what to do about it; itself where neither is known."""
+        raised: Exception
+        if is_context_overflow(error):
+            raised = as_context_overflow(error)
+            return raised
+        if error_kind(error) != "ValidationException":
+            return error
+        target, message = self.resolved.target, str(error)
+        advice = None
+        if _NOT_ON_DEMAND.search(message):
+            region = getattr(getattr(self.client, "meta", None), "region_name", None)
+            advice = on_demand_advice(target.model_id, region)
+        elif _UNKNOWN_ID.search(message):
+            advice = unknown_id_advice(target)
+        raised = with_advice(error, advice) if advice else error
+        return raised
 
     def _leave_out(self, refused: Refused) -> bool:
         before = self.prepared
@@ -257,21 +280,6 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
             f"project_identifier (projectIdentifier={request['projectIdentifier']!r}) needs a newer boto3 than "
             f"{boto3.__version__}: python -m pip install --upgrade 'boto3>=1.44.8'"
         )
-
-
-def _check_answer(response: Mapping[str, Any]) -> None:
-    """Refuse what is no answer. botocore reads a body that is no JSON, such as a proxy's HTML, as an empty one."""
-    output = response.get("output")
-    message = output.get("message") if isinstance(output, dict) else None
-    if isinstance(message, dict) and isinstance(message.get("content"), list):
-        return
-    missing = "output" if not isinstance(message, dict) else "output.message.content"
-    http = response.get("ResponseMetadata") or {}
-    raise InvalidAnswerError(
-        f"Converse answered without {missing} (HTTP {http.get('HTTPStatusCode')}, request {http.get('RequestId')}). "
-        f"{_NO_ANSWER}",
-        partial={name: value for name, value in response.items() if name != "ResponseMetadata"} or None,
-    )
 
 
 def _most_attempts(client: Any) -> int:

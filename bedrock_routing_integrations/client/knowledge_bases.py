@@ -7,6 +7,14 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.answer_validation import (
+    checked_generation,
+    empty_stream,
+    is_event_stream,
+    parse_errors_explained,
+    retrieval_results,
+    session_id,
+)
 from bedrock_routing_integrations.connections import Connection, GivenClient
 from bedrock_routing_integrations.errors import (
     InvalidRequestError,
@@ -22,14 +30,6 @@ from bedrock_routing_integrations.knowledge_base import (
     generate_request,
     read_passage,
     retrieve_request,
-)
-from bedrock_routing_integrations.knowledge_base.answer_validation import (
-    checked_generation,
-    empty_stream,
-    is_event_stream,
-    parse_errors_explained,
-    retrieval_results,
-    session_id,
 )
 from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import broken_connection, close_stream

@@ -12,6 +12,8 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
 
+from ._tools import converse_tool_choice
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -66,9 +68,12 @@ def with_settled_choice(
         InvalidRequestError: The caller forces a tool, and not all models can be forced.
     """
     asked = call.get("tool_choice")
-    kind = _choice_type(asked)
-    if not kind or not call.get("tools"):
-        return call
+    choice = converse_tool_choice(asked)
+    kind = next(iter(choice), None) if choice else None
+    if choice is None or kind is None or not call.get("tools"):
+        return {name: value for name, value in call.items() if name != "tool_choice"}
+    if kind == "none":
+        return {**call, "tool_choice": choice}
     settled = settle_tool_choice(
         kind,
         asked,
@@ -77,15 +82,8 @@ def with_settled_choice(
         preferred=bool(call.get(PREFERRED)),
         thinking=is_thinking({**(constructed or {}), **(call.get("additional_model_request_fields") or {})}),
     )
-    return call if settled == kind else {**call, "tool_choice": {settled: {}} if settled else None}
-
-
-def _choice_type(tool_choice: Any) -> str | None:
-    if isinstance(tool_choice, dict):
-        return next(iter(tool_choice), None)
-    if not tool_choice:
-        return None
-    return tool_choice if tool_choice in ("auto", "any") else "tool"
+    settled_choice = choice if settled == kind else {settled: {}} if settled else None
+    return {**call, "tool_choice": settled_choice}
 
 
 def with_cache_policy(values: dict[str, Any]) -> dict[str, Any]:
@@ -109,12 +107,6 @@ def is_policy(cache: Any) -> bool:
 def written_policy(cache: Any) -> Any:
     """A `cache_policy` as JSON has it."""
     return cache.as_dict() if isinstance(cache, CachePolicy) else cache
-
-
-def with_own_lists(call: dict[str, Any]) -> dict[str, Any]:
-    """The call with a tool list of its own: upstream appends cache points to it."""
-    config = call.get("toolConfig")
-    return {**call, "toolConfig": {**config, "tools": list(config.get("tools") or ())}} if config else call
 
 
 def with_concurrency(config: Any, max_concurrency: int) -> Any:

@@ -9,6 +9,8 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from bedrock_routing_integrations.invocation import ROUTING
 
+from ._answer_blocks import cut_off_arguments
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -21,21 +23,28 @@ def name_the_model(message: BaseMessage) -> None:
     routing = message.response_metadata.get(ROUTING)
     if routing:
         message.response_metadata["model_name"] = routing["invoked_model"] or routing["requested_model_id"]
+        if routing["usage"] is None:
+            message.usage_metadata = None  # type: ignore[attr-defined]  # not known, where langchain-aws has zeros
     usage = getattr(message, "usage_metadata", None)
     if usage:  # upstream's total is what Bedrock says; LangChain's is this
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
 
 
 def as_chunk(result: ChatResult) -> ChatGenerationChunk:
-    """A whole answer as the only chunk of a stream."""
+    """Return a whole answer as the only chunk of a stream."""
     message: Any = result.generations[0].message
+    # langchain-core parses the arguments again, and would take those that are JSON for a valid call's.
+    invalid: list[Any] = [
+        {**call, "args": (call["args"] or "") + cut_off_arguments(call["args"] or "")}
+        for call in message.invalid_tool_calls
+    ]
     return ChatGenerationChunk(
         message=AIMessageChunk(
             content=message.content,
             additional_kwargs=message.additional_kwargs,
             response_metadata=message.response_metadata,
             tool_calls=message.tool_calls,
-            invalid_tool_calls=message.invalid_tool_calls,
+            invalid_tool_calls=invalid,
             usage_metadata=message.usage_metadata,
             id=message.id,
             chunk_position="last",

@@ -20,38 +20,71 @@ class OwnClient(RoutedClient):
     """A chat model's own client, and what was derived for the target that the chat model was made for."""
 
     def __init__(
-        self, client: Any, *, cache: Any = "auto", prices: Any = None, telemetry: Any = "auto", **options: Any
+        self,
+        client: Any,
+        *,
+        cache: Any = "auto",
+        prices: Any = None,
+        telemetry: Any = "auto",
+        mid_conversation_system: Any = None,
+        **options: Any,
     ) -> None:
         policy = policy_of(cache)
         if policy.memory == "own":
             policy = replace(policy, memory=PrefixMemory())
-        super().__init__(client, cache=policy, prices=prices, telemetry=telemetry, **options)
+        super().__init__(
+            client,
+            cache=policy,
+            prices=prices,
+            telemetry=telemetry,
+            mid_conversation_system=mid_conversation_system,
+            **options,
+        )
         self.derived: dict[str, Any] = {}
         self.cache, self.prices, self.telemetry = cache, prices, telemetry
+        self.mid_conversation_system = mid_conversation_system
 
-    def following(self, cache: Any, prices: Any, telemetry: Any) -> OwnClient:
-        """This client, with what the chat model's `cache_policy`, `prices` and `telemetry` say now."""
-        if self.cache is cache and self.prices is prices and self.telemetry is telemetry:
+    def following(self, model: ChatBedrockRouter) -> OwnClient:
+        """Return this client, or one like it, with what the fields of the chat model say now."""
+        cache, prices, telemetry = model.cache_policy, model.prices, model.telemetry
+        placement = model.mid_conversation_system
+        if (
+            self.cache is cache
+            and self.prices is prices
+            and self.telemetry is telemetry
+            and self.mid_conversation_system == placement
+        ):
             return self
-        other = OwnClient(Connection(), cache=cache, prices=prices, telemetry=telemetry)
-        said = {"_prices", "_own_prices", "prices", "_recorder", "telemetry"}
+        other = OwnClient(
+            Connection(), cache=cache, prices=prices, telemetry=telemetry, mid_conversation_system=placement
+        )
+        replaced = {
+            "_prices", "_own_prices", "prices", "_recorder", "telemetry", "_placement", "mid_conversation_system",
+        }  # fmt: skip
         if self.cache is not cache:
-            said |= {"_policy", "_planner", "cache"}
-        vars(other).update({name: value for name, value in vars(self).items() if name not in said})
+            replaced |= {"_policy", "_planner", "cache"}
+        vars(other).update({name: value for name, value in vars(self).items() if name not in replaced})
         return other
 
 
-def client_of(model: ChatBedrockRouter) -> RoutedClient:
-    """The client that a chat model is constructed with: the one of ours that it is given, else one of its own.
+def client_of(model: ChatBedrockRouter, given: Any) -> RoutedClient:
+    """Return the client of a chat model: the `RoutedClient` that it is given, else one of its own.
+
+    Args:
+        model: The chat model, whose fields say what its client does.
+        given: A `RoutedClient`, a boto3 client, or None.
 
     Raises:
-        InvalidRequestError: It is given one of ours, which says itself what is cached, paid and told, and that too.
+        InvalidRequestError: It is given a `RoutedClient` and settings that are that client's.
     """
-    given = model.client
     if isinstance(given, RoutedClient):
-        said = model.cache_policy != "auto" or model.prices or model.telemetry != "auto"
-        if said and not isinstance(given, OwnClient):
-            raise InvalidRequestError("client= is a RoutedClient: give cache, prices and telemetry to that one")
+        has_settings = (
+            model.cache_policy != "auto" or model.prices or model.telemetry != "auto" or model.mid_conversation_system
+        )
+        if has_settings and not isinstance(given, OwnClient):
+            raise InvalidRequestError(
+                "client= is a RoutedClient: give cache, prices, telemetry and mid_conversation_system to that one"
+            )
         return given
     return OwnClient(
         given if given is not None else connection_of(model),
@@ -61,6 +94,7 @@ def client_of(model: ChatBedrockRouter) -> RoutedClient:
         cache=model.cache_policy,
         prices=model.prices,
         telemetry=model.telemetry,
+        mid_conversation_system=model.mid_conversation_system,
     )
 
 

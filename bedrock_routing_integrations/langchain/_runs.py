@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.runnables.config import ensure_config
 
+from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.telemetry import Outer, outer_of
 
+from ._calls import split_model, with_concurrency
+from ._messages import token_usage
 from ._settings import Settings
 from ._traces import tracers_among
 
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
     from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessageChunk, BaseMessage
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
@@ -67,7 +72,7 @@ def run_of(run_manager: BaseRunManager | None, *, alone: bool = True) -> Run | N
 
 
 class Runs(Settings):
-    """A chat model that knows, in what streams too, which run a call belongs to."""
+    """A chat model that knows, in streams too, which run a call belongs to, and what LangChain records of its runs."""
 
     def generate(
         self,
@@ -110,6 +115,57 @@ class Runs(Settings):
     ) -> AsyncIterator[AIMessageChunk]:
         """LangChain's ``astream``."""
         return super().astream(input, self._noting_config(config), stop=stop, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
+        config = with_concurrency(config, self.max_concurrency)
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
+        config = with_concurrency(config, self.max_concurrency)
+        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        outputs = [output for output in llm_outputs if output]
+        if len(outputs) <= 1:
+            return outputs[0] if outputs else {}
+        names = {output["model_name"] for output in outputs}
+        return {
+            **({"model_name": names.pop()} if len(names) == 1 else {}),
+            "token_usage": token_usage([output["token_usage"] for output in outputs]),
+            ROUTING: [output[ROUTING] for output in outputs],
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        named_id, rest = split_model(kwargs)
+        model_id = named_id or self.model_id
+        # With a Region upstream does not ask the client for it, which would build one in an event loop.
+        if self.region_name and len(rest) == len(kwargs):
+            return super()._get_ls_params(stop=stop, **kwargs)
+        try:
+            region = self.client.region(model_id)
+        except InvalidTargetError:  # the call will say so
+            region = None
+        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
+        params = super(Runs, named)._get_ls_params(stop=stop, **rest)
+        if region is None:
+            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
+        return params
 
     def _noting_config(self, config: RunnableConfig | None) -> RunnableConfig | None:
         given = ensure_config(config)

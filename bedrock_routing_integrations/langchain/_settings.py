@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langchain_aws import ChatBedrockConverse
 from pydantic import Field, SecretStr, field_serializer, model_validator
@@ -11,9 +13,11 @@ from pydantic import Field, SecretStr, field_serializer, model_validator
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.requests import check_placement
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
+from ._call_arguments import check_constructor
 from ._calls import with_cache_policy, written_policy
 from ._own_client import SECRETS, without_derived
 
@@ -26,6 +30,8 @@ class Settings(ChatBedrockConverse):
     prices: Any = None
     telemetry: Any = "auto"
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    mid_conversation_system: Literal["native", "inline", "hoist"] | None = None
+    project_identifier: str | None = None
     # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
     aws_access_key_id: SecretStr | None = Field(default=None)
     aws_secret_access_key: SecretStr | None = Field(default=None)
@@ -41,10 +47,32 @@ class Settings(ChatBedrockConverse):
         given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
         if given is None:
             raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+        check_placement(values.get("mid_conversation_system"))
         values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
         if isinstance(values.get("telemetry"), dict):  # as `dumps` writes it
             values["telemetry"] = telemetry_of(values["telemetry"])
         return {**with_cache_policy(values), "model": parse_target(given).model_id}
+
+    @model_validator(mode="before")
+    @classmethod
+    def build_extra(cls, values: Any) -> Any:
+        """Refuse unknown arguments, which langchain-aws would put into the fields that the model is sent.
+
+        Raises:
+            InvalidRequestError: There is no such argument.
+        """
+        if not isinstance(values, dict):
+            return values
+        known = {*cls.model_fields, *[field.alias for field in cls.model_fields.values() if field.alias]}
+        check_constructor(cls.__name__, values, {*known, "model_kwargs"})
+        fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
+        values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
+        return {**values, "additional_model_request_fields": fields} if fields else values
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
+        headers = json.dumps(sorted((self.default_headers or {}).items()))
+        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
 
     @property
     def lc_attributes(self) -> dict[str, Any]:

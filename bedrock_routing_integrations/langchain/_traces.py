@@ -1,18 +1,25 @@
-"""What LangSmith is told of a call: the model that answered, and what it cost.
+"""Tell tracers which model answered a call, and what it cost.
 
 LangSmith takes both from the metadata of a run: ``ls_model_name``, and ``usage_metadata`` with ``total_cost``.
 langchain-core's tracer fills in the first one before anybody has answered, and makes the second one of the message's
 own ``usage_metadata``. A cost cannot stand there: langchain-core adds usages up, and raises at a number that is no
-integer. So it is put on the tracer's run, when there is an answer and before the tracer sends it. Where no tracer is,
-nothing is done.
+integer. So it is put on the tracer's run, when there is an answer and before the tracer sends it.
+
+Langfuse's handler takes the model's name from the start of the run, when only the router is known, and at the end from
+``llm_output``, which langchain-core does not fill for streams. Its span is the current one when the call begins. Name
+and cost are set on that span, in the attributes that Langfuse reads (langfuse-python 3 to 5, seen 2026-11).
+
+Where no tracer is, nothing is done.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.telemetry.outer import current_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +28,44 @@ if TYPE_CHECKING:
     from langchain_core.tracers.langchain import LangChainTracer
 
     from ._runs import Run
+
+
+_LANGFUSE_KIND = "langfuse.observation.type"
+_LANGFUSE_MODEL = "langfuse.observation.model.name"
+_LANGFUSE_COST = "langfuse.observation.cost_details"
+
+
+class Tracing:
+    """The tracers of a call, looked for when it begins: whose span is the current one can change in a stream.
+
+    Args:
+        run: The run of a model.
+    """
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+        self._span = _langfuse_span(run) if run is not None and run.run_id is not None else None
+
+    def tell(self, metadata: Mapping[str, Any]) -> None:
+        """Tell the tracers what the metadata of an answer says."""
+        name_in_traces(self._run, metadata)
+        routing = metadata.get(ROUTING)
+        if self._span is None or not routing:
+            return
+        try:
+            self._span.set_attribute(_LANGFUSE_MODEL, routing["invoked_model"] or routing["requested_model_id"])
+            if routing["cost_usd"] is not None:
+                self._span.set_attribute(_LANGFUSE_COST, json.dumps({"total": routing["cost_usd"]}))
+        except Exception:  # noqa: BLE001 - no trace is worth a call
+            logger.debug("Langfuse could not be told who answered", exc_info=True)
+
+
+def _langfuse_span(run: Run) -> Any:
+    if not any(type(handler).__module__.partition(".")[0] == "langfuse" for handler in run.handlers):
+        return None
+    span = current_span()
+    kind = (getattr(span, "attributes", None) or {}).get(_LANGFUSE_KIND)
+    return span if kind == "generation" else None
 
 
 def name_in_traces(run: Run | None, said: Mapping[str, Any] | None) -> None:

@@ -7,43 +7,37 @@ target can use: for each call a copy of the chat model is made *as served* by th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, PrivateAttr, model_validator
 
-from bedrock_routing_integrations.client import CallOptions
-from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._calls import (
-    PREFERRED,
-    check_kind,
-    split_model,
-    with_concurrency,
-    with_own_lists,
-    with_settled_choice,
-)
+from ._answer_blocks import invalidate_cut_off_call, restored_content
+from ._call_arguments import checked_call, converse_arguments, opaque_fields
+from ._calls import PREFERRED, check_kind, split_model, with_settled_choice
+from ._converse_client import ConverseClient
+from ._converse_messages import converse_messages
 from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
-from ._traces import name_in_traces
+from ._structured_output import planned_schema, taking_out, with_object_root
+from ._tools import converse_tool_choice, with_choice
+from ._traces import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
@@ -83,9 +77,13 @@ class ChatBedrockRouter(Runs):
             recording and no handler of LangChain's tells of it; ``"always"``, ``"off"``; or a
             ``bedrock_routing_integrations.telemetry.Telemetry``.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
+        mid_conversation_system: Where a SystemMessage after the first other message goes: ``"native"``, ``"inline"`` or
+            ``"hoist"``; None for what the models are known to take. See `RoutedClient`.
+        project_identifier: Converse's ``projectIdentifier``. A call may name another one.
 
     Raises:
         InvalidTargetError: `model` is no target.
+        InvalidRequestError: An argument that there is not, or with a value that it cannot have.
 
     Example:
         ```python
@@ -109,7 +107,7 @@ class ChatBedrockRouter(Runs):
             self.bedrock_api_key = None  # upstream copied it; boto3 reads it at the call, when it may be another one
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
-        self.client = client_of(self)
+        self.client = client_of(self, self.client)
         self._asked = {
             "provider": self.provider,
             # langchain-core has filled in a missing profile by the model's name already.
@@ -175,20 +173,49 @@ class ChatBedrockRouter(Runs):
             update["raw_blocks"] = copied_containers(self.raw_blocks)
         return self.model_copy(update={**update, "model_id": resolved.target.model_id})
 
-    def _prepare(self, call: dict[str, Any], run: Run | None) -> tuple[Self, ResolvedTarget, dict[str, Any]]:
-        """The copy for this call, and the call's arguments with what is ours taken out."""
+    def _prepare(
+        self, messages: Sequence[BaseMessage], call: dict[str, Any], run: Run | None, *, is_counting: bool = False
+    ) -> tuple[Self, list[BaseMessage], dict[str, Any]]:
+        """Return the copy for a call, and the call's messages and arguments as langchain-aws is given them."""
         model_id, call = self._called_model(call)
-        if isinstance(self.client, OwnClient):
-            self.client = self.client.following(self.cache_policy, self.prices, self.telemetry)
-        resolved = self.client.resolve(model_id)
+        call = checked_call(call, (PREFERRED,))
+        client = self._own_client()
+        resolved = client.resolve(model_id)
         check_kind(resolved)
         served = self._as_served(resolved)
         if call.get("tool_choice"):
             supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
             call = with_settled_choice(call, supported, constructed, resolved)
         call.pop(PREFERRED, None)
-        served.client = self.client.for_call(CallOptions(run.outer() if run else None))
-        return served, resolved, with_own_lists(call)
+        project = call.pop("project_identifier", None) or self.project_identifier
+        call = converse_arguments(call)
+        has_tools = is_counting or bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
+        # Set beside the fields, since assigning `client` makes a client of ours of what is assigned.
+        served.__dict__.update(
+            client=ConverseClient(
+                client.for_call(CallOptions(external_span=run.outer() if run else None)),
+                {"projectIdentifier": project} if project else None,
+                is_counting=is_counting,
+            ),
+            additional_model_request_fields=opaque_fields(served.additional_model_request_fields),
+        )
+        written = converse_messages(messages, provider=resolved.facts.provider, has_tools=has_tools)
+        return served, written, call
+
+    def _own_client(self) -> RoutedClient:
+        """Return the client, as the fields are now."""
+        client: RoutedClient = self.client
+        if isinstance(client, OwnClient):
+            following = client.following(self)
+            if following is not client:
+                self.client = client = following
+        return client
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Tests and applications put a boto3 client, or one of their own, in the place of ours.
+        if name == "client" and not isinstance(value, RoutedClient):
+            value = client_of(self, value)
+        super().__setattr__(name, value)
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         named, rest = split_model(call)
@@ -204,12 +231,15 @@ class ChatBedrockRouter(Runs):
         **kwargs: Any,
     ) -> ChatResult:
         run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
-        served, _, call = self._prepare(kwargs, run)
-        result = super(ChatBedrockRouter, served)._generate(messages, stop, run_manager, **call)
+        tracing = Tracing(run)
+        served, written, call = self._prepare(messages, kwargs, run)
+        result = super(ChatBedrockRouter, served)._generate(written, stop, run_manager, **call)
         message = result.generations[0].message
+        message.content = restored_content(message.content)
+        invalidate_cut_off_call(cast("AIMessage", message))
         name_the_model(message)
         metadata = message.response_metadata
-        name_in_traces(run, metadata)
+        tracing.tell(metadata)
         usage = getattr(message, "usage_metadata", None)
         result.llm_output = {
             "model_name": metadata.get("model_name"),
@@ -226,20 +256,20 @@ class ChatBedrockRouter(Runs):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
-        served, resolved, call = self._prepare(kwargs, run)
-        facts = resolved.facts
-        tools = call.get("tools") or call.get("toolConfig")
-        streams = facts.streaming and not call.get("disable_streaming") and (facts.streaming_with_tools or not tools)
-        if streams or "disable_streaming" in self.model_fields_set:
-            # Upstream reports each token before its model name is put right, so it gets no run manager.
-            chunks = super(ChatBedrockRouter, served)._stream(messages, stop, None, **call)
-        else:
-            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
+        tracing = Tracing(run)
+        if kwargs.get("disable_streaming"):
             chunks = iter([as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
+        else:
+            served, written, call = self._prepare(messages, kwargs, run)
+            # Upstream reports each token before its model name is put right, so it gets no run manager.
+            chunks = super(ChatBedrockRouter, served)._stream(written, stop, None, **call)
         for chunk in chunks:
-            if ROUTING in chunk.message.response_metadata:
-                name_the_model(chunk.message)
-                name_in_traces(run, chunk.message.response_metadata)
+            message = chunk.message
+            if message.content:
+                message.content = restored_content(message.content)
+            if ROUTING in message.response_metadata:
+                name_the_model(message)
+                tracing.tell(message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -270,41 +300,6 @@ class ChatBedrockRouter(Runs):
         finally:
             await chunks.aclose()
 
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        outputs = [output for output in llm_outputs if output]
-        if len(outputs) <= 1:
-            return outputs[0] if outputs else {}
-        names = {output["model_name"] for output in outputs}
-        return {
-            **({"model_name": names.pop()} if len(names) == 1 else {}),
-            "token_usage": token_usage([output["token_usage"] for output in outputs]),
-            ROUTING: [output[ROUTING] for output in outputs],
-        }
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
-        config = with_concurrency(config, self.max_concurrency)
-        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
-        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
-        config = with_concurrency(config, self.max_concurrency)
-        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
-
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | str],
@@ -318,47 +313,63 @@ class ChatBedrockRouter(Runs):
         resolved = self.client.peek(model_id)
         if "ls_structured_output_format" in kwargs:
             kwargs[PREFERRED] = True
+        choice = converse_tool_choice(tool_choice)
+        forbids_calls = choice is not None and "none" in choice
         served = self._as_served(resolved)
-        bound = super(ChatBedrockRouter, served).bind_tools(tools, tool_choice=tool_choice, strict=strict, **kwargs)
-        return bound.model_copy(update={"bound": self})  # type: ignore[attr-defined, no-any-return]
+        bound: Any = super(ChatBedrockRouter, served).bind_tools(
+            [with_object_root(tool)[0] for tool in tools],
+            tool_choice=None if forbids_calls else choice,
+            strict=strict,
+            **kwargs,
+        )
+        update: dict[str, Any] = {"bound": self}
+        if choice is not None and forbids_calls:  # langchain-aws takes it for the name of a tool
+            update["kwargs"] = with_choice(bound.kwargs, choice)
+        return bound.model_copy(update=update)  # type: ignore[no-any-return]
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """LangChain's ``with_structured_output``. The tool is forced where the target allows it."""
+        """LangChain's ``with_structured_output``. The tool is forced where the target allows it.
+
+        The schema may also be of a list or another value that is not an object.
+        """
         planned = self._as_served(self.client.peek(self.model_id))
+        schema, restore = planned_schema(schema, kwargs.get("method", "function_calling"))
         chain = super(ChatBedrockRouter, planned).with_structured_output(schema, include_raw=include_raw, **kwargs)
         # It goes on to serve calls, for which everything is derived anew.
         for name in ("base_model_id", "raw_blocks", *self._asked):
             setattr(planned, name, getattr(self, name))
+        if restore is not None:
+            chain = taking_out(chain, restore, include_raw=include_raw)
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)
 
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text by itself: Bedrock's count where it has one for the models, else an estimate."""
+        if not text:
+            return 0
+        messages = [{"role": "user", "content": [{"text": text}]}]
+        count: int = self._own_client().count_prompt_tokens(modelId=self.model_id, messages=messages)
+        return count
+
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count by the first model that the target can use; Bedrock counts for base models only."""
-        served = self._as_served(self.client.resolve(self.model_id))
-        if self.client.region(self.model_id) is not None:
-            served.client = self.client.runtime_client(self.model_id)
-        return super(ChatBedrockRouter, served).get_num_tokens_from_messages(messages, tools)
+        """Count the input tokens of a call with these messages and tools, as ``invoke`` would send it.
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        model_id, rest = self._called_model(kwargs)
-        # With a Region upstream does not ask the client for it, which would build one in an event loop.
-        if self.region_name and len(rest) == len(kwargs):
-            return super()._get_ls_params(stop=stop, **kwargs)
-        try:
-            region = self.client.region(model_id)
-        except InvalidTargetError:  # the call will say so
-            region = None
-        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
-        params = super(ChatBedrockRouter, named)._get_ls_params(stop=stop, **rest)
-        if region is None:
-            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
-        return params
+        Args:
+            messages: The messages. Of none there are 0 tokens.
+            tools: Tools in any form that `bind_tools` takes.
 
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
-        headers = json.dumps(sorted((self.default_headers or {}).items()))
-        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
+        Returns:
+            Bedrock's count where it has one for the models of the target, else an estimate.
+        """
+        if not messages and not tools:
+            return 0
+        # Without a tool config langchain-aws would write tool calls in the messages as text.
+        call: dict[str, Any] = {"tools": tools} if tools else {"toolConfig": {"tools": []}}
+        served, written, call = self._prepare(messages, call, None, is_counting=True)
+        super(ChatBedrockRouter, served)._generate(written, None, None, **call)
+        counting: ConverseClient = served.client
+        return counting.counted
 
     @property
     def _llm_type(self) -> str:

@@ -23,7 +23,7 @@ from ._traces import name_in_traces
 from .chat_models import ChatBedrockRouter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from concurrent.futures import Future
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -203,6 +203,14 @@ class BedrockRouterLLM(LLM):
                 yield chunk
         finally:
             await chunks.aclose()
+
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text: see `ChatBedrockRouter.get_num_tokens`."""
+        return self.chat_model.get_num_tokens(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count the tokens of messages: see `ChatBedrockRouter.get_num_tokens_from_messages`."""
+        return self.chat_model.get_num_tokens_from_messages(messages, tools)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = self.chat_model._get_ls_params(stop=stop, **kwargs)  # noqa: SLF001 - our own class

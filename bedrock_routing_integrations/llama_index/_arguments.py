@@ -33,8 +33,9 @@ from ._requests import check_options, refuse_unknown
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENTS = ("client", "bedrock_client", "botocore_session")
 _CONNECTED_BY = (
-    "model", "base_models", "cache", "prices", "telemetry", "region_name", "profile_name", "endpoint_url", "timeout",
-    "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS, "default_headers",
+    "model", "base_models", "cache", "prices", "telemetry", "mid_conversation_system", "region_name", "profile_name",
+    "endpoint_url", "timeout", "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS,
+    "default_headers",
 )  # fmt: skip
 _NOT_TAKEN = {
     "async_client": "asynchronous calls need none",
@@ -43,6 +44,7 @@ _NOT_TAKEN = {
 # BedrockConverse's users pass None for what they leave open; these have a default that is not None.
 _NOT_NONE = (
     "additional_kwargs",
+    "allow_local_files",
     "cache",
     "callback_manager",
     "max_concurrency",
@@ -69,6 +71,7 @@ class Arguments(FunctionCallingLLM):
     additional_model_response_field_paths: list[str] | None = None
     prompt_variables: dict[str, Any] | None = None
     request_metadata: dict[str, str] | None = None
+    project_identifier: str | None = None
     guardrail_identifier: str | None = None
     guardrail_version: str | None = None
     guardrail_stream_processing_mode: Literal["sync", "async"] | None = None
@@ -79,6 +82,8 @@ class Arguments(FunctionCallingLLM):
     system_prompt_caching: bool = False
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
+    allow_local_files: bool = True
+    mid_conversation_system: Literal["native", "inline", "hoist"] | None = None
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     region_name: str | None = None
@@ -115,14 +120,31 @@ class Arguments(FunctionCallingLLM):
         self._given = _Given(client, bedrock_client, botocore_session)
         self._connect()
 
+    @property
+    def client(self) -> RoutedClient:
+        """The client that calls are made with. A boto3 client that is assigned is wrapped; None for one of our own."""
+        return self._connected()
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        before = self._given
+        self._given = _Given(client, before.bedrock_client, before.session)
+        try:
+            self._connect()
+        except Exception:
+            self._given = before
+            raise
+
     def _connect(self) -> RoutedClient:
         given, made_of = self._given, tuple([self.__dict__[name] for name in _CONNECTED_BY])
         if isinstance(given.client, RoutedClient):
-            settings = (given.bedrock_client, self.base_models, self.default_headers, self.prices)
+            settings = (
+                given.bedrock_client, self.base_models, self.default_headers, self.prices, self.mid_conversation_system,
+            )  # fmt: skip
             if any(settings) or self.cache != "auto" or self.telemetry != "auto":
                 raise InvalidRequestError(
-                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache, prices and "
-                    "telemetry to that one"
+                    "client= is a RoutedClient: give bedrock_client, base_models, default_headers, cache, prices, "
+                    "telemetry and mid_conversation_system to that one"
                 )
             self._client = given.client
         else:
@@ -134,6 +156,7 @@ class Arguments(FunctionCallingLLM):
                 cache=self.cache,
                 prices=self.prices,
                 telemetry=self.telemetry,
+                mid_conversation_system=self.mid_conversation_system,
             )
         self._made_of = made_of  # the last thing: what cannot be made raises at each call, until it is mended
         return self._client

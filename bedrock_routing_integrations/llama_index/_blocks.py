@@ -22,37 +22,33 @@ from llama_index.core.base.llms.types import (
 )
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.logs import warn_once
 
-from ._media import DocumentNames, audio_block, document_block, image_block, video_block
+from ._media import audio_block, document_block, image_block, video_block
 
 SIGNATURE = "signature"
 REDACTED = "redacted_content"
-# Claude; DeepSeek ("User messages cannot contain reasoning content", langchain-aws issue 401).
-_REFUSE_UNSIGNED = ("anthropic", "deepseek")
 _UNTITLED = "input_document"  # what LlamaIndex calls a document without a title
-# ToolUseId and ToolName of botocore's service model (1.43)
+# ToolUseId of botocore's service model (1.43)
 _TOOL_ID, _NOT_IN_A_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}"), re.compile(r"[^a-zA-Z0-9_.:-]")
-_NOT_IN_A_TOOL_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def content_block(  # noqa: PLR0911 - one return for each kind of block
-    block: Any, role: str, at: str, names: DocumentNames, provider: str
+    block: Any, role: str, at: str, *, local_files: bool
 ) -> list[dict[str, Any]]:
-    """The Converse blocks for a block; none for one that says nothing.
+    """Return the Converse blocks for a block; none for one that says nothing. Blank text of a message is kept.
 
     Args:
         block: The block.
         role: ``"user"``, ``"assistant"``, or ``"tool"`` for the inside of a tool's result.
         at: Where it stands, for errors.
-        names: The documents named so far.
-        provider: Whose models get it, where that is known.
+        local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
         InvalidRequestError: Converse has no place for it there.
     """
     if isinstance(block, TextBlock):
-        return [{"text": block.text}] if block.text.strip() else []
+        return [{"text": block.text}] if role != "tool" or block.text.strip() else []
     if isinstance(block, CachePoint) and role != "tool":
         return [cache_point(block, at)]
     if role == "assistant":
@@ -60,20 +56,20 @@ def content_block(  # noqa: PLR0911 - one return for each kind of block
             warn_once("image of the assistant", f"{at}: Bedrock takes no image from the assistant; a note is sent.")
             return [{"text": "[an image]"}]
         if isinstance(block, ThinkingBlock):
-            return _thinking(block, provider, at)
+            return _thinking(block, at)
         if isinstance(block, ToolCallBlock):
             return [_tool_call(block, at)]
     else:
         if isinstance(block, ImageBlock):
-            return [image_block(block, at)]
+            return [image_block(block, at, local_files=local_files)]
         if isinstance(block, DocumentBlock):
-            return [document_block(block, at, names)]
+            return [document_block(block, at, local_files=local_files)]
         if isinstance(block, VideoBlock):
-            return [video_block(block, at)]
+            return [video_block(block, at, local_files=local_files)]
         if isinstance(block, AudioBlock) and role == "user":
-            return [audio_block(block, at)]
+            return [audio_block(block, at, local_files=local_files)]
         if isinstance(block, CitableBlock):
-            return _citable(block, role, at, names)
+            return _citable(block, role, at, local_files=local_files)
     whose = {"user": "a user message", "assistant": "a message of the assistant", "tool": "the result of a tool"}[role]
     raise InvalidRequestError(f"{at} is in {whose}, where Bedrock does not take it.")
 
@@ -91,9 +87,8 @@ def cache_point(block: CachePoint, at: str) -> dict[str, Any]:
 
 
 def tool_use(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
-    """Converse's ``toolUse``, whose input is always an object, and whose name is one that Bedrock takes."""
-    taken = _NOT_IN_A_TOOL_NAME.sub("_", name)[:64] or "_"
-    return {"toolUse": {"toolUseId": call_id, "name": taken, "input": _arguments(arguments)}}
+    """Return Converse's ``toolUse``, whose input is always an object."""
+    return {"toolUse": {"toolUseId": call_id, "name": name, "input": _arguments(arguments)}}
 
 
 def tool_id(call_id: object, at: str) -> str:
@@ -132,41 +127,48 @@ def read_json(written: str | bytes) -> Any:
     Raises:
         ValueError: It is no JSON.
     """
-    return json.loads(written, parse_constant=_finite, parse_float=_finite)
+    return json.loads(written, parse_constant=finite_number, parse_float=finite_number)
 
 
-def _finite(number: str) -> float:
+def finite_number(number: str) -> float:
+    """Return a number that JSON writes, for Python's reader.
+
+    Raises:
+        ValueError: It is NaN or infinite.
+    """
     value = float(number)
     if not math.isfinite(value):
         raise ValueError(f"{number} is no number that JSON has")
     return value
 
 
-def _thinking(block: ThinkingBlock, provider: str, at: str) -> list[dict[str, Any]]:
+def _thinking(block: ThinkingBlock, at: str) -> list[dict[str, Any]]:
+    """Return the reasoning as Bedrock gave it. What of it the target takes, the client decides."""
     said = block.additional_information
     if said.get(REDACTED):
         try:
             return [{"reasoningContent": {"redactedContent": base64.b64decode(said[REDACTED])}}]
         except (TypeError, ValueError) as error:
             raise InvalidRequestError(f"{at}: its {REDACTED!r} is not base64, as Bedrock gave it: {error}") from error
-    if said.get(SIGNATURE):
-        # Newer Claudes keep their thinking to themselves: it is empty, and they want the signature back all the same.
-        text = {"text": block.content or "", "signature": said[SIGNATURE]}
-        return [{"reasoningContent": {"reasoningText": text}}]
-    if not block.content or provider in _REFUSE_UNSIGNED:
-        logger.debug("Thinking that is empty, or that %s refuses without a signature, is left out", provider)
+    # Newer Claudes keep their thinking to themselves: the text is empty, and they want the signature back.
+    signed = {"signature": said[SIGNATURE]} if said.get(SIGNATURE) else {}
+    if not block.content and not signed:
         return []
-    return [{"reasoningContent": {"reasoningText": {"text": block.content}}}]
+    return [{"reasoningContent": {"reasoningText": {"text": block.content or "", **signed}}}]
 
 
-def _citable(block: CitableBlock, role: str, at: str, names: DocumentNames) -> list[dict[str, Any]]:
+def _citable(block: CitableBlock, role: str, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     """A search result where it is all text; else its parts, the documents among them citable."""
     on = {"citations": {"enabled": True}}
     texts = [{"text": part.text} for part in block.content if isinstance(part, TextBlock) and part.text.strip()]
     if all(isinstance(part, TextBlock) for part in block.content):
         result = {"source": block.source, "title": block.title, "content": texts, **on}
         return [{"searchResult": result}] if texts else []
-    parts = [each for part in block.content for each in content_block(_titled(part, block), role, at, names, "")]
+    parts = [
+        each
+        for part in block.content
+        for each in content_block(_titled(part, block), role, at, local_files=local_files)
+    ]
     return [{"document": {**part["document"], **on}} if "document" in part else part for part in parts]
 
 

@@ -1,20 +1,30 @@
-"""Images, documents, videos and sounds as Converse takes them: a format, a name, and bytes or a place in S3."""
+"""Turn image, document, video and audio blocks into Converse's: a format, a name, and bytes or an S3 location.
+
+No URL is ever fetched. A message can come from a chat store, a tool or a user of the application; a URL in it that this
+process fetched could name the instance metadata service or a host of the private network, and the model would be given
+the answer. So a block's `url` may be ``s3://``, which Bedrock reads with the caller's rights, or ``data:``, which holds
+the content itself. LlamaIndex's ``resolve_image`` and its siblings fetch URLs, so they are not used.
+
+A block's `path` names a local file. That is LlamaIndex's convention, and those who take messages from others switch it
+off (``BedrockRouter(allow_local_files=False)``).
+"""
 
 from __future__ import annotations
 
+import base64
 import io
-import re
 import threading
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import filetype
+from llama_index.core.utils import resolve_binary
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from llama_index.core.base.llms.types import AudioBlock, DocumentBlock, ImageBlock, VideoBlock
 
@@ -44,34 +54,10 @@ _SUFFIXES = {**{name: name for name in DOCUMENT_FORMATS.values()}, "htm": "html"
 # What files are called whose format Bedrock calls otherwise.
 _ALIASES = {"jpg": "jpeg", "3gp": "three_gp", "m4v": "mp4"}
 
-# 1 to 200 letters, digits, hyphens, parentheses, square brackets and single spaces (API reference, DocumentBlock.name).
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9()\[\] -]+")
-_LONGEST_NAME = 200
 
-
-class DocumentNames:
-    """The names that the documents of one request have: allowed ones, each once, the same for the same history."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._last: dict[str, int] = {}
-
-    def name(self, title: str | None) -> str:
-        """A name that Bedrock takes, as near to `title` as it allows."""
-        name = " ".join(_NOT_IN_A_NAME.sub("-", title or "").split()).strip("- ")[:_LONGEST_NAME].strip() or "document"
-        unique, number = name, self._last.get(name, 1)
-        while unique in self._taken:
-            number += 1
-            ending = f" ({number})"
-            unique = name[: _LONGEST_NAME - len(ending)].rstrip() + ending
-        self._taken.add(unique)
-        self._last[name] = number
-        return unique
-
-
-def image_block(block: ImageBlock, at: str) -> dict[str, Any]:
+def image_block(block: ImageBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``image`` block."""
-    source = _source(block, block.image, block.resolve_image, at)
+    source = _source(block, block.image, at, local_files=local_files)
     # LlamaIndex goes by the suffix; models refuse a JPEG that is called a PNG.
     seen = IMAGE_FORMATS.get(_content_type(source))
     return {
@@ -79,54 +65,102 @@ def image_block(block: ImageBlock, at: str) -> dict[str, Any]:
     }
 
 
-def video_block(block: VideoBlock, at: str) -> dict[str, Any]:
+def video_block(block: VideoBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``video`` block."""
-    source = _source(block, block.video, block.resolve_video, at)
+    source = _source(block, block.video, at, local_files=local_files)
     return {"video": {"format": _format(block.video_mimetype, VIDEO_FORMATS, source, block, at), "source": source}}
 
 
-def audio_block(block: AudioBlock, at: str) -> dict[str, Any]:
+def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``audio`` block."""
-    source = _source(block, block.audio, block.resolve_audio, at)
+    source = _source(block, block.audio, at, local_files=local_files)
     return {"audio": {"format": _format(block.format, AUDIO_FORMATS, source, block, at), "source": source}}
 
 
-def document_block(block: DocumentBlock, at: str, names: DocumentNames) -> dict[str, Any]:
-    """Converse's ``document`` block, with a name that Bedrock takes."""
-    source = _source(block, block.data, block.resolve_document, at)
-    return {
-        "document": {"format": _document_format(block, source, at), "name": names.name(block.title), "source": source}
-    }
+def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
+    """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
+    source = _source(block, block.data, at, local_files=local_files)
+    return {"document": {"format": _document_format(block, source, at), "name": block.title or "", "source": source}}
 
 
-def document_bytes(block: DocumentBlock, at: str) -> bytes:
-    """What is in a document that is not in S3."""
-    return _read(block.data, block.resolve_document, at)
+def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes:
+    """Return the content of a document that is not in S3."""
+    return _content(block, block.data, at, local_files=local_files)
 
 
 def s3_uri(block: _Media, data: object) -> str | None:
-    """The object in S3 that a block stands for. Bytes and files go before a url, as in LlamaIndex."""
+    """Return the S3 URI of a block; None where it has none. Bytes and files go before a url, as in LlamaIndex."""
     place = block.path or block.url
-    if data is not None or not str(place).startswith("s3://"):
+    if data is not None or not _starts(place, "s3://"):
         return None
-    return place if isinstance(place, str) else unquote(str(place))  # pydantic's URLs are percent-encoded
+    uri = place if isinstance(place, str) else unquote(str(place))  # pydantic's URLs are percent-encoded
+    return "s3://" + uri[len("s3://") :]
 
 
-def _source(block: _Media, data: object, resolve: Callable[[], Any], at: str) -> dict[str, Any]:
+def _source(block: _Media, data: object, at: str, *, local_files: bool) -> dict[str, Any]:
     uri = s3_uri(block, data)
-    return {"s3Location": {"uri": uri}} if uri else {"bytes": _read(data, resolve, at)}
+    return {"s3Location": {"uri": uri}} if uri else {"bytes": _content(block, data, at, local_files=local_files)}
 
 
-def _read(data: object, resolve: Callable[[], Any], at: str) -> bytes:
+def _content(block: _Media, data: object, at: str, *, local_files: bool) -> bytes:
+    """Return a block's bytes, whichever way it holds them.
+
+    Raises:
+        InvalidRequestError: It holds none, they cannot be read, or only a download could get them.
+    """
     try:
-        content: str | bytes = _read_open(data) if isinstance(data, io.IOBase) else resolve().read()
-    except (ValueError, OSError) as error:  # nothing in it, no such file, a download that failed
-        # What a failed download says holds the URL, and a URL can hold a signature that lets anybody in.
-        why = type(error).__name__ if "://" in str(error) or "?" in str(error) else str(error)
-        raise InvalidRequestError(f"{at} cannot be read: {why}") from None
+        if isinstance(data, io.IOBase):
+            content = _read_open(data)
+        elif isinstance(data, (bytes, str)):
+            content = resolve_binary(raw_bytes=data).read()  # type: ignore[arg-type]  # LlamaIndex holds base64
+        elif block.path:
+            content = _local_file(block.path, at, local_files=local_files)
+        elif block.url:
+            content = _inline(str(block.url), at)
+        else:
+            raise InvalidRequestError(f"{at} cannot be read: it has no bytes, no path and no url.")
+    except (ValueError, OSError) as error:  # no such file, a closed file, base64 that is damaged
+        raise InvalidRequestError(f"{at} cannot be read: {error}") from None
     if not content:
         raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
     return content.encode() if isinstance(content, str) else content
+
+
+def _local_file(path: str | Path, at: str, *, local_files: bool) -> bytes:
+    if "://" in str(path):
+        raise _url_refused("path", str(path), at)
+    if not local_files:
+        raise InvalidRequestError(
+            f"{at}: its path= names a local file, and allow_local_files=False forbids reading it. Pass the bytes, or "
+            "an s3:// URL."
+        )
+    return Path(path).read_bytes()
+
+
+def _inline(url: str, at: str) -> bytes:
+    """Return what a ``data:`` URL holds (RFC 2397)."""
+    if not _starts(url, "data:"):
+        raise _url_refused("url", url, at)
+    header, comma, body = url[len("data:") :].partition(",")
+    if not comma:
+        raise ValueError("its data: URL has no comma")
+    if header.strip().lower().endswith(";base64"):
+        return base64.b64decode("".join(unquote(body).split()), validate=True)
+    return unquote_to_bytes(body)
+
+
+def _url_refused(field: str, url: str, at: str) -> InvalidRequestError:
+    # The URL itself is not repeated: it can hold a signature that admits anybody.
+    scheme, colon, _ = url.partition(":")
+    shown = f"{scheme}:…" if colon else "…"
+    return InvalidRequestError(
+        f"{at}: {field}={shown!r} is not valid: URLs are never fetched, because a message from elsewhere could name an "
+        "address of the private network. Pass the bytes, a data: URL, or an s3:// URL, which Bedrock reads itself."
+    )
+
+
+def _starts(place: object, scheme: str) -> bool:
+    return str(place or "")[: len(scheme)].lower() == scheme
 
 
 _reading = threading.Lock()

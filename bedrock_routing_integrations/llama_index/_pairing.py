@@ -20,21 +20,29 @@ _NO_RESULT = "(no result: the call was not finished)"
 
 
 def paired(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns with one result for each call, and results without a call in words.
+    """Return the turns with one result for each call, and results without a call as text.
+
+    A system message between a call and its result moves behind the result, which must follow the call.
 
     Args:
         turns: Role and content of each message; consecutive ones have different roles.
     """
     mended: list[Turn] = []
     calls: list[str] = []
+    waiting: list[Turn] = []
     for role, content in turns:
-        if role == "user":
-            mended.append((role, _answering(calls, content)))
-            calls = []
+        if role == "system":
+            (waiting if calls else mended).append((role, content))
+        elif role == "user":
+            mended += [(role, _answering(calls, content)), *waiting]
+            calls, waiting = [], []
         else:
+            if calls:  # only a system message can stand between two turns of the assistant
+                mended += [("user", _answering(calls, [])), *waiting]
+                waiting = []
             each_once, calls = _each_once(content)
             mended.append((role, each_once))
-    return [*mended, ("user", _answering(calls, []))] if calls else mended
+    return [*mended, ("user", _answering(calls, [])), *waiting] if calls else mended
 
 
 def _each_once(content: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -14,7 +14,7 @@ from ._tools import tool_config, with_choice
 from .messages import to_converse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from llama_index.core.base.llms.types import ChatMessage
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ONE_TOOL_CALL = "one_tool_call"
 """Says, between `chat_with_tools` and the call, that of several tool calls in the answer the first is wanted."""
 STRUCTURED = "structured"
-"""Says, between `stream_structured_predict` and the call, that the answer is to be one whole object."""
+"""Says, between LlamaIndex's programs and the call, that an object of the only tool's class is wanted."""
 # Our argument → where Converse has it. These may be given to the constructor and to a call.
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -33,13 +33,12 @@ _INFERENCE = {
 }
 _GUARDRAIL = {
     "guardrail_identifier": "guardrailIdentifier", "guardrail_version": "guardrailVersion", "trace": "trace",
+    "guardrail_stream_processing_mode": "streamProcessingMode",
 }  # fmt: skip
-_STREAMED_GUARDRAIL = {"guardrail_stream_processing_mode": "streamProcessingMode"}
-# What is looked up in each call is put together once.
 _STOP = {**_INFERENCE, "stop": "stopSequences"}
-_GUARDRAILS = {False: _GUARDRAIL, True: {**_GUARDRAIL, **_STREAMED_GUARDRAIL}}
 _WHOLE = {
     "performance_config": "performanceConfig",
+    "project_identifier": "projectIdentifier",
     "request_metadata": "requestMetadata",
     "additional_model_response_field_paths": "additionalModelResponseFieldPaths",
 }
@@ -47,41 +46,55 @@ _OTHERS = (
     "additional_model_request_fields", "prompt_variables", "service_tier", "supports_forced_tool_calls",
     "system_prompt_caching", "thinking", "tool_caching",
 )  # fmt: skip
-OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_STREAMED_GUARDRAIL, *_WHOLE, *_OTHERS)
+OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_WHOLE, *_OTHERS)
 """What both the constructor and a call take."""
 _CACHING = {"system": "system_prompt_caching", "tools": "tool_caching"}
 _PER_CALL = (ONE_TOOL_CALL, STRUCTURED, "stop", "tool_choice", "tool_required", "tools")
 _MEMBERS = (
     "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
-    "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier", "system", "toolConfig",
+    "outputConfig", "performanceConfig", "projectIdentifier", "promptVariables", "requestMetadata", "serviceTier",
+    "system", "toolConfig",
 )  # fmt: skip
-"""Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.43)."""
+"""Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.44)."""
 _OF_SOME_MODELS = ("frequency_penalty", "presence_penalty", "reasoning_effort", "seed", "top_k")
+# Arguments of other LLMs, with the values that ask for nothing which Bedrock does not do anyway. Libraries pass them to
+# every LLM (ragas: n=1, stop=None).
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "length_penalty": (1,), "logprobs": (False, 0),
+    "modalities": (["text"],), "n": (1,), "parallel_tool_calls": (True,), "presence_penalty": (0,),
+    "repetition_penalty": (1,), "response_format": ({"type": "text"},), "store": (False,), "stream": (False,),
+    "top_logprobs": (0,), "verbose": (False,),
+}  # fmt: skip
+_EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 _KNOWN = (*OPTIONS, *_PER_CALL, *_MEMBERS)
 _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 """Those of them that several layers fill together; of the others the last one wins."""
 
 
 def build_request(
-    messages: Sequence[ChatMessage], layers: Sequence[Mapping[str, Any]], resolved: ResolvedTarget, *, stream: bool
+    messages: Sequence[ChatMessage],
+    layers: Sequence[Mapping[str, Any]],
+    resolved: ResolvedTarget,
+    *,
+    local_files: bool = True,
 ) -> dict[str, Any]:
-    """The request.
+    """Return the request.
 
     Args:
         messages: LlamaIndex's messages.
         layers: The constructor's `OPTIONS`, its `additional_kwargs`, the call's arguments: a later one wins, by
             whichever name it says something. None means unset.
         resolved: The target.
-        stream: Whether it is for ConverseStream.
+        local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
         InvalidRequestError: Something that Bedrock, or this target, cannot take.
     """
     said = {name: value for layer in layers for name, value in layer.items()}
-    request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers, stream=stream)}
+    request: dict[str, Any] = {"modelId": resolved.target.model_id, **_layered(layers)}
     _check_guardrail(request.get("guardrailConfig"))
     config = _tools(said, resolved, request)
-    converse, system = to_converse(messages, provider=resolved.facts.provider, tools=bool(config))
+    converse, system = to_converse(messages, tools=bool(config), local_files=local_files)
     system = [*request.pop("system", ()), *system]
     request.update({name: value for name, value in (("system", system), ("toolConfig", config)) if value})
     if converse:
@@ -91,20 +104,19 @@ def build_request(
     return place_points(request, resolved, wanted)
 
 
-def as_whole(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request for ConverseStream as one for Converse."""
-    guardrail = request.get("guardrailConfig")
-    if guardrail is None:
-        return dict(request)
-    streamed = _STREAMED_GUARDRAIL.values()
-    return {**request, "guardrailConfig": {name: value for name, value in guardrail.items() if name not in streamed}}
+def wants_output_format(request: Mapping[str, Any], call: Mapping[str, Any], resolved: ResolvedTarget) -> bool:
+    """Return whether to ask for the wanted object as JSON text: no call of its tool is forced, and all models can."""
+    config = request.get("toolConfig") or {}
+    if not call.get(STRUCTURED) or len(config.get("tools") or ()) != 1 or "outputConfig" in request:
+        return False
+    return bool(resolved.facts.text_format) and not {"any", "tool"} & (config.get("toolChoice") or {}).keys()
 
 
-def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
+def _layered(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The members of the request that the layers say, by AWS's names."""
     merged: dict[str, Any] = {}
     for layer in filter(None, layers):
-        for name, value in _members(layer, stream=stream).items():
+        for name, value in _members(layer).items():
             if name in _MERGED and isinstance(value, dict):
                 merged[name] = {**merged.get(name, {}), **value}
             else:
@@ -114,11 +126,12 @@ def _layered(layers: Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, 
     return {name: value for name, value in merged.items() if value}
 
 
-def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+def _members(layer: Mapping[str, Any]) -> dict[str, Any]:
     thinking = {"thinking": layer["thinking"]} if "thinking" in layer else {}
     members: dict[str, Any] = {
-        "inferenceConfig": _renamed(layer, _STOP),
-        "guardrailConfig": _renamed(layer, _GUARDRAILS[stream]),
+        # Libraries pass stop=None to every LLM; only stop_sequences=None takes back what the constructor says.
+        "inferenceConfig": _renamed(layer, _STOP if layer.get("stop") else _INFERENCE),
+        "guardrailConfig": _renamed(layer, _GUARDRAIL),
         "additionalModelRequestFields": {**thinking, **(layer.get("additional_model_request_fields") or {})},
         **_renamed(layer, _WHOLE),
     }
@@ -141,13 +154,30 @@ def _members(layer: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     return members
 
 
-def check_options(call: Mapping[str, Any]) -> None:
-    """Refuse arguments of a call that mean nothing here.
+def check_options(call: Mapping[str, Any], *, stream: bool = False, constructor: Container[str] = ()) -> None:
+    """Refuse arguments of a call that are not known, unless their value asks for nothing (``n=1``, ``user=None``).
+
+    Args:
+        call: The arguments.
+        stream: Whether the answer is streamed; then ``stream=True`` asks for nothing more.
+        constructor: Names that the constructor takes.
 
     Raises:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
-    refuse_unknown(call, _KNOWN, "a call takes")
+    asking = {name: value for name, value in call.items() if name in _KNOWN or not _is_neutral(name, value, stream)}
+    for name in asking:
+        if name in constructor and name not in _KNOWN:
+            raise InvalidRequestError(
+                f"{name!r} is no argument of a call; it is set where the LLM is made: BedrockRouter(model=…, {name}=…)."
+            )
+    refuse_unknown(asking, _KNOWN, "a call takes")
+
+
+def _is_neutral(name: str, value: Any, stream: bool) -> bool:  # noqa: FBT001 - private
+    if not isinstance(value, (bool, int, float, str, list, tuple, dict, type(None))):
+        return False
+    return value in _EMPTY or value in _NEUTRAL.get(name, ()) or (name == "stream" and value is stream)
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> None:
@@ -160,8 +190,6 @@ def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> 
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             meant = f"did you mean {near[0]!r}?" if near else f"{who} {', '.join(sorted(known))}."
-            if name == "cache":
-                meant = "it is set where the LLM is made: BedrockRouter(model=…, cache=…)."
             if name in _OF_SOME_MODELS:
                 meant = f"what only some models take goes into additional_model_request_fields={{{name!r}: …}}."
             raise InvalidRequestError(f"BedrockRouter knows no argument {name!r}; {meant}")
@@ -189,7 +217,7 @@ def _prompt_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _tools(said: Mapping[str, Any], resolved: ResolvedTarget, request: dict[str, Any]) -> dict[str, Any] | None:
     config = request.pop("toolConfig", None)
-    if not config or said.get("tool_choice") == "none":
+    if not config:
         return None
     required = bool(said.get("tool_required") or said.get(STRUCTURED))
     if not said.get("tool_choice") and not required:

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 
 from bedrock_routing_integrations.invocation import ROUTING
 
-from ._answers import read_content, read_response
+from ._answers import read_content, read_response, without_bytes
 from ._lazy import LazyChat, LazyCompletion, bare
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.streams import RoutedStream
 
 
-def read_stream(stream: RoutedStream, *, one_tool_call: bool) -> Iterator[ChatResponse]:
-    """The chunks of a stream: one for each thing that is new, and a last one that has everything.
+def read_stream(
+    stream: RoutedStream, *, one_tool_call: bool, wrapped: frozenset[str] = frozenset()
+) -> Iterator[ChatResponse]:
+    """Return the chunks of a stream: one for each thing that is new, and a last one that has everything.
 
     `message` is all that has arrived by then, `delta` the new text. The last chunk has no new text; it is what `chat`
     would have returned, with the tokens and ``"routing"``.
@@ -29,16 +31,19 @@ def read_stream(stream: RoutedStream, *, one_tool_call: bool) -> Iterator[ChatRe
     Args:
         stream: The stream.
         one_tool_call: Leave out all tool calls but the first.
+        wrapped: Tools whose arguments are no object: see `read_content`.
     """
-    chunks = _chunks(stream, one_tool_call=one_tool_call)
+    chunks = _chunks(stream, one_tool_call=one_tool_call, wrapped=wrapped)
     # A generator that is given up before anybody reads never runs, and so cannot close what it was given.
     weakref.finalize(chunks, stream.close).atexit = False  # type: ignore[misc,unused-ignore]  # mypy 1.18 knows no such
     return chunks
 
 
-def _chunks(stream: RoutedStream, *, one_tool_call: bool) -> Generator[ChatResponse, None, None]:
+def _chunks(
+    stream: RoutedStream, *, one_tool_call: bool, wrapped: frozenset[str]
+) -> Generator[ChatResponse, None, None]:
     received = stream.received
-    message_at = functools.partial(_message_at, received, one_tool_call)
+    message_at = functools.partial(_message_at, received, one_tool_call, wrapped)
     routing: dict[str, Any] | None = None
     with stream:
         for event in stream:
@@ -47,13 +52,15 @@ def _chunks(stream: RoutedStream, *, one_tool_call: bool) -> Generator[ChatRespo
                 said = {}
                 if "reasoningContent" in delta:
                     said["thinking_delta"] = delta["reasoningContent"].get("text", "")
-                yield _chunk(event, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
+                raw = event if "text" in delta or "toolUse" in delta else without_bytes(event)
+                yield _chunk(raw, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
             elif "contentBlockStart" in event:
                 yield _chunk(event, "", {}, functools.partial(message_at, received.mark()))
             elif "metadata" in event:
                 routing = event["metadata"][ROUTING]
     # Now that everything is here, in whatever order.
-    yield read_response({**received.response(), ROUTING: routing}, delta="", one_tool_call=one_tool_call)
+    response = {**received.response(), ROUTING: routing}
+    yield read_response(response, delta="", one_tool_call=one_tool_call, wrapped=wrapped)
 
 
 def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callable[[], dict[str, Any]]) -> ChatResponse:
@@ -61,14 +68,20 @@ def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callab
     return LazyChat.later(known, read)
 
 
-def _message_at(received: Received, one_tool_call: bool, mark: Mark) -> dict[str, Any]:  # noqa: FBT001 - for `partial`
+def _message_at(
+    received: Received,
+    one_tool_call: bool,  # noqa: FBT001 - for `partial`
+    wrapped: frozenset[str],
+    mark: Mark,
+) -> dict[str, Any]:
     text = received.only_text(mark)
     blocks: list[Any]
     said: dict[str, Any]
     if text is not None:
         blocks, said = [TextBlock(text=text)], {}
     else:
-        blocks, said = read_content(received.content(mark), unfinished=True, one_tool_call=one_tool_call)
+        content = received.content(mark)
+        blocks, said = read_content(content, unfinished=True, one_tool_call=one_tool_call, wrapped=wrapped)
     attributes = {"role": MessageRole.ASSISTANT, "additional_kwargs": said, "blocks": blocks}
     return {"message": bare(ChatMessage, attributes, attributes)}
 

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 
 from bedrock_routing_integrations.errors import InvalidRequestError, ToolCallError
+from bedrock_routing_integrations.requests import object_schema
 from bedrock_routing_integrations.tool_choice import settle_tool_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from llama_index.core.base.llms.types import ChatResponse
-    from llama_index.core.tools.types import BaseTool
+    from llama_index.core.tools.types import BaseTool, ToolMetadata
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
-# Of StopReason in botocore's service model (1.43): the answer ends because there was no room for more.
-_USED_UP = ("max_tokens", "model_context_window_exceeded")
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # ToolName of botocore's service model (1.43)
+# Of StopReason (botocore's service model, 1.44): the answer ends in the middle of what the model was writing. And what
+# helps.
+_CUT_OFF = {
+    "max_tokens": "The tokens were used up: raise max_tokens, or ask for less in one call.",
+    "model_context_window_exceeded": "The context window is full: shorten the conversation, or ask for less.",
+    "stop_sequence": "A stop sequence occurs in the arguments: leave out stop_sequences.",
+    "content_filtered": "A content filter stopped the model: change the request.",
+    "guardrail_intervened": "A guardrail stopped the answer: see the trace in raw.",
+}
+
+
+_NO_CALL = (
+    "Ask for the call in the prompt, or use a model that can be forced to call a tool; where an object is wanted, say "
+    "in the prompt that the answer is to be JSON."
+)
+_BROKEN = "Ask again, or use a model that writes JSON more reliably."
 
 
 def tool_config(tools: Sequence[BaseTool]) -> dict[str, Any] | None:
-    """Converse's ``toolConfig`` without a choice; None where there are no tools.
+    """Return Converse's ``toolConfig`` without a choice; None where there are no tools.
 
     Raises:
-        InvalidRequestError: A name that Bedrock does not take.
+        InvalidRequestError: A tool that is no tool of LlamaIndex.
     """
     specs: list[dict[str, Any]] = []
     for tool in tools:
@@ -42,14 +54,25 @@ def tool_config(tools: Sequence[BaseTool]) -> dict[str, Any] | None:
                 f"tools has a {type(tool).__name__}, {getattr(tool, '__name__', '')!r}; a function becomes a tool by "
                 "FunctionTool.from_defaults(function)."
             )
-        name = tool.metadata.name or ""
-        if not _TOOL_NAME.fullmatch(name):
-            raise InvalidRequestError(f"the tool name {name!r} must be 1 to 64 letters, digits, '_' or '-'")
-        spec: dict[str, Any] = {"name": name, "inputSchema": {"json": tool.metadata.get_parameters_dict()}}
+        spec: dict[str, Any] = {"name": tool.metadata.name or "", "inputSchema": {"json": _schema(tool.metadata)}}
         if tool.metadata.description.strip():
             spec["description"] = tool.metadata.description
         specs.append({"toolSpec": spec})
     return {"tools": specs} if specs else None
+
+
+def _schema(metadata: ToolMetadata) -> dict[str, Any]:
+    schema: dict[str, Any] = metadata.get_parameters_dict()
+    if "properties" in schema or metadata.fn_schema is None:
+        return schema
+    # LlamaIndex keeps the members of a schema that objects have, and loses what else there is: of a list its items.
+    return metadata.fn_schema.model_json_schema()
+
+
+def wrapped_tools(config: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the names of the tools whose arguments are no object: a list, a text, one of several."""
+    specs = [tool["toolSpec"] for tool in (config or {}).get("tools") or () if "toolSpec" in tool]
+    return frozenset(spec["name"] for spec in specs if object_schema((spec.get("inputSchema") or {}).get("json"))[1])
 
 
 def with_choice(
@@ -65,7 +88,8 @@ def with_choice(
 
     Args:
         config: ``toolConfig``; not changed.
-        choice: What the caller asked for: ``"auto"``, ``"any"`` (or ``"required"``), a tool's name, or Converse's form.
+        choice: What the caller asked for: ``"auto"``, ``"any"`` (or ``"required"``), ``"none"``, a tool's name, or
+            Converse's form.
         supported: The kinds of choice that all models take.
         resolved: The target.
         required: LlamaIndex's wish that some tool be called. It gives way where it cannot be had.
@@ -78,6 +102,8 @@ def with_choice(
         return dict(config)
     wanted = _converse_choice(choice, config) if choice else {"any": {}}
     kind = next(iter(wanted))
+    if kind == "none":  # Converse has no such choice: the client writes it so that the tools stay declared
+        return {**config, "toolChoice": {"none": {}}}
     settled = settle_tool_choice(kind, choice, supported, resolved, preferred=not choice, thinking=thinking)
     if settled is None:
         return dict(config)
@@ -86,17 +112,17 @@ def with_choice(
 
 def _converse_choice(choice: str | Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(choice, str):
-        kind = {"auto": "auto", "any": "any", "required": "any"}.get(choice)
+        kind = {"auto": "auto", "any": "any", "required": "any", "none": "none"}.get(choice)
         wanted: dict[str, Any] = {kind: {}} if kind else {"tool": {"name": choice}}
     elif "function" in choice:  # OpenAI's form, which LlamaIndex's own code passes on
         wanted = {"tool": {"name": choice["function"].get("name")}}
     else:
         wanted = dict(choice)
     names = [tool["toolSpec"]["name"] for tool in config["tools"] if "toolSpec" in tool]
-    known = set(wanted) in ({"auto"}, {"any"}, {"tool"})
+    known = set(wanted) in ({"auto"}, {"any"}, {"none"}, {"tool"})
     if not known or ("tool" in wanted and wanted["tool"].get("name") not in names):
         raise InvalidRequestError(
-            f"tool_choice={choice!r} is none of 'auto', 'any', or the name of a tool ({', '.join(names)})"
+            f"tool_choice={choice!r} is none of 'auto', 'any', 'none', or the name of a tool ({', '.join(names)})"
         )
     return wanted
 
@@ -115,29 +141,11 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
         if isinstance(block, ToolCallBlock)
     ]
     if not found and error_on_no_tool_call:
-        stopped = response.raw.get("stopReason") if isinstance(response.raw, dict) else None
         raise ToolCallError(
-            f"Expected a tool call, and the model called no tool (stop reason: {stopped}). If it was cut off, raise "
-            "max_tokens."
+            f"Expected a tool call, and the model called no tool (stop reason: {_stop_reason(response.raw)}). "
+            f"{_advice(response.raw) or _NO_CALL}"
         )
     return found
-
-
-def whole_calls(chunks: Iterator[ChatResponse]) -> Iterator[ChatResponse]:
-    """The chunks of a stream that is to bring an object.
-
-    Raises:
-        ToolCallError: At the end, where it did not. LlamaIndex asks too, logs the error, and keeps the part that came.
-    """
-    last = None
-    try:
-        for last in chunks:
-            yield last
-    finally:
-        if isinstance(chunks, Generator):
-            chunks.close()
-    if last is not None:
-        selections(last, error_on_no_tool_call=True)
 
 
 def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:
@@ -147,23 +155,35 @@ def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:
             arguments = json.loads(arguments or "{}")
         except ValueError:
             arguments = None
-    raw = response.raw if isinstance(response.raw, dict) else {}
-    if isinstance(arguments, dict) and not _is_cut_off(block, raw):
+    is_cut = is_cut_off(response.raw) and _is_last(block, response.raw)
+    if isinstance(arguments, dict) and not is_cut:
         return arguments
-    what = "were cut off" if isinstance(arguments, dict) else "are no JSON object"
+    what = "were cut off" if isinstance(arguments, dict) or is_cut else "are no JSON object"
     raise ToolCallError(
-        f"The arguments of the model's call of {block.tool_name!r} {what} (stop reason: {raw.get('stopReason')}). "
-        "If it was cut off, raise max_tokens. What the model wrote is in the ToolCallBlock's tool_kwargs."
+        f"The arguments of the model's call of {block.tool_name!r} {what} (stop reason: "
+        f"{_stop_reason(response.raw)}). {_advice(response.raw) or _BROKEN} What the model wrote is in the "
+        "ToolCallBlock's tool_kwargs."
     )
 
 
-def _is_cut_off(block: ToolCallBlock, raw: Mapping[str, Any]) -> bool:
-    """Whether the model was writing this call when its tokens were used up.
+def is_cut_off(raw: Any) -> bool:
+    """Return whether an answer ends in the middle of what the model was writing. `raw` is that of its response."""
+    return _stop_reason(raw) in _CUT_OFF
 
-    The arguments can be an object all the same: none had come yet, or, where the answer is not streamed, Bedrock made
-    one of what had come (which it does not document).
+
+def _stop_reason(raw: Any) -> str | None:
+    return raw.get("stopReason") if isinstance(raw, dict) else None
+
+
+def _advice(raw: Any) -> str | None:
+    return _CUT_OFF.get(_stop_reason(raw) or "")
+
+
+def _is_last(block: ToolCallBlock, raw: Mapping[str, Any]) -> bool:
+    """Return whether the model was writing this call when its answer ended.
+
+    The arguments of such a call can be an object all the same: none had come yet, or, where the answer is not streamed,
+    Bedrock made one of what had come (which it does not document).
     """
-    if raw.get("stopReason") not in _USED_UP:
-        return False
     content = raw["output"]["message"]["content"]
     return bool(content) and content[-1].get("toolUse", {}).get("toolUseId") == block.tool_call_id

@@ -8,19 +8,19 @@ changes the import, and the model if they like. What is different:
 - **Nothing is sent that was not asked for**: no temperature of 0.1, no limit of 512 tokens, unless you set them. What
   you set is sent: BedrockConverse drops `temperature` and `thinking` for models that it believes not to take them.
 - **What happened** is in ``response.additional_kwargs["routing"]``, on a stream's last chunk, and in an event,
-  `ModelRoutedEvent`. ``response.raw`` is Bedrock's response; ``"routing"`` and LlamaIndex's token counts are added.
+  `ModelRoutedEvent`. ``response.raw`` is Bedrock's response, bytes as base64; LlamaIndex's token counts are added.
 - ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total; and
   LlamaIndex's ``TokenCountingHandler`` counts what Bedrock counted, once per call.
 - **Prompts are cached where that is expected to save money** (`cache`). Your cachePoints are kept, and repaired where
   Bedrock would refuse them; `tool_caching` places one in every kind of call, for any model that takes it.
 - **A stream that breaks off raises** `StreamInterruptedError`; BedrockConverse returns it as if it were complete. Its
   last chunk has all that `chat` would have returned. Chunks copy nothing that came before.
-- **A structured stream** (``stream_structured_predict``) calls its tool for certain where the models can be forced,
+- **Structured output** forces its tool where the models can be forced, else takes the object as JSON text too. A stream
   yields the object as it grows, and raises where it was cut off.
+- **URLs of images, documents, videos and sounds are never fetched**: pass bytes, ``data:`` or ``s3://``.
 - **A guardrail without its version raises**; BedrockConverse sends the request without the guardrail.
 - **Your lists and blocks stay as they are.** A block that Bedrock cannot take raises, naming it. What has one obvious
-  reading is mended (`messages` says what); a cachePoint where the models take none, and thinking that they would
-  refuse, are left out.
+  reading is mended (`messages` says what); cachePoints and thinking that the models would refuse are left out.
 - ``stream_chat_with_tools`` heeds ``allow_parallel_tool_calls=False`` as ``chat_with_tools`` does.
 - **Retries are boto3's** and one layer: `max_retries` is passed to it. It and `timeout` are boto3's own where they are
   not set (BedrockConverse: 10 in two layers, and 60 seconds).
@@ -42,16 +42,17 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPU
 from bedrock_routing_integrations.catalog import common_facts
 from bedrock_routing_integrations.client import CallOptions
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.logs import warn_once
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
 from ._answers import read_response
-from ._arguments import Arguments
 from ._instrumentation import CHAT, COMPLETION, Call, Kind
 from ._outer import outer_of_call
-from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, as_whole, build_request, check_options
+from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, build_request, check_options, wants_output_format
 from ._streams import read_stream
-from ._tools import selections, tool_config, whole_calls
+from ._structured import StructuredOutput
+from ._structured_objects import output_class, output_format
+from ._tools import selections, tool_config, wrapped_tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
         CompletionResponseGen,
     )
     from llama_index.core.llms.llm import ToolSelection
-    from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
     from typing_extensions import Self
 
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
 
-class BedrockRouter(Arguments):
+class BedrockRouter(StructuredOutput):
     """An LLM on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
 
     Nothing is sent, and no boto3 client is made, when it is constructed. The target is looked up at the first call, or
@@ -100,6 +100,7 @@ class BedrockRouter(Arguments):
         additional_model_response_field_paths: JSON pointers into the model's own response.
         prompt_variables: Name → value, for a managed prompt.
         request_metadata: Name → value, for AWS's invocation logs.
+        project_identifier: The Bedrock project that the calls belong to (botocore ≥ 1.44).
         guardrail_identifier: A guardrail, with its `guardrail_version`.
         guardrail_stream_processing_mode: ``"sync"`` or ``"async"``, for streams.
         trace: ``"enabled"``, ``"enabled_full"`` or ``"disabled"``, of the guardrail.
@@ -111,6 +112,9 @@ class BedrockRouter(Arguments):
         system_prompt_caching: Put a cachePoint behind the system messages in any case, where the models take it.
         tool_caching: Put a cachePoint behind the tools in any case, where the models take it.
         supports_forced_tool_calls: Whether the models can be forced to call a tool; None for what the catalog knows.
+        allow_local_files: Whether files that blocks name by `path` are read and sent, which is LlamaIndex's convention.
+            Pass False where messages come from others. A `url` is never fetched, whichever the value.
+        mid_conversation_system: Where later system messages go: see `RoutedClient`.
         additional_kwargs: More of the same, for every call: our names or AWS's.
         region_name: The Region; None for the target ARN's, else the one that boto3 finds.
         profile_name: A profile of the AWS configuration files.
@@ -209,39 +213,60 @@ class BedrockRouter(Arguments):
     # --- the two ways to ask, for all that follow; they block ---
 
     def _prepare(
-        self,
-        client: RoutedClient | ClientForCall,
-        messages: Sequence[ChatMessage],
-        call: dict[str, Any],
-        *,
-        stream: bool,
-    ) -> tuple[dict[str, Any], ResolvedTarget]:
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], *, stream: bool
+    ) -> tuple[RoutedClient | ClientForCall, dict[str, Any], dict[str, Any]]:
+        """Return the client, the request, and how its answer is read."""
+        call, client = dict(kwargs), self._connected()
         model = call.pop("model", None) or self.model
-        check_options(call)
+        check_options(call, stream=stream, constructor=type(self).model_fields)
         resolved = client.resolve(model)
         mine = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         layers = (mine, self.additional_kwargs, call)
-        return build_request(messages, layers, resolved, stream=stream), resolved
+        request = build_request(messages, layers, resolved, local_files=self.allow_local_files)
+        optional = wants_output_format(request, call, resolved)
+        if optional:
+            request["outputConfig"] = output_format(request["toolConfig"])
+        wrapped = wrapped_tools(request.get("toolConfig"))
+        reading = {"one_tool_call": bool(call.get(ONE_TOOL_CALL)), "wrapped": wrapped}
+        options = CallOptions(outer_of_call(self), optional_output_format=optional)
+        return client.for_call(options), request, reading
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:
-        client = self._connected().for_call(CallOptions(outer_of_call(self)))
-        request, _ = self._prepare(client, messages, dict(call), stream=False)
-        return read_response(client.converse(**request), one_tool_call=bool(call.get(ONE_TOOL_CALL)))
+        client, request, reading = self._prepare(messages, call, stream=False)
+        return read_response(client.converse(**request), **reading)
 
     def _open(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> Iterator[ChatResponse]:
         """Send, and return the chunks. What Bedrock refuses is raised here, not when somebody reads."""
-        client = self._connected().for_call(CallOptions(outer_of_call(self)))
-        request, resolved = self._prepare(client, messages, dict(call), stream=True)
-        facts, one_tool_call = resolved.facts, bool(call.get(ONE_TOOL_CALL))
-        chunks: Iterator[ChatResponse]
-        if facts.streaming and (facts.streaming_with_tools or "toolConfig" not in request):
-            chunks = read_stream(client.converse_stream(**request)["stream"], one_tool_call=one_tool_call)
-        else:
-            logger.debug("%s does not stream here; asking for the whole answer", resolved.target)
-            whole = read_response(client.converse(**as_whole(request)), one_tool_call=one_tool_call)
-            chunks = iter([whole.model_copy(update={"delta": whole.message.content or ""})])
-        # Where no tools are sent (models without them, PydanticProgramMode.LLM) the object comes as text.
-        return whole_calls(chunks) if call.get(STRUCTURED) and "toolConfig" in request else chunks
+        client, request, reading = self._prepare(messages, call, stream=True)
+        return read_stream(client.converse_stream(**request)["stream"], **reading)
+
+    # --- tokens ---
+
+    def count_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool] | None = None, **kwargs: Any
+    ) -> int:
+        """Return how many tokens a prompt has: messages, system messages and tools.
+
+        Bedrock counts them where it does so for the target's models, elsewhere they are estimated; the estimates learn
+        from what Bedrock counted in earlier answers (`RoutedClient.count_prompt_tokens`).
+
+        Args:
+            messages: The messages.
+            tools: Tools that the call would have.
+            **kwargs: What else it would have, as for `chat`.
+
+        Raises:
+            InvalidRequestError: Something that Bedrock, or this target, cannot take.
+        """
+        call = {"tools": tools, **kwargs} if tools else kwargs
+        _, request, _ = self._prepare(messages, call, stream=False)
+        return self._connected().count_prompt_tokens(**request)
+
+    async def acount_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool] | None = None, **kwargs: Any
+    ) -> int:
+        """`count_tokens`, asynchronously."""
+        return await run_in_thread(self.max_concurrency, self.count_tokens, messages, tools, **kwargs)
 
     # --- LlamaIndex's methods ---
 
@@ -328,27 +353,6 @@ class BedrockRouter(Arguments):
 
     # --- tools and structured output ---
 
-    # LlamaIndex's streams of objects leave the tool to the model's liking, and take no `tool_required`.
-    def _structured_stream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
-        return super()._structured_stream_call(output_cls, prompt, wanted, **prompt_args)
-
-    async def _structured_astream_call(
-        self,
-        output_cls: type[Any],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        wanted = {**(llm_kwargs or {}), STRUCTURED: True}
-        return await super()._structured_astream_call(output_cls, prompt, wanted, **prompt_args)
-
     def _prepare_chat_with_tools(  # noqa: PLR0917 - LlamaIndex's signature
         self,
         tools: Sequence[BaseTool],
@@ -369,6 +373,7 @@ class BedrockRouter(Arguments):
             "tool_choice": tool_choice,
             "tool_required": tool_required,
             ONE_TOOL_CALL: not allow_parallel_tool_calls,
+            STRUCTURED: output_class(tools) is not None,  # LlamaIndex's streams take no `tool_required`
         }
         return {"messages": messages, **{name: value for name, value in wanted.items() if value}, **kwargs}
 

@@ -1,9 +1,10 @@
 """LlamaIndex's messages → the ``messages`` and ``system`` of a Converse request.
 
-What Bedrock would refuse and has one obvious reading is mended: blank text is left out, and so are messages that then
-say nothing; consecutive messages of one role are merged, documents get names that are allowed, each once; a tool call
-gets the result that it lacks, with a warning. Anything else raises, naming the message and the block. Nothing of what
-the caller passed is changed.
+What Bedrock would refuse and has one obvious reading is mended: blank text is left out (but for white space that a
+cache point follows), and so are messages that then say nothing; consecutive messages of one role are merged; a tool
+call gets the result that it lacks, with a warning. Anything else raises, naming the message and the block. Nothing of
+what the caller passed is changed. What depends on the target (names of documents and tools, reasoning of earlier turns,
+later system messages) is left to `RoutedClient`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bedrock_routing_integrations.logs import warn_once
 
 from ._blocks import cache_point, content_block, read_json, tool_id, tool_use
 from ._citations import cited
-from ._media import DocumentNames, document_bytes, s3_uri
+from ._media import document_bytes, s3_uri
 from ._pairing import in_words, paired
 
 if TYPE_CHECKING:
@@ -41,14 +42,17 @@ _STATUSES = ("success", "error")  # ToolResultStatus of botocore's service model
 
 
 def to_converse(
-    messages: Sequence[ChatMessage], *, provider: str = "", tools: bool = True
+    messages: Sequence[ChatMessage], *, tools: bool = True, local_files: bool = True
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The ``messages`` and ``system`` of a Converse request.
+    """Return the ``messages`` and ``system`` of a Converse request.
+
+    System and developer messages before the first user or assistant message become ``system``. Later ones stay where
+    they are, as messages of role ``system``; `RoutedClient` places them as the target takes them.
 
     Args:
         messages: LlamaIndex's messages.
-        provider: Of the target's models, where it is known: Claude refuses thinking that it has not signed.
         tools: Whether the request has tools. Without them Bedrock refuses tool calls and results; they become text.
+        local_files: Whether the files that blocks name by `path` may be read.
 
     Raises:
         InvalidRequestError: A block that Converse cannot carry there; the message names it.
@@ -59,23 +63,22 @@ def to_converse(
             f"messages must be a list of ChatMessage, and is a {type(given).__name__}; for a prompt there is complete()"
         )
     turns: list[tuple[str, list[dict[str, Any]]]] = []
-    system: list[dict[str, Any]] = []
-    names = DocumentNames()
     for number, message in enumerate(messages):
         at = f"messages[{number}]"
         if not isinstance(message, ChatMessage):
             raise InvalidRequestError(f"{at} is a {type(message).__name__}; it must be a ChatMessage.")
         if message.role in _SYSTEM:
-            system += _system(message, at)
+            turns.append(("system", _system(message, at)))
             continue
         role = "assistant" if message.role in _ASSISTANT else "user"
         if message.role in _TOOL:
-            content = _tool_result(message, at, names)
+            content = _tool_result(message, at, local_files=local_files)
         else:
-            content = _content(message, role, at, names, provider)
+            content = _content(message, role, at, local_files=local_files)
         turns.append((role, content if tools else [part for block in content for part in in_words(block)]))
-    # What says nothing goes when what belongs together is together; then what is around it may be of one role.
-    turns = _merged(turn for turn in _merged(turns) if _says_something(turn[1]))
+    # Merge neighbours of one role, drop what says nothing, then merge again: dropping can create new neighbours.
+    turns = _merged(_without_blanks(turn) for turn in _merged(turns))
+    system = turns.pop(0)[1] if turns and turns[0][0] == "system" else []
     turns = paired(turns)
     _check(turns)
     return [{"role": role, "content": content} for role, content in turns], system
@@ -86,31 +89,41 @@ def _merged(turns: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str
     for role, content in turns:
         if merged and merged[-1][0] == role:
             merged[-1][1].extend(content)  # a list of ours
-        else:
+        elif content:
             merged.append((role, content))
     return merged
 
 
-def _says_something(content: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether there is more than thinking and cachePoints, which models refuse alone.
+def _without_blanks(turn: tuple[str, list[dict[str, Any]]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the turn without blank text; without any content where nothing but cache points is left.
 
-    Thinking alone is what an answer cut off by `max_tokens` leaves (reported 2026-09: Claude Sonnet 5 refuses it).
+    White space between another kind of block and a cache point stays: it is the known way to put a point behind a text
+    document, and Claude Sonnet 4.5 took a line break there (recorded 2025). An empty text is refused everywhere.
     """
-    if any("cachePoint" not in block and "reasoningContent" not in block for block in content):
-        return True
-    if any("cachePoint" in block for block in content):
-        warn_once(
-            ("CachePoint", "alone"), "A CachePoint in a message with nothing else was left out; Bedrock refuses it."
-        )
-    return False
+    role, content = turn
+    if all("cachePoint" in block or _is_blank(block) for block in content):
+        if any("cachePoint" in block for block in content):
+            warn_once(
+                ("CachePoint", "alone"), "A CachePoint in a message with nothing else was left out; Bedrock refuses it."
+            )
+        return role, []
+    kept: list[dict[str, Any]] = []
+    for block, follower in zip(content, [*content[1:], {}], strict=True):
+        bears_point = "cachePoint" in follower and kept and not {"text", "cachePoint"} & kept[-1].keys()
+        if not _is_blank(block) or (block["text"] and bears_point):
+            kept.append(block)
+    return role, kept
+
+
+def _is_blank(block: Mapping[str, Any]) -> bool:
+    return "text" in block and not block["text"].strip()
 
 
 def _system(message: ChatMessage, at: str) -> list[dict[str, Any]]:
     content = []
     for number, block in enumerate(message.blocks):
         if isinstance(block, TextBlock):
-            if block.text.strip():
-                content.append({"text": block.text})
+            content.append({"text": block.text})
         elif isinstance(block, CachePoint):
             content.append(cache_point(block, f"{at}.blocks[{number}] (CachePoint)"))
         else:
@@ -121,7 +134,7 @@ def _system(message: ChatMessage, at: str) -> list[dict[str, Any]]:
     return content
 
 
-def _content(message: ChatMessage, role: str, at: str, names: DocumentNames, provider: str) -> list[dict[str, Any]]:
+def _content(message: ChatMessage, role: str, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     run: list[CitationBlock] = []
     for number, block in enumerate(message.blocks):
@@ -129,7 +142,8 @@ def _content(message: ChatMessage, role: str, at: str, names: DocumentNames, pro
             run.append(block)
             continue
         content, run = cited(content, run), []
-        content += content_block(block, role, f"{at}.blocks[{number}] ({type(block).__name__})", names, provider)
+        where = f"{at}.blocks[{number}] ({type(block).__name__})"
+        content += content_block(block, role, where, local_files=local_files)
     content = cited(content, run)
     return content + _older_tool_calls(message, content, at) if role == "assistant" else content
 
@@ -154,42 +168,37 @@ def _older_tool_calls(message: ChatMessage, content: Sequence[Mapping[str, Any]]
     return calls
 
 
-def _tool_result(message: ChatMessage, at: str, names: DocumentNames) -> list[dict[str, Any]]:
+def _tool_result(message: ChatMessage, at: str, *, local_files: bool) -> list[dict[str, Any]]:
     said = message.additional_kwargs
     call_id = tool_id(said.get("tool_call_id"), f"{at} is the result of a tool, and additional_kwargs['tool_call_id']")
     content: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     for number, block in enumerate(message.blocks):
         where = f"{at}.blocks[{number}] ({type(block).__name__})"
-        parsed = _json(block, where) if isinstance(block, DocumentBlock) else None
+        parsed = _json(block, where, local_files=local_files) if isinstance(block, DocumentBlock) else None
         if parsed is not None:
             content.append({"json": parsed})
         elif isinstance(block, CachePoint):
             points.append(cache_point(block, where))  # a result has no place for it, the message has: behind the result
         else:
-            content += content_block(block, "tool", where, names, "")
+            content += content_block(block, "tool", where, local_files=local_files)
     result = {"toolUseId": call_id, "content": content or [{"text": _NOTHING}]}
     status = "error" if said.get("is_error") else said.get("status")
     return [{"toolResult": {**result, "status": status} if status in _STATUSES else result}, *points]
 
 
-def _json(block: DocumentBlock, at: str) -> dict[str, Any] | None:
+def _json(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any] | None:
     """The object in a JSON document: a tool result can carry it as such, and a list it cannot."""
     if (block.document_mimetype or "").partition(";")[0] != "application/json" or s3_uri(block, block.data):
         return None
     try:
-        value = read_json(document_bytes(block, at))
+        value = read_json(document_bytes(block, at, local_files=local_files))
     except ValueError as error:
         raise InvalidRequestError(f"{at} says that it is JSON, and is not: {error}") from error
     return value if isinstance(value, dict) else None
 
 
 def _check(turns: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
-    if turns and turns[0][0] == "assistant":
-        raise InvalidRequestError(
-            "The conversation starts with a message of the assistant; Bedrock takes one that starts with a user's. If "
-            "a memory was cut, cut it before a user message."
-        )
     for role, content in turns:
         kinds = {kind for block in content for kind in block}
         if "document" in kinds and "text" not in kinds:

@@ -1,9 +1,9 @@
-"""Refuse answers of knowledge bases that are not answers, although their status is 200.
+"""Refuse answers of Bedrock that are not answers, although their status is 200.
 
 A proxy's sign-in page, an empty body and a body that was cut all come back from botocore as an empty response without
-an error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Retrieve would have
-found nothing and the model would answer from nothing. So the members that *are* the answer must be there. What a
-gateway may leave out (the session id) is None, with one warning.
+an error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Converse would have
+said nothing, Retrieve would have found nothing, and a model would answer from nothing. So the members that *are* the
+answer must be there. What a gateway may leave out (usage, metrics, the session id) is None.
 """
 
 from __future__ import annotations
@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ADVICE = "Either the answer was cut, or what answers there is not Bedrock: check endpoint_url and any proxy."
+
+
+def checked_answer(response: dict[str, Any]) -> dict[str, Any]:
+    """Return the response of Converse, which has a message with content; the content may be empty.
+
+    Raises:
+        InvalidAnswerError: The response has no message. `partial` is the rest of it.
+    """
+    output = response.get("output")
+    message = output.get("message") if isinstance(output, dict) else None
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        missing = "output.message.content" if isinstance(message, dict) else "output"
+        arrived = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+        raise InvalidAnswerError(
+            f"Converse answered without {missing} ({described(response)}). {_ADVICE}", partial=arrived or None
+        )
+    return response
 
 
 def retrieval_results(response: Mapping[str, Any]) -> list[Any]:

@@ -1,0 +1,355 @@
+"""Prepare LangChain's messages for langchain-aws, which writes them as a Converse request.
+
+langchain-aws renames keys of the user's data, decides by one model's name which reasoning may stay, refuses media that
+Converse takes, and moves every system message to the front. What it would damage is written here as Converse has it, in
+blocks that it hands on:
+
+- arguments of tool calls and JSON in tool results, wrapped in `Opaque`;
+- reasoning of earlier turns, whole: the core leaves out what the target's models refuse;
+- images, documents, videos and sounds (`_media_blocks`);
+- a system message amid the conversation, as blocks of a user's turn between two marks: `_converse_client` makes it a
+  message of role ``system`` again.
+
+Without tools in the call Bedrock refuses tool calls and results in the history, and langchain-aws writes them as text;
+JSON is written as text here then.
+
+The caller's messages are not changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from bedrock_routing_integrations.catalog import base_model_id
+
+from ._media_blocks import media_block
+from ._opaque import opaque
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+SYSTEM_BEGINS, SYSTEM_ENDS = "bedrockRoutingSystemBegins", "bedrockRoutingSystemEnds"
+"""Marks of a system message amid the conversation: the only key of a block."""
+
+# The chat models of langchain-aws write these; other providers' reasoning means nothing to Bedrock.
+_BEDROCK = (None, "bedrock_converse", "bedrock")
+_REASONING = frozenset(["reasoning", "reasoning_content", "thinking"])
+_CALLS = frozenset(["tool_use", "tool_call", "tool_call_chunk", "server_tool_use", "server_tool_call"])
+_SERVER_CALLS = frozenset(["server_tool_use", "server_tool_call"])
+_RESULTS = frozenset(["tool_result", "server_tool_result"])
+_OF_ONE_PROVIDER = frozenset([*_REASONING, *_SERVER_CALLS, "server_tool_result"])
+
+
+def converse_messages(
+    messages: Sequence[BaseMessage], *, provider: str = "", has_tools: bool = True
+) -> list[BaseMessage]:
+    """Return the messages for langchain-aws.
+
+    Args:
+        messages: The messages of a call; not changed.
+        provider: Whose models answer (``anthropic``); empty where it is not known, or they are of several providers.
+        has_tools: Whether the call has tools.
+
+    Raises:
+        InvalidRequestError: A media block that cannot be sent.
+    """
+    writer = _Writer(messages, provider, has_tools=has_tools)
+    prepared: list[BaseMessage] = []
+    is_leading = True
+    for message in messages:
+        written: BaseMessage | None
+        if isinstance(message, SystemMessage):
+            written = message if is_leading else _marked(message)
+        else:
+            is_leading = False
+            written = writer.written(message)
+        if written is not None:
+            prepared.append(written)
+    if prepared and prepared[-1] is messages[-1] and isinstance(prepared[-1], AIMessage):
+        prepared[-1] = prepared[-1].model_copy()  # langchain-aws strips white space from it in place
+    return prepared
+
+
+def _marked(message: SystemMessage) -> HumanMessage | None:
+    """Return a system message as a user's turn between marks; None where it says nothing."""
+    content = [message.content] if isinstance(message.content, str) else message.content
+    blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in content]
+    blocks = [block for block in blocks if block.get("type") != "text" or str(block.get("text", "")).strip()]
+    if not blocks:
+        return None
+    return HumanMessage([{SYSTEM_BEGINS: True}, *[_copied(block) for block in blocks], {SYSTEM_ENDS: True}])
+
+
+class _Writer:
+    """Writes the messages of one call."""
+
+    def __init__(self, messages: Sequence[BaseMessage], provider: str, *, has_tools: bool) -> None:
+        self._messages, self._provider, self._has_tools = messages, provider, has_tools
+        self._answered: set[Any] | None = None
+
+    def written(self, message: BaseMessage) -> BaseMessage:
+        """Return the message as langchain-aws is given it; the same one where nothing in it could be damaged."""
+        if isinstance(message, AIMessage):
+            return self._assistant(message)
+        if isinstance(message.content, str):
+            return message
+        content = [part for block in message.content for part in self._user_block(block)]
+        return message.model_copy(update={"content": content})
+
+    def _user_block(self, block: Any) -> Iterator[Any]:
+        if not isinstance(block, dict):
+            yield block
+        elif block.get("type") == "non_standard" and isinstance(block.get("value"), dict):
+            yield from self._user_block(block["value"])
+        else:
+            yield from self._converse_blocks(block) or [_copied(block)]
+
+    # --- the assistant's turns ---
+
+    def _assistant(self, message: AIMessage) -> AIMessage:
+        invalid = [call for call in message.invalid_tool_calls if call.get("id")]
+        if isinstance(message.content, str) and not invalid and (self._has_tools or not message.tool_calls):
+            return message
+        metadata = message.response_metadata
+        is_foreign = metadata.get("model_provider") not in _BEDROCK
+        content: Iterable[Any] = [message.content] if isinstance(message.content, str) else message.content
+        if is_foreign and metadata.get("output_version") != "v1":
+            content = _standard_blocks(message) or content
+        called = {call.get("id") for call in message.tool_calls}
+        cut_off = {call["id"]: call for call in invalid if call["id"] not in called}
+        blocks = [
+            part
+            for block in content
+            if block and not (is_foreign and _is_of_one_provider(block))
+            for part in self._assistant_block(block, message, cut_off)
+        ]
+        blocks += [part for id_ in cut_off if self._is_answered(id_) and not _calls(blocks, id_)
+                   for part in self._call(cut_off[id_], message)]  # fmt: skip
+        update: dict[str, Any] = {"content": blocks}
+        if not self._has_tools:
+            missing = [call for call in message.tool_calls if not _mentions(content, call)]
+            blocks += [part for call in missing for part in self._call(call, message)]
+            update["tool_calls"] = []
+        if metadata.get("output_version") != "v1":
+            update["response_metadata"] = {}  # all that langchain-aws would derive from it is done
+        return message.model_copy(update=update)
+
+    def _assistant_block(self, block: Any, message: AIMessage, cut_off: Mapping[Any, Any]) -> Iterator[Any]:
+        if not isinstance(block, dict):
+            yield block
+            return
+        kind = block.get("type")
+        if kind == "non_standard" and isinstance(block.get("value"), dict):
+            # langchain-core's wrapping of what it has no block for, such as a system tool's call.
+            block = block["value"]
+            kind = block.get("type")
+        if kind in (*_CALLS, "invalid_tool_call") and block.get("id") in cut_off:
+            # Nobody ran a call that was cut off, so that most have no result, without which Bedrock refuses them.
+            if self._is_answered(block.get("id")):
+                yield from self._call(block, message)
+        elif kind in _REASONING:
+            yield from map(_wrapped, self._reasoning(block, message))
+        elif kind in _CALLS:
+            yield from self._call(block, message)
+        else:
+            blocks = self._converse_blocks(block)
+            if blocks is not None:
+                yield from map(_wrapped, blocks)
+            elif kind is None and message.response_metadata.get("output_version") == "v1":
+                yield _wrapped(block)  # langchain-aws wants a type in each block of this version
+            else:
+                yield _copied(block)
+
+    def _call(self, block: Mapping[str, Any], message: AIMessage) -> Iterator[dict[str, Any]]:
+        """Yield a tool call. Of the same id in `tool_calls`, whose arguments hold, langchain-aws takes those."""
+        id_ = block.get("id") or ""
+        name, arguments = block.get("name") or "", _arguments(block.get("input", block.get("args")))
+        known = next((call for call in message.tool_calls if id_ and call.get("id") == id_), None)
+        if known is not None:
+            name, arguments = known["name"], known["args"]
+        if not self._has_tools:
+            yield _wrapped({"text": _call_as_text(name, arguments)})
+            return
+        call = {"toolUseId": id_, "name": name, "input": opaque(arguments)}
+        if block.get("type") in _SERVER_CALLS:
+            call["type"] = "server_tool_use"
+        yield _wrapped({"toolUse": call})
+
+    def _reasoning(self, block: Mapping[str, Any], message: AIMessage) -> Iterator[dict[str, Any]]:
+        text, signature, redacted = _reasoning_parts(block)
+        if self._is_of_another_provider(message):
+            signature = redacted = None  # state of the models that wrote it, which others refuse
+        if text or signature:
+            parts = {"text": text or "", **({"signature": signature} if signature else {})}
+            yield {"reasoningContent": {"reasoningText": parts}}
+        if redacted:
+            yield {"reasoningContent": {"redactedContent": redacted}}
+
+    def _is_of_another_provider(self, message: AIMessage) -> bool:
+        name = message.response_metadata.get("model_name")
+        writer = base_model_id(name.rpartition("/")[2]) if isinstance(name, str) else None
+        return bool(self._provider and writer) and str(writer).partition(".")[0] != self._provider
+
+    def _is_answered(self, tool_call_id: Any) -> bool:
+        if self._answered is None:
+            self._answered = {message.tool_call_id for message in self._messages if isinstance(message, ToolMessage)}
+            for message in self._messages:
+                for block in message.content if isinstance(message.content, list) else ():
+                    if isinstance(block, dict) and (block.get("type") in _RESULTS or "toolResult" in block):
+                        result = block.get("toolResult") or block
+                        self._answered.add(result.get("toolUseId") or result.get("tool_use_id"))
+        return tool_call_id in self._answered
+
+    # --- blocks of both roles ---
+
+    def _converse_blocks(self, block: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """Return a block's Converse blocks; None where langchain-aws writes it without damage."""
+        kind = block.get("type")
+        if kind is None:
+            return self._native_blocks(block)
+        if kind == "json":
+            return [self._json(block.get("json"))]
+        if kind in _RESULTS:
+            content = self._result_content(block.get("content", block.get("output")))
+            if content is None:
+                return None
+            return [self._result({
+                "toolUseId": block.get("tool_use_id") or block.get("toolUseId") or block.get("tool_call_id"),
+                "content": content or [{"text": "."}],
+                "status": "error" if _is_error(block) else "success",
+                **({"type": block["result_type"]} if block.get("result_type") else {}),
+            })]  # fmt: skip
+        media = media_block(block)
+        return None if media is None else [media]
+
+    def _native_blocks(self, block: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """Return a block that is Converse's own already, its data kept from renaming."""
+        if "json" in block:
+            return [self._json(block["json"])]
+        if isinstance(block.get("toolUse"), dict):
+            call = block["toolUse"]
+            arguments = _arguments(call.get("input"))
+            if not self._has_tools:
+                return [{"text": _call_as_text(call.get("name") or "", arguments)}]
+            return [{"toolUse": {**call, "input": opaque(arguments)}}]
+        if isinstance(block.get("toolResult"), dict):
+            result = block["toolResult"]
+            content = self._result_content(result.get("content"))
+            return None if content is None else [self._result({**result, "content": content})]
+        return None
+
+    def _result(self, result: dict[str, Any]) -> dict[str, Any]:
+        if self._has_tools:
+            return {"toolResult": result}
+        text = "".join(part["text"] for part in result["content"] if "text" in part)
+        return {"text": f"[Tool output: {text}]"}
+
+    def _result_content(self, content: Any) -> list[dict[str, Any]] | None:
+        """Return a tool result's content as Converse has it; None where a block in it is for langchain-aws to write."""
+        blocks = [content] if isinstance(content, (str, dict)) else list(content or ())
+        written: list[dict[str, Any]] = []
+        for block in blocks:
+            if isinstance(block, str):
+                written += [{"text": block}] if block else []
+            elif block.get("type") == "text" and "text" in block:
+                written += [{"text": block["text"]}] if block["text"] else []
+            else:
+                converse = self._converse_blocks(block)
+                if converse is None and "type" in block:
+                    return None
+                written += converse or [block]
+        return written
+
+    def _json(self, value: Any) -> dict[str, Any]:
+        if self._has_tools:
+            return {"json": opaque(value)}
+        return {"text": json.dumps(value, ensure_ascii=False, default=str)}
+
+
+def _copied(block: Any) -> Any:
+    """Return a copy of a block that langchain-aws may change, without the position that it had in a stream."""
+    return {name: value for name, value in block.items() if name != "index"} if isinstance(block, dict) else block
+
+
+def _wrapped(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a Converse block as langchain-core wraps a block that it does not know: langchain-aws takes the value."""
+    return {"type": "non_standard", "value": block}
+
+
+def _standard_blocks(message: AIMessage) -> list[Any] | None:
+    try:
+        return list(message.content_blocks)
+    except Exception:  # noqa: BLE001 - langchain-core's translators raise what they like at content of their provider
+        return None
+
+
+def _is_of_one_provider(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    value = block.get("value")
+    inner = value if block.get("type") == "non_standard" and isinstance(value, dict) else block
+    return inner.get("type") in _OF_ONE_PROVIDER
+
+
+def _arguments(given: Any) -> Any:
+    """Return the arguments of a call; none, and what is not one JSON object, as no arguments."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given or "{}", strict=False)
+        except ValueError:
+            return {}
+        return given if isinstance(given, dict) else {}
+    return {} if given is None else given
+
+
+def _call_as_text(name: str, arguments: Any) -> str:
+    # As langchain-aws writes it.
+    if not arguments:
+        return f"[Called {name}]"
+    return f"[Called {name} with parameters: {json.dumps(arguments, ensure_ascii=False, default=str)}]"
+
+
+def _calls(blocks: Sequence[Any], tool_call_id: Any) -> bool:
+    """Return whether a block written already is the call of this id."""
+    return any(
+        isinstance(block, dict) and (block.get("value") or {}).get("toolUse", {}).get("toolUseId") == tool_call_id
+        for block in blocks
+    )
+
+
+def _mentions(content: Iterable[Any], call: Mapping[str, Any]) -> bool:
+    return any(isinstance(block, dict) and block.get("id") == call.get("id") for block in content)
+
+
+def _is_error(block: Mapping[str, Any]) -> bool:
+    return bool(block.get("is_error") or block.get("isError")) or block.get("status") == "error"
+
+
+def _reasoning_parts(block: Mapping[str, Any]) -> tuple[str | None, str | None, bytes | None]:
+    """Return text, signature and redacted reasoning of any form of a reasoning block."""
+    inner = block.get("reasoning_content") or block.get("reasoningContent") or {}
+    text = inner.get("reasoningText") or inner.get("reasoning_text") or {}
+    extras = block.get("extras") or {}
+    redacted = next(
+        (part[name] for part in (inner, extras) for name in ("redacted_content", "redactedContent") if part.get(name)),
+        None,
+    )
+    return (
+        inner.get("text") or text.get("text") or block.get("reasoning") or block.get("thinking"),
+        inner.get("signature") or text.get("signature") or block.get("signature") or extras.get("signature"),
+        _redacted_bytes(redacted),
+    )
+
+
+def _redacted_bytes(data: Any) -> bytes | None:
+    if not isinstance(data, str):
+        return data or None  # bytes, as messages of earlier versions hold them
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return None  # another library's form of it; without the bytes it says nothing
