@@ -47,4 +47,6 @@ def test_every_extra_exists_and_all_has_each_of_them_but_test():
 
 def test_what_no_extra_installs_is_not_imported():
     for path in ROOT.rglob("*.py"):
-        assert not re.search(r"^\s*(?:import|from) aio(?:boto3|botocore)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not re.search(
+            r"^\s*(?:import|from) aio(?:boto3|botocore)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )

@@ -48,7 +48,7 @@ class RoutingReport:
         client, report = RoutedClient(boto3.client("bedrock-runtime")), RoutingReport()
         for question in ("Say good morning.", "Say good night."):
             response = client.converse(
-                modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+                modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
                 messages=[{"role": "user", "content": [{"text": question}]}],
             )
             report.add(response["routing"])
