@@ -267,8 +267,7 @@ class _Reader:
             time_to_first_token_ms=call.first_token_ms,
         )
         paid = priced(invocation, resolved, self._prices, when=call.when, region=call.facts.get("region"))
-        routing = {**paid.as_dict(), "stop_reason": call.response.get("stopReason")}
-        history.report.add(routing, when=call.when, labels=labels)
+        history.report.add(paid.as_dict(), when=call.when, labels=labels)
 
 
 def _resolved(resolve: Callable[[str], ResolvedTarget], model_id: str) -> ResolvedTarget:

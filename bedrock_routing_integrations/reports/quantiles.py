@@ -29,15 +29,15 @@ class Durations:
     __slots__ = ("_buckets", "_exact", "_least", "_most")
 
     def __init__(self) -> None:
-        # In any order; empty once there are buckets.
-        self._exact: array[float] = array("d")
+        # In any order; none before the first, and once there are buckets.
+        self._exact: array[float] | None = None
         self._buckets: Counter[int] | None = None
         self._least, self._most = math.inf, 0.0
 
     @property
     def calls(self) -> int:
         """How many were added."""
-        return len(self._exact) if self._buckets is None else self._buckets.total()
+        return len(self._exact or ()) if self._buckets is None else self._buckets.total()
 
     def add(self, milliseconds: float) -> None:
         """Count one; what is below one millisecond counts as none."""
@@ -46,7 +46,7 @@ class Durations:
     def merge(self, other: Durations) -> None:
         """Count what another one has."""
         if other._buckets is None:
-            self._add(tuple(other._exact))
+            self._add(tuple(other._exact or ()))
             return
         self._count_in_buckets().update(other._buckets)
         self._least, self._most = min(self._least, other._least), max(self._most, other._most)
@@ -54,18 +54,20 @@ class Durations:
     def _add(self, values: Iterable[float]) -> None:
         for value in values:
             self._least, self._most = min(self._least, value), max(self._most, value)
-            if self._buckets is None:
-                self._exact.append(value)
-            else:
+            if self._buckets is not None:
                 self._buckets[_bucket_of(value)] += 1
-        if len(self._exact) > MOST_EXACT:
+            elif self._exact is None:
+                self._exact = array("d", (value,))
+            else:
+                self._exact.append(value)
+        if self._exact is not None and len(self._exact) > MOST_EXACT:
             self._count_in_buckets()
 
     def _count_in_buckets(self) -> Counter[int]:
         """Keep no durations from here on, only how many there are in each bucket."""
         if self._buckets is None:
-            self._buckets = Counter(map(_bucket_of, self._exact))
-            self._exact = array("d")
+            self._buckets = Counter(map(_bucket_of, self._exact or ()))
+            self._exact = None
         return self._buckets
 
     def quantile(self, share: float) -> int | None:
@@ -81,7 +83,7 @@ class Durations:
         if rank in (1, calls):
             return round(self._least if rank == 1 else self._most)
         if self._buckets is None:
-            return round(sorted(self._exact)[rank - 1])
+            return round(sorted(self._exact or ())[rank - 1])
         buckets = sorted(self._buckets)
         ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
         found = next(bucket for bucket, last in zip(buckets, ranks, strict=True) if last >= rank)

@@ -12,7 +12,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTarg
 from bedrock_routing_integrations.pricing import Prices
 from bedrock_routing_integrations.targets import parse_target
 
-from .tally import OTHERS, Tally, count, read_call, text
+from .tally import OTHERS, Tally, read_call, text
 from .timeline import Timeline, is_by_day
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RoutingReport:
         kind = text(error if isinstance(error, str) else error_kind(error))
         target = None if requested_model_id is None else text(requested_model_id)
         with self._lock:
-            count(_bounded(self._failed, target, OTHERS).errors, kind, OTHERS)
+            _bounded(self._failed, target, OTHERS).add_error(kind)
             self._timeline.extend(when, when)
             self._add_labels(labels, error=kind)
 
@@ -134,7 +134,7 @@ class RoutingReport:
             if tally is not None and call is not None:
                 tally.add(call)
             elif tally is not None:
-                count(tally.errors, error, OTHERS)
+                tally.add_error(error)
 
     def _labelled(self, name: str, value: str) -> Tally | None:
         if name not in self._labels and len(self._labels) >= MOST_LABELS:
