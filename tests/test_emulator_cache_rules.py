@@ -111,9 +111,10 @@ def test_no_point_comes_right_after_a_document_that_is_no_pdf(call, kind):
     assert call(SONNET, TEXT, POINT, document(kind)) is None
 
 
-@pytest.mark.parametrize("model", [SONNET, LITE])
-def test_a_pdf_may_be_followed_by_a_point(call, model):
-    assert call(model, TEXT, document("pdf"), POINT) is None
+def test_a_pdf_may_be_followed_by_a_point_for_claude_and_not_for_nova(call):
+    assert call(SONNET, TEXT, document("pdf"), POINT) is None
+    assert refused(call(LITE, TEXT, document("pdf"), POINT), "extraneous key [cachePoint]")
+    assert call(LITE, document("pdf"), TEXT, POINT) is None
 
 
 def test_nova_takes_points_in_neither_tools_nor_right_after_a_tool_result_and_claude_in_both(call):

@@ -87,6 +87,17 @@ async def test_agent_never_runs_call_that_was_cut_off(write_file, ran, streaming
     assert ran == []
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("written", HALVES)
+async def test_call_that_was_cut_off_has_no_arguments_to_run(form, written):
+    with ScriptedBedrock(half_call(written, "max_tokens", streaming="stream" in form)) as server:
+        last = (await run(BedrockRouter(HAIKU, **server.arguments), form, "Write."))[-1]
+    if "chat" in form:
+        (call,) = [block for block in last.message.blocks if isinstance(block, ToolCallBlock)]
+        assert isinstance(call.tool_kwargs, str)
+        assert [type(each["input"]) for each in last.message.additional_kwargs["tool_calls"]] == [str]
+
+
 @streamed_or_not
 async def test_agent_runs_nothing_where_second_call_was_cut_off(write_file, ran, streaming):
     before = [("write_file", {"path": "a", "content": "b"})]

@@ -119,10 +119,16 @@ def test_url_of_document_must_be_s3_or_data(url):
         sent(DocumentBlock(url=url, document_mimetype="text/plain"))
 
 
-@pytest.mark.parametrize("path", ["http://127.0.0.1/a.pdf", "file:///etc/hostname"])
+@pytest.mark.parametrize("path", ["http://127.0.0.1/a.pdf", "file:///etc/hostname", r"\\127.0.0.1\share\a.pdf"])
 def test_path_of_document_must_not_be_url(path):
     with pytest.raises(InvalidRequestError, match="URLs are never fetched"):
         sent(DocumentBlock(path=path))
+
+
+@pytest.mark.parametrize("path", [".", "/dev/zero"])
+def test_path_of_document_must_be_file(path):
+    with pytest.raises(InvalidRequestError, match="is no file"):
+        sent(DocumentBlock(path=path, document_mimetype="text/plain"))
 
 
 def test_citation_and_source_urls_are_sent_and_not_fetched(listener):

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import functools
 import inspect
-import io
 import json
 import pickle
 import typing
@@ -30,9 +29,12 @@ from llama_index.core.llms import LLM, callbacks
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.program.utils import process_streaming_objects
+from llama_index.core.program.function_program import FunctionCallingProgram, get_function_tool
+from llama_index.core.program.utils import FlexibleModel, get_program_for_llm, process_streaming_objects
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import BaseComponent
 from llama_index.core.tools import FunctionTool
+from llama_index.core.utils import resolve_binary
 from llama_index_instrumentation import get_dispatcher as get_dispatcher_of_its_own_package
 from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 from llama_index_instrumentation.event_handlers import NullEventHandler
@@ -49,6 +51,7 @@ relies = functools.partial(relies_on, packages=LLAMA_INDEX)
 
 ROOM = "bedrock_routing_integrations/llama_index/"
 LLMS, LAZY, TOLD, TOOLS = f"{ROOM}llms.py", f"{ROOM}_lazy.py", f"{ROOM}_instrumentation.py", f"{ROOM}_tools.py"
+STRUCTURED = f"{ROOM}_structured_objects.py"
 ANSWERS, MESSAGES, MEDIA, ARGUMENTS = (
     f"{ROOM}_answers.py", f"{ROOM}messages.py", f"{ROOM}_media.py", f"{ROOM}_arguments.py",
 )  # fmt: skip
@@ -59,6 +62,10 @@ ANSWERS, MESSAGES, MEDIA, ARGUMENTS = (
 
 class Ordinary(BaseModel):
     number: int = 0
+
+
+class Demanding(BaseModel):
+    number: int
 
 
 class Watching:
@@ -213,13 +220,37 @@ def test_each_of_the_eight_gets_a_span_of_its_own(name):
             ["tools", "user_msg", "chat_history", "verbose", "allow_parallel_tool_calls", "tool_required", "kwargs"],
         ),
         ("get_tool_calls_from_response", ["response", "error_on_no_tool_call", "kwargs"]),
+        ("_validate_chat_with_tools_response", ["response", "tools", "allow_parallel_tool_calls", "kwargs"]),
+        ("structured_predict", ["output_cls", "prompt", "llm_kwargs", "prompt_args"]),
+        ("astructured_predict", ["output_cls", "prompt", "llm_kwargs", "prompt_args"]),
+        ("_structured_stream_call", ["output_cls", "prompt", "llm_kwargs", "prompt_args"]),
+        ("_structured_astream_call", ["output_cls", "prompt", "llm_kwargs", "prompt_args"]),
     ],
 )
 def test_what_we_override_has_this_signature(name, parameters):
     theirs = list(inspect.signature(getattr(FunctionCallingLLM, name)).parameters)[1:]
     relies(theirs == parameters, f"{name}({', '.join(parameters)}), now {theirs}", LLMS, "Take the new argument.")
-    ours = inspect.signature(vars(BedrockRouter)[name]).parameters
+    ours = inspect.signature(getattr(BedrockRouter, name)).parameters
     relies(set(parameters) <= set(ours), f"our {name} taking them", LLMS, "Take the new argument.")
+
+
+def test_programs_declare_output_class_by_get_function_tool():
+    tool = get_function_tool(Ordinary)
+    relies(
+        tool.fn.__module__ == FunctionCallingProgram.__module__ and tool.metadata.fn_schema is Ordinary,
+        "get_function_tool making a tool whose function is its own, and whose schema is the class", STRUCTURED,
+        "See how a program's tool can be told from a user's (output_class).",
+    )  # fmt: skip
+    program = get_program_for_llm(Ordinary, PromptTemplate("a"), BedrockRouter(model=HAIKU))
+    relies(
+        isinstance(program, FunctionCallingProgram) and program.output_cls is Ordinary,
+        "get_program_for_llm making a FunctionCallingProgram of the class", STRUCTURED, "See what it makes now.",
+    )  # fmt: skip
+    chunk = ChatResponse(message=ChatMessage(role="assistant", content=""))
+    relies(
+        isinstance(process_streaming_objects(chunk, Demanding), FlexibleModel),
+        "process_streaming_objects giving a FlexibleModel while an object grows", STRUCTURED, "See what grows now.",
+    )  # fmt: skip
 
 
 def weather(city: str) -> str:
@@ -403,25 +434,17 @@ def test_prompts_become_a_users_message():
     relies((message.role, message.content) == (MessageRole.USER, "hello"), "prompt_to_messages", LLMS, "See it.")
 
 
-@pytest.mark.parametrize(
-    ("block", "resolve"),
-    [
-        (types.ImageBlock, "resolve_image"),
-        (types.AudioBlock, "resolve_audio"),
-        (types.VideoBlock, "resolve_video"),
-        (types.DocumentBlock, "resolve_document"),
-    ],
-)
-def test_a_block_gives_its_bytes_however_it_has_them(block, resolve, tmp_path):
+@pytest.mark.parametrize("block", [types.ImageBlock, types.AudioBlock, types.VideoBlock, types.DocumentBlock])
+def test_block_keeps_bytes_as_base64_and_its_path_and_url(block, tmp_path):
     (member,) = {"image", "audio", "video", "data"} & set(block.model_fields)
+    kept = getattr(block(**{member: b"the bytes"}), member)
+    relies(
+        resolve_binary(raw_bytes=kept).read() == b"the bytes", f"{block.__name__}.{member} read by resolve_binary",
+        MEDIA, "See how it holds its bytes now.",
+    )  # fmt: skip
     file = tmp_path / "file.bin"
     file.write_bytes(b"the bytes")
-    for given in ({member: b"the bytes"}, {member: io.BytesIO(b"the bytes")}, {"path": file}):
-        relies(
-            getattr(block(**given), resolve)().read() == b"the bytes", f"{block.__name__}.{resolve}()", MEDIA, "See it."
-        )
-    with pytest.raises(ValueError, match="zero bytes"):
-        getattr(block(**{member: io.BytesIO()}), resolve)()
+    relies(str(block(path=file).path) == str(file), f"{block.__name__}.path", MEDIA, "See how it names a file now.")
     url = str(block(url="s3://bucket/key.png").url)
     relies(url == "s3://bucket/key.png", f"{block.__name__}.url keeping an s3:// URL", MEDIA, f"It is {url} now.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .habits import GUESSES, LEADER, NEW, SOON, Category
-from .rules import SECTIONS, closed, is_optimized, refusal
+from .rules import SECTIONS, closed, is_optimized, refusal, unproven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +103,7 @@ class Openings:
 
     def _why_not(self, place: Place) -> str | None:
         why = self._closed[place.section] or refusal(place.block, self._resolved)
+        why = why or unproven(place.block, self._resolved)
         if why is not None:
             return why
         tokens = self._calibration.tokens(place.words, place.media)

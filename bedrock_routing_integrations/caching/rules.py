@@ -19,8 +19,9 @@ SECTIONS = ("tools", "system", "messages")
 """The parts of a request that hold cachePoints, in the order of the prefix."""
 MOST_POINTS = 4
 """Points in one request, where the catalog knows nothing of the models."""
-# Of the last one `after_tool_result` says more.
-_BEFORE_ANY_POINT = frozenset(["text", "toolUse", "toolSpec", "toolResult"])
+_MEDIA = frozenset(["audio", "document", "image", "video"])
+# What every model takes a point after. Of toolResult `after_tool_result` says more.
+_PROVEN = frozenset(["text", "toolUse", "toolSpec", "toolResult"])
 _NOVA = "amazon"  # the provider of the models that take none in tools, and none after the result of a tool
 
 
@@ -79,12 +80,20 @@ def refusal(before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
     if "document" in before and before["document"].get("format") != "pdf":
         return "Bedrock refuses one after a document that is no PDF"
     rules = resolved.facts.cache
-    if rules is not None and not rules.after_media and not _BEFORE_ANY_POINT & before.keys():
-        return f"{resolved.target} takes one after text and calls of tools only"
+    if rules is not None and not rules.after_media and _MEDIA & before.keys():
+        return f"{resolved.target} takes none directly after an image, a document or other media"
     after_result = rules.after_tool_result if rules is not None else resolved.facts.provider != _NOVA
     if "toolResult" in before and not after_result:
         return f"{resolved.target} takes none after the result of a tool"
     return None
+
+
+def unproven(before: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:
+    """Return why no point is placed unasked behind a block that Bedrock may well take one after; None where one is."""
+    rules = resolved.facts.cache
+    if rules is None or rules.after_media or _PROVEN & before.keys():
+        return None
+    return f"whether {resolved.target} takes one there is not known"
 
 
 def unplannable(request: Mapping[str, Any], resolved: ResolvedTarget) -> str | None:

@@ -177,11 +177,11 @@ anthropic.claude-opus-4-5-20251101-v1:0  |4_096  |       |5m 1h|tools system mes
 anthropic.claude-opus-4-6-v1             |4_096  |       |5m 1h|tools system messages|
 anthropic.claude-sonnet-4-6              |1_024  |       |5m 1h|tools system messages|
 anthropic.claude-opus-5                  |512    |       |5m 1h|tools system messages|
-amazon.nova-micro-v1:0                   |1_000  |20_000 |5m   |system messages      |toolResult
-amazon.nova-lite-v1:0                    |1_000  |20_000 |5m   |system messages      |toolResult
-amazon.nova-pro-v1:0                     |1_000  |20_000 |5m   |system messages      |toolResult
-amazon.nova-premier-v1:0                 |1_000  |20_000 |5m   |system messages      |toolResult
-amazon.nova-2-lite-v1:0                  |1_000  |20_000 |5m   |system messages      |toolResult
+amazon.nova-micro-v1:0                   |1_000  |20_000 |5m   |system messages      |toolResult image video document
+amazon.nova-lite-v1:0                    |1_000  |20_000 |5m   |system messages      |toolResult image video document
+amazon.nova-pro-v1:0                     |1_000  |20_000 |5m   |system messages      |toolResult image video document
+amazon.nova-premier-v1:0                 |1_000  |20_000 |5m   |system messages      |toolResult image video document
+amazon.nova-2-lite-v1:0                  |1_000  |20_000 |5m   |system messages      |toolResult image video document
 """
 
 _PROVIDERS = {

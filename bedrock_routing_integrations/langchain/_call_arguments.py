@@ -39,6 +39,7 @@ NAMES = {
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logprobs": (False, 0),
     "logit_bias": ({},), "parallel_tool_calls": (True,), "echo": (False,), "store": (False,), "stream_options": ({},),
+    "stream_usage": (True, False),
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def _opened(block: Any) -> Iterator[Any]:
     if not isinstance(block, dict):
         yield block
     elif "toolUse" in block:
-        yield {**block, "toolUse": {**block["toolUse"], "input": unwrapped(block["toolUse"].get("input"))}}
+        yield {**block, "toolUse": {name: unwrapped(value) for name, value in block["toolUse"].items()}}
     elif "toolResult" in block:
         result = block["toolResult"]
         content = [
@@ -180,7 +180,10 @@ class _ShapedEvents:
             if kind not in _EVENTS or not isinstance(body, dict):
                 continue  # of a service newer than langchain-aws, which would raise
             if kind == "contentBlockDelta":
-                yield from self._delta(body)
+                if self._block.has_text and self._block.index == body["contentBlockIndex"] and "text" in body["delta"]:
+                    yield event  # type: ignore[misc]  # what nearly all events are
+                else:
+                    yield from self._delta(body)
             elif kind == "contentBlockStart":
                 yield from self._start(body)
             elif kind == "contentBlockStop":

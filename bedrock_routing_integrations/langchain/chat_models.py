@@ -164,14 +164,17 @@ class ChatBedrockRouter(Runs):
         return probe
 
     def _as_served(self, resolved: ResolvedTarget) -> Self:
+        return self.model_copy(update=self._served_fields(resolved))
+
+    def _served_fields(self, resolved: ResolvedTarget) -> dict[str, Any]:
         settings, now, derived = self._settings_for(resolved), self.__dict__, self._derived
         # What the user set on the object after constructing it stays.
-        update = {
+        fields = {
             name: value for name, value in settings.items() if name == "base_model_id" or now[name] is derived.get(name)
         }
         if self.raw_blocks is not None:
-            update["raw_blocks"] = copied_containers(self.raw_blocks)
-        return self.model_copy(update={**update, "model_id": resolved.target.model_id})
+            fields["raw_blocks"] = copied_containers(self.raw_blocks)
+        return {**fields, "model_id": resolved.target.model_id}
 
     def _prepare(
         self, messages: Sequence[BaseMessage], call: dict[str, Any], run: Run | None, *, is_counting: bool = False
@@ -182,25 +185,25 @@ class ChatBedrockRouter(Runs):
         client = self._own_client()
         resolved = client.resolve(model_id)
         check_kind(resolved)
-        served = self._as_served(resolved)
+        fields = self._served_fields(resolved)
+        model_fields = fields.get("additional_model_request_fields", self.additional_model_request_fields)
         if call.get("tool_choice"):
-            supported, constructed = served.supports_tool_choice_values or (), served.additional_model_request_fields
-            call = with_settled_choice(call, supported, constructed, resolved)
+            supported = fields.get("supports_tool_choice_values", self.supports_tool_choice_values)
+            call = with_settled_choice(call, supported or (), model_fields, resolved)
         call.pop(PREFERRED, None)
         project = call.pop("project_identifier", None) or self.project_identifier
         call = converse_arguments(call)
         has_tools = is_counting or bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
-        # Set beside the fields, since assigning `client` makes a client of ours of what is assigned.
-        served.__dict__.update(
-            client=ConverseClient(
-                client.for_call(CallOptions(external_span=run.outer() if run else None)),
-                {"projectIdentifier": project} if project else None,
-                is_counting=is_counting,
-            ),
-            additional_model_request_fields=opaque_fields(served.additional_model_request_fields),
+        provider = self._asked["provider"] or resolved.facts.provider
+        written = converse_messages(messages, provider=provider, has_tools=has_tools)
+        sending = ConverseClient(
+            client.for_call(CallOptions(external_span=run.outer() if run else None)),
+            {"projectIdentifier": project} if project else None,
+            is_counting=is_counting,
         )
-        written = converse_messages(messages, provider=resolved.facts.provider, has_tools=has_tools)
-        return served, written, call
+        # A copy is not asked to make a client of ours of this one, as assigning it would.
+        update = {**fields, "client": sending, "additional_model_request_fields": opaque_fields(model_fields)}
+        return self.model_copy(update=update), written, call
 
     def _own_client(self) -> RoutedClient:
         """Return the client, as the fields are now."""

@@ -21,6 +21,7 @@ from bedrock_routing_integrations.requests import ROOT
 
 from ._blocks import REDACTED, SIGNATURE
 from ._citations import read_text
+from ._tools import is_cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -52,7 +53,7 @@ def read_response(
     content = message["content"]
     raw = {**response, "usage": {**response["usage"], **counts}} if counts else dict(response)
     raw["output"] = {**response["output"], "message": {**message, "content": [without_bytes(b) for b in content]}}
-    blocks, said = read_content(content, one_tool_call=one_tool_call, wrapped=wrapped)
+    blocks, said = read_content(content, one_tool_call=one_tool_call, wrapped=wrapped, cut_off=is_cut_off(response))
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said),
         delta=delta,
@@ -95,6 +96,7 @@ def read_content(
     unfinished: bool = False,
     one_tool_call: bool = False,
     wrapped: Container[str] = (),
+    cut_off: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return the blocks of a message and its `additional_kwargs` for Converse's content.
 
@@ -106,6 +108,8 @@ def read_content(
             answer, arguments that are no JSON object stay the text that the model wrote.
         one_tool_call: Leave out all tool calls but the first. Converse has no way to ask for one at a time.
         wrapped: Names of the tools whose arguments are no object. LlamaIndex needs one: ``{"root": …}``.
+        cut_off: Whether the answer ends in the middle of its last block. The arguments of a call there stay text, so
+            that nobody runs the tool with a half of them.
     """
     blocks: list[Any] = []
     run: list[Mapping[str, Any]] = []
@@ -116,6 +120,8 @@ def read_content(
             blocks += [*read_text(run), *_read(block, unfinished=unfinished, wrapped=wrapped)]
             run = []
     blocks += read_text(run)
+    if cut_off and content and "toolUse" in content[-1] and isinstance(blocks[-1], ToolCallBlock):
+        blocks[-1] = _as_text(blocks[-1])
     calls = [block for block in blocks if isinstance(block, ToolCallBlock)]
     if one_tool_call and len(calls) > 1:
         blocks = [block for block in blocks if not any(block is call for call in calls[1:])]
@@ -157,6 +163,14 @@ def _tool_call(call: Mapping[str, Any], *, unfinished: bool, wrapped: Container[
     elif not isinstance(arguments, (dict, str)):  # a list or a number, which a ToolCallBlock cannot hold
         arguments = json.dumps(arguments)
     return [ToolCallBlock(tool_call_id=call["toolUseId"], tool_name=call["name"], tool_kwargs=arguments)]
+
+
+def _as_text(call: ToolCallBlock) -> ToolCallBlock:
+    arguments = call.tool_kwargs
+    if isinstance(arguments, dict):
+        # Where the answer is not streamed, Bedrock makes some object of what had come (which it does not document).
+        arguments = json.dumps(arguments) if arguments else ""
+    return call.model_copy(update={"tool_kwargs": arguments})
 
 
 def _is_for_itself(arguments: Any) -> bool:

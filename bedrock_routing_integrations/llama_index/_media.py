@@ -80,7 +80,8 @@ def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, A
 def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
     source = _source(block, block.data, at, local_files=local_files)
-    return {"document": {"format": _document_format(block, source, at), "name": block.title or "", "source": source}}
+    name = block.title or "document"
+    return {"document": {"format": _document_format(block, source, at), "name": name, "source": source}}
 
 
 def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes:
@@ -127,14 +128,17 @@ def _content(block: _Media, data: object, at: str, *, local_files: bool) -> byte
 
 
 def _local_file(path: str | Path, at: str, *, local_files: bool) -> bytes:
-    if "://" in str(path):
+    file = Path(path)
+    if "://" in str(path) or str(file).startswith("\\\\"):  # Windows asks a host for such a path
         raise _url_refused("path", str(path), at)
     if not local_files:
         raise InvalidRequestError(
             f"{at}: its path= names a local file, and allow_local_files=False forbids reading it. Pass the bytes, or "
             "an s3:// URL."
         )
-    return Path(path).read_bytes()
+    if file.exists() and not file.is_file():  # a device may never end
+        raise InvalidRequestError(f"{at}: path={str(path)!r} is no file.")
+    return file.read_bytes()
 
 
 def _inline(url: str, at: str) -> bytes:

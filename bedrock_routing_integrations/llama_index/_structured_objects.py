@@ -29,7 +29,7 @@ from ._blocks import finite_number
 from ._tools import is_cut_off, selections
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 
     from llama_index.core.base.llms.types import ChatResponse
 
@@ -141,7 +141,7 @@ def whole_objects(chunks: Iterator[ChatResponse], output_cls: type[BaseModel]) -
 
 async def awhole_objects(
     chunks: AsyncIterator[ChatResponse], output_cls: type[BaseModel]
-) -> AsyncIterator[ChatResponse]:
+) -> AsyncGenerator[ChatResponse, None]:
     """`whole_objects`, asynchronously."""
     last = None
     try:
@@ -199,7 +199,8 @@ def _json(text: str) -> Any:
 
 
 def _values_among_words(text: str) -> list[Any]:
-    values, position = [], 0
+    values: list[Any] = []
+    position = 0
     while len(values) < _MOST_PIECES:
         start = _JSON_START.search(text, position)
         if start is None:

@@ -179,11 +179,7 @@ def _advice(raw: Any) -> str | None:
     return _CUT_OFF.get(_stop_reason(raw) or "")
 
 
-def _is_last(block: ToolCallBlock, raw: Mapping[str, Any]) -> bool:
-    """Return whether the model was writing this call when its answer ended.
-
-    The arguments of such a call can be an object all the same: none had come yet, or, where the answer is not streamed,
-    Bedrock made one of what had come (which it does not document).
-    """
+def _is_last(block: ToolCallBlock, raw: Any) -> bool:
+    """Return whether the model was writing this call when its answer ended."""
     content = raw["output"]["message"]["content"]
     return bool(content) and content[-1].get("toolUse", {}).get("toolUseId") == block.tool_call_id
