@@ -409,5 +409,5 @@ def test_what_is_set_later_holds_for_the_next_call(bedrock, told, router, made):
     ask_it(HELLO)
     assert len(told.spans) == 1
     client = RoutedClient(Connection(), telemetry="off")
-    with pytest.raises(InvalidRequestError, match="telemetry .*to that one"):
+    with pytest.raises(InvalidRequestError, match=r"telemetry .*to that one"):
         made(model=router, client=client, telemetry="always")
