@@ -327,3 +327,13 @@ def test_short_names_stay_distinct(model, short):
 
 def test_columns_are_aligned_and_empty_ones_left_out():
     assert aligned([("a", "", "b"), ("long", "", "c")]) == ["a     b", "long  c"]
+
+
+def test_a_refused_model_is_answered_with_an_id_that_can_be_called(bedrock):
+    """Whoever follows the advice arrives at a model; and is told once."""
+    alone, near = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lit-v1:0"
+    on_demand, misspelled = run("ask", alone, "Hi"), run("ask", near, "Hi")
+    assert (on_demand.exit_code, misspelled.exit_code) == (1, 1)
+    assert f"Use the inference profile 'us.{alone}'" in on_demand.stderr
+    assert misspelled.stderr.count("did you mean 'amazon.nova-lite-v1:0'") == 1
+    assert run("ask", f"us.{alone}", "Hi").exit_code == run("ask", "amazon.nova-lite-v1:0", "Hi").exit_code == 0

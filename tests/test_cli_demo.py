@@ -45,20 +45,45 @@ def test_demo_in_a_pipe_is_plain_and_complete(piped_demo):
     rows = table_under("Who answers, with LangChain", lines)
     assert [row["TARGET"] for row in rows] == [
         "default router", "default router", "custom router", "application profile", "default router", "system profile",
+        "launch router", "launch router",
     ]  # fmt: skip
     assert [row["PROMPT"] for row in rows[:2]] == [HARD, EASY]
-    assert [row["ANSWERED BY"] for row in rows[:2]] == [SONNET, HAIKU]
+    assert [row["ANSWERED BY"] for row in rows[:2]] == ["amazon.nova-pro-v1:0", "amazon.nova-lite-v1:0"]
     assert [row["FALLBACK"] for row in rows[:2]] == ["yes", "no"]
-    assert (rows[0]["IN"], rows[0]["OUT"]) == ("27", "160")
     assert rows[4]["MODE"] == "stream"
     assert (rows[5]["ASKED"], rows[5]["SERVED"]) == ("optimized", "optimized")
+
+
+def test_demo_repeats_the_launch_and_calls_it_so(piped_demo):
+    """The launch's router goes to models that have ended or soon will, so no other step is on it."""
+    lines = piped_demo.stdout.splitlines()
+    *others, first, second = table_under("Who answers, with LangChain", lines)
+    assert [row["PROMPT"] for row in (first, second)] == [HARD, EASY]
+    assert [row["ANSWERED BY"] for row in (first, second)] == [SONNET, HAIKU]
+    assert (first["IN"], first["OUT"]) == ("27", "160")
+    assert {row["NAME"] for row in (first, second)} == {"anthropic.claude:1"}
+    assert not {SONNET, HAIKU} & {row["ANSWERED BY"] for row in others}
+    assert any(line.startswith("The launch router is the one of the launch") for line in lines)
+
+
+def test_demo_mixes_no_measured_times_with_simulated_ones(piped_demo):
+    """Every time in the demo is the emulator's, so that two runs print the same."""
+    again = command("demo", env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")})
+    at = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d( to \d\d:\d\d)?")
+    assert at.sub("", again.stdout) == at.sub("", piped_demo.stdout)
+    assert "First token" not in piped_demo.stdout
+    assert "with optimized latency Converse took 41% less time (simulated)" in piped_demo.stdout
+    rows = [line.split() for line in piped_demo.stdout.splitlines() if line.startswith("retrieve_")]
+    assert [row[0] for row in rows if row[1] == "standard"] == ["retrieve_and_generate", "retrieve_then_converse"]
+    assert {tuple(row[4:6]) for row in rows if row[0] == "retrieve_and_generate"} == {("not", "reported")}
 
 
 def test_demo_shows_the_same_through_llama_index(piped_demo):
     rows = table_under("Who answers, with LlamaIndex", piped_demo.stdout.splitlines())
     assert [row["MODE"] for row in rows] == ["invoke", "stream", "query"]
     assert [row["TARGET"] for row in rows] == ["default router", "custom router", "default router"]
-    assert [row["ANSWERED BY"] for row in rows] == [SONNET, "amazon.nova-lite-v1:0", HAIKU]
+    lite, pro = "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"
+    assert [row["ANSWERED BY"] for row in rows] == [pro, lite, lite]
 
 
 def table_under(title, lines):
@@ -79,7 +104,7 @@ def test_demo_repeats_the_published_case_of_caching(piped_demo):
     assert [call[3] for call in calls] == ["125%", "10%", "10%"]  # what Claude's writes and reads cost
     assert calls[0][4] == calls[0][5]
     assert all(int(cached) < 0.55 * int(without) for *_, cached, without, _ in calls[1:])
-    said = "input for 48% of what it costs without caching, and 50% less time for the later answers."
+    said = "input for 48% of what it costs without caching, and 50% less time (simulated) for the later answers."
     assert said in lines[start + 5]
 
 
@@ -129,8 +154,8 @@ def test_demo_without_any_framework_says_so_and_fails():
 
 
 def test_demo_ends_with_what_was_seen_and_how_to_go_on(piped_demo):
-    seen, *_, go_on = piped_demo.stdout.splitlines()[-3:]
-    assert seen.startswith("2 models answered for the router anthropic.claude:1: claude-3-5-sonnet (2 prompts) and ")
+    seen, *_, go_on = piped_demo.stdout.splitlines()[-4:]
+    assert seen == "2 models answered for the router amazon.nova:1: nova-pro (2 prompts) and nova-lite (3 prompts)."
     assert "demo --aws" in go_on
 
 

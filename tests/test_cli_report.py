@@ -51,7 +51,7 @@ def test_the_report_is_printed_and_then_what_was_left_out(log):
     assert f"{path}:5: it is no JSON: Expecting value at character 1\n" in notes
     assert f"{path}:8:" not in notes
     assert "… and 2 more" in notes
-    assert "Left out: 1 record not of an invocation." in notes
+    assert "Left out as they are JSON objects of another kind (eventVersion): 1." in notes
     assert "Left out: 1 call logged twice (same requestId)." in notes
     assert ran.stderr == ""
 
@@ -243,7 +243,14 @@ def test_prices_of_your_own(log, tmp_path):
     ("content", "said"),
     [
         (b"hello\n", "There is no call in 1 file: 1 malformed line ("),
-        (lines({"eventVersion": "1"}), "There is no call in 1 file: 1 record of something else."),
+        (lines({"a": "1"}), "There is no call in 1 file: these are JSON objects of another kind (a), not model invo"),
+        (
+            json.dumps({"Records": [{"eventVersion": "1", "eventSource": "x", "eventName": "y"}] * 2}).encode(),
+            "these are CloudTrail records, not model invocation logs: they name calls and callers, and no tokens (2).",
+        ),
+        (json.dumps({"results": [], "status": "Running"}, indent=4).encode(), "Insights without results, not model"),
+        (b"2 123456789010 eni-1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1 2 ACCEPT OK\n", "are VPC flow logs, "),
+        (b"@timestamp,input.inputTokenCount\n2026-11-20 08:00:00.000,10\n", "columns are needed: @message; or modelId"),
         (b"", "There is no call in 1 file"),
     ],
 )
@@ -380,3 +387,29 @@ def test_json_and_markdown_at_once_are_refused(log):
 def test_calls_without_bodies_are_told_to_be_taken_for_standard_ones(log):
     bare = record("Converse", SONNET_45, input={"inputTokenCount": 9}, output={"outputTokenCount": 3})
     assert "1 call logged without request and answer" in run("report", log(bare, converse(SONNET_45))).stdout
+
+
+def test_by_day_has_a_table_and_a_plot(log, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = log(
+        *(converse(timestamp=f"2026-11-{day}T12:00:00Z", requestMetadata={"team": "search"}) for day in (20, 22))
+    )
+    arguments = ["report", path, "--by", "day", "--by", "day,team", "--plot", str(tmp_path / "days.svg")]
+    ran = run(*arguments)
+    assert ran.exit_code == 0, ran.output
+    assert re.search(r"By day\n.*\n.*\n-+\n2026-11-20 +1 .*\n2026-11-22 +1 ", ran.stdout)
+    assert "2026-11-22, search" in ran.stdout
+    assert "No call has" not in ran.stdout
+    drawn = (tmp_path / "days.svg").read_text()
+    assert "Cost by day (UTC) and team" in drawn
+    squad = run("report", path, "--by", "day,squad").stdout
+    assert "No call has day,squad (--by). Keys of requestMetadata that were found: team." in squad
+
+
+def test_a_plot_shows_what_the_report_counts_by(log, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = log(*(record(requestMetadata={"team": "search", "trace": str(n)}) for n in range(1100)))
+    for arguments, shown in ((["--by", "team"], ["By team"]), ([], ["By team"]), (["--by", "trace"], ["By trace"])):
+        run("report", path, *arguments, "--plot", str(tmp_path / "report.svg"))
+        drawn = re.findall(r"<!-- (By \w+): share", (tmp_path / "report.svg").read_text())
+        assert drawn == shown

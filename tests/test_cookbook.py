@@ -27,4 +27,4 @@ def test_a_notebook_runs(path, capsys):
         if cell["cell_type"] == "code":
             assert cell["outputs"] == [], "outputs are not committed"
             exec(compile("".join(cell["source"]), f"{path.name}[{number}]", "exec"), names)
-    assert SHOWN.get(path.stem, "anthropic.claude-3-haiku") in capsys.readouterr().out
+    assert SHOWN.get(path.stem, "amazon.nova-lite-v1:0") in capsys.readouterr().out

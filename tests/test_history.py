@@ -437,3 +437,96 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
     peak(tmp_path / "small")  # fills what is remembered for all
     small, large = peak(tmp_path / "small"), peak(tmp_path / "large")
     assert large < 1.2 * small + 600_000  # the table of request ids
+
+
+# --- latency that was served, and why answers ended
+
+
+@pytest.mark.parametrize("where", ["with bodies", "without bodies", "in the answer"])
+def test_latency_standard_is_a_served_value_and_never_unasked(read, where):
+    """The log has performanceConfig only where it was asked for; STANDARD is also what optimized gets over quota."""
+    logged = {
+        "with bodies": converse(performanceConfig={"latency": "STANDARD"}),
+        "without bodies": record(performanceConfig={"latency": "STANDARD"}),
+        "in the answer": converse(served="standard"),
+    }[where]
+    history = read(logged)
+    assert totals(history)["latency"] == {"unknown": {"standard": 1}}
+    assert totals(history)["cost_usd"] == 0.00495
+
+
+def test_latency_that_the_request_names_is_what_was_asked(read):
+    history = read(
+        converse(asked="standard", performanceConfig={"latency": "STANDARD"}),
+        converse(asked="optimized", performanceConfig={"latency": "STANDARD"}),
+        record(serviceTier={"type": "default"}),
+    )
+    assert totals(history)["latency"] == {"optimized": {"standard": 1}, "standard": {"standard": 1}}
+    assert totals(history)["service_tier"] == {"unknown": {"default": 1}}
+
+
+ENDS = {
+    "Converse": ({"stopReason": "max_tokens", "output": {}}, "max_tokens"),
+    "Converse, blocked": ({"stopReason": "guardrail_intervened"}, "guardrail_intervened"),
+    "ConverseStream": (
+        [{"messageStart": {"role": "assistant"}}, {"messageStop": {"stopReason": "tool_use"}}, {"metadata": {}}],
+        "tool_use",
+    ),
+    "Claude": ({"type": "message", "stop_reason": "end_turn", "content": []}, "end_turn"),
+    "Claude, streamed": (
+        [
+            {"type": "message_start", "message": {"stop_reason": None, "usage": {}}},
+            *[{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}}] * 20,
+            {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 9}},
+            *[{"type": "message_stop"}] * 8,
+        ],
+        "max_tokens",
+    ),
+    "Nova": ({"output": {"message": {}}, "stopReason": "end_turn", "usage": {}}, "end_turn"),
+    "Llama": ({"generation": "x", "stop_reason": "length"}, "max_tokens"),
+    "Mistral": ({"outputs": [{"text": "x", "stop_reason": "stop"}]}, "end_turn"),
+    "OpenAI": ({"choices": [{"finish_reason": "tool_calls", "message": {}}]}, "tool_use"),
+    "OpenAI, streamed": ([{"choices": [{"delta": {}, "finish_reason": "stop"}]}, {"choices": []}], "end_turn"),
+    "Titan": ({"results": [{"completionReason": "FINISH"}]}, "end_turn"),
+    "AI21": ({"completions": [{"finishReason": {"reason": "length"}}]}, "max_tokens"),
+    "InvokeModel, blocked": (
+        {"type": "message", "stop_reason": "end_turn", "amazon-bedrock-guardrailAction": "INTERVENED"},
+        "guardrail_intervened",
+    ),
+    "InvokeModel, passed": ({"stop_reason": "end_turn", "amazon-bedrock-guardrailAction": "NONE"}, "end_turn"),
+    "stream, blocked": (
+        [{"delta": {"stop_reason": "end_turn"}}, {"amazon-bedrock-guardrailAction": "INTERVENED"}],
+        "guardrail_intervened",
+    ),
+    "nothing": ({"stop_reason": ["end_turn"], "choices": ["x"], "delta": 3}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ENDS)
+def test_stop_reasons_are_counted_in_the_words_of_converse(read, form):
+    body, reason = ENDS[form]
+    logged = record(output={"outputTokenCount": 20, "outputBodyJson": body})
+    as_text = record(output={"outputTokenCount": 20, "outputBodyJson": json.dumps(body)})
+    history = read(logged, as_text, refused())
+    assert totals(history)["stop_reasons"] == ({reason: 2} if reason else {})
+    assert totals(history)["guardrail_interventions"] == (2 if reason == "guardrail_intervened" else 0)
+
+
+# --- by day
+
+
+def test_by_day_counts_days_in_utc_and_takes_a_key_with_it(read):
+    times = {"2026-11-14T23:59:59Z": "search", "2026-11-15T00:30:00+01:00": "search", "2026-11-15T00:00:00Z": "ads"}
+    history = read(
+        *(record(timestamp=time, requestMetadata={"team": team}) for time, team in times.items()),
+        record(timestamp="2026-11-20T08:00:00Z", requestMetadata={"day": "Monday"}),
+        labels=["day", "day,team", "metadata.day"],
+    )
+    by = history.report.to_dict()["by"]
+    assert {day: tally["calls"] for day, tally in by["day"].items()} == {
+        "2026-11-14": 2, "2026-11-15": 1, "2026-11-20": 1,
+    }  # fmt: skip
+    assert {both: tally["calls"] for both, tally in by["day,team"].items()} == {
+        "2026-11-14, search": 2, "2026-11-15, ads": 1, "2026-11-20, (none)": 1,
+    }  # fmt: skip
+    assert set(by["metadata.day"]) == {"Monday", "(none)"}

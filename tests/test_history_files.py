@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -14,10 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invocation_logs import HAIKU_PROFILE, ROUTER, converse, lines, record
+from invocation_logs import HAIKU_PROFILE, ROUTER, SONNET_45, converse, lines, record
 
 from bedrock_routing_integrations.history import lines as log_lines
 from bedrock_routing_integrations.history import read_history
+from bedrock_routing_integrations.history.csv_rows import Table, header_of
 
 NOTICE = "Permissions are correctly set for Amazon Bedrock logs."
 CLOUD_TRAIL = {"eventVersion": "1.11", "eventSource": "bedrock.amazonaws.com", "eventName": "Converse"}
@@ -41,6 +43,23 @@ def subscription(*messages):
 def insights_row(message):
     return [{"field": "@timestamp", "value": "2026-11-14 04:12:37.000"},
             {"field": "@message", "value": json.dumps(message)}, {"field": "@ptr", "value": "abc"}]  # fmt: skip
+
+
+def csv_of(*rows, **form):
+    """As Python writes CSV: by RFC 4180, lines end with CR and LF."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], **form)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def tailed(message, form="{} {}"):
+    """As `aws logs tail --format json` prints a message that is JSON (aws-cli 2, read 2026-12)."""
+    return (
+        form.format("2026-11-14T04:12:37+00:00", "aws/bedrock/modelinvocations")
+        + f" \n{json.dumps(message, indent=4)}\n"
+    )
 
 
 @pytest.fixture
@@ -94,7 +113,35 @@ FORMS = {
     "Insights": lambda records: json.dumps({"results": [*map(insights_row, records)], "status": "Complete"}),
     "Insights on many lines": lambda records: json.dumps({"results": [*map(insights_row, records)]}, indent=4),
     "Insights from the console": lambda records: json.dumps([{"@timestamp": "x", "@message": r} for r in records]),
-}
+    "CSV of Insights": lambda records: csv_of(*({"@timestamp": "x", "@message": json.dumps(r)} for r in records)),
+    "CSV with a byte order mark": lambda records: b"\xef\xbb\xbf"
+    + csv_of(*({"@message": json.dumps(r), "@ptr": ""} for r in records)),
+    "CSV with messages of many lines": lambda records: csv_of(
+        *({"@timestamp": "x", "@message": json.dumps(r, indent=2)} for r in records)
+    ),
+    "CSV of unquoted messages": lambda records: b"@message\n" + lines(*records),
+    "CSV of the events' view": lambda records: csv_of(
+        *({"timestamp": "1794629557000", "message": json.dumps(r)} for r in records), quoting=csv.QUOTE_ALL
+    ),
+    "CSV with semicolons": lambda records: csv_of(
+        *({"@timestamp": "x", "@message": json.dumps(r)} for r in records), delimiter=";"
+    ),
+    "CSV in gzip": lambda records: gzip.compress(csv_of(*({"@ptr": "x", "@message": json.dumps(r)} for r in records))),
+    "CSV in UTF-16": lambda records: csv_of(*({"@ptr": "x", "@message": json.dumps(r)} for r in records))
+    .decode()
+    .encode("utf-16"),
+    "CSV files put together": lambda records: b"".join(csv_of({"@ptr": "", "@message": json.dumps(r)}) for r in records
+    ),
+    "tail --format json": lambda records: "".join(map(tailed, records)),
+    "tail --format json on Windows": lambda records: "".join(map(tailed, records)).replace("\n", "\r\n"),
+    "tail --format json --color on": lambda records: "".join(
+        tailed(each, "\x1b[32m{}\x1b[0m \x1b[36m{}\x1b[0m") for each in records
+    ),
+    "tail --format short": lambda records: "".join(f"2026-11-14T04:12:37 {json.dumps(each)}\n" for each in records),
+    "time and many lines": lambda records: "".join(
+        f"2026-11-14T04:12:37+00:00 {json.dumps(each, indent=4)}\n" for each in records
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -364,3 +411,171 @@ def test_an_archive_is_no_log_and_nothing_of_it_is_counted(tmp_path, form):
     history = read_history([path])
     assert (history.calls, history.unreadable_files) == (0, 1)
     assert "unpack it first" in history.unreadable[0][1]
+
+
+# --- rows of queries
+
+
+PICKED = {
+    "@timestamp": "2026-11-20 08:00:00.000",
+    "modelId": SONNET_45,
+    "operation": "ConverseStream",
+    "requestId": "00000000-0000-4000-8000-000000000001",
+    "input.inputTokenCount": "1000",
+    "output.outputTokenCount": "100",
+    "output.outputBodyJson.stopReason": "max_tokens",
+    "output.outputBodyJson.metrics.latencyMs": "1234",
+    "output.outputBodyJson.usage.inputTokens": "1000",
+    "output.outputBodyJson.usage.outputTokens": "100",
+    "output.outputBodyJson.usage.cacheReadInputTokens": "2000",
+    "output.outputBodyJson.usage.cacheDetails.0.ttl": "1h",
+    "requestMetadata.team": "7",
+    "requestMetadata.cost.center": "a.b",
+    "identity.arn": "arn:aws:iam::123456789012:user/Ada",
+}
+PICKED_FORMS = {
+    "get-query-results": lambda row: json.dumps(
+        {"results": [[{"field": f, "value": v} for f, v in row.items()]], "status": "Complete"}
+    ),
+    "get-query-results on many lines": lambda row: json.dumps(
+        {"results": [[{"field": f, "value": v} for f, v in row.items()]], "status": "Complete"}, indent=4
+    ),
+    "JSON of the console": lambda row: json.dumps([row], indent=2),
+    "JSON lines": json.dumps,
+    "CSV": csv_of,
+    "CSV with names in backticks": lambda row: csv_of({f"`{name}`": value for name, value in row.items()}),
+}
+
+
+@pytest.mark.parametrize("form", PICKED_FORMS)
+def test_rows_of_picked_fields_are_read_by_their_fields(read, form):
+    history = read(PICKED_FORMS[form](PICKED), labels=["team", "cost.center", "identity", "operation"])
+    assert counted(history) == (1, 0, 0), history.examples
+    report = history.report.to_dict()
+    assert report["totals"]["tokens"] == {
+        "input": 1000, "output": 100, "cache_read": 2000, "cache_write_5m": 0, "cache_write_1h": 0,
+    }  # fmt: skip
+    assert report["totals"]["stop_reasons"] == {"max_tokens": 1}
+    assert report["totals"]["latency_ms"]["p50"] == 1234
+    assert report["since"] == "2026-11-20T08:00:00+00:00"
+    assert {name: list(rows) for name, rows in report["by"].items()} == {
+        "team": ["7"], "cost.center": ["a.b"], "identity": [PICKED["identity.arn"]], "operation": ["ConverseStream"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PICKED_FORMS)
+@pytest.mark.parametrize("without", ["modelId", "@timestamp", "input.inputTokenCount", "requestId", "operation"])
+def test_rows_that_leave_out_a_field_are_counted_or_say_which_fields_are_needed(read, form, without):
+    row = {name: value for name, value in PICKED.items() if name != without}
+    history = read(PICKED_FORMS[form](row))
+    if without not in ("modelId", "@timestamp"):
+        assert counted(history) == (1, 0, 0)
+        return
+    assert counted(history) == (0, 0, 1)
+    ((kind, _),) = history.others.items()
+    assert "@message" in history.advice[kind]
+
+
+def test_a_row_with_its_message_is_read_by_the_message(read):
+    history = read(json.dumps([{**PICKED, "@message": json.dumps(record())}]))
+    assert history.report.to_dict()["since"].startswith("2026-11-14")
+    failed = {name: PICKED[name] for name in ("@timestamp", "operation")}
+    assert read(csv_of({**failed, "errorCode": "ThrottlingException"})).calls == 1
+
+
+def test_a_cell_longer_than_what_pythons_csv_takes_is_read(read):
+    limit = csv.field_size_limit()
+    assert counted(read(csv_of({"@message": json.dumps(converse(text='"' * 300_000)), "@ptr": "x"}))) == (1, 0, 0)
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        (b'"@message","@ptr"\n"{""schemaType"": ""Model', (0, 1, 0)),
+        (b'@message,@ptr\n"{""a"": tru}",x\n', (0, 1, 0)),
+        (b"@message,@ptr\n1,2,3\n", (0, 1, 0)),
+        (b"@message,@ptr\nSTART RequestId: x,y\n", (0, 0, 1)),
+        (b"@timestamp,@message\n\n", (0, 0, 0)),
+        (b'@message\n"Permissions are correctly set for Amazon Bedrock logs."\n', (0, 0, 1)),
+        (b"a, b\n" + lines(record()), (1, 1, 0)),
+        (b"timestamp,message\n" + lines(record()), (1, 0, 0)),
+    ],
+)
+def test_broken_tables_are_told_of(read, broken, expected):
+    assert counted(read(broken)) == expected
+
+
+def test_a_row_without_an_end_is_not_held(read, monkeypatch):
+    monkeypatch.setattr(log_lines, "LONGEST_LINE", 10_000)
+    content = b'@message\n"' + b"x\n" * 20_000
+    history = read(content + csv_of({"@message": json.dumps(record())}).partition(b"\n")[2])
+    assert history.malformed >= 1
+    assert "10,000 bytes" in history.examples[0].reason
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), min_size=1))
+def test_any_cells_are_read_as_pythons_csv_writes_them(rows):
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
+    numbered = enumerate(text.getvalue().encode().splitlines(keepends=True), 1)
+    found = Table(header_of(b"@message,@ptr"), 10**6).rows(numbered)
+    expected = [{name: cell for name, cell in zip(("@message", "@ptr"), row, strict=True) if cell} for row in rows]
+    assert [row for _, row in found] == expected
+
+
+# --- logs of something else
+
+OTHER_LOGS = {
+    "CloudTrail records": [
+        json.dumps({"Records": [CLOUD_TRAIL, CLOUD_TRAIL]}),
+        json.dumps({"Records": [CLOUD_TRAIL, CLOUD_TRAIL]}, indent=2),
+        gzip.compress(json.dumps({"Records": [CLOUD_TRAIL, CLOUD_TRAIL]}).encode()),
+        json.dumps({"events": [event(CLOUD_TRAIL), event(CLOUD_TRAIL, 2)]}),
+        csv_of(*[{"@timestamp": "x", "@message": json.dumps(CLOUD_TRAIL)}] * 2),
+        json.dumps({"Events": [{"EventId": "1", "CloudTrailEvent": "{}"}] * 2}),
+    ],
+    "VPC flow logs": [
+        "2 123456789010 eni-1235b8ca123456789 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1 2 ACCEPT OK\n" * 2,
+        "version account-id interface-id srcaddr dstaddr srcport\n2 unknown eni-1235b8ca - - - - - - - 1 2 - NODATA\n",
+        json.dumps({"events": [event("2 123456789010 eni-1235b8ca1234 1.2.3.4 1.2.3.5 1 2 3 4 5 6 7 REJECT OK", n)
+                               for n in range(2)]}),
+        "2026-11-14T04:12:37.000000+00:00 eni-1-all 2 123456789010 eni-1235b8ca 1.2.3.4 1.2.3.5 1 2 3 4 5 6 OK\n" * 2,
+    ],
+    "S3 access logs": [
+        f"{'79a59df9' * 8} bucket [06/Feb/2026:00:00:38 +0000] 192.0.2.3 - 3E57427F3 REST.GET.OBJECT - - 200\n" * 2,
+    ],
+    "load balancer access logs": ["https 2026-07-02T22:23:00.186641Z app/a/50dc6c495c0c9188 1.2.3.4\n" * 2],
+    "records of a batch inference job": [json.dumps({"recordId": "1", "modelInput": {}, "modelOutput": {}}) * 2],
+    "rows of a query that sums calls up (stats)": [
+        json.dumps([{"modelId": "a.b", "sum(input.inputTokenCount)": "3"}] * 2),
+        csv_of(*[{"bin(1d)": "2026-11-20", "count(*)": "4"}] * 2),
+    ],
+    "rows of a Cost and Usage Report": [csv_of(*[{"identity/LineItemId": "1", "lineItem/UsageAmount": "2"}] * 2)],
+    "records of type AgentLog": [lines(*[{"schemaType": "AgentLog", "modelId": "x"}] * 2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "content"), [(kind, each) for kind, all_of in OTHER_LOGS.items() for each in all_of])
+def test_logs_of_something_else_are_named(read, kind, content):
+    history = read(content)
+    assert (counted(history), dict(history.others)) == ((0, 0, 2), {kind: 2})
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_a_query_without_results_is_named(read, indent):
+    for members in ({"results": [], "status": "Running"}, {"status": "Complete", "results": []}):
+        history = read(json.dumps(members, indent=indent))
+        assert dict(history.others) == {"queries of CloudWatch Logs Insights without results": 1}
+    assert counted(read(json.dumps({"events": [], "searchedLogStreams": []}, indent=indent))) == (0, 0, 1)
+
+
+def test_kinds_of_other_records_are_bounded(read):
+    history = read(lines(*({f"key {number}": 1} for number in range(100))))
+    assert (history.skipped, len(history.others)) == (100, 20)
+
+
+def test_a_parquet_file_is_named(tmp_path):
+    (tmp_path / "log.parquet").write_bytes(b"PAR1" + bytes(100))
+    history = read_history([tmp_path / "log.parquet"])
+    assert "Parquet" in history.unreadable[0][1]

@@ -33,7 +33,7 @@ def test_it_says_the_totals_and_draws_the_shares_of_calls_and_cost():
         "120 calls: $0.157 (13 without a known price)\n"
         "routing saved $0.177 (not known for 13 calls), caching saved $0.0361 (not known for 13 calls)"
     )
-    shares, savings = figure.axes
+    shares, savings, _ = figure.axes
     calls, cost = shares.containers
     assert [round(bar.get_width(), 3) for bar in calls] == [0.75, 0.167, 0.083]
     assert [round(bar.get_width(), 3) for bar in cost] == [0.56, 0.44, 0.0]
@@ -118,3 +118,68 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "bedrock-routing-integrations\[plot\]"'):
         RoutingReport().plot()
+
+
+# --- labels
+
+
+def labelled(**labels):
+    """A report of calls, each label's values one after the other."""
+    report = RoutingReport()
+    for number, values in enumerate(zip(*labels.values(), strict=True)):
+        report.add(
+            {"requested_model_id": "amazon.nova-lite-v1:0", "invoked_model": "amazon.nova-lite-v1:0",
+             "cost_usd": 0.001 * (number + 1), "usage": {"input": 1, "output": 1}},
+            labels=dict(zip(labels, values, strict=True)),
+        )  # fmt: skip
+    return report
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_each_label_has_a_panel_with_its_values():
+    figure = labelled(team=["search", "support", "search"], env=["_test", "$prod$", "東京"]).plot()
+    assert titles(figure) == [
+        "Share of calls and of cost", "By team: share of calls and of cost", "By env: share of calls and of cost",
+    ]  # fmt: skip
+    team = figure.axes[1]
+    assert [label.get_text() for label in team.get_yticklabels()] == ["search", "support"]
+    assert [round(bar.get_width(), 3) for bar in team.containers[0]] == [0.667, 0.333]
+    assert [round(bar.get_width(), 3) for bar in team.containers[1]] == [0.667, 0.333]
+    assert figure._repr_png_().startswith(PNG)
+
+
+def test_days_are_drawn_in_order_with_those_in_between():
+    figure = labelled(day=["2026-11-20", "2026-11-20", "2026-11-23"]).plot()
+    _, days = figure.axes
+    assert titles(figure)[1] == "Cost by day (UTC)"
+    assert [round(bar.get_height(), 6) for bar in days.containers[0]] == [0.003, 0, 0, 0.003]
+    assert [label.get_text() for label in days.get_xticklabels()] == ["11-20\n2026", "11-21", "11-22", "11-23"]
+    assert days.get_legend() is None
+
+
+def test_days_and_a_key_are_drawn_on_top_of_one_another():
+    teams = [f"team {number}" for number in range(9)]
+    report = labelled(**{"day,team": [f"2026-11-{20 + number % 2}, {team}" for number, team in enumerate(teams)]})
+    _, days = (figure := report.plot()).axes
+    assert titles(figure)[1] == "Cost by day (UTC) and team"
+    heights = [[round(bar.get_height(), 3) for bar in layer] for layer in days.containers]
+    assert heights == [[0.009, 0], [0, 0.008], [0.007, 0], [0, 0.006], [0.005, 0], [0.004, 0.006]]
+    legend = [text.get_text() for text in days.get_legend().get_texts()]
+    assert legend == ["4 others", "team 4", "team 5", "team 6", "team 7", "team 8"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert figure._repr_png_().startswith(PNG)
+
+
+def test_days_without_a_price_show_calls_and_values_that_are_no_days_are_bars():
+    report = RoutingReport()
+    report.add({"requested_model_id": "amazon.nova-lite-v1:0", "cost_usd": None}, labels={"day": "2026-11-20"})
+    assert titles(report.plot())[1] == "Calls by day (UTC)"
+    assert titles(labelled(day=["Monday", "Tuesday"]).plot())[1] == "By day: share of calls and of cost"
+
+
+def test_only_so_many_labels_are_drawn():
+    assert len(labelled(**{f"label {number}": ["a", "b"] for number in range(15)}).plot().axes) == 1 + 6

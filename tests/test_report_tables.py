@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import pytest
@@ -21,6 +22,7 @@ from report_samples import (
     one_call,
 )
 
+from bedrock_routing_integrations import RoutingReport
 from bedrock_routing_integrations.reports.tables import as_html, as_markdown, as_text
 from bedrock_routing_integrations.reports.wording import money, percent, width_of
 
@@ -73,6 +75,44 @@ def test_an_empty_report_is_one_line():
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_the_lines_of_a_usual_report_fit(width):
     assert max(map(width_of, as_text(a_report(), width).splitlines())) <= width
+
+
+def test_days_are_in_order_of_time_and_the_last_ones_are_shown():
+    first = datetime(2026, 9, 1, tzinfo=timezone.utc)
+    report = RoutingReport()
+    for number in range(60):
+        day = (first + timedelta(days=number)).date().isoformat()
+        for _ in range(1 + number % 3):
+            report.add({"requested_model_id": "amazon.nova-lite-v1:0"}, labels={"day": day, "day,team": f"{day}, a"})
+    by_day, by_both = as_text(report.to_dict()).split("\nBy ")[1:]
+    for table in (by_day, by_both):
+        rows = [line.split()[0].strip(",") for line in table.splitlines() if line.startswith("2026-")]
+        assert rows == sorted(rows)
+        assert (rows[0], rows[-1], len(rows)) == ("2026-09-11", "2026-10-30", 50)
+        assert "and 10 earlier" in table
+    assert list(report.to_dict()["by"]["day"])[:2] == ["2026-09-01", "2026-09-02"]
+
+
+def test_answers_that_were_blocked_or_cut_short_are_told_of():
+    report = RoutingReport()
+    for reason in ("end_turn", "end_turn", "guardrail_intervened", "max_tokens"):
+        for model in ("amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"):
+            end = reason if model.startswith("amazon.nova-lite") else "tool_use"
+            report.add({"requested_model_id": model, "stop_reason": end})
+    text = as_text(report.to_dict())
+    assert re.search(r"^  Guardrail +1 +answers that a guardrail blocked or changed$", text, re.MULTILINE)
+    assert "tool_use 4, end_turn 2, guardrail_intervened 1, max_tokens 1" in text
+    usual = RoutingReport()
+    usual.add({"requested_model_id": "amazon.nova-lite-v1:0", "stop_reason": "end_turn"})
+    assert "end_turn" not in as_text(usual.to_dict())
+
+
+def test_what_was_asked_for_and_is_not_known_is_not_called_unasked():
+    report = RoutingReport()
+    report.add(
+        {"requested_model_id": "amazon.nova-lite-v1:0", "latency": {"requested": "unknown", "served": "standard"}}
+    )
+    assert "asked, not told for which 1, standard 1" in as_text(report.to_dict())
 
 
 def test_labels_have_a_table_each():

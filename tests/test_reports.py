@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 import threading
 import tracemalloc
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from bedrock_routing_integrations import RoutedClient, RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError, StreamInterruptedError
+from bedrock_routing_integrations.reports.quantiles import MOST_EXACT
 
 ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -221,7 +223,18 @@ def test_what_comes_out_is_json_and_a_copy():
 # --- durations ---
 
 
-@given(st.lists(st.integers(0, 3_600_000), min_size=1, max_size=200), st.sampled_from([0.5, 0.95]))
+@given(st.lists(st.integers(0, 3_600_000), min_size=1, max_size=MOST_EXACT), st.integers(0, 3))
+def test_quantiles_of_few_values_are_exact_also_after_merging(values, parts):
+    whole, merged = a_report(*(routing(latency_ms=value) for value in values)), RoutingReport()
+    for part in range(parts + 1):
+        merged.merge(a_report(*(routing(latency_ms=value) for value in values[part :: parts + 1])))
+    ordered = sorted(values)
+    expected = {name: ordered[math.ceil(len(ordered) * share) - 1] for name, share in (("p50", 0.5), ("p95", 0.95))}
+    assert whole.to_dict()["totals"]["latency_ms"] == {**expected, "calls": len(values)}
+    assert merged.to_dict()["totals"]["latency_ms"] == {**expected, "calls": len(values)}
+
+
+@given(st.lists(st.integers(0, 3_600_000), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]))
 def test_a_quantile_is_within_one_percent(values, share):
     report = a_report(*(routing(latency_ms=value) for value in values))
     exact = sorted(values)[-(-len(values) * round(share * 100) // 100) - 1]

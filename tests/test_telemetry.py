@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import pickle
@@ -10,6 +11,7 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
+import telemetry_combinations
 from botocore.exceptions import ClientError, ParamValidationError
 from langchain_core.load import dumps, load
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -23,7 +25,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTarg
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.telemetry import Telemetry, telemetry_of
-from bedrock_routing_integrations.telemetry.instruments import histograms_of, tracer_of
+from bedrock_routing_integrations.telemetry.instruments import TOKENS, histogram_of, tracer_of
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 800
@@ -188,7 +190,7 @@ def test_many_clients_share_what_a_provider_makes(bedrock, told, router, caplog)
         client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
         client.converse(modelId=router, **ask(HELLO))
     assert caplog.messages == [], "the SDK warns of a second metric by the same name"
-    assert histograms_of(told.meters) is histograms_of(told.meters)
+    assert histogram_of(told.meters, TOKENS) is histogram_of(told.meters, TOKENS)
     assert tracer_of(told.tracers) is tracer_of(told.tracers)
 
 
@@ -199,15 +201,78 @@ def test_by_default_a_call_is_told_where_the_current_span_is_recording(bedrock, 
     told = Told()
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options())
     client.converse(modelId=router, **ask(HELLO))
-    assert (told.spans, told.points("gen_ai.client.operation.duration")) == ([], [])
+    assert told.spans == []
     with told.span() as app:
         client.converse(modelId=router, **ask(HELLO))
     assert told.only.parent.span_id == app.get_span_context().span_id
-    assert [point.count for point in told.points("gen_ai.client.operation.duration")] == [1]
     dropped = Told(sampler=ALWAYS_OFF)
     with dropped.span():
         client.converse(modelId=router, **ask(HELLO))
     assert len(told.spans) == 1
+
+
+WAYS = {
+    "plain": telemetry_combinations.plain,
+    "langchain": telemetry_combinations.langchain,
+    "llama_index": telemetry_combinations.llama_index,
+}
+
+
+@pytest.mark.parametrize("around", ["a span that is dropped", "a span that is recorded", "no span"])
+@pytest.mark.parametrize("framework", WAYS)
+def test_every_call_is_measured_once_whatever_is_sampled(bedrock_emulator_env, router, framework, around):
+    """In all ways of calling: invoked, streamed, asynchronous; with tokens and the model that answered."""
+    told = Told(**({"sampler": ALWAYS_OFF} if around == "a span that is dropped" else {}))
+    count = 0
+    for _, call in WAYS[framework](told.options(), router, []):
+        with contextlib.nullcontext() if around == "no span" else told.span():
+            call()
+        count += 1
+    points = told.points("gen_ai.client.operation.duration")
+    assert sum(point.count for point in points) == count
+    assert {point.attributes["gen_ai.response.model"] for point in points} == {HAIKU, SONNET}
+    assert sum(point.count for point in told.points("gen_ai.client.token.usage")) == 2 * count
+    assert len(told.spans) == (count if around == "a span that is recorded" else 0)
+
+
+def test_failed_calls_and_streams_that_are_given_up_are_measured_without_a_span(bedrock, router):
+    told = Told()
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options())
+    with pytest.raises(ClientError):
+        client.converse(modelId="amazon.titan-nothing-v1:0", **ask("Hi"))
+    with pytest.raises(ClientError):
+        client.converse_stream(modelId="amazon.titan-nothing-v1:0", **ask("Hi"))
+    stream = client.converse_stream(modelId=router, **ask(HELLO))["stream"]
+    next(iter(stream))
+    stream.close()
+    kinds = [point.attributes.get("error.type") for point in told.points("gen_ai.client.operation.duration")
+             for _ in range(point.count)]  # fmt: skip
+    assert sorted(map(str, kinds)) == ["None", "ValidationException", "ValidationException"]
+
+
+def test_the_processs_own_meter_provider_counts_once_it_is_set():
+    code = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.telemetry.instruments import is_configured
+
+asked = dict(modelId="amazon.nova-lite-v1:0", messages=[{"role": "user", "content": [{"text": "Hi"}]}])
+with BedrockEmulator() as bedrock:
+    client = RoutedClient(bedrock.client("bedrock-runtime"))
+    client.converse(**asked)
+    assert not is_configured(None)
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    client.converse(**asked)
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    print(sorted((metric.name, sum(p.count for p in metric.data.data_points)) for metric in scope.metrics))
+"""
+    ran = python(code)
+    expected = [("gen_ai.client.operation.duration", 1), ("gen_ai.client.token.usage", 2)]
+    assert ran.stdout.strip() == str(expected), ran.stderr
 
 
 def test_always_measures_what_is_not_sampled_too(bedrock, router):
@@ -344,5 +409,5 @@ def test_what_is_set_later_holds_for_the_next_call(bedrock, told, router, made):
     ask_it(HELLO)
     assert len(told.spans) == 1
     client = RoutedClient(Connection(), telemetry="off")
-    with pytest.raises(InvalidRequestError, match="telemetry to that one"):
+    with pytest.raises(InvalidRequestError, match=r"telemetry .*to that one"):
         made(model=router, client=client, telemetry="always")

@@ -188,7 +188,8 @@ def report(
         typer.Option(
             metavar="NAME",
             help="Count by a key of requestMetadata, or by application_profile, identity, region, inference_region, "
-            "account, operation; once for each. Default: application profiles, and the keys that are found.",
+            "account, operation, day (UTC), or day,KEY for both; once for each. Default: application profiles, and the "
+            "keys that are found. --plot shows it too.",
         ),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="The first day or moment (UTC).")] = None,

@@ -46,12 +46,14 @@ class Row:
         step: The step.
         offer: The target that it ran on.
         routing: The message's ``"routing"``; None where the call failed.
-        failure: Why it failed.
+        error: What was raised where it failed.
+        failure: Why it failed, in words.
     """
 
     step: Step
     offer: Offer
     routing: Mapping[str, Any] | None = None
+    error: Exception | None = None
     failure: str | None = None
 
 
@@ -77,7 +79,8 @@ def run_demo(*, on_aws: bool, region: str | None) -> int:
             except ImportError as error:
                 missing.append(f"Skipped {section.framework.value}: {error}")
                 continue
-            found = _run(section.steps, place, ask, console, report)
+            found = _run(section.steps, place, ask, console)
+            _count(found, report, on_aws=on_aws)
             _show(f"Who answers, with {section.framework.value}", found, console)
             rows += found
         if rows and not on_aws:
@@ -100,27 +103,38 @@ def _say(console: Console, line: str) -> None:
         typer.echo(line)
 
 
-def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console, report: RoutingReport) -> list[Row]:
+def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console) -> list[Row]:
     """Run the steps for which the place has a target."""
     rows = []
     possible = [step for step in steps if step.on in place.offers]
     with console.status("") as status:  # shows itself in a terminal only
         for number, step in enumerate(possible, 1):
             status.update(Text(f"{number} of {len(possible)}: {step.prompt[:50]}"))
-            rows.append(_run_step(step, place.offers[step.on], ask, report))
+            rows.append(_run_step(step, place.offers[step.on], ask))
     return rows
 
 
-def _run_step(step: Step, offer: Offer, ask: Ask, report: RoutingReport) -> Row:
+def _count(rows: Sequence[Row], report: RoutingReport, *, on_aws: bool) -> None:
+    """Add the rows to the report.
+
+    The emulator's times are simulated. That to the first token is measured here, by the clock on the wall, and would
+    stand beside them.
+    """
+    for row in rows:
+        if row.error is not None:
+            report.add_error(row.error, requested_model_id=row.offer.model_id)
+        elif row.routing is not None:
+            report.add(row.routing if on_aws else {**row.routing, "time_to_first_token_ms": None})
+
+
+def _run_step(step: Step, offer: Offer, ask: Ask) -> Row:
     try:
         routing = ask(step, offer.model_id)
     except Exception as error:
         failure = explain(error)
         if failure is None or is_hopeless(error):
             raise
-        report.add_error(error, requested_model_id=offer.model_id)
-        return Row(step=step, offer=offer, failure=failure)
-    report.add(routing)
+        return Row(step=step, offer=offer, error=error, failure=failure)
     return Row(step=step, offer=offer, routing=routing)
 
 
@@ -198,6 +212,11 @@ def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
         yield demo_knowledge_base.NOT_ON_AWS
         yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, TARGET being a router, profile or model of yours.'
     else:
+        if any(row.step.on is Wanted.LAUNCH_ROUTER for row in worked):
+            yield (
+                "The launch router is the one of the launch of prompt routers, with its prompts: its models are at or "
+                "near their end of life on AWS."
+            )
         yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."
         yield "Go on: `bedrock-routing demo --aws` on your account; `bedrock-routing emulate` for your own application."
 

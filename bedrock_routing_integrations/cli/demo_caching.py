@@ -108,7 +108,7 @@ def what_was_saved(calls: Sequence[CachedCall]) -> Iterator[str]:
     model = short_model(_MODEL.partition(".")[2])
     yield (
         f"All {len(calls)} calls to {model}: input for {cost / tokens:.0%} of what it costs without caching, and "
-        f"{faster:.0%} less time for the later answers."
+        f"{faster:.0%} less time (simulated) for the later answers."
     )
     yield 'It took no argument: cache="auto" is the default. `bedrock-routing plan` shows where points are placed.'
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "aws_account", "emulator", "isolated_client"]
 
-# On AWS the newest user guide (autumn 2026) lists Nova and Llama routers only; the Claude router of the launch routes
-# between models that may have reached their end of life.
-_PREFERRED_ON_AWS = ("amazon.nova", "meta.llama", "anthropic.claude")
-_PREFERRED_ON_EMULATOR = ("anthropic.claude", "amazon.nova", "meta.llama")
+# The newest user guide (autumn 2026) lists Nova and Llama routers only; the Claude router of the launch routes between
+# models at or near their end of life.
+_PREFERRED = ("amazon.nova", "meta.llama", "anthropic.claude")
+_LAUNCH_ROUTER = "anthropic.claude:1"
 _FASTEST_FIRST = ("nova-pro", "claude-3-5-haiku", "llama")
 
 
@@ -73,7 +73,9 @@ def emulator(region: str | None) -> Iterator[Place]:
             "client": isolated_client(bedrock, "bedrock-runtime"),
             "bedrock_client": isolated_client(bedrock, "bedrock"),
         }
-        offers, lacking = _survey(clients["bedrock_client"], _PREFERRED_ON_EMULATOR)
+        offers, lacking = _survey(clients["bedrock_client"])
+        launch = bedrock.default_router(_LAUNCH_ROUTER)
+        offers[Wanted.LAUNCH_ROUTER] = Offer(kind=Wanted.LAUNCH_ROUTER.value, name=_LAUNCH_ROUTER, model_id=launch)
         try:
             yield Place(
                 title=f"Amazon Bedrock, emulated on this machine ({bedrock.region})",
@@ -121,7 +123,7 @@ def aws_account(region: str | None) -> Iterator[Place]:
     connection = Connection(region_name=region)
     found_region = connection.region_for()
     bedrock = connection.client("bedrock")
-    offers, lacking = _survey(bedrock, _PREFERRED_ON_AWS)
+    offers, lacking = _survey(bedrock)
     yield Place(
         title=f"Amazon Bedrock in {found_region} ({bedrock.meta.endpoint_url})",
         offers=offers,
@@ -130,12 +132,12 @@ def aws_account(region: str | None) -> Iterator[Place]:
     )
 
 
-def _survey(bedrock: Any, preferred: Sequence[str]) -> tuple[dict[Wanted, Offer], dict[Wanted, str]]:
+def _survey(bedrock: Any) -> tuple[dict[Wanted, Offer], dict[Wanted, str]]:
     """What an account has of each kind, and why not where it has nothing."""
     from botocore.exceptions import ClientError
 
     finders: dict[Wanted, Finder] = {
-        Wanted.DEFAULT_ROUTER: lambda client: _default_router(client, preferred),
+        Wanted.DEFAULT_ROUTER: _default_router,
         Wanted.CUSTOM_ROUTER: _custom_router,
         Wanted.APPLICATION_PROFILE: _application_profile,
         Wanted.LATENCY_OPTIMIZED: _fast_profile,
@@ -162,12 +164,12 @@ def _listed(client: Any, operation: str, member: str, **arguments: str) -> list[
     return [summary for page in pages for summary in page[member]]
 
 
-def _default_router(client: Any, preferred: Sequence[str]) -> Offer | None:
+def _default_router(client: Any) -> Offer | None:
     arns = [
         r["promptRouterArn"] for r in _listed(client, "list_prompt_routers", "promptRouterSummaries", type="default")
     ]
     named = {arn.rpartition("/")[2]: arn for arn in arns}
-    name = min(named, key=lambda each: _rank(each, preferred), default=None)
+    name = min(named, key=lambda each: _rank(each, _PREFERRED), default=None)
     return None if name is None else Offer(kind="default router", name=name, model_id=named[name])
 
 

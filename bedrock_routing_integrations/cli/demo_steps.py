@@ -15,6 +15,7 @@ class Wanted(str, Enum):
     CUSTOM_ROUTER = "custom router"
     APPLICATION_PROFILE = "application profile"
     LATENCY_OPTIMIZED = "system profile"
+    LAUNCH_ROUTER = "launch router"
 
 
 class Framework(str, Enum):
@@ -72,20 +73,20 @@ class Section:
     steps: tuple[Step, ...]
 
 
-# The first two are the prompts of the routers' launch: the first went to the large model, the second to the small one.
+# The prompts of the routers' launch: the first went to the large model, the second to the small one.
+_LARGE = "Alice has N brothers and she also has M sisters. How many sisters does Alice's brothers have?"
+_SMALL = "Describe the purpose of a 'hello world' program in one line."
+
 _ROUTING = (
-    Step(
-        on=Wanted.DEFAULT_ROUTER,
-        prompt="Alice has N brothers and she also has M sisters. How many sisters does Alice's brothers have?",
-    ),
-    Step(
-        on=Wanted.DEFAULT_ROUTER,
-        prompt="Describe the purpose of a 'hello world' program in one line.",
-    ),
+    Step(on=Wanted.DEFAULT_ROUTER, prompt=_LARGE),
+    Step(on=Wanted.DEFAULT_ROUTER, prompt=_SMALL),
     Step(on=Wanted.CUSTOM_ROUTER, prompt="Compare a queue and a stack, and explain why one is fairer than the other."),
     Step(on=Wanted.APPLICATION_PROFILE, prompt="What is an inference profile?"),
     Step(on=Wanted.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", mode=Mode.STREAM),
     Step(on=Wanted.LATENCY_OPTIMIZED, prompt="Name three uses of a fast answer.", latency="optimized"),
+    # As AWS showed it; its models are at or near their end of life, so that only the emulator has it for certain.
+    Step(on=Wanted.LAUNCH_ROUTER, prompt=_LARGE),
+    Step(on=Wanted.LAUNCH_ROUTER, prompt=_SMALL),
 )
 
 _ENGINES = (

@@ -73,7 +73,7 @@ def clear_errors() -> Iterator[None]:
             raise
         # Without credentials or a connection the look-up has failed too: one line about it is enough.
         if not is_hopeless(error):
-            warnings.show()
+            warnings.show(beside=said)
         typer.secho(f"Error: {said}", err=True, fg="red")
         if _is_unknown_model(error):
             typer.echo(_MODEL_HINT, err=True)
@@ -92,9 +92,11 @@ class _HeldWarnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._messages.append(record.getMessage())
 
-    def show(self) -> None:
-        """Print them on standard error."""
+    def show(self, beside: str = "") -> None:
+        """Print them on standard error; without those that an error says already, which is `beside` them."""
         for message in self._messages:
+            if message in beside:
+                continue
             typer.secho(f"Warning: {message}", err=True, fg="yellow")
 
 

@@ -26,7 +26,7 @@ from .problems import CREDENTIALS_HELP, NotWorkingError, is_about_credentials
 from .resolve import without_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bedrock_routing_integrations.connections import Connection
     from bedrock_routing_integrations.history import History
@@ -111,7 +111,7 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
         else:
             typer.echo(line, err=True)
     if plot is not None:
-        _draw(history, plot)
+        _draw(report, plot)
         typer.echo(f"Drawn: {plot}", err=True)
 
 
@@ -167,9 +167,11 @@ def _checked_plot(path: Path | None) -> Path | None:
     return path
 
 
-def _draw(history: History, path: Path) -> None:
+def _draw(report: Mapping[str, Any], path: Path) -> None:
+    from bedrock_routing_integrations.reports.plot import draw
+
     try:
-        history.report.plot().savefig(path)
+        draw(report).savefig(path)
     except OSError as error:
         raise NotWorkingError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from None
 
@@ -184,10 +186,22 @@ def _why_nothing(history: History, paths: Sequence[str]) -> str:
     found = []
     if history.malformed:
         found.append(f"{counted(history.malformed, 'malformed line')} ({history.examples[0]})")
-    if history.skipped:
-        found.append(f"{counted(history.skipped, 'record')} of something else")
-    what = " and ".join(found) or "nothing but white space"
+    if history.others:
+        found += [
+            f"these are {kind}, not model invocation logs" + (f": {advice}" if advice else "") + f" ({number:,})"
+            for kind, number, advice in _others(history)
+        ]
+    what = "; ".join(found) or "nothing but white space"
     return f"There is no call in {counted(history.files, 'file')}: {what}. {_WHAT_A_LOG_IS}"
+
+
+def _others(history: History) -> Iterator[tuple[str, int, str]]:
+    """What was skipped: kind, number, advice; most first, and the last ones together."""
+    for kind, number in history.others.most_common(_MOST_NAMED):
+        yield kind, number, history.advice.get(kind, "")
+    rest = history.skipped - sum(number for _, number in history.others.most_common(_MOST_NAMED))
+    if rest:
+        yield "records of other kinds", rest, ""
 
 
 def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str]:
@@ -204,8 +218,9 @@ def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str
             [str(example) for example in history.examples],
             history.malformed,
         )
+    for kind, number, advice in _others(history):
+        yield f"Left out as they are {kind}: {number:,}{f' ({advice})' if advice else ''}."
     for number, what in (
-        (history.skipped, "record{} not of an invocation"),
         (history.duplicates, "call{} logged twice (same requestId)"),
         (history.outside, "call{} of another time"),
     ):
@@ -222,10 +237,10 @@ def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str
     if history.without_bodies:
         yield (
             f"{counted(history.without_bodies, 'call')} logged without request and answer: taken for standard latency "
-            "and the default tier. (Text logging is off, or the folders data/ are missing.)"
+            "and the default tier. (Text logging is off, folders data/ are missing, or a query picked other fields.)"
         )
     by = history.report.to_dict()["by"]
-    unknown = [name for name in wanted.by if set(by.get(name, {})) <= {NONE}]
+    unknown = [name for name in wanted.by if all(value.endswith(NONE) for value in by.get(name, {}))]
     if unknown:
         found = _some(sorted(history.found_keys)) or "none"
         yield f"No call has {_some(unknown)} (--by). Keys of requestMetadata that were found: {found}."

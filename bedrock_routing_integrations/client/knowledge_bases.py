@@ -34,6 +34,7 @@ from bedrock_routing_integrations.knowledge_base import (
 from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
 from bedrock_routing_integrations.streams import broken_connection, close_stream
 from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
 
 from .knowledge_base_types import shared_types
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         SearchOptions,
     )
     from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.telemetry import Call, Outer
 
 SERVICE = "bedrock-agent-runtime"
 
@@ -72,16 +74,18 @@ class KnowledgeBaseClient:
     Args:
         client: A boto3 ``bedrock-agent-runtime`` client, used as it is; or a `Connection`, from which shared clients
             are made at the first call, in the Region of the knowledge base's ARN.
+        telemetry: What OpenTelemetry is told, as of `RoutedClient`.
 
     Raises:
         InvalidRequestError: `client` is a client for something else.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto") -> None:
         if not isinstance(client, Connection) and not hasattr(client, "retrieve_and_generate"):
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
+        self._recorder = Recorder(telemetry_of(telemetry))
         self.source = client if isinstance(client, Connection) else GivenClient(client, SERVICE)
 
     def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
@@ -96,8 +100,11 @@ class KnowledgeBaseClient:
         *,
         image: bytes | str | None = None,
         next_token: str | None = None,
+        outer: Outer | None = None,
     ) -> Retrieved:
         """One page of results, with those left out that score below ``options.score_threshold``.
+
+        `outer` is who tells OpenTelemetry of it already, where that is known.
 
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
@@ -118,8 +125,7 @@ class KnowledgeBaseClient:
                 next_token=next_token,
             )
             with parse_errors_explained("Retrieve"):
-                found: dict[str, Any] = client.retrieve(**request)
-            return found
+                return _sent(self._recorder.begin_retrieval(client, request, outer=outer), client.retrieve, request)
 
         response = self._as_its_type(knowledge_base, options, send)
         passages = [read_passage(result) for result in retrieval_results(response)]
@@ -185,8 +191,9 @@ class KnowledgeBaseClient:
                 ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
         """
         call = self._prepare(question, model, search, options, base_models)
+        told = self._recorder.begin_generation(call.client, call.request, call.resolved)
         with _explained(self, question, search), parse_errors_explained("RetrieveAndGenerate"):
-            answer = call.client.retrieve_and_generate(**call.request)
+            answer = _sent(told, call.client.retrieve_and_generate, call.request)
         response = checked_generation(answer)
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
@@ -211,11 +218,13 @@ class KnowledgeBaseClient:
                 so one that is cut between two events cannot be told from one that is complete.
         """
         call = self._prepare(question, model, search, options, base_models)
-        with _explained(self, question, search):
+        told = self._recorder.begin_generation(call.client, call.request, call.resolved, stream=True)
+        with _explained(self, question, search), told:
             response = call.client.retrieve_and_generate_stream(**call.request)
+        told.opened(_request_id(response))
         reader = AnswerReader(question.only_source)
         session = response.get("sessionId")
-        parts = _parts(response, reader, session)
+        parts = told.until_over(_parts(response, reader, session))
         next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
         return Generated(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
 
@@ -294,6 +303,19 @@ class Generated:
     session_id: str | None
     routing: dict[str, Any]
     parts: Iterator[Part]
+
+
+def _sent(call: Call, send: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Send a request as a call that OpenTelemetry is told of."""
+    with call:
+        response: dict[str, Any] = send(**request)
+    call.opened(_request_id(response))
+    call.over(None, response)
+    return response
+
+
+def _request_id(response: dict[str, Any]) -> str | None:
+    return (response.get("ResponseMetadata") or {}).get("RequestId")
 
 
 # A function of its own, so that forgetting the iterator closes the connection at once.

@@ -72,10 +72,10 @@ class RoutedClient:
 
         client = RoutedClient(boto3.client("bedrock-runtime"))
         response = client.converse(
-            modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
             messages=[{"role": "user", "content": [{"text": "Say good morning."}]}],
         )
-        response["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
+        response["routing"]["invoked_model"]  # "amazon.nova-lite-v1:0"
         ```
     """
 

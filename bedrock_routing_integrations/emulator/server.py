@@ -58,7 +58,7 @@ class BedrockEmulator(Account):
     with BedrockEmulator() as bedrock:
         client = bedrock.client("bedrock-runtime")
         messages = [{"role": "user", "content": [{"text": "Hello"}]}]
-        client.converse(modelId=bedrock.default_router("anthropic.claude:1"), messages=messages)
+        client.converse(modelId=bedrock.default_router("amazon.nova:1"), messages=messages)
     ```
 
     It is laxer than Bedrock about Regions and accounts: every Region is served by one emulator, and a resource is

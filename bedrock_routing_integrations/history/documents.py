@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WRAPPERS = ("logEvents", "events", "results")
-"""Where CloudWatch puts records: a subscription, FilterLogEvents and GetLogEvents, a query's results."""
+WRAPPERS = ("logEvents", "events", "results", "Records", "Events")
+"""Where records are wrapped: a subscription, FilterLogEvents and GetLogEvents, a query's results, CloudTrail."""
 
 _TOKEN = re.compile(rb'"[^"]*"|[\[\]{}"]')
 # Python's parser reads no deeper than some thousand.
@@ -28,6 +28,18 @@ _NAMES = (b'"modelId"', b'"message"', b'"@message"', b'"logEvents"')
 _WRAPPING = frozenset(f'"{name}"'.encode() for name in WRAPPERS)
 
 
+class OtherRecords(NamedTuple):
+    """Records that can be read and are not those of model invocations.
+
+    Attributes:
+        kind: A plural noun, such as ``"CloudTrail records"``.
+        advice: What they lack, or what to do instead; a sentence without its full stop, or empty.
+    """
+
+    kind: str
+    advice: str = ""
+
+
 class Malformed(NamedTuple):
     """What cannot be read as JSON, or as a record.
 
@@ -36,6 +48,14 @@ class Malformed(NamedTuple):
     """
 
     reason: str
+
+
+def empty(wrapper: str) -> OtherRecords:
+    """Name a wrapper that holds no record."""
+    if wrapper == "results":
+        advice = "ask get-query-results again once the query's status is Complete, or over a longer time"
+        return OtherRecords("queries of CloudWatch Logs Insights without results", advice)
+    return OtherRecords("lists of log events without an event", "ask for a longer time (aws logs tail --since 1d)")
 
 
 def parsed(text: bytes | str) -> Any:
@@ -67,6 +87,7 @@ class Document:
         self._last_text = b""
         self._is_passing = False
         self._is_json = True
+        self._empty_wrapper = ""
         self.began = 0
         """The line on which the record that is being read begins."""
 
@@ -95,8 +116,16 @@ class Document:
         self._base = 0
         self._rest = b""
         self._is_passing = False
+        self._empty_wrapper = ""
         self._forget()
         return Malformed("it is no JSON: it is not complete")
+
+    def end(self) -> Iterator[tuple[int, Malformed]]:
+        """Forget what is open, and yield it where it is a record that is not complete."""
+        if self.within:
+            yield self.began, self.give_up()
+        elif self.is_passing:  # told of already
+            self.give_up()
 
     def piece(self, number: int, text: bytes, is_first: bool, goes_on: bool) -> Iterator[tuple[int, Any]]:  # noqa: FBT001
         """`more`, for a piece of a line that is too long to be taken as a whole."""
@@ -130,6 +159,8 @@ class Document:
                 if self.within and len(self._open) == self._base and not is_broken:
                     yield self.began, parsed(b"".join([*self._parts, text[start : token.end()]]))
                     self._forget()
+                if self._empty_wrapper and len(self._open) < self._base:
+                    yield number, empty(self._empty_wrapper)
                 self._closed()
             elif mark != b'"':
                 self._last_text = mark
@@ -164,6 +195,7 @@ class Document:
         if len(self._open) <= self._base:
             self._is_passing = False
         if len(self._open) < self._base:
+            self._empty_wrapper = ""
             self._base = -1 if self._open else 0  # what follows in the wrapper is no record
 
     def _opens(self, mark: bytes) -> bool:
@@ -174,9 +206,11 @@ class Document:
             self._base = 1
         elif depth == 1 and is_array and self._last_text in _WRAPPING:
             self._base = 2  # what came before was the wrapper of what follows
+            self._empty_wrapper = self._last_text[1:-1].decode()
             self._forget()
         elif depth == self._base:
             self._parts = [b""]
+            self._empty_wrapper = ""
             return True
         return False
 

@@ -1,9 +1,9 @@
 """Files of logs → the JSON values in them, one after the other, in bounded memory.
 
 What is read: JSON lines, as Bedrock writes them to S3; a JSON array, or what the AWS CLI prints of CloudWatch Logs, on
-one line or on many; lines with a time in front, as CloudWatch's exports have; objects without anything between them, as
-Firehose writes them. Each of it plain, in gzip, or in the UTF-16 of a Windows shell, told by the content. A line may be
-of any length; a record in it has a limit.
+one line or on many; JSON with a time in front, as CloudWatch's exports and ``aws logs tail`` have; CSV, as the console
+exports it, each row as an object; objects without anything between them, as Firehose writes them. Each of it plain, in
+gzip, or in the UTF-16 of a Windows shell, told by the content. A line may be of any length; a record in it has a limit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import codecs
 import errno
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .documents import Document, Malformed, parsed
+from .csv_rows import Table, header_of
+from .documents import Document, Malformed, OtherRecords, parsed
+from .other_logs import name_of_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,14 +35,15 @@ much of answer (user guide, 2026-11)."""
 
 _CHUNK = 2**18
 _PIECE = 2**20
-_GZIP, _ZIP, _TAR = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262)
+_GZIP, _ZIP, _TAR, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262), b"PAR1"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
 _BODY = re.compile(r"(?:^|[\\/])data[\\/][^\\/]*_(?:input|output)[^\\/]*$")
-# `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message.
-_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (?:\S+ )?(?=\{)")
-# Written once, when logging is switched on (seen 2026-09).
-_NOTICE = b"Permissions are correctly set"
+# `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message. With `--format json` a
+# message in JSON begins on the next line (aws-cli's PrettyJSONLogEventsFormatter, read 2026-12).
+_PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+(?: [^\s{]\S*)?(?: +(?=\{)|$)")
+# `aws logs tail --color on`, which a terminal's copy has too.
+_COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 class Numbered(NamedTuple):
@@ -149,6 +153,8 @@ def _read_line(file: _Counted) -> Callable[[int], bytes]:
     start = stream.peek(_TAR.stop)
     if start.startswith(_ZIP) or start[_TAR] == b"ustar":
         raise OSError(errno.EINVAL, "it is an archive of files; unpack it first")
+    if start.startswith(_PARQUET):
+        raise OSError(errno.EINVAL, "it is a Parquet file; export it as JSON lines or CSV")
     if start[:2] in _UTF_16:
         text = io.TextIOWrapper(stream, "utf-16", errors="replace", newline="\n")
         return lambda limit: text.readline(limit).encode(errors="replace")
@@ -182,32 +188,62 @@ def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Piece | Malformed]]:
 
 
 def _values(lines: Iterator[tuple[int, bytes | Piece | Malformed]]) -> Iterator[Numbered]:
+    """Yield the values of the lines: rows of a table where the first line is the header of one, else JSON."""
+    is_first = True
+    for number, line in lines:
+        if is_first and isinstance(line, bytes):
+            line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - the same line
+            if not line.strip():
+                continue
+            header = header_of(line.strip())
+            if header is not None:
+                yield from (Numbered(*row) for row in Table(header, LONGEST_LINE).rows(_whole_lines(lines)))
+                return
+        is_first = False
+        yield from _json_values(itertools.chain([(number, line)], lines))
+        return
+
+
+def _whole_lines(lines: Iterator[tuple[int, bytes | Piece | Malformed]]) -> Iterator[tuple[int, bytes | Malformed]]:
+    """Yield the lines, with one `Malformed` for a line that comes in pieces."""
+    for number, line in lines:
+        if not isinstance(line, Piece):
+            yield number, line
+        elif line.is_first:
+            yield number, Malformed(f"the line has more than {LONGEST_LINE:,} bytes")
+
+
+def _json_values(lines: Iterable[tuple[int, bytes | Piece | Malformed]]) -> Iterator[Numbered]:
     document = Document(LONGEST_LINE)
     for number, line in lines:
         if isinstance(line, Malformed):
             yield Numbered(number, line)
-            continue
-        if isinstance(line, Piece):
-            yield from (Numbered(began, found) for began, found in document.piece(number, *line))
-            continue
-        text = line.strip()
-        if number == 1:
-            text = text.removeprefix(codecs.BOM_UTF8)
-        if not text:
-            continue
-        if not (document.within or document.is_passing) or document.is_left_for(text):
-            whole = _whole(text)
-            if whole:
-                if document.within:
-                    yield Numbered(document.began, document.give_up())
-                yield from (Numbered(number, found) for found in whole)
-                continue
-        if not document.depth and text[:1] not in (b"{", b"["):
-            yield Numbered(number, _odd_line(text))
+        elif isinstance(line, Piece):
+            yield from itertools.starmap(Numbered, document.piece(number, *line))
         else:
-            yield from (Numbered(began, found) for began, found in document.more(number, text))
-    if document.within:
-        yield Numbered(document.began, document.give_up())
+            yield from itertools.starmap(Numbered, _of_line(document, number, line.strip()))
+    yield from itertools.starmap(Numbered, document.end())
+
+
+def _of_line(document: Document, number: int, line: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the values that a line completes, with the numbers of the lines on which they begin."""
+    text = _COLOR.sub(b"", line).strip() if line[:1] == b"\x1b" else line
+    prefix = _PREFIX.match(text)
+    if prefix:  # no line within an object of many lines looks so
+        yield from document.end()
+        text = text[prefix.end() :]
+    if not text:
+        return
+    if not (document.within or document.is_passing) or document.is_left_for(text):
+        whole = _whole(text)
+        if whole:
+            yield from document.end()
+            yield from ((number, found) for found in whole)
+            return
+    if not document.depth and text[:1] not in (b"{", b"["):
+        yield number, _odd_line(text)
+    else:
+        yield from document.more(number, text)
 
 
 def _whole(text: bytes) -> list[Any]:
@@ -230,12 +266,10 @@ def _whole(text: bytes) -> list[Any]:
     return found
 
 
-def _odd_line(text: bytes) -> Any:
+def _odd_line(text: bytes) -> Malformed | OtherRecords:
     """What to make of a line that does not begin like JSON."""
-    prefix = _PREFIX.match(text)
-    if prefix:
-        return parsed(text[prefix.end() :])
-    if text.startswith(_NOTICE) or text.endswith(_NOTICE + b" for Amazon Bedrock logs."):
-        return text.decode(errors="replace")
+    other = name_of_line(text)
+    if other is not None:
+        return other
     value = parsed(text)
     return value if isinstance(value, Malformed) else Malformed("it is no JSON object")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.pricing import Prices, priced
-from bedrock_routing_integrations.reports import RoutingReport
+from bedrock_routing_integrations.reports import DAY, RoutingReport
 from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models, resolve_by_id
 from bedrock_routing_integrations.resolution.candidates import hinted
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
+from .documents import OtherRecords
 from .lines import log_files, read_body, read_values
 from .records import LoggedCall, read_record, unwrapped
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from .documents import Malformed
 
 APPLICATION_PROFILE = "application_profile"
-FACTS = ("identity", "region", "inference_region", "account", "operation")
+FACTS = ("identity", "region", "inference_region", "account", "operation", DAY)
 """What a record says of a call besides its ``requestMetadata``, and what it can be counted by."""
 OTHERS = "(others)"
 NONE = "(none)"
@@ -69,6 +71,8 @@ class History:
         malformed: Lines, or records in them, that could not be read.
         examples: The first of them.
         skipped: Records, or lines, that are none of an invocation.
+        others: What those are, such as "CloudTrail records", and how many; the first twenty kinds.
+        advice: What to do about a kind of them, where there is something.
         duplicates: Calls that were there already: Bedrock writes to S3 and to CloudWatch Logs where both are set.
         outside: Calls before `since`, or not before `until`.
         unreadable: Files that could not be read, with the reason; the first of them.
@@ -89,6 +93,8 @@ class History:
     malformed: int = 0
     examples: list[Example] = field(default_factory=list)
     skipped: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    advice: dict[str, str] = field(default_factory=dict)
     duplicates: int = 0
     outside: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -110,6 +116,7 @@ class History:
             "malformed": self.malformed,
             "examples": [vars(example) for example in self.examples],
             "skipped": self.skipped,
+            "others": dict(self.others),
             "duplicates": self.duplicates,
             "outside": self.outside,
             "unreadable_files": self.unreadable_files,
@@ -140,7 +147,8 @@ def read_history(
             default what the ids say by themselves.
         prices: The user's own, as in `Prices`.
         labels: What to count by: keys of ``requestMetadata``, ``"application_profile"``, and `FACTS` (a key of such a
-            name is found as ``"metadata.region"``). By default application profiles and the first five keys found.
+            name is found as ``"metadata.region"``). ``"day"`` is the day in UTC; ``"day,team"`` counts by day and by a
+            key at once. By default application profiles and the first five keys found.
         since: The first moment that counts, timezone-aware.
         until: The first one that counts no more, timezone-aware.
         progress: Told how many bytes more were read, as they lie in the files.
@@ -205,8 +213,8 @@ class _Reader:
                     call = read_record(record, sent_ms, body)
                     if isinstance(call, LoggedCall):
                         self._count(call)
-                    elif call is None:
-                        history.skipped += 1
+                    elif isinstance(call, OtherRecords):
+                        self._skip(call)
                     else:
                         self._note(path, number, call)
         except OSError as error:
@@ -216,6 +224,13 @@ class _Reader:
         else:
             history.files += 1
             history.lines += number
+
+    def _skip(self, other: OtherRecords) -> None:
+        history = self.history
+        history.skipped += 1
+        if other.kind in history.others or len(history.others) < _MOST_FOUND:
+            history.others[other.kind] += 1
+            history.advice[other.kind] = other.advice
 
     def _note(self, path: str, number: int, malformed: Malformed) -> None:
         self.history.malformed += 1
@@ -289,7 +304,7 @@ class _Labels:
             if len(history.found_keys) < _MOST_FOUND:
                 history.found_keys.update(call.metadata)
             found.update(call.facts)
-            found = {name: found.get(name, NONE) for name in self._wanted}
+            found = {name: _value_of(name, found) for name in self._wanted}
         return {name: self._bounded(name, value, history) for name, value in found.items()}
 
     def _is_known(self, name: str, history: History) -> bool:
@@ -311,6 +326,14 @@ class _Labels:
             return value
         history.too_many_values.add(name)
         return OTHERS
+
+
+def _value_of(name: str, found: Mapping[str, str]) -> str:
+    """The value of a label; of ``"day,KEY"`` the day and the value of the key, which counts by both at once."""
+    day, comma, key = name.partition(",")
+    if day == DAY and comma and name not in found:
+        return f"{found[DAY]}, {found.get(key.strip(), NONE)}"
+    return found.get(name, NONE)
 
 
 class _Seen:

@@ -15,12 +15,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .documents import WRAPPERS, Malformed, parsed
+from .documents import WRAPPERS, Malformed, OtherRecords, empty, parsed
+from .other_logs import is_query_row, name_of_record
+from .query_rows import record_of
+from .stop_reasons import stop_reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SCHEMA = "ModelInvocationLog"
+UNKNOWN = "unknown"
+"""What was asked for, where the log tells only that something was asked for, and what was served."""
 _LONGEST_MODEL_ID = 2048  # characters: Converse's own limit
 # What makes the body of a request interesting.
 _IN_REQUEST = (b'"performanceConfig"', b'"serviceTier"', b'"service_tier"', b'"cachePoint"', b'"cache_control"')
@@ -28,6 +33,7 @@ _LONGEST_NAME = 256  # characters: the limit of requestMetadata's keys and value
 _MOST_TOKENS = 10**12
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FRACTION = re.compile(r"(?:\.\d+)?Z")
+_DIGITS_OF_MS = 12  # milliseconds since 1973, and no year
 _METRICS = "amazon-bedrock-invocationMetrics"
 # Where a count stands: in Converse's usage, in Nova's, in Claude's, in Llama's answer, and in what InvokeModel's stream
 # adds to its last chunk.
@@ -55,7 +61,8 @@ class LoggedCall:
         response: The part of the answer that it reads.
         first_token_ms: Milliseconds until the first bytes of a stream, as InvokeModel reports them.
         metadata: ``requestMetadata``.
-        facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``.
+        facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``,
+            ``day``.
         guessed_ttl: Whether tokens were written to a cache, and nothing tells for how long.
         without_bodies: Whether neither request nor answer is there, so that nothing tells of latency and tier.
     """
@@ -84,7 +91,7 @@ def unwrapped(value: Any, sent_ms: Any = None, depth: int = 0) -> Iterator[tuple
         yield value, sent_ms
         return
     if isinstance(value, dict):
-        sent_ms = value.get("timestamp", sent_ms)
+        sent_ms = value.get("timestamp", value.get("@timestamp", sent_ms))
     for each in inside:
         yield from unwrapped(each, sent_ms, depth + 1)
 
@@ -94,35 +101,44 @@ def _inside(value: Any) -> list[Any] | None:
     if isinstance(value, list):
         fields = [cell for cell in value if isinstance(cell, dict) and "field" in cell and "value" in cell]
         if fields:  # a row of CloudWatch Logs Insights
-            return [cell for cell in fields if cell["field"] == "@message"]
+            return [{str(cell["field"]): cell["value"] for cell in fields}]
         return value
-    if not isinstance(value, dict) or "schemaType" in value or "modelId" in value:
+    if not isinstance(value, dict):
         return None
-    for name in WRAPPERS:
-        if isinstance(value.get(name), list):
-            return value[name]  # type: ignore[no-any-return]
-    message = value.get("message", value.get("@message"))
-    if message is None and value.get("field") == "@message":
-        message = value.get("value")
+    message = value.get("@message")
+    if message is None and "modelId" not in value and "schemaType" not in value:
+        for name in WRAPPERS:
+            if isinstance(value.get(name), list):
+                return value[name] or [empty(name)]
+        message = value.get("message")
     if isinstance(message, str) and message.lstrip()[:1] == "{":
         return [parsed(message)]
     return [message] if isinstance(message, dict) else None
 
 
-def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCall | Malformed | None:
-    """What a record says; None where it is none of an invocation.
+def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCall | Malformed | OtherRecords:
+    """Read what a record says; an `OtherRecords` that names it where it is not one of an invocation.
 
     Args:
-        record: Any JSON value, or a `Malformed`, which is given back.
+        record: Any JSON value; or a `Malformed` or an `OtherRecords`, which is given back.
         sent_ms: Milliseconds since 1970, for a record without a time of its own.
         body: Finds a request or an answer that is not in the record, by its URI in S3; see `read_body`.
     """
-    if isinstance(record, Malformed):
+    if isinstance(record, (Malformed, OtherRecords)):
         return record
     if not isinstance(record, dict) or record.get("schemaType", SCHEMA) != SCHEMA:
-        return None
-    if "schemaType" not in record and not {"modelId", "operation"} <= record.keys():
-        return None
+        return name_of_record(record)
+    if is_query_row(record):
+        row, sent_ms = record_of(record), record.get("@timestamp", sent_ms)
+        # A row without them cannot be counted: the query has to give them.
+        has_time = (_time(row.get("timestamp")) or _time(sent_ms)) is not None
+        is_call = has_time and ("modelId" in row or "errorCode" in row)
+    else:
+        row, is_call = record, "schemaType" in record or {"modelId", "operation"} <= record.keys()
+    return _call(row, sent_ms, body) if is_call else name_of_record(record)
+
+
+def _call(record: Mapping[str, Any], sent_ms: Any, body: Callable[..., Any]) -> LoggedCall | Malformed:
     error = _text(record.get("errorCode"))
     model_id = record.get("modelId")
     if not isinstance(model_id, str) or not 0 < len(model_id) <= _LONGEST_MODEL_ID:
@@ -133,7 +149,7 @@ def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCa
     if when is None:
         return Malformed("the record has no timestamp that can be read")
     request = _request(_dict(record.get("input")), body)
-    answer = _answer(_dict(record.get("output")), body)
+    answer, stop_reason = _answer(_dict(record.get("output")), body)
     usage, guessed = _usage(record, answer, request)
     asked, served = _modes(record, request, answer)
     streamed = _dict(answer.get(_METRICS))
@@ -151,10 +167,11 @@ def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCa
                 "latencyMs": latency_ms if latency_ms is not None else _count(streamed.get("invocationLatency"))
             },
             "trace": {"promptRouter": {"invokedModelId": _invoked(answer)}},
+            "stopReason": stop_reason,
         },
         first_token_ms=_count(streamed.get("firstByteLatency")),
         metadata=_metadata(record.get("requestMetadata")),
-        facts=_facts(record),
+        facts={**_facts(record), "day": when.date().isoformat()},
         guessed_ttl=guessed,
         without_bodies=not request and not answer and "performanceConfig" not in record,
     )
@@ -168,13 +185,19 @@ def _request(logged: Mapping[str, Any], body: Callable[..., Any]) -> dict[str, A
     return _dict(request)
 
 
-def _answer(logged: Mapping[str, Any], body: Callable[..., Any]) -> dict[str, Any]:
-    """The answer; of one in chunks what stands in the first and in the last ones, which is all that is read here."""
+def _answer(logged: Mapping[str, Any], body: Callable[..., Any]) -> tuple[dict[str, Any], str | None]:
+    """Return the answer, and why it ended.
+
+    Of an answer in chunks, the first and the last ones are merged: they have all that is read here.
+    """
     answer = _body(logged.get("outputBodyJson"))
     if answer is None and isinstance(logged.get("outputBodyS3Path"), str):
         answer = body(logged["outputBodyS3Path"])
-    if not isinstance(answer, list):
-        return _dict(answer)
+    chunks = [chunk for chunk in (answer if isinstance(answer, list) else [answer]) if isinstance(chunk, dict)]
+    return _merged(answer) if isinstance(answer, list) else _dict(answer), stop_reason_of(chunks)
+
+
+def _merged(answer: list[Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for chunk in answer if len(answer) <= 8 else (*answer[:2], *answer[-6:]):
         if isinstance(chunk, dict):
@@ -251,17 +274,20 @@ def _modes(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The latency and tier that were asked for and served.
 
-    What stands at the top of a record (in capitals: ``OPTIMIZED``) is taken for what was served, as in CloudTrail. What
-    was served and is not the standard was asked for, also where the request is not there.
+    What stands at the top of a record (in capitals: ``OPTIMIZED``) is what was served, and it is there only where
+    something was asked for (records of 2024 that others have published). What is served and is not the standard was
+    asked for. Standard is served to who asks for it, and to who asks for more than the quota allows: where the request
+    is not there, what was asked for is `UNKNOWN`. The bodies of InvokeModel tell a tier unasked.
     """
     asked: dict[str, Any] = {}
     served: dict[str, Any] = {}
     for name, key, standard in (("performanceConfig", "latency", "standard"), ("serviceTier", "type", "default")):
         mode = _mode(answer.get(name), key) or _mode(record.get(name), key)
-        wanted = _mode(request.get(name), key)
+        wanted = _mode(request.get(name), key) or (mode and (mode if mode != standard else UNKNOWN))
         if name == "serviceTier":
             mode = mode or _tier(answer) or _tier(_dict(answer.get("usage")))
-            wanted = wanted or _tier(request)
+            asked_tier = _tier(request)
+            wanted = asked_tier if asked_tier and wanted in (None, UNKNOWN) else wanted
         served[name] = {key: mode}
         asked[name] = {key: wanted or (mode if mode != standard else None)}
     return asked, served
@@ -327,6 +353,8 @@ def _time(value: Any) -> datetime | None:
     try:
         if isinstance(value, str):
             # Python 3.10 knows no Z, and of fractions only milliseconds and microseconds.
+            if value.isascii() and value.isdigit() and len(value) >= _DIGITS_OF_MS:
+                return _time(int(value))  # CSV has no numbers
             when = datetime.fromisoformat(_FRACTION.sub("", value) if value[-1:] == "Z" else value)
             return when.replace(tzinfo=timezone.utc) if when.tzinfo is None else when.astimezone(timezone.utc)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):

@@ -65,7 +65,7 @@ class RoutingCallbackHandler(BaseCallbackHandler):
         ```python
         from bedrock_routing_integrations.langchain import ChatBedrockRouter, RoutingCallbackHandler
 
-        llm = ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        llm = ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1")
         with RoutingCallbackHandler() as handler:
             llm.batch(["Describe the purpose of a 'hello world' program in one line.", "What is a monad?"])
         print(handler.report)

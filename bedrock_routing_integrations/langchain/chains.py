@@ -116,7 +116,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
 
         chain = KnowledgeBaseChain(
             knowledge_base_id="EMULATEDKB",
-            model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
             mode="retrieve_then_converse",
         )
         result = chain.invoke("Which moon has an ocean under its ice?")

@@ -89,7 +89,7 @@ class ChatBedrockRouter(Runs):
         ```python
         from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
-        llm = ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        llm = ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1")
         llm.invoke("Describe the purpose of a 'hello world' program in one line.").response_metadata["model_name"]
         ```
     """

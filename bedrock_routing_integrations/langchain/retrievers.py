@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import model_validator
@@ -18,6 +19,7 @@ from bedrock_routing_integrations.knowledge_base import (
     parse_knowledge_base_id,
     refuse_unknown,
 )
+from bedrock_routing_integrations.telemetry import Outer, outer_of
 from bedrock_routing_integrations.threads import run_in_thread
 
 from ._aws import AskingAws
@@ -159,7 +161,11 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, image: Any = None, **options: Any
     ) -> list[Document]:
         found = self.connected().retrieve(
-            parse_knowledge_base_id(self.knowledge_base_id), query, self.search_options(options), image=image
+            parse_knowledge_base_id(self.knowledge_base_id),
+            query,
+            self.search_options(options),
+            image=image,
+            outer=_outer_of(run_manager),
         )
         documents = Found(document_of(passage, found.guardrail_action) for passage in found.passages)
         documents.guardrail_action = found.guardrail_action
@@ -202,6 +208,14 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
         # Document by document: `iterate_in_thread` would ask for pages that nobody may want.
         while (document := await run_in_thread(self.max_concurrency, next, documents, None)) is not None:
             yield document
+
+
+def _outer_of(run_manager: CallbackManagerForRetrieverRun | None) -> Outer | None:
+    """Return who of LangChain's handlers tells OpenTelemetry of a retriever's run; None where nobody does."""
+    unheard = BaseCallbackHandler.on_retriever_start
+    handlers = getattr(run_manager, "handlers", ())
+    telling = [each for each in handlers if getattr(type(each), "on_retriever_start", unheard) is not unheard]
+    return outer_of(telling, run_id=getattr(run_manager, "run_id", None))
 
 
 def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:

@@ -59,7 +59,7 @@ class RoutingEventHandler(BaseEventHandler):
         ```python
         from bedrock_routing_integrations.llama_index import BedrockRouter, RoutingEventHandler
 
-        llm = BedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        llm = BedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1")
         with RoutingEventHandler() as handler:
             llm.complete("Describe the purpose of a 'hello world' program in one line.")
         print(handler.report)

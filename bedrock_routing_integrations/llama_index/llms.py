@@ -142,9 +142,9 @@ class BedrockRouter(StructuredOutput):
         ```python
         from bedrock_routing_integrations.llama_index import BedrockRouter
 
-        llm = BedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1")
+        llm = BedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1")
         response = llm.complete("Describe the purpose of a 'hello world' program in one line.")
-        response.additional_kwargs["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
+        response.additional_kwargs["routing"]["invoked_model"]  # "amazon.nova-lite-v1:0"
         ```
     """
 

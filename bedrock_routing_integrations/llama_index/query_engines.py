@@ -132,13 +132,13 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
 
         engine = KnowledgeBaseQueryEngine(
             "EMULATEDKB",
-            model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+            model="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
             mode="retrieve_then_converse",
         )
         response = engine.query("Who discovered Europa?")
         for citation in response.metadata["citations"]:
             print(citation.text, citation.sources)
-        response.metadata["routing"]["invoked_model"]  # "anthropic.claude-3-haiku-20240307-v1:0"
+        response.metadata["routing"]["invoked_model"]  # "amazon.nova-pro-v1:0"
         engine.query("And when?", session_id=response.metadata["session_id"])
         ```
     """

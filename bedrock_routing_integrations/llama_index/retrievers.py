@@ -33,6 +33,7 @@ from ._knowledge_base_arguments import (
     search_options,
 )
 from ._knowledge_base_nodes import Found, nodes_of
+from ._outer import outer_of_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -209,7 +210,9 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         search = self._search
         image = search.image if search.image is not None else _read_image(query_bundle.image_path)
-        found = self._client.retrieve(self._knowledge_base, query_bundle.query_str, search.options, image=image)
+        found = self._client.retrieve(
+            self._knowledge_base, query_bundle.query_str, search.options, image=image, outer=outer_of_call(self)
+        )
         search.guardrail_action = found.guardrail_action
         return nodes_of(found.passages, found.guardrail_action)
 

@@ -65,8 +65,8 @@ _COLUMNS: tuple[tuple[Column, Callable[[Tally], str]], ...] = (
 )
 
 
-def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] = ()) -> Table:
-    """The table of `rows`, whose cells are not there yet, and how many calls `more` has.
+def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] = (), *, which: str = "more") -> Table:
+    """The table of `rows`, whose cells are not there yet, and how many calls `more` has (`which`: "more", "earlier").
 
     Columns that hold nothing anywhere are left out.
     """
@@ -81,5 +81,5 @@ def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] =
     ]
     if more:
         calls = f"{sum(tally['calls'] for tally in more):,}"
-        done.append(Row(f"and {len(more):,} more", [calls, *[""] * (len(columns) - 1)]))
+        done.append(Row(f"and {len(more):,} {which}", [calls, *[""] * (len(columns) - 1)]))
     return Table(head, [column for column, _ in columns], done)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .columns import PARTIAL, amount, cached, filled
 from .layout import Column, Row, Table
 from .tally import OTHERS
+from .timeline import is_by_day
 from .wording import UNKNOWN, clean, counted, distinct, model_forms, percent, value_forms
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ EMPTY = "No calls yet."
 NOT_KNOWN = "(not known)"
 # Tables of thousands are for programs, and these have the dictionary.
 ROWS = 50
-# What was not asked for, or not told, in a tally's "latency" and "service_tier".
-_NONE = "none"
+# What was not asked for, or not told, in a tally's "latency" and "service_tier"; what was asked for and is not known.
+_NONE, _UNKNOWN = "none", "unknown"
+# An answer that ends so is as long as it was meant to be.
+_USUAL_ENDS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def contents(report: Mapping[str, Any]) -> Page:
     if sum(len(target["models"]) for target in targets) > len(report["models"]) > 1:
         rows = [(Row(models[tally["invoked_model"]], whole_name=_whole(tally)), tally) for tally in report["models"]]
         tables.append(("Models, over all targets", _cut("Model", rows)))
-    tables += [*_served_table(targets, names), *_errors_table(targets, names)]
+    tables += [*_served_table(targets, names), *_errors_table(targets, names), *_stops_table(targets, names)]
     for label, values in report["by"].items():
         tables.append((f"By {clean(label)}", _label_table(clean(label), values)))
     facts = _facts(report)
@@ -103,6 +106,12 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         facts.append(_saving(report, "caching", "no caching"))
     if totals["errors"]:
         facts.append(("Failed", f"{sum(totals['errors'].values()):,}", _kinds(totals["errors"])))
+    if totals.get("guardrail_interventions"):
+        facts.append(
+            ("Guardrail", f"{totals['guardrail_interventions']:,}", "answers that a guardrail blocked or changed")
+        )
+    if _ends_unusually(totals):
+        facts.append(("Stop reasons", "", _kinds(totals["stop_reasons"])))
     for what, key in (("Latency", "latency"), ("Service tier", "service_tier")):
         facts += [
             (what, "", f"{_asked(asked, served)}, {_got(asked, served)}") for asked, served in totals[key].items()
@@ -137,12 +146,13 @@ def _kinds(errors: Mapping[str, int]) -> str:
 
 
 def _asked(asked: str, served: Mapping[str, int]) -> str:
-    return f"{'not asked' if asked == _NONE else f'{clean(asked)} asked'} {sum(served.values()):,}"
+    said = {_NONE: "not asked", _UNKNOWN: "asked, not told for which"}.get(asked) or f"{clean(asked)} asked"
+    return f"{said} {sum(served.values()):,}"
 
 
 def _got(asked: str, served: Mapping[str, int]) -> str:
     """How often what was asked for was served, and what else was: served 9, standard 3."""
-    is_known = asked not in (_NONE, OTHERS)  # "others" may have been served as something else
+    is_known = asked not in (_NONE, _UNKNOWN, OTHERS)  # "others" may have been served as something else
     said = [f"served {served.get(asked, 0):,}"] if is_known else []
     others = [other for other in served if other != asked or not is_known]
     return ", ".join(
@@ -189,9 +199,12 @@ def _cut(head: str, rows: Sequence[tuple[Row, Tally]]) -> Table:
 
 
 def _label_table(label: str, values: Mapping[str, Tally]) -> Table:
-    most = sorted(values, key=lambda value: -values[value]["calls"])
-    names = distinct(most, value_forms)
-    return _cut(label, [(Row(names[value], whole_name=clean(value)), values[value]) for value in most])
+    order = list(values) if is_by_day(label) else sorted(values, key=lambda value: -values[value]["calls"])
+    names = distinct(order, value_forms)
+    rows = [(Row(names[value], whole_name=clean(value)), values[value]) for value in order]
+    if is_by_day(label):  # the last days, as many as there is room for
+        return filled(label, rows[-ROWS:], [tally for _, tally in rows[:-ROWS]], which="earlier")
+    return _cut(label, rows)
 
 
 def _served_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
@@ -207,6 +220,16 @@ def _served_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterabl
 def _errors_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
     rows = [(target, (_kinds(target["errors"]),)) for target in targets if target["errors"]]
     yield from _words("Failed", ("Why",), rows, names)
+
+
+def _ends_unusually(tally: Tally) -> bool:
+    """Return whether some answers were cut short, blocked or malformed; reports of earlier versions do not say."""
+    return not _USUAL_ENDS.issuperset(tally.get("stop_reasons") or ())
+
+
+def _stops_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
+    unusual = [target for target in targets if _ends_unusually(target)]
+    yield from _words("Stop reasons", ("Calls",), [(each, (_kinds(each["stop_reasons"]),)) for each in unusual], names)
 
 
 def _words(

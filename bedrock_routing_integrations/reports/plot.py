@@ -1,22 +1,24 @@
-"""One picture of a `RoutingReport`: who answered and what that cost, and what was saved over time."""
+"""One picture of a `RoutingReport`: models that answered, cost, savings over time, and labels such as days."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from io import BytesIO
-from itertools import pairwise
-from math import ceil, floor, log10
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 from .contents import EMPTY, model_names
-from .wording import counted, money, percent
+from .wording import clean, counted, distinct, money, value_forms
 
 # Figures of our own, never pyplot: that would choose a backend and keep every figure for the whole process.
 try:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import Formatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError('A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"') from error
+
+from .panels import CALLS, Bar, DayPanel, Dollars, bare, bars_of, days_of, draw_days, draw_shares, plain
+from .timeline import is_by_day
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportFigure", "draw"]
 
-MODELS = 8
-_CALLS, _COST = "#1f3b57", "#e0913a"
-_LOOKS = {"routing": ("#1f3b57", "-"), "caching": ("#c8641b", "--")}
+MOST_LABELS = 6
+"""Labels that are drawn; a picture of more cannot be read."""
+_LOOKS = {"routing": (CALLS, "-"), "caching": ("#c8641b", "--")}
 _DAY = 86_400
 _MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
 _STEPS = (1, 5, 15, 30, *(60 * minutes for minutes in _MINUTES), *(_DAY * days for days in (1, 2, 7, 14, 28, 91, 182)))
@@ -43,8 +45,10 @@ class ReportFigure(Figure):
         return buffer.getvalue()
 
 
-def draw(report: Mapping[str, Any], figure: FigureBase | None = None) -> FigureBase:
-    """Draw the shares of calls and cost by model and, where anything was saved, the savings over time.
+def draw(report: Mapping[str, Any], figure: FigureBase | None = None) -> Any:
+    """Draw the shares of calls and cost by model, savings over time where there are any, and a panel for each label.
+
+    A label of days is drawn over time, and one of days and a key with the values of the key on top of one another.
 
     Args:
         report: What `RoutingReport.to_dict` gives.
@@ -53,20 +57,78 @@ def draw(report: Mapping[str, Any], figure: FigureBase | None = None) -> FigureB
     Returns:
         The figure: ``figure.savefig("report.png")``. Nothing is shown, and matplotlib's settings stay as they are.
     """
-    models = _bars(report)
-    savings = _savings(report["timeline"])
+    rows = _rows(report)
+    heights = [max(panel.height for panel in row) for row in rows]
     if figure is None:
-        height = 1.9 + 0.5 * max(3, len(models))
-        figure = ReportFigure(figsize=(11.0 if savings else 7.0, height), layout="constrained")
+        width = 7.0 if len(rows) == len(rows[0]) == 1 and not isinstance(rows[0][0], _Days) else 11.0
+        figure = ReportFigure(figsize=(width, 0.4 + sum(heights)), layout="constrained")
     if not report["totals"]["calls"]:
         figure.text(0.5, 0.5, EMPTY, ha="center", va="center")
         return figure
     figure.suptitle(_title(report["totals"]), parse_math=False)
-    panels = figure.subplots(1, 2 if savings else 1, squeeze=False)[0]
-    _draw_shares(panels[0], models)
-    if savings:
-        _draw_savings(panels[1], savings)
+    grid = figure.add_gridspec(len(rows), 2, height_ratios=heights)
+    for number, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            panel.draw(figure.add_subplot(grid[number, column] if len(row) > 1 else grid[number, :]))
     return figure
+
+
+class _Shares:
+    """Bars of a model's, or of a value's, share of calls and of cost."""
+
+    def __init__(self, of: str, bars: Sequence[Bar]) -> None:
+        self.of = of
+        self.bars = bars
+        self.height = 1.5 + 0.5 * max(3, len(bars))
+
+    def draw(self, axes: Axes) -> None:
+        draw_shares(axes, self.bars, self.of)
+
+
+class _Savings:
+    """What was saved, over time."""
+
+    height = 3.0
+
+    def __init__(self, savings: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+        self.savings = savings
+
+    def draw(self, axes: Axes) -> None:
+        _draw_savings(axes, self.savings)
+
+
+class _Days:
+    """Cost by day."""
+
+    height = 3.0
+
+    def __init__(self, days: DayPanel) -> None:
+        self.days = days
+
+    def draw(self, axes: Axes) -> None:
+        draw_days(axes, self.days)
+
+
+def _rows(report: Mapping[str, Any]) -> list[list[Any]]:
+    """The panels, two side by side, and those of days in rows of their own."""
+    names = model_names(report)
+    models = [(plain(names[tally["invoked_model"]]), tally) for tally in report["models"]]
+    panels: list[Any] = [_Shares("", bars_of(models, "models"))]
+    savings = _savings(report["timeline"])
+    panels += [_Savings(savings)] if savings else []
+    wide: list[list[Any]] = []
+    for label, values in list(report["by"].items())[:MOST_LABELS]:
+        days = days_of(label, values) if is_by_day(label) else None
+        if days is not None:
+            wide.append([_Days(days)])
+        else:
+            panels.append(_Shares(f"By {plain(clean(label))}: ", bars_of(_named(values), "values")))
+    return [panels[at : at + 2] for at in range(0, len(panels), 2)] + wide
+
+
+def _named(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    names = distinct(values, value_forms)
+    return [(plain(names[value]), tally) for value, tally in values.items() if tally["calls"]]
 
 
 def _title(totals: Mapping[str, Any]) -> str:
@@ -82,74 +144,6 @@ def _title(totals: Mapping[str, Any]) -> str:
             text = f"{by} saved {money(usd)}" if usd > 0 else f"{by} cost {money(-usd)} more"
             told.append(text + (f" (not known for {counted(missing, 'call')})" if missing else ""))
     return "\n".join([said, *([", ".join(told)] if told else [])])
-
-
-def _bars(report: Mapping[str, Any]) -> list[tuple[str, float, float | None, bool]]:
-    """A model's name, its share of calls, its share of the known cost, whether calls of it lack a price."""
-    names = model_names(report)
-    tallies = sorted(report["models"], key=lambda tally: -tally["calls"])
-    calls = report["totals"]["calls"] or 1
-    cost = sum(tally["cost_usd"] or 0 for tally in tallies)
-    shown = [(_ascii(names[tally["invoked_model"]]), [tally]) for tally in tallies]
-    if len(shown) > MODELS:
-        rest = tallies[MODELS - 1 :]
-        shown = [*shown[: MODELS - 1], (f"{len(rest)} other models", rest)]
-    bars = []
-    for name, those in shown:
-        known = [tally["cost_usd"] for tally in those if tally["cost_usd"] is not None]
-        share = sum(known) / cost if known and cost else None
-        bars.append(
-            (
-                name,
-                sum(tally["calls"] for tally in those) / calls,
-                share,
-                any(tally["calls_without_price"] for tally in those),
-            )
-        )
-    return bars
-
-
-def _ascii(text: str) -> str:
-    # A letter that the font lacks is drawn as a box, with a warning.
-    return text.encode("ascii", "backslashreplace").decode()
-
-
-def _draw_shares(axes: Axes, bars: Sequence[tuple[str, float, float | None, bool]]) -> None:
-    priced = any(share is not None for _, _, share, _ in bars)
-    size = 0.38 if priced else 0.6
-    places = range(len(bars))
-    shift = size / 2 if priced else 0
-    # Dark and plain beside light and hatched: told apart in grey too.
-    axes.barh(
-        [place - shift for place in places], [calls for _, calls, _, _ in bars], size, color=_CALLS, label="calls"
-    )
-    if priced:
-        axes.barh(
-            [place + shift for place in places],
-            [share or 0 for _, _, share, _ in bars],
-            size,
-            color=_COST,
-            edgecolor="black",
-            linewidth=0.6,
-            hatch="///",
-            label="cost",
-        )
-    for place, (_, calls, share, partial) in zip(places, bars, strict=True):
-        axes.annotate(percent(calls), (calls, place - shift), xytext=(4, 0), textcoords="offset points", va="center")
-        if priced:
-            text = "no price" if share is None else percent(share) + ("*" if partial else "")
-            axes.annotate(text, (share or 0, place + shift), xytext=(4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(list(places), [name for name, *_ in bars], parse_math=False)
-    axes.set_ylim(max(2.5, len(bars) - 0.5), -0.5)
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    partial = any(partial and share is not None for _, _, share, partial in bars)
-    axes.set_title(
-        "Share of calls and of cost" + ("  (* of the priced calls)" if partial else "") if priced else "Share of calls"
-    )
-    if priced:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2, frameon=False)  # inside it hides bars
-    _bare(axes)
 
 
 def _savings(timeline: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -175,24 +169,10 @@ def _draw_savings(axes: Axes, savings: Mapping[str, Sequence[tuple[float, float]
     every = [when for points in savings.values() for when, _ in points]
     axes.set_xticks(*_time_ticks(min(every), max(every)))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(_Dollars())
+    axes.yaxis.set_major_formatter(Dollars())
     axes.set_title("Saved so far (times are UTC)")
     axes.legend(loc="best")
-    _bare(axes)
-
-
-class _Dollars(Formatter):
-    """Dollars with the digits that tell one tick from the next, the same on the whole axis."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return money(x)
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        step = min((after - before for before, after in pairwise(values)), default=0)
-        digits = max(0, -floor(log10(step))) if step > 0 else 2
-        if abs(step - round(step, digits)) > step / 100:  # of a step such as 0.0025
-            digits += 1
-        return [f"{'-' if usd < 0 else ''}${abs(usd):,.{digits}f}" for usd in values]
+    bare(axes)
 
 
 def _time_ticks(first: float, last: float) -> tuple[list[float], list[str]]:
@@ -210,7 +190,3 @@ def _time_ticks(first: float, last: float) -> tuple[list[float], list[str]]:
         texts.append(moment.strftime(small) + (f"\n{within}" if within != before else ""))
         before = within
     return ticks, texts
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)

@@ -12,8 +12,8 @@ from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTarg
 from bedrock_routing_integrations.pricing import Prices
 from bedrock_routing_integrations.targets import parse_target
 
-from .tally import OTHERS, Tally, count, read_call, text
-from .timeline import Timeline
+from .tally import OTHERS, Tally, read_call, text
+from .timeline import Timeline, is_by_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ class RoutingReport:
         client, report = RoutedClient(boto3.client("bedrock-runtime")), RoutingReport()
         for question in ("Say good morning.", "Say good night."):
             response = client.converse(
-                modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1",
+                modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
                 messages=[{"role": "user", "content": [{"text": question}]}],
             )
             report.add(response["routing"])
@@ -79,7 +79,8 @@ class RoutingReport:
         Args:
             routing: Its ``"routing"`` entry.
             when: When it was, with its time zone; by default now.
-            labels: What else to tell calls apart by, ``{"team": "search"}``; at most 20 labels are kept.
+            labels: What else to tell calls apart by, ``{"team": "search"}``; at most 20 labels are kept. Values of the
+                label ``"day"`` are shown in order of time.
 
         Raises:
             InvalidRequestError: It is no such entry, or the time has no time zone.
@@ -117,7 +118,7 @@ class RoutingReport:
         kind = text(error if isinstance(error, str) else error_kind(error))
         target = None if requested_model_id is None else text(requested_model_id)
         with self._lock:
-            count(_bounded(self._failed, target, OTHERS).errors, kind, OTHERS)
+            _bounded(self._failed, target, OTHERS).add_error(kind)
             self._timeline.extend(when, when)
             self._add_labels(labels, error=kind)
 
@@ -133,7 +134,7 @@ class RoutingReport:
             if tally is not None and call is not None:
                 tally.add(call)
             elif tally is not None:
-                count(tally.errors, error, OTHERS)
+                tally.add_error(error)
 
     def _labelled(self, name: str, value: str) -> Tally | None:
         if name not in self._labels and len(self._labels) >= MOST_LABELS:
@@ -201,9 +202,11 @@ class RoutingReport:
             - ``saved_by_routing_usd`` against the same tokens on the fallback model, and ``saved_by_caching_usd``
               against the same tokens uncached; what the same calls cost (``routed_cost_usd``, ``cached_cost_usd``); and
               the number of calls of which it is not known.
-            - ``latency`` and ``service_tier``: asked for → served → calls.
-            - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95``
-              within 1% and half a millisecond, and of how many calls.
+            - ``latency`` and ``service_tier``: asked for → served → calls. What was asked for is ``"none"`` where
+              nothing was, and ``"unknown"`` where a log tells only that something was.
+            - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95`` in
+              whole milliseconds, exact for up to 128 calls and within 1% for more, and of how many calls.
+            - ``stop_reasons`` in Converse's words → calls, of those calls that tell one; ``guardrail_interventions``.
         """
         report = self._copy()
         kinds, targets, failed = report._kinds, report._targets, report._failed  # noqa: SLF001 - a copy of ourselves
@@ -219,7 +222,7 @@ class RoutingReport:
             "totals": totals.as_dict(totals.calls),
             "targets": _by_target(kinds, targets, failed, totals.calls),
             "models": _sorted({"invoked_model": m, **tally.as_dict(totals.calls)} for m, tally in by_model.items()),
-            "by": {name: _by_value(values, totals.calls) for name, values in labels},
+            "by": {name: _by_value(name, values, totals.calls) for name, values in labels},
             "timeline": timeline.as_list(),
             "prices": self._prices.source,
         }
@@ -235,7 +238,7 @@ class RoutingReport:
         return as_markdown(self.to_dict())
 
     def plot(self) -> Any:
-        """Draw the share of calls and of cost by model, and savings over time.
+        """Draw the share of calls and of cost by model, savings over time, and what each label tells apart.
 
         Returns:
             A matplotlib ``Figure``; notebooks show it, ``figure.savefig("report.png")`` writes it.
@@ -313,9 +316,10 @@ def _by_target(
     return _sorted(found)
 
 
-def _by_value(values: Mapping[str, Tally], calls: int) -> dict[str, dict[str, Any]]:
-    most_first = sorted(values.items(), key=lambda item: (-item[1].calls, item[0]))
-    return {value: tally.as_dict(calls) for value, tally in most_first}
+def _by_value(name: str, values: Mapping[str, Tally], calls: int) -> dict[str, dict[str, Any]]:
+    """The values of a label: those with most calls first; days in order of time."""
+    ordered = sorted(values.items(), key=lambda item: (0 if is_by_day(name) else -item[1].calls, item[0]))
+    return {value: tally.as_dict(calls) for value, tally in ordered}
 
 
 def _sorted(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 OTHERS = "(others)"
+GUARDRAIL = "guardrail_intervened"
+"""Converse's stop reason of an answer that a guardrail blocked or changed."""
 MOST_KINDS = 100
 """Kinds of errors, and values that were asked for and served, that are told apart."""
+# Of thousands of tallies most have nothing to count: they share this one, which nobody adds to.
+_EMPTY: Counter[Any] = Counter()
+_NOTHING = Decimal(0)
 _LONGEST = 1_000
 _LARGEST = 10**15
 _CACHED = TOKENS[2:]
@@ -44,6 +49,7 @@ class Call(NamedTuple):
     service_tier: tuple[str, str] | None
     latency_ms: float | None
     time_to_first_token_ms: float | None
+    stop_reason: str | None
 
 
 def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Call:
@@ -73,6 +79,7 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
         service_tier=_pair(routing.get("service_tier")),
         latency_ms=_number(routing.get("latency_ms")),
         time_to_first_token_ms=_number(routing.get("time_to_first_token_ms")),
+        stop_reason=text(routing["stop_reason"]) if routing.get("stop_reason") else None,
     )
 
 
@@ -82,7 +89,7 @@ class Money:
     __slots__ = ("known", "total", "unknown")
 
     def __init__(self) -> None:
-        self.total, self.known, self.unknown = Decimal(0), 0, 0
+        self.total, self.known, self.unknown = _NOTHING, 0, 0
 
     def add(self, amount: Decimal | None) -> None:
         """Add an amount; None is one that is not known."""
@@ -112,7 +119,7 @@ class Tally:
     """What calls come to."""
 
     __slots__ = ("cached_cost", "caching", "calls", "cost", "errors", "first_token", "latency", "routed_cost",
-                 "routing", "service_tier", "times", "tokens", "without_usage")  # fmt: skip
+                 "routing", "service_tier", "stop_reasons", "times", "tokens", "without_usage")  # fmt: skip
 
     def __init__(self) -> None:
         self.calls = self.without_usage = 0
@@ -120,10 +127,11 @@ class Tally:
         self.cost, self.routing, self.caching = Money(), Money(), Money()
         # What the calls cost of which it is known what was saved.
         self.routed_cost, self.cached_cost = Money(), Money()
-        self.latency: Counter[tuple[str, str]] = Counter()
-        self.service_tier: Counter[tuple[str, str]] = Counter()
+        self.latency: Counter[Any] = _EMPTY
+        self.service_tier: Counter[Any] = _EMPTY
         self.times, self.first_token = Durations(), Durations()
-        self.errors: Counter[str] = Counter()
+        self.errors: Counter[Any] = _EMPTY
+        self.stop_reasons: Counter[Any] = _EMPTY
 
     def add(self, call: Call) -> None:
         """Count an answered call."""
@@ -142,15 +150,29 @@ class Tally:
                 sum_saved.add(saved)
                 if saved is not None:
                     sum_paid.add(call.cost)
-        for counter, pair in ((self.latency, call.latency), (self.service_tier, call.service_tier)):
+        for name, pair in (("latency", call.latency), ("service_tier", call.service_tier)):
             if pair is not None:
-                count(counter, pair, (OTHERS, OTHERS))
+                self._count(name, pair, (OTHERS, OTHERS))
+        if call.stop_reason is not None:
+            self._count("stop_reasons", call.stop_reason, OTHERS)
         for durations, milliseconds in (
             (self.times, call.latency_ms),
             (self.first_token, call.time_to_first_token_ms),
         ):
             if milliseconds is not None:
                 durations.add(milliseconds)
+
+    def add_error(self, kind: str) -> None:
+        """Count a call that failed."""
+        self._count("errors", kind, OTHERS)
+
+    def _count(self, name: str, what: Any, others: Any, times: int = 1) -> None:
+        """Count something in the counter of this name, among no more than so many kinds."""
+        counter: Counter[Any] = getattr(self, name)
+        if counter is _EMPTY:
+            counter = Counter()
+            setattr(self, name, counter)
+        counter[what if what in counter or len(counter) < MOST_KINDS else others] += times
 
     def merge(self, other: Tally) -> None:
         """Count what another tally has."""
@@ -160,12 +182,10 @@ class Tally:
             self.tokens[name] += other.tokens[name]
         for name in ("cost", "routing", "routed_cost", "caching", "cached_cost"):
             getattr(self, name).merge(getattr(other, name))
-        for pair, calls in other.latency.items():
-            count(self.latency, pair, (OTHERS, OTHERS), calls)
-        for pair, calls in other.service_tier.items():
-            count(self.service_tier, pair, (OTHERS, OTHERS), calls)
-        for kind, calls in other.errors.items():
-            count(self.errors, kind, OTHERS, calls)
+        for name in ("latency", "service_tier", "errors", "stop_reasons"):
+            others = OTHERS if name in ("errors", "stop_reasons") else (OTHERS, OTHERS)
+            for what, calls in getattr(other, name).items():
+                self._count(name, what, others, calls)
         self.times.merge(other.times)
         self.first_token.merge(other.first_token)
 
@@ -195,13 +215,14 @@ class Tally:
             "service_tier": _nested(self.service_tier),
             "latency_ms": self.times.as_dict(),
             "time_to_first_token_ms": self.first_token.as_dict(),
-            "errors": dict(sorted(self.errors.items(), key=lambda item: (-item[1], item[0]))),
+            "errors": _most_first(self.errors),
+            "stop_reasons": _most_first(self.stop_reasons),
+            "guardrail_interventions": self.stop_reasons[GUARDRAIL],
         }
 
 
-def count(counter: Counter[Any], what: Any, others: Any, times: int = 1) -> None:
-    """Count something, among no more than so many kinds."""
-    counter[what if what in counter or len(counter) < MOST_KINDS else others] += times
+def _most_first(counter: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 def text(value: Any) -> str:

@@ -10,11 +10,19 @@ from .tally import Money
 if TYPE_CHECKING:
     from .tally import Call
 
+DAY = "day"
+"""The label whose values are days in UTC (2026-11-20), shown in order of time; ``"day,team"`` has days and a key."""
+
 MOST = 240
 # The first second that a datetime knows; a stretch may begin before it.
 _FIRST = int(datetime.min.replace(tzinfo=timezone.utc).timestamp())
 # Each divides the next, so that stretches can be put together exactly; from there on they double.
 _SECONDS = [1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400, 604_800]
+
+
+def is_by_day(label: str) -> bool:
+    """Return whether the values of a label begin with a day."""
+    return label.partition(",")[0] == DAY
 
 
 class _Stretch:

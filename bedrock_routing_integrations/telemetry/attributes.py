@@ -21,12 +21,15 @@ OPERATION = "gen_ai.operation.name"
 REQUEST_MODEL = "gen_ai.request.model"
 RESPONSE_MODEL = "gen_ai.response.model"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
+DATA_SOURCE = "gen_ai.data_source.id"
 TARGET_KIND = "aws.bedrock.target.kind"
 REQUEST_ID = "aws.request_id"
 ERROR_TYPE = "error.type"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
 # What tells one series of a metric from another.
-OF_METRICS = (OPERATION, "gen_ai.provider.name", REQUEST_MODEL, RESPONSE_MODEL, "server.address", "server.port")
+OF_METRICS = (
+    OPERATION, "gen_ai.provider.name", REQUEST_MODEL, RESPONSE_MODEL, DATA_SOURCE, "server.address", "server.port",
+)  # fmt: skip
 
 
 def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool) -> dict[str, Any]:
@@ -39,14 +42,10 @@ def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget
         stream: Whether it is ConverseStream.
     """
     said = request.get("inferenceConfig") or {}
-    meta = getattr(client, "meta", None)
     return _known(
         {
-            OPERATION: "chat",
-            "gen_ai.provider.name": "aws.bedrock",
+            **_of_client(client, "chat"),
             REQUEST_MODEL: resolved.target.model_id,
-            **_server(getattr(meta, "endpoint_url", None)),
-            "cloud.region": getattr(meta, "region_name", None),
             "gen_ai.request.stream": stream or None,  # "if and only if the request is streaming"
             "gen_ai.request.max_tokens": _count(said.get("maxTokens")),
             "gen_ai.request.temperature": _double(said.get("temperature")),
@@ -58,6 +57,58 @@ def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget
             "aws.bedrock.service_tier.requested": (request.get("serviceTier") or {}).get("type"),
         }
     )
+
+
+def of_retrieval(client: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a Retrieve that are known before it is sent.
+
+    Args:
+        client: The boto3 client.
+        request: The request.
+    """
+    search = [each for each in (request.get("retrievalConfiguration") or {}).values() if isinstance(each, dict)]
+    return _known(
+        {
+            **_of_client(client, "retrieval"),
+            DATA_SOURCE: request.get("knowledgeBaseId"),
+            "gen_ai.retrieval.top_k": next((_count(each.get("numberOfResults")) for each in search), None),
+            "aws.bedrock.operation": "Retrieve",
+        }
+    )
+
+
+def of_generation(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool) -> dict[str, Any]:
+    """Return the attributes of a RetrieveAndGenerate that are known before it is sent; see `of_request`.
+
+    The conventions have no operation for it: a model's answer in a conversation is a ``chat``, and the knowledge base
+    its data source.
+    """
+    configuration = request.get("retrieveAndGenerateConfiguration") or {}
+    inner = next((each for each in configuration.values() if isinstance(each, dict)), {})
+    generation = inner.get("generationConfiguration") or {}
+    return _known(
+        {
+            **_of_client(client, "chat"),
+            REQUEST_MODEL: resolved.target.model_id,
+            DATA_SOURCE: inner.get("knowledgeBaseId"),
+            "gen_ai.conversation.id": request.get("sessionId"),
+            "gen_ai.request.stream": stream or None,
+            "aws.bedrock.guardrail.id": (generation.get("guardrailConfiguration") or {}).get("guardrailId"),
+            "aws.bedrock.operation": "RetrieveAndGenerateStream" if stream else "RetrieveAndGenerate",
+            TARGET_KIND: resolved.target.kind.value,
+            "aws.bedrock.latency.requested": (generation.get("performanceConfig") or {}).get("latency"),
+        }
+    )
+
+
+def _of_client(client: Any, operation: str) -> dict[str, Any]:
+    meta = getattr(client, "meta", None)
+    return {
+        OPERATION: operation,
+        "gen_ai.provider.name": "aws.bedrock",
+        **_server(getattr(meta, "endpoint_url", None)),
+        "cloud.region": getattr(meta, "region_name", None),
+    }
 
 
 def of_answer(routing: Mapping[str, Any]) -> dict[str, Any]:

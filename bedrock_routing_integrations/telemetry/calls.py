@@ -1,4 +1,4 @@
-"""One call as OpenTelemetry is told of it: a span and metrics of ours, or what somebody else's span of it lacks.
+"""One call as OpenTelemetry is told of it: a span of ours, or what somebody else's span of it lacks; and metrics.
 
 Whatever goes wrong in here, the call itself goes on.
 """
@@ -11,24 +11,25 @@ import gc
 import threading
 import time
 from _thread import start_new_thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bedrock_routing_integrations.logs import logger
 
-from . import attributes, content
-from .instruments import histograms_of, tracer_of
-from .outer import Outer, claim, current_span, is_loaded
+from . import attributes
+from .instruments import TOKENS, histogram_of, tracer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bedrock_routing_integrations.partial import Received
-    from bedrock_routing_integrations.resolution import ResolvedTarget
 
+    from .operations import Operation
     from .options import Telemetry
 
+_Item = TypeVar("_Item")
+
 # What says that a model's call is told of already, to OpenLLMetry's instrumentations.
-_NO_MODEL_CALLS = "suppress_language_model_instrumentation"
+NO_MODEL_CALLS = "suppress_language_model_instrumentation"
 
 
 class Call:
@@ -60,60 +61,24 @@ class Call:
     def stream_over(self, error: BaseException | None, received: Received) -> None:
         """`over`, for a stream, of which so much was received."""
 
+    def until_over(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Yield the items of a stream; the call is over when they are, or when nobody wants them any more."""
+        try:
+            yield from items
+        except GeneratorExit:
+            self.over(None)
+            raise
+        except BaseException as error:
+            self.over(error)
+            raise
+        self.over(None)
+
 
 NOTHING = Call()
 
 
-class Recorder:
-    """Tells OpenTelemetry of the calls of one client.
-
-    Args:
-        options: What is wanted.
-    """
-
-    def __init__(self, options: Telemetry) -> None:
-        self.options = options
-
-    def begin(
-        self,
-        client: Any,
-        request: Mapping[str, Any],
-        resolved: ResolvedTarget,
-        *,
-        stream: bool = False,
-        outer: Outer | None = None,
-    ) -> Call:
-        """A call that is about to be sent.
-
-        Args:
-            client: The boto3 client that sends it.
-            request: The Converse request.
-            resolved: Its target.
-            stream: Whether it is ConverseStream.
-            outer: Who is known to tell of it already.
-        """
-        mode = self.options.spans
-        if mode == "off" or (mode == "auto" and not is_loaded()):
-            return NOTHING
-        with _Quietly():
-            span = current_span()
-            if mode == "auto" and outer is None and not span.is_recording():
-                return NOTHING  # the usual case, told apart by one look
-            if _is_suppressed(*_suppressing()):
-                return NOTHING
-            theirs = outer.span if outer is not None else None
-            if theirs is None and claim(span, resolved.target.kind.value):
-                theirs = span
-            if outer is not None or theirs is not None:
-                return _Told(theirs)
-            if not _is_suppressed(_NO_MODEL_CALLS) and (mode == "always" or span.is_recording()):
-                known = attributes.of_request(client, request, resolved, stream=stream)
-                return _Recorded(self.options, request, known)
-        return NOTHING
-
-
-class _Sending(Call):
-    """While a call is sent, nobody else makes a span of it."""
+class Suppressing(Call):
+    """A call during whose sending nobody else makes a span of it, or measures it."""
 
     _token: Any = None
 
@@ -126,7 +91,7 @@ class _Sending(Call):
         from opentelemetry import context
 
         current = context.get_current()
-        for key in (*_suppressing(), _NO_MODEL_CALLS):
+        for key in (*suppressing(), NO_MODEL_CALLS):
             current = context.set_value(key, True, current)  # noqa: FBT003 - theirs
         return current
 
@@ -134,26 +99,37 @@ class _Sending(Call):
         from opentelemetry import context
 
         context.detach(self._token)
-        if error is not None:
-            self.over(error)
+        super().__exit__(kind, error, traceback)
 
 
-class _Told(_Sending):
-    """A call that somebody else tells of; in their span, where it is to be had."""
+class Told(Suppressing):
+    """A call that somebody else has a span of; what it lacks is added, where the span is to be had.
 
-    def __init__(self, span: Any) -> None:
-        self._span = span
+    Args:
+        span: Theirs; None where it is not to be had.
+        known: The attributes that a span of ours would have from the beginning.
+    """
+
+    def __init__(self, span: Any, known: Mapping[str, Any]) -> None:
+        self._theirs = span
+        source = {name: known[name] for name in (attributes.DATA_SOURCE,) if name in known}
+        if source:
+            self._add(lambda _: source)
 
     def opened(self, request_id: str | None) -> None:
+        """See `Call`."""
+        super().opened(request_id)
         if request_id is not None:
-            self._tell(lambda _: {attributes.REQUEST_ID: request_id})
+            self._add(lambda _: {attributes.REQUEST_ID: request_id})
 
     def answered(self, routing: Mapping[str, Any]) -> None:
-        self._tell(lambda said: attributes.of_outer(routing, said))
+        """See `Call`."""
+        super().answered(routing)
+        self._add(lambda said: attributes.of_outer(routing, said))
 
-    def _tell(self, known: Callable[[Collection[str]], dict[str, Any]]) -> None:
-        with _Quietly():
-            span = self._span
+    def _add(self, known: Callable[[Collection[str]], dict[str, Any]]) -> None:
+        with Quietly():
+            span = self._theirs
             if span is None or not span.is_recording():
                 return
             said = getattr(span, "attributes", None) or {}
@@ -163,47 +139,39 @@ class _Told(_Sending):
             )
 
 
-class _Recorded(_Sending):
-    """A call with a span, and metrics, of its own."""
+class Measured(Call):
+    """A call that is measured, and has no span of ours."""
 
     tells = True
 
-    def __init__(self, options: Telemetry, request: Mapping[str, Any], known: dict[str, Any]) -> None:
+    def __init__(self, options: Telemetry, operation: Operation, known: dict[str, Any]) -> None:
         self._open: list[bool] = []  # not before there is something to end
-        from opentelemetry.trace import SpanKind
-
         _watch_collector()
+        self._operation = operation
         self._known = known
-        self._duration, self._tokens = histograms_of(options.meter_provider)
-        tracer = tracer_of(options.tracer_provider)
+        self._duration = histogram_of(options.meter_provider, operation.duration)
+        self._tokens = histogram_of(options.meter_provider, TOKENS)
         self._started = time.perf_counter()
-        name = f"{known[attributes.OPERATION]} {known[attributes.REQUEST_MODEL]}"
-        self._span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=known)
-        self._with_content = self._span.is_recording() and options.records_content
         self._open.append(True)
-        if self._with_content:
-            with _Quietly():
-                self._span.set_attributes(content.of_request(request))
 
-    def _context(self) -> Any:
-        from opentelemetry import trace
-
-        return trace.set_span_in_context(self._span, super()._context())
-
-    def opened(self, request_id: str | None) -> None:
-        if request_id is not None:
-            with _Quietly():
-                self._tell({attributes.REQUEST_ID: request_id})
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        super().__exit__(kind, error, traceback)
+        if error is not None:
+            self.over(error)
 
     def answered(self, routing: Mapping[str, Any]) -> None:
-        with _Quietly():
+        """See `Call`."""
+        with Quietly():
             self._tell(attributes.of_answer(routing))
+        super().answered(routing)
 
     def stream_over(self, error: BaseException | None, received: Received) -> None:
+        """See `Call`."""
         if self._open:
             self.over(error, received.response())
 
     def over(self, error: BaseException | None, response: Mapping[str, Any] | None = None) -> None:
+        """See `Call`."""
         try:
             self._open.pop()  # one step, so that of two threads one ends it
         except IndexError:
@@ -217,24 +185,14 @@ class _Recorded(_Sending):
             start_new_thread(self._end, ending)
 
     def _end(self, error: BaseException | None, response: Mapping[str, Any], seconds: float) -> None:
-        from opentelemetry import trace
-
-        with _Quietly():
-            if response.get("stopReason"):
-                self._tell({attributes.FINISH_REASONS: (response["stopReason"],)})
+        with Quietly():
             if error is not None:
                 self._tell(attributes.of_error(error))
-                self._span.set_status(trace.Status(trace.StatusCode.ERROR))
-            if self._with_content:
-                self._span.set_attributes(content.of_answer(response))
-        with _Quietly():
-            self._span.end()
-            self._measure(seconds)
+            self._measure(seconds, None)
 
-    def _measure(self, seconds: float) -> None:
-        from opentelemetry import trace
-
-        known, context = self._known, trace.set_span_in_context(self._span)
+    def _measure(self, seconds: float, context: Any) -> None:
+        """Record the metrics, as those of the span in a context (an exemplar); None for the current one."""
+        known = self._known
         series = {name: known[name] for name in attributes.OF_METRICS if name in known}
         for kind in ("input", "output"):
             tokens = known.get(f"gen_ai.usage.{kind}_tokens")
@@ -246,14 +204,70 @@ class _Recorded(_Sending):
 
     def _tell(self, more: dict[str, Any]) -> None:
         self._known.update(more)
-        self._span.set_attributes(more)
 
     def __del__(self) -> None:
         # A stream that nobody ever read, and nobody closed.
         self.over(None)
 
 
-class _Quietly:
+class ToldAndMeasured(Told, Measured):
+    """A call that somebody else has a span of, and does not measure."""
+
+    def __init__(self, options: Telemetry, operation: Operation, known: dict[str, Any], span: Any) -> None:
+        Measured.__init__(self, options, operation, known)
+        Told.__init__(self, span, known)
+
+
+class Recorded(Suppressing, Measured):
+    """A call with a span, and metrics, of its own."""
+
+    def __init__(
+        self, options: Telemetry, operation: Operation, known: dict[str, Any], request: Mapping[str, Any]
+    ) -> None:
+        from opentelemetry.trace import SpanKind
+
+        super().__init__(options, operation, known)
+        self._open.clear()  # until there is a span
+        tracer = tracer_of(options.tracer_provider)
+        self._span = tracer.start_span(operation.span_name(known), kind=SpanKind.CLIENT, attributes=known)
+        self._with_content = self._span.is_recording() and options.records_content
+        self._open.append(True)
+        if self._with_content:
+            with Quietly():
+                self._span.set_attributes(operation.content_of_request(request))
+
+    def _context(self) -> Any:
+        from opentelemetry import trace
+
+        return trace.set_span_in_context(self._span, super()._context())
+
+    def opened(self, request_id: str | None) -> None:
+        """See `Call`."""
+        if request_id is not None:
+            with Quietly():
+                self._tell({attributes.REQUEST_ID: request_id})
+
+    def _end(self, error: BaseException | None, response: Mapping[str, Any], seconds: float) -> None:
+        from opentelemetry import trace
+
+        with Quietly():
+            if response.get("stopReason"):
+                self._tell({attributes.FINISH_REASONS: (response["stopReason"],)})
+            if error is not None:
+                self._tell(attributes.of_error(error))
+                self._span.set_status(trace.Status(trace.StatusCode.ERROR))
+            if self._with_content:
+                self._span.set_attributes(self._operation.content_of_answer(response))
+        with Quietly():
+            self._span.end()
+            self._measure(seconds, trace.set_span_in_context(self._span))
+
+    def _tell(self, more: dict[str, Any]) -> None:
+        super()._tell(more)
+        self._span.set_attributes(more)
+
+
+class Quietly:
     """What goes wrong inside is logged, and nothing else."""
 
     def __enter__(self) -> None:
@@ -266,14 +280,15 @@ class _Quietly:
         return True
 
 
-def _is_suppressed(*keys: str) -> bool:
+def is_suppressed(*keys: str) -> bool:
+    """Return whether one of these keys of the current context is set."""
     from opentelemetry import context
 
     return any(context.get_value(key) for key in keys)
 
 
 @functools.lru_cache(maxsize=1)
-def _suppressing() -> tuple[str, ...]:
+def suppressing() -> tuple[str, ...]:
     """What all instrumentations heed: the key of opentelemetry.context, and its name written out."""
     from opentelemetry import context
 

@@ -45,6 +45,43 @@ def of_answer(response: Mapping[str, Any]) -> dict[str, str]:
     return {"gen_ai.output.messages": _json([{**_message(message), "finish_reason": _FINISHED.get(reason, reason)}])}
 
 
+def of_query(request: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds what a Retrieve asks for; of an image nothing."""
+    text = (request.get("retrievalQuery") or {}).get("text")
+    return {"gen_ai.retrieval.query.text": text} if isinstance(text, str) else {}
+
+
+def of_question(request: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds the question of a RetrieveAndGenerate."""
+    text = (request.get("input") or {}).get("text")
+    if not isinstance(text, str):
+        return {}
+    return {"gen_ai.input.messages": _json([{"role": "user", "parts": [{"type": "text", "content": text}]}])}
+
+
+def of_generated(response: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds the answer of a RetrieveAndGenerate; of a stream nothing."""
+    text = (response.get("output") or {}).get("text")
+    if not isinstance(text, str):
+        return {}
+    parts = [{"type": "text", "content": text}]
+    return {"gen_ai.output.messages": _json([{"role": "assistant", "parts": parts, "finish_reason": "stop"}])}
+
+
+def of_results(response: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attribute that holds which passages were found: where each is from and its score, never its text."""
+    found = []
+    for result in response.get("retrievalResults") or ():
+        metadata = result.get("metadata") or {}
+        location = next((each for each in (result.get("location") or {}).values() if isinstance(each, dict)), {})
+        document = {
+            "id": metadata.get("x-amz-bedrock-kb-chunk-id") or location.get("uri") or location.get("url"),
+            "score": result.get("score"),
+        }
+        found.append({name: value for name, value in document.items() if isinstance(value, (str, float, int))})
+    return {"gen_ai.retrieval.documents": _json(found)} if found else {}
+
+
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"role": message.get("role") or "assistant", "parts": _parts(message.get("content"))}
 

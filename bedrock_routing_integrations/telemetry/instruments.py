@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +16,22 @@ _NAME = "bedrock_routing_integrations"
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _TOKENS = tuple(4**power for power in range(14))
 
+
+class Histogram(NamedTuple):
+    """A metric, as the conventions define it."""
+
+    name: str
+    unit: str
+    description: str
+    bounds: tuple[float, ...]
+
+
+CALL_DURATION = Histogram("gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECONDS)
+RETRIEVAL_DURATION = Histogram("gen_ai.retrieval.duration", "s", "GenAI retrieval duration.", _SECONDS)
+TOKENS = Histogram("gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", _TOKENS)
+
 _tracers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-_histograms: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+_histograms: weakref.WeakKeyDictionary[Any, dict[Histogram, Any]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -33,35 +48,44 @@ def tracer_of(provider: Any) -> Any:
     return _made_once(_tracers, provider, lambda: provider.get_tracer(_NAME, _version()))
 
 
-def histograms_of(provider: Any) -> tuple[Any, Any]:
-    """The histograms of durations and of tokens.
+def is_configured(provider: Any) -> bool:
+    """Return whether anything is measured: a provider is given, or the process has another one than the API's own.
 
     Args:
         provider: None for the process's own, as it is now.
+    """
+    if provider is not None:
+        return True
+    if "opentelemetry.metrics" not in sys.modules:
+        return False
+    from opentelemetry import metrics
+
+    # The API's stand-ins, until one is set or where metrics are switched off, do nothing.
+    return not type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
+
+
+def histogram_of(provider: Any, wanted: Histogram) -> Any:
+    """Return the histogram of a provider.
+
+    Args:
+        provider: None for the process's own, as it is now.
+        wanted: Which one.
     """
     if provider is None:
         from opentelemetry import metrics
 
         provider = metrics.get_meter_provider()
 
-    def make() -> tuple[Any, Any]:
+    def make() -> dict[Histogram, Any]:
         meter = provider.get_meter(_NAME, _version())
-        duration = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
-        )
-        tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=_TOKENS,
-        )
-        return duration, tokens
+        return {
+            each: meter.create_histogram(
+                each.name, unit=each.unit, description=each.description, explicit_bucket_boundaries_advisory=each.bounds
+            )
+            for each in (CALL_DURATION, RETRIEVAL_DURATION, TOKENS)
+        }
 
-    found: tuple[Any, Any] = _made_once(_histograms, provider, make)
-    return found
+    return _made_once(_histograms, provider, make)[wanted]
 
 
 def _made_once(made: weakref.WeakKeyDictionary[Any, Any], provider: Any, make: Callable[[], Any]) -> Any:

@@ -19,9 +19,11 @@ class Telemetry:
     """What OpenTelemetry is told of each call.
 
     Attributes:
-        spans: ``"auto"``: a span and metrics where the current span is recording; ``"always"``: for every call;
-            ``"off"``: nothing. Where somebody else records the call already, as an instrumentation of LangChain or
-            LlamaIndex does, their span gets what it lacks instead, in both modes.
+        spans: ``"auto"``: a span for each call that is made inside of a span; ``"always"``: for every call; ``"off"``:
+            no spans and no metrics. Where somebody else has a span of the call already, as an instrumentation of
+            LangChain or LlamaIndex does, their span gets what it lacks instead, in both modes. Metrics do not depend on
+            spans or their sampling: each call is measured once wherever a meter provider is configured (by us, unless
+            that instrumentation does it).
         content: Whether the text of prompts and answers is recorded too: ``gen_ai.system_instructions``,
             ``gen_ai.input.messages`` and ``gen_ai.output.messages``; of images and documents their kind and size. None:
             where the standard variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says ``SPAN_ONLY`` or

@@ -7,22 +7,27 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .attributes import OPERATION, TARGET_KIND
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
+
+    from .operations import Operation
 
 # Whose handlers make a span of each call of a model (seen 2026-11): the modules of their classes.
 _MODULES = (
     "opentelemetry.", "openinference.", "langfuse.", "openlit.", "langchain_azure_ai.", "agentops.",
     "llama_index.observability.otel",
 )  # fmt: skip
-# How a span says that it is a model's call: the conventions' way, OpenInference's and Langfuse's.
-_MODEL_CALLS = (
-    (OPERATION, ("chat", "text_completion", "generate_content")),
-    ("openinference.span.kind", ("LLM",)),
-    ("langfuse.observation.type", ("generation",)),
+# Who of them records `gen_ai.client.operation.duration` too (read 2026-12): OpenLLMetry's for LangChain, the botocore
+# instrumentation and OpenLLMetry's for boto3, OpenLIT. Others, such as OpenInference, make spans only.
+_MEASURING = (
+    "opentelemetry.instrumentation.langchain", "opentelemetry.instrumentation.bedrock",
+    "opentelemetry.instrumentation.botocore", "openlit.",
+)  # fmt: skip
+# The instrumentations of boto3 among them.
+_OF_BOTO3 = (
+    ("opentelemetry.instrumentation.botocore", "BotocoreInstrumentor"),
+    ("opentelemetry.instrumentation.bedrock", "BedrockInstrumentor"),
 )
 
 
@@ -32,14 +37,16 @@ class Outer:
 
     Attributes:
         span: Their span of it; None where it is not to be had.
+        measures: Whether they record its metrics too.
     """
 
     span: Any = None
+    measures: bool = False
 
 
 def is_loaded() -> bool:
     """Whether anybody in this process has imported OpenTelemetry, without which nothing records."""
-    return sys.modules.get("opentelemetry.trace") is not None
+    return "opentelemetry.trace" in sys.modules or "opentelemetry.metrics" in sys.modules
 
 
 def outer_of(handlers: Iterable[Any], *, run_id: UUID | None = None, is_current: bool = False) -> Outer | None:
@@ -55,7 +62,8 @@ def outer_of(handlers: Iterable[Any], *, run_id: UUID | None = None, is_current:
     for handler in handlers:
         kind: type = type(handler)
         if _is_of_opentelemetry(kind) or _exports_langsmith(handler):
-            return Outer(current_span() if is_current else _span_of(handler, run_id))
+            span = current_span() if is_current else _span_of(handler, run_id)
+            return Outer(span, any(base.__module__.startswith(_MEASURING) for base in kind.__mro__))
     return None
 
 
@@ -67,13 +75,37 @@ def current_span() -> Any:
     return getattr(span, "__wrapped__", span)
 
 
-def claim(span: Any, target_kind: str) -> bool:
-    """Whether a span is that of a model's call, and of this one: the second call inside it gets a span of its own."""
+def claim(span: Any, operation: Operation, value: str) -> bool:
+    """Return whether a span is of a call of this kind, and of this call: the next call inside it gets its own span.
+
+    Args:
+        span: The current span.
+        operation: The kind of call.
+        value: What the span is marked with.
+    """
     said = getattr(span, "attributes", None) or {}
-    if TARGET_KIND in said or not any(said.get(name) in values for name, values in _MODEL_CALLS):
+    if operation.mark in said or not any(said.get(name) in values for name, values in operation.said_by):
         return False
-    span.set_attribute(TARGET_KIND, target_kind)
+    span.set_attribute(operation.mark, value)
     return True
+
+
+def measures_calls(span: Any) -> bool:
+    """Return whether who has made a span records the metrics of its call too."""
+    scope = getattr(getattr(span, "instrumentation_scope", None), "name", None)
+    return str(scope).startswith(_MEASURING)
+
+
+def instrumentations_measure() -> bool:
+    """Return whether an instrumentation of boto3 is switched on that makes spans and records metrics of each call."""
+    for module, name in _OF_BOTO3:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None:
+            # Instrumentors are singletons. Calling the class would run __init__ again, which forgets the user's hooks.
+            instrumentor = kind.__new__(kind)
+            if getattr(instrumentor, "is_instrumented_by_opentelemetry", False):
+                return True
+    return False
 
 
 @functools.lru_cache(maxsize=256)
