@@ -20,7 +20,7 @@ from langchain_core.messages import (
     messages_to_dict,
 )
 from langchain_core.tools import tool
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -200,17 +200,20 @@ def test_schema_of_a_tool_arrives_as_given(sent, form):
     assert spec["toolSpec"]["inputSchema"]["json"] == SCHEMA
 
 
-def test_null_is_taken_out_of_alternatives(sent):
-    class Order(BaseModel):
-        """An order."""
+def optional_fields(number):
+    return create_model("Order", __doc__="An order.", **{f"note{n}": (str | None, None) for n in range(number)})
 
-        note: str | None = None
-        size: int | str | None = None
 
-    (spec,) = sent("x", tools=[Order])["toolConfig"]["tools"]
+def test_null_among_alternatives_stays_as_long_as_bedrock_takes_as_many(sent):
+    (spec,) = sent("x", tools=[optional_fields(16)])["toolConfig"]["tools"]
     properties = spec["toolSpec"]["inputSchema"]["json"]["properties"]
-    assert properties["note"]["type"] == "string"
-    assert [each["type"] for each in properties["size"]["anyOf"]] == ["integer", "string"]
+    assert properties["note0"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
+
+
+def test_null_is_taken_out_of_more_alternatives_than_bedrock_takes(sent):
+    (spec,) = sent("x", tools=[optional_fields(17)])["toolConfig"]["tools"]
+    properties = spec["toolSpec"]["inputSchema"]["json"]["properties"]
+    assert {each["type"] for each in properties.values()} == {"string"}
 
 
 keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8) | st.from_regex(
