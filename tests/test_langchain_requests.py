@@ -20,7 +20,7 @@ from langchain_core.messages import (
     messages_to_dict,
 )
 from langchain_core.tools import tool
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 
 from bedrock_routing_integrations.errors import InvalidRequestError
