@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ._turns import Asked
 
 # What only one of the modes can heed.
-_ONLY_CONVERSE = {"get_session_history": None, "retriever": None, "cache": "auto"}
+_ONLY_CONVERSE = {"get_session_history": None, "retriever": None, "cache": "auto", "project_identifier": None}
 _ONLY_GENERATE = {"kms_key_arn": None}
 # How to search. A guardrail is for the answer too.
 _SEARCH = tuple(
@@ -44,7 +44,10 @@ _SEARCH = tuple(
     if name not in (*AskingAws.model_fields, "knowledge_base_id", "guardrail_config")
 )
 # What belongs to a chat model that is given.
-_OF_THE_MODEL = ("performance_config", "inference_config", "additional_model_request_fields", "base_models")
+_OF_THE_MODEL = (
+    "performance_config", "inference_config", "additional_model_request_fields", "base_models", "project_identifier",
+)  # fmt: skip
+_OF_BOTH_MODELS = ("base_models", "performance_config", "project_identifier")
 _INFERENCE = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop"}
 _MODEL_MADE_OF = ("model", "cache", "guardrail_config", *_OF_THE_MODEL, *CONNECTED_BY)
 
@@ -71,6 +74,7 @@ class ChainArguments(Searching):
     additional_model_request_fields: Any = None
     base_models: list[str] | None = None
     cache: Any = "auto"
+    project_identifier: str | None = None
     get_session_history: Any = None
     retriever: Any = None
 
@@ -217,7 +221,7 @@ class ChainArguments(Searching):
         return self._models
 
     def _shared_fields(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in (*CONNECTED_BY, "base_models", "performance_config")}
+        given = {name: getattr(self, name) for name in (*CONNECTED_BY, *_OF_BOTH_MODELS)}
         fields = {name: value for name, value in given.items() if value is not None}
         if self.client is not None:
             fields["client"] = GivenClient(self.client, SERVICE).client("bedrock-runtime")

@@ -97,6 +97,7 @@ class KnowledgeBaseChain(ChainArguments, RunnableSerializable[Any, Result]):
         additional_model_request_fields: What else the model itself takes, for the answer.
         base_models: The base models that `model` can use; given, it is not looked up.
         cache: In the second mode, as of `ChatBedrockRouter`.
+        project_identifier: In the second mode, the project that the calls of the model are counted for.
         get_session_history: In the second mode, where the conversation of a session id is kept. By default in memory,
             for 24 hours as Bedrock keeps its own.
         retriever: In the second mode, a retriever to use instead of a `KnowledgeBaseRetriever`.

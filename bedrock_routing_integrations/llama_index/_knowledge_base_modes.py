@@ -55,12 +55,17 @@ class Given:
     get_memory: Callable[[str], BaseMemory] | None
     retriever: Any
     cache: Any
+    project: str | None
     callback_manager: CallbackManager
 
     def generating(self) -> Generating:
         """What asks Bedrock to do it all."""
-        for name in ("get_memory", "retriever", "cache"):
-            if getattr(self, name) is not None:
+        theirs = {
+            "get_memory": self.get_memory, "retriever": self.retriever, "cache": self.cache,
+            "project_identifier": self.project,
+        }  # fmt: skip
+        for name, value in theirs.items():
+            if value is not None:
                 raise InvalidRequestError(f"{name} is for mode={CONVERSE!r}; in mode={GENERATE!r} Bedrock does it all")
         if not isinstance(self.model, str):
             raise InvalidRequestError(
@@ -143,6 +148,7 @@ class Given:
             "additional_model_request_fields": self.options.additional_model_request_fields,
             "base_models": self.base_models,
             "cache": self.cache,
+            "project_identifier": self.project,
         }
         if isinstance(self.model, BaseLLM):
             if self.source is not None:  # which is not searched: of one's own retriever `_retriever` says it
@@ -168,6 +174,7 @@ class Given:
             "base_models": list(self.base_models) if self.base_models else None,
             "performance_config": dict(performance) if performance else None,
             "cache": self.cache,
+            "project_identifier": self.project,
         }
 
     def _of_answers(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _OWN = (
     "model", "mode", "external_source", "performance_config", "inference_config", "prompt_template",
     "orchestration_prompt_template", "query_decomposition", "kms_key_arn", "additional_model_request_fields",
     "base_models", "streaming", "get_memory", "retriever", "cache", "callback_manager",
+    "project_identifier",
 )  # fmt: skip
 
 
@@ -116,6 +117,7 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
             By default they are kept in this process.
         retriever: Finds the passages, where we retrieve: any retriever of LlamaIndex, instead of a knowledge base.
         cache: As of `BedrockRouter`, where we retrieve.
+        project_identifier: The project that the calls of the model are counted for, where we retrieve.
         callback_manager: LlamaIndex's.
         guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``, of the search and of the answer; with an LLM of
             yours of the search alone.
@@ -162,6 +164,7 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
         get_memory: Callable[[str], BaseMemory] | None = None,
         retriever: BaseRetriever | None = None,
         cache: Any = None,
+        project_identifier: str | None = None,
         callback_manager: CallbackManager | None = None,
         **arguments: Unpack[SearchArguments],
     ) -> None:
@@ -190,6 +193,7 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
             get_memory=get_memory,
             retriever=retriever,
             cache=cache,
+            project=project_identifier,
             callback_manager=self.callback_manager,
         )
         self._mode = given.generating() if mode == GENERATE else given.conversing()

@@ -80,7 +80,7 @@ class RoutingReport:
             routing: Its ``"routing"`` entry.
             when: When it was, with its time zone; by default now.
             labels: What else to tell calls apart by, ``{"team": "search"}``; at most 20 labels are kept. Values of the
-                label ``"day"`` are shown in order of time.
+                label ``"day"`` are shown in order of time. Calls of a project have the label ``"project"`` besides.
 
         Raises:
             InvalidRequestError: It is no such entry, or the time has no time zone.
@@ -91,6 +91,8 @@ class RoutingReport:
                 f'a report counts "routing" entries, such as message.response_metadata["routing"]; this is a {what}'
             )
         when, labels = _aware(when), _checked_labels(labels)
+        if isinstance(routing.get("project"), str):
+            labels = {"project": text(routing["project"]), **labels}
         call = read_call(routing, self._prices, when)
         with self._lock:
             model = call.invoked_model, call.is_fallback

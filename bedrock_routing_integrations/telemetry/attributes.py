@@ -22,6 +22,7 @@ REQUEST_MODEL = "gen_ai.request.model"
 RESPONSE_MODEL = "gen_ai.response.model"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
 DATA_SOURCE = "gen_ai.data_source.id"
+PROJECT = "aws.bedrock.project"
 TARGET_KIND = "aws.bedrock.target.kind"
 REQUEST_ID = "aws.request_id"
 ERROR_TYPE = "error.type"
@@ -53,6 +54,7 @@ def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget
             "gen_ai.request.stop_sequences": tuple(said.get("stopSequences") or ()) or None,
             "aws.bedrock.guardrail.id": (request.get("guardrailConfig") or {}).get("guardrailIdentifier"),
             TARGET_KIND: resolved.target.kind.value,
+            PROJECT: request.get("projectIdentifier"),
             "aws.bedrock.latency.requested": (request.get("performanceConfig") or {}).get("latency"),
             "aws.bedrock.service_tier.requested": (request.get("serviceTier") or {}).get("type"),
         }
@@ -137,6 +139,7 @@ def of_outer(routing: Mapping[str, Any], said: Collection[str]) -> dict[str, Any
             RESPONSE_MODEL: routing["invoked_model"],
             **{name: value for name, value in usage.items() if ".cache_" in name or not counts_otherwise},
             TARGET_KIND: routing["target_kind"],
+            PROJECT: routing.get("project"),
             "aws.bedrock.is_fallback": routing["is_fallback"],
             **{f"aws.bedrock.latency.{when}": value for when, value in routing["latency"].items()},
             **{f"aws.bedrock.service_tier.{when}": value for when, value in routing["service_tier"].items()},
