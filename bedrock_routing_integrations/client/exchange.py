@@ -96,7 +96,7 @@ class Exchange:
     ) -> None:
         self.client, self.resolved = client, resolved
         self.earlier_attempts = 0
-        self._setting, self._scope, self._options, self._stream = setting, scope, options, stream
+        self._setting, self.scope, self._options, self._stream = setting, scope, options, stream
         self._given = {**request, "modelId": resolved.target.model_id}
         self._refused = setting.refusals.of(scope)
         self._new_refusal: Refused | None = None
@@ -114,7 +114,7 @@ class Exchange:
             refused=self._refused,
             optional_output_format=self._options.optional_output_format,
         )
-        return prepared, self._setting.planner.plan(prepared.request, self.resolved, self._scope)
+        return prepared, self._setting.planner.plan(prepared.request, self.resolved, self.scope)
 
     def send(self) -> dict[str, Any]:
         """Send, and return boto3's response; of a stream that the target does not offer, the whole answer.
@@ -253,11 +253,11 @@ class Exchange:
         if self._refused_points is not None:
             code, message = self._refused_points
             self._refused_points = None
-            self._setting.planner.refused(self.draft, code, message, self._scope, target)
+            self._setting.planner.refused(self.draft, code, message, self.scope, target)
             self.draft.take_out_ours()
         if self._new_refusal is not None:
             refused, self._new_refusal = self._new_refusal, None
-            self._setting.refusals.remember(self._scope, refused)
+            self._setting.refusals.remember(self.scope, refused)
             warn_once(
                 ("refused", target, refused),
                 f"Bedrock refused {refused} for {target}. The request was sent again without, and for a day requests "

@@ -326,7 +326,7 @@ class RoutedClient:
         )
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         if invocation.usage is not None:
-            self._planner.counted(draft, resolved, self._scope(resolved), response["usage"])
+            self._planner.counted(draft, resolved, exchange.scope, response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
             invocation,

@@ -17,7 +17,7 @@ from .documents import name_documents
 from .reasoning import fit_reasoning
 from .refusals import Refused
 from .system_messages import place_system_messages
-from .tools import ToolTranslation, translate_tools, without_calls
+from .tools import NO_TRANSLATION, translate_tools, without_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
     from .system_messages import SystemPlacement
+    from .tools import ToolTranslation
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def prepare_request(
         )
     except (AttributeError, IndexError, KeyError, TypeError):  # no Converse request: boto3 says best what is wrong
         logger.debug("The request could not be prepared", exc_info=True)
-        return PreparedRequest(dict(request), streamed, ToolTranslation())
+        return PreparedRequest(dict(request), streamed, NO_TRANSLATION)
 
 
 def _prepared(
@@ -102,21 +103,28 @@ def _prepared(
                 f"toolChoice 'none' is not possible for {resolved.target}: the tools are those of the managed prompt."
             )
         sent = dict(without_calls(sent))
-    if sent.get("messages"):
+    # One look at all messages says which rules there is anything to do for; most requests are plain text.
+    messages = sent.get("messages") or ()
+    kinds = {kind for message in messages for block in message.get("content") or () for kind in block}
+    if any(message.get("role") == "system" for message in messages):
         native = facts.system_in_messages and Refused.SYSTEM_ROLE not in refused
         wanted = placement or ("native" if native else "inline")
         if Refused.SYSTEM_ROLE in refused and wanted == "native":
             wanted = "inline"
         sent = dict(place_system_messages(sent, wanted))
-        messages = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
-        messages = name_documents(messages)
-        if Refused.TOOL_RESULT_STATUS in refused:
-            messages = _without_status(messages)
-        sent["messages"] = messages
+    if "reasoningContent" in kinds:
+        sent["messages"] = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
+    if "document" in kinds or "toolResult" in kinds:
+        sent["messages"] = name_documents(sent["messages"])
+    if "toolResult" in kinds and Refused.TOOL_RESULT_STATUS in refused:
+        sent["messages"] = _without_status(sent["messages"])
     if optional_output_format and Refused.OUTPUT_FORMAT in refused:
         sent.pop("outputConfig", None)
-    translated, tools = translate_tools(sent)
-    return PreparedRequest(_without(dict(translated), refused), streamed, tools)
+    tools = NO_TRANSLATION
+    if sent.get("toolConfig") or "toolUse" in kinds:
+        translated, tools = translate_tools(sent)
+        sent = dict(translated)
+    return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
 
 
 def _streams(request: Mapping[str, Any], resolved: ResolvedTarget, refused: frozenset[Refused]) -> bool:

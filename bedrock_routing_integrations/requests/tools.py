@@ -95,6 +95,9 @@ class ToolTranslation:
         return {"contentBlockStart": {**body, "start": {**body["start"], "toolUse": {**call, "name": name}}}}
 
 
+NO_TRANSLATION = ToolTranslation()
+
+
 def translate_tools(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], ToolTranslation]:
     """Return a request with tools that Bedrock takes, and how to read its answer.
 
@@ -111,7 +114,7 @@ def translate_tools(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Tool
     schemas = {id(spec): object_schema((spec.get("inputSchema") or {}).get("json")) for spec in specs}
     if not legal and all(schema is (spec.get("inputSchema") or {}).get("json") for spec in specs
                          for schema, _ in [schemas[id(spec)]]):  # fmt: skip
-        return request, ToolTranslation()
+        return request, NO_TRANSLATION
     wrapped = frozenset(legal.get(spec["name"], spec["name"]) for spec in specs if schemas[id(spec)][1])
     changed = dict(request)
     if config:
