@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import TargetKind
 
 from .documents import name_documents
@@ -67,29 +66,8 @@ def prepare_request(
         InvalidRequestError: ``toolChoice`` ``none`` for a managed prompt.
     """
     streamed = stream and _streams(request, resolved, refused)
-    try:
-        return _prepared(
-            request,
-            resolved,
-            streamed=streamed,
-            placement=placement,
-            refused=refused,
-            optional_output_format=optional_output_format,
-        )
-    except (AttributeError, IndexError, KeyError, TypeError):  # no Converse request: boto3 says best what is wrong
-        logger.debug("The request could not be prepared", exc_info=True)
+    if not _has_shape_of_a_request(request):  # boto3 says best what is wrong
         return PreparedRequest(dict(request), streamed, NO_TRANSLATION)
-
-
-def _prepared(
-    request: Mapping[str, Any],
-    resolved: ResolvedTarget,
-    *,
-    streamed: bool,
-    placement: SystemPlacement | None,
-    refused: frozenset[Refused],
-    optional_output_format: bool,
-) -> PreparedRequest:
     facts = resolved.facts
     sent = dict(request)
     if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
@@ -125,6 +103,17 @@ def _prepared(
         translated, tools = translate_tools(sent)
         sent = dict(translated)
     return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
+
+
+def _has_shape_of_a_request(request: Mapping[str, Any]) -> bool:
+    """Return whether the members that rules look into are lists of dictionaries, as boto3 demands."""
+    config, messages = request.get("toolConfig") or {}, request.get("messages") or ()
+    if not isinstance(config, dict) or not isinstance(messages, (list, tuple)):
+        return False
+    if not all(isinstance(message, dict) for message in messages):
+        return False
+    lists = [config.get("tools") or (), request.get("system") or (), *(m.get("content", ()) for m in messages)]
+    return all(isinstance(blocks, (list, tuple)) and all(isinstance(b, dict) for b in blocks) for blocks in lists)
 
 
 def _streams(request: Mapping[str, Any], resolved: ResolvedTarget, refused: frozenset[Refused]) -> bool:
