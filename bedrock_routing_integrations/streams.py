@@ -247,7 +247,7 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
     for event in source.opened:
         received.add(event)
         if "contentBlockDelta" in event:
-            if state.first_token_ms is None and started is not None:
+            if state.first_token_ms is None and started is not None and not _says_nothing(event):
                 state.first_token_ms = round((time.monotonic() - started) * 1000)
         elif "messageStop" in event:
             state.stopped = True
@@ -256,13 +256,26 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
             routing = describe(event["metadata"], state.first_token_ms, received.stop_reason, source.opened.http)
             event = {"metadata": {**event["metadata"], "routing": routing}}  # noqa: PLW2901 - a new event
         if not state.delivers:
-            if "messageStart" in event:
+            if _says_nothing(event):
                 held.append(event)
                 continue
             state.delivers = True
             source.begun()
             yield from held
         yield event
+
+
+def _says_nothing(event: Mapping[str, Any]) -> bool:
+    """Return whether an event has no content: many streams begin with an empty delta (recorded: 5 of 70)."""
+    if "contentBlockDelta" in event:
+        delta = event["contentBlockDelta"].get("delta") or {}
+        inner = [value for value in delta.values() if isinstance(value, dict)]
+        return not any(value for value in delta.values() if not isinstance(value, dict)) and not any(
+            value for each in inner for value in each.values()
+        )
+    if "contentBlockStart" in event:
+        return not event["contentBlockStart"].get("start")
+    return "messageStart" in event or "contentBlockStop" in event
 
 
 def _telling(events: Iterator[dict[str, Any]], received: Received, over: Over) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,14 @@ from bedrock_routing_integrations.errors import (
     is_context_overflow,
     with_advice,
 )
-from bedrock_routing_integrations.invocation import without_cached_tokens
+from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
 from bedrock_routing_integrations.logs import logger, warn_once
 from bedrock_routing_integrations.requests import REASONING, prepare_request, removable
 from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.streams import OpenedStream, events_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from bedrock_routing_integrations.caching import Draft, Planner
     from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
@@ -149,7 +150,7 @@ class Exchange:
         if not self.prepared.streamed:
             logger.debug("%s does not stream here; the whole answer was asked for", self.resolved.target)
             return OpenedStream(events_of(self.restored(response)), http=self._http)
-        counts_twice = self.resolved.facts.provider == _PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT
+        counts_twice = self._may_count_twice()
         restored = self._restored_events if counts_twice or self.prepared.tools else None
         return OpenedStream(response["stream"], restored, started, self._http)
 
@@ -175,14 +176,24 @@ class Exchange:
     def _restored_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         if self.prepared.tools:
             events = self.prepared.tools.restore_events(events)
-        if self.resolved.facts.provider != _PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT:
+        if not self._may_count_twice():
             yield from events
             return
         for event in events:
             usage = (event.get("metadata") or {}).get("usage")
-            if usage:
+            if usage and self._counts_twice(event["metadata"]):
                 event = {"metadata": {**event["metadata"], "usage": without_cached_tokens(usage)}}  # noqa: PLW2901
             yield event
+
+    def _may_count_twice(self) -> bool:
+        """Return whether a model may answer whose streams count cached tokens as input."""
+        return self.resolved.facts.provider in (_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT, "")
+
+    def _counts_twice(self, metadata: Mapping[str, Any]) -> bool:
+        traced = invoked_model_id(metadata)
+        model = self.resolved.base_model_of(traced) if traced else None
+        provider = model.partition(".")[0] if model else self.resolved.facts.provider
+        return provider == _PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT
 
     def restored(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a whole answer with the tool calls as the caller knows the tools."""
@@ -234,6 +245,7 @@ class Exchange:
     def _change(self, error: Exception) -> bool:
         """Leave out what Bedrock refused; return whether there was such a thing. Once for each call."""
         if self._resent:
+            self._learn_from_second_refusal(error)
             return False
         code, message, _ = aws_error(error)
         points = self._settings.planner.may_be_ours(self.draft, code, message)
@@ -250,6 +262,24 @@ class Exchange:
             self._resent = self._without_points = True
             self._refused_points = (code, message)
         return points
+
+    def _learn_from_second_refusal(self, error: Exception) -> None:
+        """Remember two refused things where the request without the first is refused for another one.
+
+        This call fails, as there is one resend for each. The next call is right at once.
+        """
+        first = self._new_removal
+        second = removable(
+            error,
+            self.draft.request,
+            streamed=self.prepared.streamed,
+            output_format_is_ours=self._options.optional_output_format,
+        )
+        if first is None or second is None or first.refused is second.refused:
+            return
+        self.settle()
+        self._new_removal = second
+        self.settle()
 
     def _leave_out(self, removal: Removal) -> bool:
         before = self.prepared
@@ -287,7 +317,7 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
         members = client.meta.service_model.operation_model("Converse").input_shape.members
     except AttributeError:  # somebody's own client
         return
-    if "projectIdentifier" not in members:
+    if isinstance(members, Mapping) and "projectIdentifier" not in members:
         import boto3
 
         raise InvalidRequestError(
@@ -298,8 +328,8 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
 
 def _most_attempts(client: Any) -> int:
     retries = getattr(getattr(getattr(client, "meta", None), "config", None), "retries", None) or {}
-    most: int = retries.get("total_max_attempts") or 3  # botocore's default (1.44)
-    return most
+    most = retries.get("total_max_attempts") if isinstance(retries, dict) else None
+    return most if isinstance(most, int) else 3  # botocore's default (1.44)
 
 
 # Refusals that will come again; all others may pass, or are about one request.

@@ -208,6 +208,9 @@ class ChatBedrockRouter(Runs):
     def _own_client(self) -> RoutedClient:
         """Return the client, as the fields are now."""
         client: RoutedClient = self.client
+        if not isinstance(client, RoutedClient):  # put there by `model_copy(update=…)`
+            self.client = client
+            client = self.client
         if isinstance(client, OwnClient):
             following = client.following(self)
             if following is not client:

@@ -16,7 +16,7 @@ from .documents import name_documents
 from .reasoning import fit_reasoning
 from .refusals import Refused
 from .system_messages import place_system_messages
-from .tools import NO_TRANSLATION, translate_tools, without_calls
+from .tools import NO_TRANSLATION, legal_output_config, translate_tools, without_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,6 +98,8 @@ def prepare_request(
         sent["messages"] = _without_status(sent["messages"])
     if optional_output_format and Refused.OUTPUT_FORMAT in refused:
         sent.pop("outputConfig", None)
+    if sent.get("outputConfig"):
+        sent["outputConfig"] = legal_output_config(sent["outputConfig"])
     tools = NO_TRANSLATION
     if sent.get("toolConfig") or "toolUse" in kinds:
         translated, tools = translate_tools(sent)
