@@ -97,7 +97,7 @@ class ChatBedrockRouter(Runs):
     # What was asked for, before anything was derived for a model; and what was derived when constructing.
     _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
     _derived: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _settings: dict[tuple[str, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
+    _settings: dict[tuple[Any, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
@@ -150,7 +150,9 @@ class ChatBedrockRouter(Runs):
 
     def _settings_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
         """What langchain-aws derives from a model's name, for all the models that the target can use."""
-        key = (resolved.facts.provider, *(candidate.model_id for candidate in resolved.candidates))
+        # `reasoning_effort` can be set on the object, or on a copy that shares these settings, at any time.
+        models = tuple(candidate.model_id for candidate in resolved.candidates)
+        key = (resolved.facts.provider, self.reasoning_effort, models)
         found = self._settings.get(key)
         if found is None:
             probes = [self._probe(candidate) for candidate in resolved.candidates or (None,)]
