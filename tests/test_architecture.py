@@ -19,7 +19,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each room may import those above it. What shares a line may not import each other.
 CORE = [
     ["errors"],
-    ["logs", "model_ids"],
+    ["logs", "model_ids", "stop_reasons"],
     ["answer_validation"],
     ["targets"],
     ["catalog"],

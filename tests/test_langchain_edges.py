@@ -14,6 +14,7 @@ from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from pydantic import BaseModel
 from samples import HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET
+from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
@@ -99,6 +100,27 @@ def test_a_forced_tool_gives_way_to_thinking(bedrock, caplog):
     llm.bind_tools([add], tool_choice="any").invoke("What is 1 + 2?")
     assert bedrock.requests("Converse")[0].request["toolConfig"]["toolChoice"] == {"auto": {}}
     assert "sending 'auto'" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["assigned", "copied"])
+@pytest.mark.parametrize(
+    "model", ["openai.gpt-oss-120b-1:0", "us.anthropic.claude-opus-4-5-20251101-v1:0", "us.amazon.nova-2-lite-v1:0"]
+)
+def test_reasoning_effort_changed_after_construction_is_sent(model, change):
+    answer = whole_of({"text": "Hi."})
+    with ScriptedBedrock(answer) as server:
+        settings = {"model": model, "cache": "off", **server.arguments}
+        for before, after in (("low", "high"), (None, "high"), ("high", None)):
+            llm = ChatBedrockRouter(reasoning_effort=before, **settings)
+            llm.invoke("x")
+            if change == "assigned":
+                llm.reasoning_effort = after
+            else:
+                llm = llm.model_copy(update={"reasoning_effort": after})
+            llm.invoke("x")
+            ChatBedrockRouter(reasoning_effort=after, **settings).invoke("x")
+            first, changed, fresh = server.requests[-3:]
+            assert changed == fresh != first
 
 
 def test_reasoning_effort_that_models_take_differently_is_left_out(bedrock, caplog):

@@ -6,6 +6,8 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
+
 from ._opaque import Opaque, unwrapped
 
 if TYPE_CHECKING:
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-# Of StopReason in botocore's service model (1.44): the answer ends because there was no room for more.
-CUT_OFF = frozenset(["max_tokens", "model_context_window_exceeded"])
 # What langchain-aws reads as it should.
 _READ = frozenset(["text", "guardContent", "image", "video"])
 _SERVER_TOOL_USE = "server_tool_use"
@@ -195,15 +195,20 @@ def _is_text(block: Any) -> bool:
 
 
 def invalidate_cut_off_call(message: AIMessage) -> None:
-    """Make the last call of a whole answer that ended for want of room an invalid one: its arguments may be half."""
+    """Make the last call of an answer that was not streamed and was cut off an invalid one.
+
+    Its arguments may be half: see `bedrock_routing_integrations.stop_reasons`.
+    """
     reason = message.response_metadata.get("stopReason")
     last = message.content[-1] if isinstance(message.content, list) and message.content else None
-    if reason not in CUT_OFF or not isinstance(last, dict) or last.get("type") != "tool_use":
+    if not isinstance(last, dict) or last.get("type") != "tool_use":
+        return
+    if not is_half_call(reason, last.get("input"), is_closed=False):
         return
     call = {
         "type": "invalid_tool_call", "id": last.get("id"), "name": last.get("name"),
         "args": json.dumps(last.get("input"), ensure_ascii=False, default=str),
-        "error": f"The answer ended ({reason}) before the call was complete. Raise max_tokens.",
+        "error": f"The answer ended ({reason}) before the call was complete. {CUT_OFF[str(reason)]}",
     }  # fmt: skip
     message.content = [*message.content[:-1], dict(call)]
     message.tool_calls = [each for each in message.tool_calls if each.get("id") != last.get("id")]

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.exceptions import ContextOverflowError
 
 from bedrock_routing_integrations.errors import is_context_overflow
 from bedrock_routing_integrations.partial import Received
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
 
 from ._answer_blocks import (
-    CUT_OFF,
     carried,
     citations_block,
     cut_off_arguments,
@@ -103,7 +104,9 @@ def overflows_as_langchains() -> Iterator[None]:
     except Exception as error:
         if not is_context_overflow(error) or isinstance(error, ContextOverflowError):
             raise
-        raise _overflow_class(type(error))(error.response, error.operation_name) from error  # type: ignore[attr-defined]
+        overflow: Any = error
+        kind: Any = type(error)
+        raise _overflow_class(kind)(overflow.response, overflow.operation_name) from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -201,6 +204,7 @@ class _ShapedEvents:
     def __init__(self) -> None:
         self._last_text: int | None = None  # the block that citations without text belong to
         self._block = _Block(-1)
+        self._calls: dict[int, _Block] = {}
 
     def read(self, events: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the shaped events."""
@@ -218,24 +222,38 @@ class _ShapedEvents:
                 yield from self._start(body)
             elif kind == "contentBlockStop":
                 yield from self._end_block()
+                if body.get("contentBlockIndex") in self._calls:
+                    self._calls[body["contentBlockIndex"]].is_closed = True
                 yield event  # type: ignore[misc]
             elif kind == "messageStop":
                 yield from self._end_block()
-                if body.get("stopReason") in CUT_OFF and self._block.is_call:
-                    yield _delta(
-                        self._block.index, {"toolUse": {"input": cut_off_arguments("".join(self._block.text))}}
-                    )
+                yield from self._spoil_half_calls(body.get("stopReason"))
                 yield {"messageStop": readable_fields(body)}
             elif kind == "metadata":
                 yield {"metadata": {**body, "usage": body.get("usage") or {}}}
             else:
                 yield {kind: {**body, "role": body.get("role") or "assistant"}}
 
+    def _spoil_half_calls(self, stop_reason: str | None) -> Iterator[dict[str, Any]]:
+        """Make the arguments of calls that were cut off no JSON: langchain-core would complete them."""
+        if stop_reason not in CUT_OFF:
+            return
+        for call in self._calls.values():
+            text = "".join(call.text)
+            # A guardrail's message may follow the call that it stopped.
+            is_half = (
+                is_half_call(stop_reason, text, is_closed=call.is_closed)
+                if call is self._block
+                else not _is_json(text or "{}")
+            )
+            if is_half:
+                yield _delta(call.index, {"toolUse": {"input": cut_off_arguments(text)}})
+
     def _of(self, index: int) -> Iterator[dict[str, Any]]:
         """Go on with the block of an index; what was held of the one before is yielded."""
         if index != self._block.index:
             yield from self._end_block()
-            self._block = _Block(index)
+            self._block = self._calls.get(index) or _Block(index)
 
     def _start(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from self._of(body["contentBlockIndex"])
@@ -243,6 +261,8 @@ class _ShapedEvents:
         if "toolUse" in start:
             call = normalized_call(start["toolUse"])
             block.is_call, block.is_server_call = not is_server_call(call), is_server_call(call)
+            if block.is_call:
+                self._calls[block.index] = block
             yield {"contentBlockStart": {**body, "start": {"toolUse": call}}}
         elif _HELD & start.keys():
             block.hold({"contentBlockStart": body})
@@ -301,7 +321,7 @@ class _Block:
     def __init__(self, index: int) -> None:
         self.index = index
         self.is_over = index < 0
-        self.is_call = self.is_server_call = self.has_text = False
+        self.is_call = self.is_server_call = self.has_text = self.is_closed = False
         self.text: list[str] = []
         self.citations: list[Any] = []
         self.redacted: list[bytes] = []
@@ -312,6 +332,14 @@ class _Block:
         if self.held is None:
             self.held = Received()
         self.held.add(event)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,11 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> LLMResult:
         """LangChain's ``generate``."""
-        return super().generate(messages, stop, self._noting_one(messages, callbacks), **kwargs)
+        noting = self._noting_one(messages, callbacks)
+        try:
+            return super().generate(messages, stop, noting, **kwargs)
+        finally:
+            _forget_run(noting)
 
     async def agenerate(
         self,
@@ -92,7 +96,11 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> LLMResult:
         """LangChain's ``agenerate``."""
-        return await super().agenerate(messages, stop, self._noting_one(messages, callbacks), **kwargs)
+        noting = self._noting_one(messages, callbacks)
+        try:
+            return await super().agenerate(messages, stop, noting, **kwargs)
+        finally:
+            _forget_run(noting)
 
     def stream(
         self,
@@ -103,9 +111,10 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """LangChain's ``stream``."""
-        return super().stream(input, self._noting_config(config), stop=stop, **kwargs)
+        config = self._noting_config(config)
+        return _forgetting(super().stream(input, config, stop=stop, **kwargs), config)
 
-    def astream(  # no generator of its own: it would only hand on what the other one yields
+    def astream(
         self,
         input: LanguageModelInput,  # noqa: A002 - its name
         config: RunnableConfig | None = None,
@@ -114,7 +123,8 @@ class Runs(Settings):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """LangChain's ``astream``."""
-        return super().astream(input, self._noting_config(config), stop=stop, **kwargs)
+        config = self._noting_config(config)
+        return _aforgetting(super().astream(input, config, stop=stop, **kwargs), config)
 
     def batch(
         self,
@@ -187,6 +197,37 @@ class Runs(Settings):
         return manager
 
 
+def _forgetting(chunks: Iterator[AIMessageChunk], config: RunnableConfig | None) -> Iterator[AIMessageChunk]:
+    try:
+        yield from chunks
+    finally:
+        _forget_run((config or {}).get("callbacks"))
+
+
+async def _aforgetting(
+    chunks: AsyncIterator[AIMessageChunk], config: RunnableConfig | None
+) -> AsyncIterator[AIMessageChunk]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        await chunks.aclose()  # type: ignore[attr-defined]  # a generator
+        _forget_run((config or {}).get("callbacks"))
+
+
+def _forget_run(callbacks: Callbacks) -> None:
+    """Forget the run that was noted for a call which is over, if no call has taken it.
+
+    LangChain starts the run of a call, and then may answer from its cache, or raise. The next call in this context must
+    not take the run for its own.
+    """
+    noted = _noted.get()
+    if noted is None or not isinstance(callbacks, CallbackManager):
+        return
+    if any(isinstance(handler, _Noting) and handler.noted is noted for handler in callbacks.handlers):
+        _noted.set(None)
+
+
 class _Noting(BaseCallbackHandler):
     """Notes which run has just begun."""
 
@@ -194,6 +235,8 @@ class _Noting(BaseCallbackHandler):
 
     def __init__(self, handlers: Sequence[BaseCallbackHandler]) -> None:
         self._handlers = handlers
+        self.noted: Run | None = None
 
     def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        _noted.set(Run(self._handlers, run_id))
+        self.noted = Run(self._handlers, run_id)
+        _noted.set(self.noted)

@@ -26,7 +26,7 @@ from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
-from ._structured_output import planned_schema, taking_out, with_object_root
+from ._structured_output import checked_to_its_end, planned_schema, taking_out, with_object_root
 from ._tools import converse_tool_choice, with_choice
 from ._traces import Tracing
 
@@ -97,7 +97,7 @@ class ChatBedrockRouter(Runs):
     # What was asked for, before anything was derived for a model; and what was derived when constructing.
     _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
     _derived: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _settings: dict[tuple[str, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
+    _settings: dict[tuple[Any, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
@@ -150,7 +150,9 @@ class ChatBedrockRouter(Runs):
 
     def _settings_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
         """What langchain-aws derives from a model's name, for all the models that the target can use."""
-        key = (resolved.facts.provider, *(candidate.model_id for candidate in resolved.candidates))
+        # `reasoning_effort` can be set on the object, or on a copy that shares these settings, at any time.
+        models = tuple(candidate.model_id for candidate in resolved.candidates)
+        key = (resolved.facts.provider, self.reasoning_effort, models)
         found = self._settings.get(key)
         if found is None:
             probes = [self._probe(candidate) for candidate in resolved.candidates or (None,)]
@@ -207,10 +209,9 @@ class ChatBedrockRouter(Runs):
 
     def _own_client(self) -> RoutedClient:
         """Return the client, as the fields are now."""
+        if not isinstance(self.client, RoutedClient):  # put there by `model_copy(update=…)`
+            self.client = self.client
         client: RoutedClient = self.client
-        if not isinstance(client, RoutedClient):  # put there by `model_copy(update=…)`
-            self.client = client
-            client = self.client
         if isinstance(client, OwnClient):
             following = client.following(self)
             if following is not client:
@@ -349,6 +350,8 @@ class ChatBedrockRouter(Runs):
         # It goes on to serve calls, for which everything is derived anew.
         for name in ("base_model_id", "raw_blocks", *self._asked):
             setattr(planned, name, getattr(self, name))
+        if not include_raw:
+            chain = checked_to_its_end(chain)
         if restore is not None:
             chain = taking_out(chain, restore, include_raw=include_raw)
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)

@@ -18,10 +18,10 @@ from pydantic_core import from_json
 
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.requests import ROOT
+from bedrock_routing_integrations.stop_reasons import is_half_call
 
 from ._blocks import REDACTED, SIGNATURE
 from ._citations import read_text
-from ._tools import is_cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -53,13 +53,24 @@ def read_response(
     content = message["content"]
     raw = {**response, "usage": {**response["usage"], **counts}} if counts else dict(response)
     raw["output"] = {**response["output"], "message": {**message, "content": [without_bytes(b) for b in content]}}
-    blocks, said = read_content(content, one_tool_call=one_tool_call, wrapped=wrapped, cut_off=is_cut_off(response))
+    is_half = _ends_in_half_call(content, response.get("stopReason"), is_stream=delta is not None)
+    blocks, said = read_content(content, one_tool_call=one_tool_call, wrapped=wrapped, cut_off=is_half)
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=said),
         delta=delta,
         raw=raw,
         additional_kwargs={**counts, ROUTING: response[ROUTING]},
     )
+
+
+def _ends_in_half_call(content: Sequence[Mapping[str, Any]], stop_reason: str | None, *, is_stream: bool) -> bool:
+    if not content or "toolUse" not in content[-1]:
+        return False
+    if content[-1]["toolUse"].get("type") == SERVER_TOOL_USE:  # no ToolCallBlock
+        return False
+    arguments = content[-1]["toolUse"].get("input")
+    # `Received` parses the arguments of a call whose contentBlockStop arrived, and leaves others as text.
+    return is_half_call(stop_reason, arguments, is_closed=is_stream and not isinstance(arguments, str))
 
 
 def without_bytes(value: Any) -> Any:
@@ -108,8 +119,8 @@ def read_content(
             answer, arguments that are no JSON object stay the text that the model wrote.
         one_tool_call: Leave out all tool calls but the first. Converse has no way to ask for one at a time.
         wrapped: Names of the tools whose arguments are no object. LlamaIndex needs one: ``{"root": …}``.
-        cut_off: Whether the answer ends in the middle of its last block. The arguments of a call there stay text, so
-            that nobody runs the tool with a half of them.
+        cut_off: Whether the last block is half a tool call. Its arguments stay text, so that nobody runs the tool with
+            a half of them.
     """
     blocks: list[Any] = []
     run: list[Mapping[str, Any]] = []

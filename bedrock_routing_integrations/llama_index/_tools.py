@@ -10,6 +10,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from bedrock_routing_integrations.errors import InvalidRequestError, ToolCallError
 from bedrock_routing_integrations.requests import object_schema
+from bedrock_routing_integrations.stop_reasons import CUT_OFF
 from bedrock_routing_integrations.tool_choice import settle_tool_choice
 
 if TYPE_CHECKING:
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool, ToolMetadata
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
-
-# Of StopReason (botocore's service model, 1.44): the answer ends in the middle of what the model was writing. And what
-# helps.
-_CUT_OFF = {
-    "max_tokens": "The tokens were used up: raise max_tokens, or ask for less in one call.",
-    "model_context_window_exceeded": "The context window is full: shorten the conversation, or ask for less.",
-    "stop_sequence": "A stop sequence occurs in the arguments: leave out stop_sequences.",
-    "content_filtered": "A content filter stopped the model: change the request.",
-    "guardrail_intervened": "A guardrail stopped the answer: see the trace in raw.",
-}
-
 
 _NO_CALL = (
     "Ask for the call in the prompt, or use a model that can be forced to call a tool; where an object is wanted, say "
@@ -155,10 +145,11 @@ def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:
             arguments = json.loads(arguments or "{}")
         except ValueError:
             arguments = None
-    is_cut = is_cut_off(response.raw) and _is_last(block, response.raw)
+    # `read_response` leaves the arguments of half a call as text.
+    is_cut = isinstance(block.tool_kwargs, str) and is_cut_off(response.raw) and _is_last(block, response.raw)
     if isinstance(arguments, dict) and not is_cut:
         return arguments
-    what = "were cut off" if isinstance(arguments, dict) or is_cut else "are no JSON object"
+    what = "were cut off" if is_cut else "are no JSON object"
     raise ToolCallError(
         f"The arguments of the model's call of {block.tool_name!r} {what} (stop reason: "
         f"{_stop_reason(response.raw)}). {_advice(response.raw) or _BROKEN} What the model wrote is in the "
@@ -167,8 +158,8 @@ def _arguments(block: ToolCallBlock, response: ChatResponse) -> dict[str, Any]:
 
 
 def is_cut_off(raw: Any) -> bool:
-    """Return whether an answer ends in the middle of what the model was writing. `raw` is that of its response."""
-    return _stop_reason(raw) in _CUT_OFF
+    """Return whether an answer may end in the middle of what the model was writing. `raw` is that of its response."""
+    return _stop_reason(raw) in CUT_OFF
 
 
 def _stop_reason(raw: Any) -> str | None:
@@ -176,7 +167,7 @@ def _stop_reason(raw: Any) -> str | None:
 
 
 def _advice(raw: Any) -> str | None:
-    return _CUT_OFF.get(_stop_reason(raw) or "")
+    return CUT_OFF.get(_stop_reason(raw) or "")
 
 
 def _is_last(block: ToolCallBlock, raw: Any) -> bool:

@@ -68,7 +68,6 @@ def prepare_request(
     streamed = stream and _streams(request, resolved, refused)
     if not _has_shape_of_a_request(request):  # boto3 says best what is wrong
         return PreparedRequest(dict(request), streamed, NO_TRANSLATION)
-    facts = resolved.facts
     sent = dict(request)
     if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
         del sent["requestMetadata"]
@@ -81,6 +80,25 @@ def prepare_request(
                 f"toolChoice 'none' is not possible for {resolved.target}: the tools are those of the managed prompt."
             )
         sent = dict(without_calls(sent))
+    _prepare_messages(sent, resolved, placement, refused)
+    if optional_output_format and Refused.OUTPUT_FORMAT in refused:
+        sent.pop("outputConfig", None)
+    if sent.get("outputConfig"):
+        sent["outputConfig"] = legal_output_config(sent["outputConfig"])
+    tools = NO_TRANSLATION
+    if sent.get("toolConfig") or any(
+        "toolUse" in block for m in sent.get("messages") or () for block in m.get("content") or ()
+    ):
+        translated, tools = translate_tools(sent)
+        sent = dict(translated)
+    return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
+
+
+def _prepare_messages(
+    sent: dict[str, Any], resolved: ResolvedTarget, placement: SystemPlacement | None, refused: frozenset[Refused]
+) -> None:
+    """Replace the messages of a request of ours by those that the models take."""
+    facts = resolved.facts
     # One look at all messages says which rules there is anything to do for; most requests are plain text.
     messages = sent.get("messages") or ()
     kinds = {kind for message in messages for block in message.get("content") or () for kind in block}
@@ -89,22 +107,13 @@ def prepare_request(
         wanted = placement or ("native" if native else "inline")
         if Refused.SYSTEM_ROLE in refused and wanted == "native":
             wanted = "inline"
-        sent = dict(place_system_messages(sent, wanted))
+        sent.update(place_system_messages(sent, wanted))
     if "reasoningContent" in kinds:
         sent["messages"] = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
     if "document" in kinds or "toolResult" in kinds:
         sent["messages"] = name_documents(sent["messages"])
     if "toolResult" in kinds and Refused.TOOL_RESULT_STATUS in refused:
         sent["messages"] = _without_status(sent["messages"])
-    if optional_output_format and Refused.OUTPUT_FORMAT in refused:
-        sent.pop("outputConfig", None)
-    if sent.get("outputConfig"):
-        sent["outputConfig"] = legal_output_config(sent["outputConfig"])
-    tools = NO_TRANSLATION
-    if sent.get("toolConfig") or "toolUse" in kinds:
-        translated, tools = translate_tools(sent)
-        sent = dict(translated)
-    return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
 
 
 def _has_shape_of_a_request(request: Mapping[str, Any]) -> bool:

@@ -60,8 +60,8 @@ def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement
     if placement == "hoist" and any(_is_system(message) for message in rest):
         warn_once(
             "hoisted system message",
-            "mid_conversation_system='hoist' moves a system message to the beginning of the prompt: nothing behind it is "
-            "read from Bedrock's cache any more. 'inline' keeps what is cached.",
+            "mid_conversation_system='hoist' moves a system message to the beginning of the prompt: nothing behind it "
+            "is read from Bedrock's cache any more. 'inline' keeps what is cached.",
         )
         hoisted += [block for message in rest if _is_system(message) for block in message.get("content") or ()]
     if placement != "native":

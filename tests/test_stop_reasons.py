@@ -1,0 +1,144 @@
+"""Which tool calls of an answer that was cut off may run: the same in both frameworks, streamed or not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
+from samples import HAIKU
+from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start, stream_of, text, whole_of
+
+from bedrock_routing_integrations.errors import ToolCallError
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
+
+NO_ROOM = ("max_tokens", "model_context_window_exceeded")
+STOPPED = ("stop_sequence", "guardrail_intervened", "content_filtered")
+HALF, WHOLE = '{"city": "Par', '{"city": "Paris"}'
+NESTED = '{"a": [1, {"b": "x"}], "c": 2}'
+TOOL = {"toolSpec": {"name": "find", "description": "Find.", "inputSchema": {"json": {"type": "object"}}}}
+
+
+def find(city: str = "") -> str:
+    """Find."""
+    return city
+
+
+def merged(chunks):
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    return whole
+
+
+async def calls_of_langchain(server, way):
+    llm = ChatBedrockRouter(model=HAIKU, cache="off", **server.arguments).bind_tools([TOOL])
+    if way == "whole":
+        answers = [llm.invoke("x"), await llm.ainvoke("x")]
+    else:
+        answers = [merged(list(llm.stream("x"))), merged([chunk async for chunk in llm.astream("x")])]
+    for answer in answers:
+        assert len(answer.tool_calls) + len(answer.invalid_tool_calls) == len(answers[0].tool_calls) + len(
+            answers[0].invalid_tool_calls
+        )
+        for call in answer.invalid_tool_calls:
+            assert (call["id"], call["name"]) == ("t1", "find")
+            if way == "whole":
+                assert CUT_OFF[answer.response_metadata["stopReason"]] in call["error"]
+    first, second = ([call["args"] for call in answer.tool_calls] for answer in answers)
+    assert first == second
+    return first
+
+
+async def calls_of_llama_index(server, way):
+    llm = BedrockRouter(HAIKU, cache="off", **server.arguments)
+    tools, history = [FunctionTool.from_defaults(find)], [ChatMessage(content="x")]
+    if way == "whole":
+        answers = [llm.chat_with_tools(tools, chat_history=history)]
+        answers.append(await llm.achat_with_tools(tools, chat_history=history))
+    else:
+        *_, last = llm.stream_chat_with_tools(tools, chat_history=history)
+        chunks = await llm.astream_chat_with_tools(tools, chat_history=history)
+        answers = [last, [chunk async for chunk in chunks][-1]]
+    found = []
+    for answer in answers:
+        try:
+            found.append([call.tool_kwargs for call in llm.get_tool_calls_from_response(answer)])
+        except ToolCallError as error:
+            assert CUT_OFF[answer.raw["stopReason"]] in str(error)  # noqa: PT017 - one of two outcomes
+            found.append([])
+    assert found[0] == found[1]
+    return found[0]
+
+
+FRAMEWORKS = pytest.mark.parametrize("calls_of", [calls_of_langchain, calls_of_llama_index])
+EACH_REASON = pytest.mark.parametrize("stop", [*NO_ROOM, *STOPPED])
+
+
+def streamed_call(*parts, closed, stop, after=()):
+    end = [block_stop(0)] if closed else []
+    return stream_of(call_start(0, "t1", "find"), *(call_delta(0, part) for part in parts), *end, *after, stop=stop)
+
+
+@FRAMEWORKS
+@EACH_REASON
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("parts", [(HALF[:8], HALF[8:]), (HALF,), ()])
+async def test_half_a_streamed_call_is_not_a_call(calls_of, stop, closed, parts):
+    with ScriptedBedrock(streamed_call(*parts, closed=closed, stop=stop)) as server:
+        assert await calls_of(server, "streamed") == []
+
+
+@FRAMEWORKS
+@EACH_REASON
+@pytest.mark.parametrize("closed", [True, False])
+async def test_whole_streamed_call_is_a_call_once_closed(calls_of, stop, closed):
+    with ScriptedBedrock(streamed_call(WHOLE[:9], WHOLE[9:], closed=closed, stop=stop)) as server:
+        assert await calls_of(server, "streamed") == ([{"city": "Paris"}] if closed and stop in STOPPED else [])
+
+
+@FRAMEWORKS
+@EACH_REASON
+@pytest.mark.parametrize("arguments", [{}, {"city": "Par"}])
+async def test_last_call_of_whole_answer_is_not_a_call(calls_of, stop, arguments):
+    call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": arguments}}
+    with ScriptedBedrock(whole_of({"text": "Let me see."}, call, stop=stop)) as server:
+        assert await calls_of(server, "whole") == []
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_call_before_a_text_stays_a_call(calls_of, way):
+    call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": {"city": "Paris"}}}
+    after = (text(1, "Blocked."), block_stop(1))
+    answers = {
+        "whole": whole_of(call, {"text": "Blocked."}, stop="guardrail_intervened"),
+        "streamed": streamed_call(WHOLE, closed=True, stop="guardrail_intervened", after=after),
+    }
+    with ScriptedBedrock(answers[way]) as server:
+        assert await calls_of(server, way) == [{"city": "Paris"}]
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("closed", [True, False])
+async def test_half_a_call_before_the_message_of_a_guardrail_is_not_a_call(calls_of, closed):
+    after = (text(1, "Blocked."), block_stop(1))
+    with ScriptedBedrock(streamed_call(HALF, closed=closed, stop="guardrail_intervened", after=after)) as server:
+        assert await calls_of(server, "streamed") == []
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_call_of_answer_that_ended_by_itself_is_a_call(calls_of, way):
+    call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": {}}}
+    answers = {"whole": whole_of(call, stop="tool_use"), "streamed": streamed_call(closed=True, stop="tool_use")}
+    with ScriptedBedrock(answers[way]) as server:
+        assert await calls_of(server, way) == [{}]
+
+
+@given(st.integers(0, len(NESTED)), st.sampled_from(STOPPED))
+def test_no_part_of_an_object_is_whole(cut, stop):
+    assert is_half_call(stop, NESTED[:cut], is_closed=True) == (cut < len(NESTED))
