@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CUT_OFF: Mapping[str, str] = MappingProxyType({
-    "max_tokens": "The tokens were used up: raise max_tokens, or ask for less in one call.",
-    "model_context_window_exceeded": "The context window is full: shorten the conversation, or ask for less.",
-    "stop_sequence": "A stop sequence occurs in the arguments: leave out stop_sequences.",
-    "content_filtered": "A content filter stopped the model: change the request.",
-    "guardrail_intervened": "A guardrail stopped the answer: see the trace in the response.",
-})
+CUT_OFF: Mapping[str, str] = MappingProxyType(
+    {
+        "max_tokens": "The tokens were used up: raise max_tokens, or ask for less in one call.",
+        "model_context_window_exceeded": "The context window is full: shorten the conversation, or ask for less.",
+        "stop_sequence": "A stop sequence occurs in the arguments: leave out stop_sequences.",
+        "content_filtered": "A content filter stopped the model: change the request.",
+        "guardrail_intervened": "A guardrail stopped the answer: see the trace in the response.",
+    }
+)
 """Stop reason of an answer that may be cut off → advice (``StopReason`` in botocore's service model, 1.44)."""
 _NO_ROOM = frozenset(["max_tokens", "model_context_window_exceeded"])
 
