@@ -238,9 +238,33 @@ def test_formats_are_those_of_the_service_model(formats, shape):
         ("document", None, ("https://x/a.htm?b=c",), b"", "html"),
         ("document", "application/xml", (), b"", "txt"),
         ("document", None, (), b"%PDF-1.4", "pdf"),
+        ("document", "text/x-unknown", (), b"%PDF-1.4", "pdf"),
         ("image", None, (), b"%PDF-1.4", None),
         ("document", "application/zip", (), b"", None),
     ],
 )
 def test_format_is_found_by_type_then_name_then_content(kind, mime_type, names, content, expected):
     assert media.media_format(kind, mime_type, *names, content=content) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "source", "mime_type"),
+    [
+        ("S3://my-bucket/A.pdf", {"s3Location": {"uri": "s3://my-bucket/A.pdf"}}, None),
+        ("s3://my-bucket/a", {"s3Location": {"uri": "s3://my-bucket/a"}}, None),
+        ("DATA:text/plain;base64,YWI%3D", {"bytes": b"ab"}, "text/plain"),
+        ("data:text/plain ; base64,YW\nI=", {"bytes": b"ab"}, "text/plain"),
+        ("data:,a%20b?c#d", {"bytes": b"a b?c#d"}, None),
+    ],
+)
+def test_source_of_url_is_normalized(url, source, mime_type):
+    assert media.media_source(url, "the block") == (source, mime_type)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("data:text/plain,", "is empty"), ("data:x", "no comma"), ("data:;base64,a", "not valid base64")],
+)
+def test_data_url_without_content_is_refused(url, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        media.media_source(url, "the block")

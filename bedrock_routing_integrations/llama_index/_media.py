@@ -11,17 +11,18 @@ off (``BedrockRouter(allow_local_files=False)``).
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote
 
 import filetype
 from llama_index.core.utils import resolve_binary
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.requests import media as shared_media
+from bedrock_routing_integrations.requests.media import FORMATS, bare_mime_type, data_url_content, media_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,58 +31,35 @@ if TYPE_CHECKING:
 
     _Media = AudioBlock | DocumentBlock | ImageBlock | VideoBlock
 
-# The formats are the enums of botocore's service model (1.43); a test compares them.
-IMAGE_FORMATS = {
-    "image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp",
-}  # fmt: skip
-VIDEO_FORMATS = {
-    "video/x-matroska": "mkv", "video/quicktime": "mov", "video/mp4": "mp4", "video/x-m4v": "mp4", "video/webm": "webm",
-    "video/x-flv": "flv", "video/mpeg": "mpeg", "video/mpg": "mpg", "video/x-ms-wmv": "wmv", "video/3gpp": "three_gp",
-}  # fmt: skip
-AUDIO_FORMATS = {
-    "audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/opus": "opus", "audio/wav": "wav", "audio/x-wav": "wav",
-    "audio/aac": "aac", "audio/flac": "flac", "audio/x-flac": "flac", "audio/mp4": "mp4", "audio/ogg": "ogg",
-    "audio/m4a": "m4a", "audio/x-m4a": "m4a", "audio/webm": "webm", "audio/pcm": "pcm", "audio/x-aac": "x-aac",
-    "audio/x-matroska": "mka", "video/x-matroska": "mkv", "audio/x-mpeg": "mpeg", "audio/mpga": "mpga",
-}  # fmt: skip
-DOCUMENT_FORMATS = {
-    "application/pdf": "pdf", "text/csv": "csv", "application/msword": "doc",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
-    "application/vnd.ms-excel": "xls", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
-    "text/html": "html", "text/plain": "txt", "text/markdown": "md", "text/x-markdown": "md",
-}  # fmt: skip
-_SUFFIXES = {**{name: name for name in DOCUMENT_FORMATS.values()}, "htm": "html", "markdown": "md", "text": "txt"}
-# What files are called whose format Bedrock calls otherwise.
-_ALIASES = {"jpg": "jpeg", "3gp": "three_gp", "m4v": "mp4"}
-
 
 def image_block(block: ImageBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``image`` block."""
     source = _source(block, block.image, at, local_files=local_files)
     # LlamaIndex goes by the suffix; models refuse a JPEG that is called a PNG.
-    seen = IMAGE_FORMATS.get(_content_type(source))
-    return {
-        "image": {"format": seen or _format(block.image_mimetype, IMAGE_FORMATS, source, block, at), "source": source}
-    }
+    seen = FORMATS["image"].get(_content_type(source.get("bytes", b"")))
+    form = seen or _format("image", block.image_mimetype, source, at, block.path or block.url)
+    return {"image": {"format": form, "source": source}}
 
 
 def video_block(block: VideoBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``video`` block."""
     source = _source(block, block.video, at, local_files=local_files)
-    return {"video": {"format": _format(block.video_mimetype, VIDEO_FORMATS, source, block, at), "source": source}}
+    form = _format("video", block.video_mimetype, source, at, block.path or block.url)
+    return {"video": {"format": form, "source": source}}
 
 
 def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Converse's ``audio`` block."""
     source = _source(block, block.audio, at, local_files=local_files)
-    return {"audio": {"format": _format(block.format, AUDIO_FORMATS, source, block, at), "source": source}}
+    form = _format("audio", block.format, source, at, block.path or block.url)
+    return {"audio": {"format": form, "source": source}}
 
 
 def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
     """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
     source = _source(block, block.data, at, local_files=local_files)
-    name = block.title or "document"
-    return {"document": {"format": _document_format(block, source, at), "name": name, "source": source}}
+    form = _format("document", block.document_mimetype, source, at, block.title, block.path, block.url)
+    return {"document": {"format": form, "name": block.title or "document", "source": source}}
 
 
 def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes:
@@ -92,10 +70,9 @@ def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes
 def s3_uri(block: _Media, data: object) -> str | None:
     """Return the S3 URI of a block; None where it has none. Bytes and files go before a url, as in LlamaIndex."""
     place = block.path or block.url
-    if data is not None or not _starts(place, "s3://"):
+    if data is not None or not place:
         return None
-    uri = place if isinstance(place, str) else unquote(str(place))  # pydantic's URLs are percent-encoded
-    return "s3://" + uri[len("s3://") :]
+    return shared_media.s3_uri(place if isinstance(place, str) else unquote(str(place)))  # pydantic percent-encodes
 
 
 def _source(block: _Media, data: object, at: str, *, local_files: bool) -> dict[str, Any]:
@@ -142,15 +119,11 @@ def _local_file(path: str | Path, at: str, *, local_files: bool) -> bytes:
 
 
 def _inline(url: str, at: str) -> bytes:
-    """Return what a ``data:`` URL holds (RFC 2397)."""
-    if not _starts(url, "data:"):
+    """Return what a ``data:`` URL holds."""
+    found = data_url_content(url, at)
+    if found is None:
         raise _url_refused("url", url, at)
-    header, comma, body = url[len("data:") :].partition(",")
-    if not comma:
-        raise ValueError("its data: URL has no comma")
-    if header.strip().lower().endswith(";base64"):
-        return base64.b64decode("".join(unquote(body).split()), validate=True)
-    return unquote_to_bytes(body)
+    return found[0]
 
 
 def _url_refused(field: str, url: str, at: str) -> InvalidRequestError:
@@ -161,10 +134,6 @@ def _url_refused(field: str, url: str, at: str) -> InvalidRequestError:
         f"{at}: {field}={shown!r} is not valid: URLs are never fetched, because a message from elsewhere could name an "
         "address of the private network. Pass the bytes, a data: URL, or an s3:// URL, which Bedrock reads itself."
     )
-
-
-def _starts(place: object, scheme: str) -> bool:
-    return str(place or "")[: len(scheme)].lower() == scheme
 
 
 _reading = threading.Lock()
@@ -184,33 +153,20 @@ def _read_open(file: io.IOBase) -> str | bytes:
     return content
 
 
-def _format(mimetype: str | None, formats: Mapping[str, str], source: Mapping[str, Any], block: _Media, at: str) -> str:
-    stated = _bare(mimetype)
-    by_name = [_ALIASES.get(name, name) for name in (stated, _suffix(block.path or block.url))]
-    known = (formats.get(stated), *(name for name in by_name if name in formats.values()))
-    found = next(filter(None, known), None) or formats.get(_content_type(source))
-    if found is None:
-        raise InvalidRequestError(
-            f"{at} is {stated or 'of an unknown type'}, which Bedrock does not take; it takes "
-            f"{', '.join(dict.fromkeys(formats))}."
-        )
-    return found
-
-
-def _document_format(block: DocumentBlock, source: Mapping[str, Any], at: str) -> str:
-    stated = _bare(block.document_mimetype)
-    by_name = [_SUFFIXES.get(_suffix(name)) for name in (block.title, block.path, block.url)]
+def _format(kind: str, stated: str | None, source: Mapping[str, Any], at: str, *names: object) -> str:
     content = source.get("bytes", b"")
-    known = (DOCUMENT_FORMATS.get(stated), *by_name, DOCUMENT_FORMATS.get(_content_type(source)))
-    for found in known:
-        if found is not None:
-            return found
-    # JSON, YAML, source code: Bedrock reads it as text.
+    found = media_format(kind, stated, *names, content=content) or FORMATS[kind].get(_content_type(content))
+    if found is not None:
+        return found
+    shown = f"{at} is {bare_mime_type(stated) or 'of an unknown type'}, which Bedrock does not take"
+    if kind != "document":
+        raise InvalidRequestError(f"{shown}; it takes {', '.join(FORMATS[kind])}.")
+    # YAML, source code: Bedrock reads it as text.
     if content and _is_text(content):
         return "txt"
     raise InvalidRequestError(
-        f"{at} is {stated or 'of an unknown type'}, which Bedrock does not take as a document; it takes text and "
-        f"{', '.join(dict.fromkeys(DOCUMENT_FORMATS.values()))}. Set document_mimetype=, or a title with its suffix."
+        f"{shown} as a document; it takes text and {', '.join(dict.fromkeys(FORMATS[kind].values()))}. Set "
+        "document_mimetype=, or a title with its suffix."
     )
 
 
@@ -221,13 +177,5 @@ def _is_text(content: bytes) -> bool:
         return False
 
 
-def _content_type(source: Mapping[str, Any]) -> str:
-    return str(filetype.guess_mime(source.get("bytes", b"")))
-
-
-def _suffix(place: object) -> str:
-    return PurePosixPath(str(place or "").partition("?")[0]).suffix.lstrip(".").lower()
-
-
-def _bare(mimetype: str | None) -> str:
-    return (mimetype or "").partition(";")[0].strip().lower()
+def _content_type(content: bytes) -> str:
+    return str(filetype.guess_mime(content))

@@ -12,7 +12,7 @@ import re
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 
@@ -87,9 +87,9 @@ def media_format(kind: str, mime_type: str | None, *names: object, content: byte
         found = suffixes.get(ALIASES.get(spelling, spelling))
         if found is not None:
             return found
-    if kind == "document" and (stated.startswith("text/") or stated in ("application/xml", "application/json")):
-        return "txt"
-    return _format_of_content(formats, content)
+    found = _format_of_content(formats, content)
+    is_text = stated.startswith("text/") or stated in ("application/xml", "application/json")
+    return "txt" if found is None and kind == "document" and is_text else found
 
 
 def _format_of_content(formats: Mapping[str, str], content: bytes) -> str | None:
@@ -109,14 +109,15 @@ def media_source(url: str, at: str, *, bucket_owner: str | None = None) -> tuple
         bucket_owner: The account that owns the bucket, where it is not the caller's.
 
     Raises:
-        InvalidRequestError: Any other URL, which is never fetched; or data that is not base64.
+        InvalidRequestError: Any other URL, which is never fetched; or a data URL that is empty or cannot be read.
     """
-    if url[:5].lower() == "s3://":
-        location = {"uri": url, **({"bucketOwner": bucket_owner} if bucket_owner else {})}
-        return {"s3Location": location}, None
-    data = _DATA_URL.fullmatch(url)
-    if data is not None:
-        return {"bytes": _bytes_of(data, at)}, data["type"] or None
+    uri = s3_uri(url)
+    if uri is not None:
+        return {"s3Location": {"uri": uri, **({"bucketOwner": bucket_owner} if bucket_owner else {})}}, None
+    inline = data_url_content(url, at)
+    if inline is not None:
+        content, mime_type = inline
+        return {"bytes": content}, mime_type
     scheme = urlsplit(url).scheme if "://" in url else "no"
     # The URL itself may hold a signature that lets anybody in.
     raise InvalidRequestError(
@@ -125,10 +126,32 @@ def media_source(url: str, at: str, *, bucket_owner: str | None = None) -> tuple
     )
 
 
-def _bytes_of(data_url: re.Match[str], at: str) -> bytes:
-    if "base64" in data_url["parameters"].lower().split(";"):
-        return decode_base64(data_url["data"], at)
-    return unquote_to_bytes(data_url["data"])
+def s3_uri(url: str) -> str | None:
+    """Return an S3 URL with its scheme in lower case, as Bedrock takes it; None for any other URL."""
+    return f"s3://{url[5:]}" if url[:5].lower() == "s3://" else None
+
+
+def data_url_content(url: str, at: str) -> tuple[bytes, str | None] | None:
+    """Return the content of a data URL (RFC 2397) and the MIME type that it states; None for any other URL.
+
+    Args:
+        url: The URL.
+        at: Where the URL stands, for error messages.
+
+    Raises:
+        InvalidRequestError: The URL has no content, or content that is not base64 where it says so.
+    """
+    if url[:5].lower() != "data:":
+        return None
+    parts = _DATA_URL.fullmatch(url)
+    if parts is None:
+        raise InvalidRequestError(f"{at} cannot be read: its data: URL has no comma. Use data:<type>;base64,<data>.")
+    parameters = [parameter.strip() for parameter in parts["parameters"].lower().split(";")]
+    data = parts["data"]
+    content = decode_base64(unquote(data), at) if "base64" in parameters else unquote_to_bytes(data)
+    if not content:
+        raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
+    return content, parts["type"].strip() or None
 
 
 def decode_base64(data: Any, at: str) -> bytes:
@@ -141,7 +164,9 @@ def decode_base64(data: Any, at: str) -> bytes:
         try:
             data = base64.b64decode("".join(data.split()), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InvalidRequestError(f"{at} is not valid base64: {error}. Encode the bytes with base64.") from None
+            raise InvalidRequestError(
+                f"{at} cannot be read: its data is not valid base64: {error}. Encode the bytes with base64."
+            ) from None
     if not isinstance(data, (bytes, bytearray)) or not data:
         raise InvalidRequestError(f"{at} is empty or no base64 text. Pass the bytes in base64.")
     return bytes(data)
