@@ -10,9 +10,10 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.tool_choice import converse_tool_choice
 
 from ._opaque import opaque
-from ._tools import converse_tool_choice, tool_specs
+from ._tools import tool_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
