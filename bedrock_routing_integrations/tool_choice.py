@@ -1,7 +1,11 @@
-"""Which tool choice is sent: one that every model which may answer obeys. Needed by both frameworks."""
+"""Read a tool choice in any form, and settle which one to send: one that every model which may answer obeys.
+
+Used by both frameworks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidRequestError
@@ -11,6 +15,55 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .resolution import ResolvedTarget
+
+_KINDS = {"auto": "auto", "any": "any", "required": "any", "none": "none"}
+
+
+def converse_tool_choice(choice: Any, names: Sequence[str] | None = None) -> dict[str, Any] | None:
+    """Return a tool choice in Converse's form, with ``{"none": {}}`` for no call at all; None for no choice.
+
+    Args:
+        choice: One of
+
+            - ``"auto"``, ``"any"``, ``"required"`` (any), ``"none"``, True (any), or the name of a tool,
+            - Converse's ``{"auto": {}}``, ``{"any": {}}``, ``{"tool": {"name": …}}``, and ``{"none": {}}``,
+            - Anthropic's ``{"type": "auto"}``, ``{"type": "any"}``, ``{"type": "none"}``,
+              ``{"type": "tool", "name": …}``,
+            - OpenAI's ``{"type": "function", "function": {"name": …}}``, also without its type, and
+              ``{"type": "function", "name": …}``.
+        names: The names that a choice may have; None for any name.
+
+    Raises:
+        InvalidRequestError: `choice` has none of these forms, or names a tool that is not among `names`.
+    """
+    if not choice:
+        return None
+    found: dict[str, Any] | None = None
+    if choice is True:
+        found = {"any": {}}
+    elif isinstance(choice, str):
+        found = {_KINDS[choice]: {}} if choice in _KINDS else {"tool": {"name": choice}}
+    elif isinstance(choice, Mapping):
+        found = _choice_of_mapping(choice)
+    if found is None or (names is not None and "tool" in found and found["tool"]["name"] not in names):
+        known = f" ({', '.join(names)})" if names else ""
+        raise InvalidRequestError(
+            f"tool_choice={choice!r} is not valid: it must be 'auto', 'any', 'none' or the name of a tool{known}."
+        )
+    return found
+
+
+def _choice_of_mapping(choice: Mapping[str, Any]) -> dict[str, Any] | None:
+    kind = choice.get("type")
+    if kind is None and len(choice) == 1:
+        (kind,) = choice
+        if kind in _KINDS:
+            return {_KINDS[kind]: {}}
+    member = choice.get(kind) if kind in ("function", "tool") else None
+    name = member.get("name") if isinstance(member, Mapping) else choice.get("name")
+    if kind in ("function", "tool"):
+        return {"tool": {"name": name}} if isinstance(name, str) and name else None
+    return {_KINDS[kind]: {}} if isinstance(kind, str) and kind in _KINDS else None
 
 
 def settle_tool_choice(

@@ -18,6 +18,7 @@ from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES
 
 CLASSES = [ChatBedrockRouter, BedrockRouterLLM]
 
@@ -34,10 +35,14 @@ def server():
 @pytest.mark.parametrize("kind", CLASSES)
 def test_arguments_that_ask_for_nothing_are_dropped(server, kind):
     llm = kind(model=HAIKU, **server.arguments)
-    llm.invoke("x", stop=None, n=1, frequency_penalty=0, logprobs=False, seed=None, temperature=None, top_p=None)
+    llm.invoke("x", stop=None, seed=None, temperature=None, top_p=None, n=1)
+    for name, values in NEUTRAL_VALUES.items():
+        for value in values:
+            llm.invoke("x", **{name: value})
+    llm.invoke("x", user="", logit_bias={}, functions=[], callbacks_of_another=(), top_k=None)
     llm.invoke("x")
-    first, plain = server.requests
-    assert first == plain
+    *others, plain = server.requests
+    assert others == [plain] * len(others)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -48,6 +53,10 @@ def test_arguments_that_ask_for_nothing_are_dropped(server, kind):
         ({"max_token": 5}, "max_token is not an argument of a call. Did you mean max_tokens?"),
         ({"top_k": 5}, r"top_k is not .*additional_model_request_fields=\{'top_k': 5\}"),
         ({"frequency_penalty": 0.5}, "frequency_penalty is not an argument"),
+        ({"length_penalty": 2}, "length_penalty is not an argument"),
+        ({"modalities": ["audio"]}, "modalities is not an argument"),
+        ({"user": "Ann"}, "user is not an argument"),
+        ({"n": object()}, "n=.* is not valid"),
     ],
 )
 async def test_unknown_arguments_of_a_call_are_refused_by_name(server, kind, arguments, message):

@@ -8,6 +8,7 @@ from samples import HAIKU, HELLO
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES
 
 NEUTRAL = {
     "n": 1, "stop": None, "best_of": 1, "stream": False, "logprobs": None, "top_logprobs": None, "echo": False,
@@ -34,6 +35,13 @@ async def test_call_takes_stream_argument_that_agrees_with_it(bedrock, form):
     else:
         with pytest.raises(InvalidRequestError, match="knows no argument 'stream'"):
             await run(BedrockRouter(HAIKU), form, HELLO, stream=True)
+
+
+@pytest.mark.parametrize("name", [name for name in NEUTRAL_VALUES if name != "stream"])
+def test_call_drops_each_neutral_value(bedrock, name):
+    for value in NEUTRAL_VALUES[name]:
+        BedrockRouter(HAIKU).complete(HELLO, **{name: value})
+        assert bedrock.requests()[-1].request.keys() == {"modelId", "messages"}
 
 
 def test_stop_none_leaves_stop_sequences_of_constructor(bedrock):

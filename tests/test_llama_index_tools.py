@@ -183,7 +183,7 @@ def test_tool_choice_none_takes_history_with_calls(bedrock, router, tools):
     assert messages[1]["content"][0]["toolUse"]["name"] == "add"
 
 
-@pytest.mark.parametrize("choice", ["multiply", {"tool": {"name": "multiply"}}, {"type": "any"}])
+@pytest.mark.parametrize("choice", ["multiply", {"tool": {"name": "multiply"}}, {"type": "some"}])
 def test_a_choice_that_is_none_raises_and_names_the_tools(router, tools, choice):
     with pytest.raises(InvalidRequestError, match=r"tool_choice=.*name of a tool \(get_weather, add\)"):
         BedrockRouter(model=router).chat_with_tools(tools, QUESTION, tool_choice=choice)

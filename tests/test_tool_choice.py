@@ -21,7 +21,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models
-from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
+from bedrock_routing_integrations.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
 
 SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
 MISTRAL = "mistral.mistral-large-2402-v1:0"
@@ -182,6 +182,55 @@ def test_a_choice_becomes_the_same_in_both_frameworks(bedrock, through, model, c
         return
     through(model, choice, thinking)
     assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
+
+
+ALL_FORMS = [
+    *((form, {"auto": {}}) for form in ("auto", {"auto": {}}, {"type": "auto"}, {"type": "auto", "x": True})),
+    *((form, {"any": {}}) for form in ("any", "required", {"any": {}}, {"required": {}}, {"type": "any"}, True)),
+    *((form, None) for form in (None, "", {})),
+    *(
+        (form, NAMED)
+        for form in (
+            "get_weather", {"tool": {"name": "get_weather"}}, {"type": "tool", "name": "get_weather"},
+            {"type": "tool", "tool": {"name": "get_weather"}}, {"function": {"name": "get_weather"}},
+            {"type": "function", "function": {"name": "get_weather"}}, {"type": "function", "name": "get_weather"},
+        )
+    ),
+]  # fmt: skip
+NOT_VALID = [
+    {"type": "some"}, {"some": {}}, {"tool": {}}, {"tool": {"name": ""}}, {"type": "tool"}, {"function": "x"},
+    {"auto": {}, "any": {}}, {"type": ["auto"]}, {"name": "get_weather"}, 5, ["auto"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("through", [through_langchain, through_llama_index])
+@pytest.mark.parametrize(("choice", "expected"), ALL_FORMS)
+def test_choice_of_any_form_is_sent_in_converses_form(bedrock, through, choice, expected):
+    through(HAIKU, choice, thinking=False)
+    assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
+
+
+@pytest.mark.parametrize("through", [through_langchain, through_llama_index])
+@pytest.mark.parametrize("choice", ["none", {"none": {}}, {"type": "none"}])
+def test_choice_of_no_call_of_any_form_is_sent_as_an_instruction(bedrock, through, choice):
+    through(HAIKU, choice, thinking=False)
+    sent = bedrock.requests("Converse")[-1].request
+    assert "toolChoice" not in sent["toolConfig"]
+    assert "without calling any tool" in sent["messages"][-1]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize("through", [through_langchain, through_llama_index])
+@pytest.mark.parametrize("choice", NOT_VALID)
+def test_choice_of_no_known_form_is_refused(bedrock, through, choice):
+    with pytest.raises(InvalidRequestError, match=r"tool_choice=.* is not valid: it must be 'auto'"):
+        through(HAIKU, choice, thinking=False)
+    assert bedrock.requests("Converse") == []
+
+
+def test_choice_must_name_a_given_tool():
+    assert converse_tool_choice({"type": "tool", "name": "a"}, ["a", "b"]) == {"tool": {"name": "a"}}
+    with pytest.raises(InvalidRequestError, match=r"name of a tool \(a, b\)"):
+        converse_tool_choice("c", ["a", "b"])
 
 
 def test_thinking_that_only_the_call_asks_for_is_seen_too(bedrock):

@@ -10,9 +10,11 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES, asks_for_nothing
+from bedrock_routing_integrations.tool_choice import converse_tool_choice
 
 from ._opaque import opaque
-from ._tools import converse_tool_choice, tool_specs
+from ._tools import tool_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,12 +37,6 @@ NAMES = {
     "guardrailConfig": "guardrail_config", "performanceConfig": "performance_config", "serviceTier": "service_tier",
     "requestMetadata": "request_metadata", "outputConfig": "output_config", "projectIdentifier": "project_identifier",
 }  # fmt: skip
-# Arguments of other providers' models, and the values with which they ask for nothing.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "best_of": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logprobs": (False, 0),
-    "logit_bias": ({},), "parallel_tool_calls": (True,), "echo": (False,), "store": (False,), "stream_options": ({},),
-    "stream_usage": (True, False),
-}  # fmt: skip
 
 
 def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]:
@@ -57,11 +53,12 @@ def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]
     for name, value in call.items():
         if name in ours:
             checked[name] = value
-        elif value is None or value in _NEUTRAL.get(name, ()):
+        elif value is None:
             continue
         elif name in NAMES:
-            checked[NAMES[name]] = value
-        else:
+            if name not in NEUTRAL_VALUES or not asks_for_nothing(name, value):
+                checked[NAMES[name]] = value
+        elif not asks_for_nothing(name, value):
             raise InvalidRequestError(_unknown_argument(name, value))
     return checked
 

@@ -10,9 +10,7 @@ from langchain_core.runnables.config import ensure_config
 from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import TargetKind
-from bedrock_routing_integrations.tool_choice import is_thinking, settle_tool_choice
-
-from ._tools import converse_tool_choice
+from bedrock_routing_integrations.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

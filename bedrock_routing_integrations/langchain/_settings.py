@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from langchain_aws import ChatBedrockConverse
 from pydantic import Field, SecretStr, field_serializer, model_validator
@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_serializer, model_validator
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.logs import warn_once
-from bedrock_routing_integrations.requests import check_placement
+from bedrock_routing_integrations.requests import SystemPlacement, check_placement
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
@@ -30,7 +30,7 @@ class Settings(ChatBedrockConverse):
     prices: Any = None
     telemetry: Any = "auto"
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
-    mid_conversation_system: Literal["native", "inline", "hoist"] | None = None
+    mid_conversation_system: SystemPlacement | None = None
     project_identifier: str | None = None
     # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
     aws_access_key_id: SecretStr | None = Field(default=None)

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.requests import object_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_UNIONS = 16
-_CHOICES = {"auto": "auto", "any": "any", "required": "any", "none": "none"}
 # Keywords of JSON Schema that hold a schema, several by name, or several in a list. What the others hold is data.
 _SCHEMA = frozenset([
     "items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else", "propertyNames",
@@ -110,45 +108,6 @@ def without_null(schema: Any) -> Any:
 
 def _is_null(schema: Any) -> bool:
     return isinstance(schema, dict) and schema.get("type") == "null"
-
-
-def converse_tool_choice(choice: Any) -> dict[str, Any] | None:
-    """Return a tool choice as Converse has it, with ``{"none": {}}`` for no call at all; None for none given.
-
-    Args:
-        choice: ``"auto"``, ``"any"`` (or ``"required"``), ``"none"``, True (any), the name of a tool, Converse's form,
-            OpenAI's or Anthropic's.
-
-    Raises:
-        InvalidRequestError: It is none of these.
-    """
-    if not choice:
-        return None
-    if choice is True:
-        return {"any": {}}
-    if isinstance(choice, str):
-        return {_CHOICES[choice]: {}} if choice in _CHOICES else {"tool": {"name": choice}}
-    if isinstance(choice, Mapping):
-        found = _of_mapping(choice)
-        if found is not None:
-            return found
-    raise InvalidRequestError(
-        f"tool_choice={choice!r} is not valid: it must be 'auto', 'any', 'none' or the name of a tool."
-    )
-
-
-def _of_mapping(choice: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind = choice.get("type")
-    if kind is None and len(choice) == 1:
-        (kind,) = choice
-        if kind == "tool" and isinstance(choice["tool"], Mapping) and choice["tool"].get("name"):
-            return {"tool": dict(choice["tool"])}
-        return {kind: {}} if kind in ("auto", "any", "none") else None
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-    if kind in ("function", "tool") and isinstance(name, str) and name:
-        return {"tool": {"name": name}}
-    return {_CHOICES[kind]: {}} if kind in _CHOICES else None
 
 
 def with_choice(bound: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:

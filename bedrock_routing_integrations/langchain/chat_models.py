@@ -16,6 +16,7 @@ from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+from bedrock_routing_integrations.tool_choice import converse_tool_choice
 
 from ._answer_blocks import invalidate_cut_off_call, restore_fields, restored_content
 from ._call_arguments import checked_call, converse_arguments, opaque_fields
@@ -27,7 +28,7 @@ from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of
 from ._served import combine_settings, probe_update
 from ._structured_output import checked_to_its_end, planned_schema, taking_out, with_object_root
-from ._tools import converse_tool_choice, with_choice
+from ._tools import with_choice
 from ._traces import Tracing
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from bedrock_routing_integrations.connections import (
     without_password,
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.requests import SystemPlacement  # noqa: TC001 - pydantic reads it
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
@@ -83,7 +84,7 @@ class Arguments(FunctionCallingLLM):
     tool_caching: bool = False
     supports_forced_tool_calls: bool | None = None
     allow_local_files: bool = True
-    mid_conversation_system: Literal["native", "inline", "hoist"] | None = None
+    mid_conversation_system: SystemPlacement | None = None
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     region_name: str | None = None

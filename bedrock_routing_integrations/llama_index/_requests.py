@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.caching import place_points
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.requests.neutral_arguments import asks_for_nothing
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.tool_choice import is_thinking
 
@@ -57,15 +58,6 @@ _MEMBERS = (
 )  # fmt: skip
 """Members of Converse's request that may be given by AWS's own names (botocore's service model, 1.44)."""
 _OF_SOME_MODELS = ("frequency_penalty", "presence_penalty", "reasoning_effort", "seed", "top_k")
-# Arguments of other LLMs, with the values that ask for nothing which Bedrock does not do anyway. Libraries pass them to
-# every LLM (ragas: n=1, stop=None).
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "length_penalty": (1,), "logprobs": (False, 0),
-    "modalities": (["text"],), "n": (1,), "parallel_tool_calls": (True,), "presence_penalty": (0,),
-    "repetition_penalty": (1,), "response_format": ({"type": "text"},), "store": (False,), "stream": (False,),
-    "top_logprobs": (0,), "verbose": (False,),
-}  # fmt: skip
-_EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 _KNOWN = (*OPTIONS, *_PER_CALL, *_MEMBERS)
 _MERGED = ("additionalModelRequestFields", "guardrailConfig", "inferenceConfig")
 """Those of them that several layers fill together; of the others the last one wins."""
@@ -165,19 +157,15 @@ def check_options(call: Mapping[str, Any], *, stream: bool = False, constructor:
     Raises:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
-    asking = {name: value for name, value in call.items() if name in _KNOWN or not _is_neutral(name, value, stream)}
+    asking = {name: value for name, value in call.items() if name in _KNOWN or not asks_for_nothing(name, value)}
+    if stream and asking.get("stream") is True:
+        del asking["stream"]
     for name in asking:
         if name in constructor and name not in _KNOWN:
             raise InvalidRequestError(
                 f"{name!r} is no argument of a call; it is set where the LLM is made: BedrockRouter(model=…, {name}=…)."
             )
     refuse_unknown(asking, _KNOWN, "a call takes")
-
-
-def _is_neutral(name: str, value: Any, stream: bool) -> bool:  # noqa: FBT001 - private
-    if not isinstance(value, (bool, int, float, str, list, tuple, dict, type(None))):
-        return False
-    return value in _EMPTY or value in _NEUTRAL.get(name, ()) or (name == "stream" and value is stream)
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], who: str) -> None:

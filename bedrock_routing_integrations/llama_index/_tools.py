@@ -11,7 +11,7 @@ from llama_index.core.llms.llm import ToolSelection
 from bedrock_routing_integrations.errors import InvalidRequestError, ToolCallError
 from bedrock_routing_integrations.requests import object_schema
 from bedrock_routing_integrations.stop_reasons import CUT_OFF
-from bedrock_routing_integrations.tool_choice import settle_tool_choice
+from bedrock_routing_integrations.tool_choice import converse_tool_choice, settle_tool_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,8 +78,7 @@ def with_choice(
 
     Args:
         config: ``toolConfig``; not changed.
-        choice: What the caller asked for: ``"auto"``, ``"any"`` (or ``"required"``), ``"none"``, a tool's name, or
-            Converse's form.
+        choice: What the caller asked for, in any form that `converse_tool_choice` takes.
         supported: The kinds of choice that all models take.
         resolved: The target.
         required: LlamaIndex's wish that some tool be called. It gives way where it cannot be had.
@@ -90,7 +89,8 @@ def with_choice(
     """
     if not choice and not required:
         return dict(config)
-    wanted = _converse_choice(choice, config) if choice else {"any": {}}
+    names = [tool["toolSpec"]["name"] for tool in config["tools"] if "toolSpec" in tool]
+    wanted = converse_tool_choice(choice, names) or {"any": {}}
     kind = next(iter(wanted))
     if kind == "none":  # Converse has no such choice: the client writes it so that the tools stay declared
         return {**config, "toolChoice": {"none": {}}}
@@ -98,23 +98,6 @@ def with_choice(
     if settled is None:
         return dict(config)
     return {**config, "toolChoice": wanted if settled == kind else {settled: {}}}
-
-
-def _converse_choice(choice: str | Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(choice, str):
-        kind = {"auto": "auto", "any": "any", "required": "any", "none": "none"}.get(choice)
-        wanted: dict[str, Any] = {kind: {}} if kind else {"tool": {"name": choice}}
-    elif "function" in choice:  # OpenAI's form, which LlamaIndex's own code passes on
-        wanted = {"tool": {"name": choice["function"].get("name")}}
-    else:
-        wanted = dict(choice)
-    names = [tool["toolSpec"]["name"] for tool in config["tools"] if "toolSpec" in tool]
-    known = set(wanted) in ({"auto"}, {"any"}, {"none"}, {"tool"})
-    if not known or ("tool" in wanted and wanted["tool"].get("name") not in names):
-        raise InvalidRequestError(
-            f"tool_choice={choice!r} is none of 'auto', 'any', 'none', or the name of a tool ({', '.join(names)})"
-        )
-    return wanted
 
 
 def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[ToolSelection]:
