@@ -90,7 +90,7 @@ def test_arguments_of_a_call_by_the_names_of_converse(server):
     ],
 )
 def test_unknown_arguments_of_a_constructor_are_refused_by_name(kind, arguments, message):
-    with pytest.raises(InvalidRequestError, match=message):
+    with pytest.raises(InvalidRequestError, match=f"{kind.__name__} has {message}"):
         kind(model=HAIKU, **arguments)
 
 

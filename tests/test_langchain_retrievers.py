@@ -266,6 +266,23 @@ def test_a_client_that_is_given_is_used(bedrock, library, monkeypatch):
         KnowledgeBaseRetriever(knowledge_base_id=library, client=bedrock.client())
 
 
+def test_a_stand_in_that_only_retrieves_is_taken():
+    """As the tests of an application have one."""
+
+    class Retrieving:
+        def retrieve(self, **request):
+            return {"retrievalResults": [{"content": {"text": f"of {request['knowledgeBaseId']}"}, "score": 0.5}]}
+
+    retriever = KnowledgeBaseRetriever(
+        knowledge_base_id="EMULATEDKB",
+        knowledge_base_type="VECTOR",
+        client=Retrieving(),
+        reranking="amazon.rerank-v1:0",
+    )
+    (document,) = retriever.invoke(OCEAN)
+    assert (document.page_content, document.metadata["score"]) == ("of EMULATEDKB", 0.5)
+
+
 def test_setting_where_aws_is_takes_effect(bedrock, library):
     retriever = KnowledgeBaseRetriever(knowledge_base_id=library, region_name="eu-west-1")
     retriever.invoke(OCEAN)

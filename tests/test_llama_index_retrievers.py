@@ -301,6 +301,29 @@ def test_a_client_of_ones_own_is_used_as_it_is(bedrock, moons, monkeypatch):
         pickle.dumps(KnowledgeBaseRetriever(moons, client=client))
 
 
+def test_a_client_can_be_put_in_place_of_the_one_it_has(bedrock, moons):
+    retriever = KnowledgeBaseRetriever(moons, region_name="eu-west-1")
+    assert retriever.retrieve(WHO)
+    other = bedrock.client("bedrock-agent-runtime", region_name="ap-southeast-2")
+    retriever.client = other
+    assert retriever.client is other
+    assert retriever.retrieve(WHO)
+    assert [entry.region for entry in bedrock.requests("Retrieve")] == ["eu-west-1", "ap-southeast-2"]
+    with pytest.raises(InvalidRequestError, match="must be a client for 'bedrock-agent-runtime'"):
+        retriever.client = bedrock.client()
+
+
+def test_a_stand_in_that_only_retrieves_is_taken():
+    """As the tests of an application have one."""
+
+    class Retrieving:
+        def retrieve(self, **request):
+            return {"retrievalResults": [{"content": {"text": f"of {request['knowledgeBaseId']}"}, "score": 0.5}]}
+
+    (node,) = KnowledgeBaseRetriever("EMULATEDKB", knowledge_base_type="VECTOR", client=Retrieving()).retrieve(WHO)
+    assert (node.text, node.score) == ("of EMULATEDKB", 0.5)
+
+
 def test_what_bedrock_refuses_is_raised_as_boto3_raises_it(bedrock):
     with pytest.raises(ClientError, match="ResourceNotFound"):
         KnowledgeBaseRetriever("AAAAAAAAAA").retrieve(WHO)

@@ -81,7 +81,8 @@ class KnowledgeBaseClient:
     """
 
     def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto") -> None:
-        if not isinstance(client, Connection) and not hasattr(client, "retrieve_and_generate"):
+        asks = hasattr(client, "retrieve") or hasattr(client, "retrieve_and_generate")  # a stand-in may have one only
+        if not isinstance(client, Connection) and not asks:
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
@@ -120,7 +121,7 @@ class KnowledgeBaseClient:
                 query,
                 options,
                 managed=managed,
-                region=client.meta.region_name,
+                region=_region_of(client),
                 image=image,
                 next_token=next_token,
             )
@@ -240,7 +241,7 @@ class KnowledgeBaseClient:
         # A bare id says no Region; the model's ARN may.
         base = question.knowledge_base
         client = self.source.client(SERVICE, base if base and self.source.known_region(base) else target)
-        request = generate_request(question, target, search, options, region=client.meta.region_name)
+        request = generate_request(question, target, search, options, region=_region_of(client))
         if base_models:
             resolved = from_base_models(target, base_models)
         else:
@@ -303,6 +304,12 @@ class Generated:
     session_id: str | None
     routing: dict[str, Any]
     parts: Iterator[Part]
+
+
+def _region_of(client: Any) -> str:
+    """The Region in the ARN of a model that is named by its id; a stand-in of somebody's own may be in none."""
+    region: str | None = getattr(getattr(client, "meta", None), "region_name", None)
+    return region or "us-east-1"
 
 
 def _sent(call: Call, send: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:

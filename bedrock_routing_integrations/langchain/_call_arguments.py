@@ -19,6 +19,8 @@ from ._tools import tool_specs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic import BaseModel
+
 # Arguments of a call → the name by which langchain-aws takes them: its own and Converse's are taken.
 NAMES = {
     "stop": "stop", "stop_sequences": "stop_sequences", "max_tokens": "max_tokens", "temperature": "temperature",
@@ -68,6 +70,12 @@ def _unknown_argument(name: str, value: Any) -> str:
         return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
     known = [each for each in NAMES if "_" in each or each.islower()]
     return f"{name} is not an argument of a call. {_advice(name, value, known)}"
+
+
+def known_arguments(model: type[BaseModel]) -> set[str]:
+    """Return what the constructor of a chat model takes."""
+    aliases = [field.alias for field in model.model_fields.values() if field.alias]
+    return {*model.model_fields, *aliases, "model_kwargs"}
 
 
 def check_constructor(class_name: str, values: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
+from ._call_arguments import check_constructor, known_arguments
 from ._calls import is_policy, with_concurrency
 from ._events import failure, tell
 from ._messages import token_usage
@@ -70,6 +71,7 @@ class BedrockRouterLLM(LLM):
         engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
         own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
+            check_constructor(cls.__name__, engine, [*known_arguments(ChatBedrockRouter), "chat_model"])
             own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:
             raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 
+from bedrock_routing_integrations.client import KnowledgeBaseClient
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import parse_knowledge_base_id, refuse_unknown
 from bedrock_routing_integrations.threads import run_in_thread
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
     from typing_extensions import Unpack
 
-    from bedrock_routing_integrations.client import KnowledgeBaseClient
     from bedrock_routing_integrations.knowledge_base import Passage, SearchOptions
 
 __all__ = ["Found", "KnowledgeBaseRetriever"]
@@ -159,8 +159,22 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
         self._knowledge_base = parse_knowledge_base_id(knowledge_base_id)
         self._search = _Search(search_options(arguments))
         self._max_concurrency = max_concurrency_of(arguments)
-        self._client: KnowledgeBaseClient = client_of(arguments)
+        self._client = client_of(arguments)
         super().__init__(callback_manager=callback_manager)
+
+    @property
+    def client(self) -> Any:
+        """The boto3 ``bedrock-agent-runtime`` client. Another one, or one of your own, can be put in its place."""
+        return self._client.source.client("bedrock-agent-runtime", self._knowledge_base)
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        """Ask another client from now on.
+
+        Raises:
+            InvalidRequestError: It is a client for something else.
+        """
+        self._client = KnowledgeBaseClient(client)
 
     @property
     def knowledge_base_id(self) -> str:
