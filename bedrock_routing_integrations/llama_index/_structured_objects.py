@@ -66,12 +66,14 @@ def _property_names(output_cls: type[BaseModel]) -> frozenset[str] | None:
 
 
 @functools.lru_cache(maxsize=256)
-def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
-    """Return a class whose JSON schema has properties: the class itself, or one that holds its object as ``root``."""
-    if _property_names(output_cls) is not None:
-        return output_cls
+def _holder(output_cls: type[BaseModel]) -> type[BaseModel]:
     holder: type[BaseModel] = create_model(output_cls.__name__, __doc__=output_cls.__doc__, root=(output_cls, ...))
     return holder
+
+
+def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
+    """Return a class whose JSON schema has properties: the class itself, or one that holds its object as ``root``."""
+    return _holder(output_cls) if _property_names(output_cls) is None else output_cls
 
 
 def without_holder(found: Any, output_cls: type[BaseModel]) -> Any:
