@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -118,14 +118,35 @@ def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> Stream
     return StreamInterruptedError(message, partial=partial)
 
 
-def error_kind(error: BaseException) -> str:
-    """AWS's code of an error, ``ThrottlingException``, whether refused or inside a stream; else its class's name."""
+class AwsError(NamedTuple):
+    """What AWS says of a failure; empty for an error of another kind.
+
+    Attributes:
+        code: ``ThrottlingException``, also where a stream's event spells it ``throttlingException``.
+        message: AWS's words.
+        metadata: ``ResponseMetadata``: request id, status, headers, retries.
+    """
+
+    code: str
+    message: str
+    metadata: Mapping[str, Any]
+
+
+def aws_error(error: BaseException | None) -> AwsError:
+    """Return what AWS says of a failure. The only reader of ``error.response``, which other libraries have too."""
     response = getattr(error, "response", None)
-    code = (response.get("Error") or {}).get("Code") if isinstance(response, Mapping) else None
-    if not isinstance(code, str) or not code:
-        return type(error).__name__
-    # Inside of a stream Bedrock spells it throttlingException.
-    return code[:1].upper() + code[1:]
+    if not isinstance(response, Mapping):
+        return AwsError("", "", {})
+    refusal, metadata = response.get("Error"), response.get("ResponseMetadata")
+    refusal = refusal if isinstance(refusal, Mapping) else {}
+    code, message = refusal.get("Code"), refusal.get("Message") or refusal.get("message")
+    code = code if isinstance(code, str) else ""
+    return AwsError(code[:1].upper() + code[1:], str(message or ""), metadata if isinstance(metadata, Mapping) else {})
+
+
+def error_kind(error: BaseException) -> str:
+    """Return AWS's code of an error, ``ThrottlingException``, whether refused or in a stream; else its class's name."""
+    return aws_error(error).code or type(error).__name__
 
 
 # Fragments of what Bedrock answers when a prompt exceeds the context window, in lower case. Sources: recordings of the
@@ -160,7 +181,7 @@ def is_context_overflow(error: BaseException) -> bool:
     """Return whether Bedrock refused a request because its prompt exceeds the model's context window."""
     if error_kind(error) != "ValidationException":
         return False
-    message = _aws_message(error).lower()
+    message = aws_error(error).message.lower()
     return any(fragment in message for fragment in _OVERFLOWS)
 
 
@@ -188,15 +209,9 @@ def as_context_overflow(error: Any) -> ClientError:
 def with_advice(error: Any, advice: str) -> ClientError:
     """Return an error of the same class and response whose message ends with what the caller can do."""
     refusal = error.response.get("Error") or {}
-    response = {**error.response, "Error": {**refusal, "Message": f"{_aws_message(error)} {advice}"}}
+    response = {**error.response, "Error": {**refusal, "Message": f"{aws_error(error).message} {advice}"}}
     raised: ClientError = type(error)(response, error.operation_name)
     return raised
-
-
-def _aws_message(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    refusal = (response.get("Error") or {}) if isinstance(response, Mapping) else {}
-    return str(refusal.get("Message") or refusal.get("message") or "")
 
 
 def _number(digits: str) -> int:
@@ -220,11 +235,11 @@ def _context_overflow_error() -> Any:
 
         @property
         def tokens(self) -> int | None:
-            return overflow_counts(_aws_message(self))[0]
+            return overflow_counts(aws_error(self).message)[0]
 
         @property
         def maximum(self) -> int | None:
-            return overflow_counts(_aws_message(self))[1]
+            return overflow_counts(aws_error(self).message)[1]
 
         def __reduce__(self) -> tuple[Any, ...]:
             return _rebuild_context_overflow, (self.response, self.operation_name)

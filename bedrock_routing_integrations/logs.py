@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .errors import error_kind
+from .errors import aws_error, error_kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -56,11 +56,10 @@ def log_unanswered(requested_model_id: str, error: BaseException | None, request
     """
     if not logger.isEnabledFor(logging.DEBUG):
         return
-    response = getattr(error, "response", None) or {}
     said = {
         "requested_model_id": requested_model_id,
         "error": error_kind(error) if isinstance(error, Exception) else None,
-        "request_id": (response.get("ResponseMetadata") or {}).get("RequestId") or request_id,
+        "request_id": aws_error(error).metadata.get("RequestId") or request_id,
     }
     pairs = _pairs({"requested": requested_model_id, "error": said["error"], "request_id": said["request_id"]})
     logger.debug("%s %s", "failed" if said["error"] else "given up", pairs, extra={"routing": said})

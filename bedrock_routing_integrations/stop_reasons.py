@@ -34,7 +34,8 @@ CUT_OFF: Mapping[str, str] = MappingProxyType(
     }
 )
 """Stop reason of an answer that may be cut off → advice (``StopReason`` in botocore's service model, 1.44)."""
-_NO_ROOM = frozenset(["max_tokens", "model_context_window_exceeded"])
+NO_ROOM = frozenset(["max_tokens", "model_context_window_exceeded"])
+"""Those of an answer that is never whole."""
 
 
 def is_half_call(stop_reason: str | None, arguments: Any, *, is_closed: bool) -> bool:
@@ -47,7 +48,7 @@ def is_half_call(stop_reason: str | None, arguments: Any, *, is_closed: bool) ->
     """
     if stop_reason not in CUT_OFF:
         return False
-    return stop_reason in _NO_ROOM or not is_closed or not is_whole_json(arguments)
+    return stop_reason in NO_ROOM or not is_closed or not is_whole_json(arguments)
 
 
 def is_whole_json(arguments: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    Describe = Callable[[dict[str, Any], int | None, str | None], Any]
+    Describe = Callable[[dict[str, Any], int | None, str | None, Mapping[str, Any]], Any]
     Over = Callable[[BaseException | None, Received], None]
-    Reopen = Callable[[Exception], "OpenedStream | None"]
+    Reopen = Callable[[Exception, Callable[[float], bool]], "OpenedStream | None"]
 
 MALFORMED = {
     "malformed_tool_use": "the model wrote a tool call that Bedrock could not read. Ask again, simplify the tool's "
@@ -37,6 +38,7 @@ class OpenedStream:
         restore: Translates the events back to the caller's tools; None where nothing has to be.
         started: ``time.monotonic()`` when the request was sent; None where the whole answer came at once, so that
             there is no time to the first token.
+        http: boto3's ``ResponseMetadata``.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class OpenedStream:
         events: Any,
         restore: Callable[[Iterable[Mapping[str, Any]]], Iterator[Mapping[str, Any]]] | None = None,
         started: float | None = None,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
-        self.events, self.started = events, started
+        self.events, self.started, self.http = events, started, http or {}
         self._restore = restore
 
     def __iter__(self) -> Iterator[Any]:
@@ -63,10 +66,11 @@ class RoutedStream:
 
     Args:
         opened: The events.
-        describe: Given the ``metadata`` event, the milliseconds to the first token and the stop reason, returns the
-            ``"routing"`` entry.
-        reopen: Given an exception that came before any content, returns the events of another attempt; None where
-            there is to be none.
+        describe: Given the ``metadata`` event, the milliseconds to the first token, the stop reason and boto3's
+            ``ResponseMetadata``, returns the ``"routing"`` entry.
+        reopen: Given an exception that came before any content, and a function that waits for some seconds (False
+            where the stream is closed meanwhile), returns the events of another attempt; None for none.
+        begun: Called once, when there is content.
         gave_up: Called when it is closed, also by us where it ends without the ``metadata`` event.
         over: Called when nothing will be read any more, maybe several times: with the error that broke the stream off
             (None where it was read to its end, or given up), and what has arrived.
@@ -79,15 +83,16 @@ class RoutedStream:
         botocore.exceptions.EventStreamError: While iterating, another error that Bedrock reports in the stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one for each thing that can happen to a stream
         self,
         opened: OpenedStream,
         describe: Describe,
         reopen: Reopen,
+        begun: Callable[[], None],
         gave_up: Callable[[], None],
         over: Over | None = None,
     ) -> None:
-        self._source, self._over = _Source(opened, reopen, gave_up), over
+        self._source, self._over = _Source(opened, reopen, begun, gave_up), over
         self._events = _read(self._source, describe)
         if over is not None:
             self._events = _telling(self._events, self._source.received, over)
@@ -127,27 +132,38 @@ class RoutedStream:
 class _Source:
     """The events, what has arrived of them, and whether they were closed on purpose."""
 
-    def __init__(self, opened: OpenedStream, reopen: Reopen, gave_up: Callable[[], None]) -> None:
+    def __init__(
+        self, opened: OpenedStream, reopen: Reopen, begun: Callable[[], None], gave_up: Callable[[], None]
+    ) -> None:
         self.opened = opened
+        self.begun = begun
         self.gave_up = gave_up
         self.received = Received()
-        self.closed = False
+        self._closed = threading.Event()
         self._reopen = reopen
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on purpose."""
+        return self._closed.is_set()
 
     def reopen(self, error: Exception) -> bool:
         """Ask once more; return whether there is another answer to read."""
         if self.closed:
             return False
         self.opened.close()
-        opened = self._reopen(error)
+        opened = self._reopen(error, lambda seconds: not self._closed.wait(seconds))
         if opened is None:
+            return False
+        if self._closed.is_set():  # by another thread, while the request was sent
+            opened.close()
             return False
         self.opened = opened
         self.received.reset()
         return True
 
     def close(self) -> None:
-        self.closed = True
+        self._closed.set()
         self.gave_up()
         self.opened.close()
 
@@ -197,8 +213,10 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
                 logger.debug("The connection broke after the stream was complete: %s", error)
                 break
     finally:
-        if not state.described:
-            # Given up or broken: nobody will read on, and the connection must not wait for the garbage collector.
+        # Nobody will read on, and the connection must not wait for the garbage collector.
+        if state.described:
+            source.opened.close()
+        else:
             source.close()
     if not state.stopped:
         raise _interrupted(received, "it ended without its messageStop event")
@@ -209,7 +227,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
             "A stream ended without its metadata event, which has the usage: what answers there is not Bedrock itself. "
             "The answer is complete; tokens and cost of such calls are not known.",
         )
-        yield {"metadata": {"routing": describe({}, state.first_token_ms, received.stop_reason)}}
+        yield {"metadata": {"routing": describe({}, state.first_token_ms, received.stop_reason, source.opened.http)}}
     reason = received.stop_reason
     if reason in MALFORMED:
         raise malformed(reason, received.response())
@@ -229,21 +247,35 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
     for event in source.opened:
         received.add(event)
         if "contentBlockDelta" in event:
-            if state.first_token_ms is None and started is not None:
+            if state.first_token_ms is None and started is not None and not _says_nothing(event):
                 state.first_token_ms = round((time.monotonic() - started) * 1000)
         elif "messageStop" in event:
             state.stopped = True
         elif "metadata" in event:
             state.described = True
-            routing = describe(event["metadata"], state.first_token_ms, received.stop_reason)
+            routing = describe(event["metadata"], state.first_token_ms, received.stop_reason, source.opened.http)
             event = {"metadata": {**event["metadata"], "routing": routing}}  # noqa: PLW2901 - a new event
         if not state.delivers:
-            if "messageStart" in event:
+            if _says_nothing(event):
                 held.append(event)
                 continue
             state.delivers = True
+            source.begun()
             yield from held
         yield event
+
+
+def _says_nothing(event: Mapping[str, Any]) -> bool:
+    """Return whether an event has no content: many streams begin with an empty delta (recorded: 5 of 70)."""
+    if "contentBlockDelta" in event:
+        delta = event["contentBlockDelta"].get("delta") or {}
+        inner = [value for value in delta.values() if isinstance(value, dict)]
+        return not any(value for value in delta.values() if not isinstance(value, dict)) and not any(
+            value for each in inner for value in each.values()
+        )
+    if "contentBlockStart" in event:
+        return not event["contentBlockStart"].get("start")
+    return "messageStart" in event or "contentBlockStop" in event
 
 
 def _telling(events: Iterator[dict[str, Any]], received: Received, over: Over) -> Iterator[dict[str, Any]]:

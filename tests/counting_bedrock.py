@@ -13,6 +13,7 @@ class CountingBedrock(ScriptedBedrock):
 
     def __init__(self):
         self.per_token, self.overhead, self.counts, self.counted = 4.0, 0, None, []
+        self.refusal, self.headers = "The provided model doesn't support counting tokens.", []
         super().__init__(self._answer)
 
     def count(self, request):
@@ -34,11 +35,12 @@ class CountingBedrock(ScriptedBedrock):
                     super().do_POST()
                     return
                 model = path.split("/")[2]
+                outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 outer.counted.append((model, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
                 counts = outer.counts
                 tokens = counts[model] if isinstance(counts, dict) else counts
                 if tokens is None:
-                    body = b'{"message": "The provided model doesn\'t support counting tokens."}'
+                    body = json.dumps({"message": outer.refusal}).encode()
                     self.send_response(400)
                     self.send_header("x-amzn-errortype", "ValidationException")
                     self.send_header("Content-Length", str(len(body)))

@@ -393,3 +393,146 @@ def test_stream_that_is_a_list_is_read():
             return {"stream": events}
 
     assert ask(RoutedClient(Fake()), stream=True, model=CLAUDE)[0] == "ok"
+
+
+# --- what a refusal teaches, and what it does not ---
+
+PROVEN_CLAUDE = CLAUDE  # its facts are known: it takes its own signed reasoning
+
+
+def test_two_refused_things_are_both_known_after_one_failed_call():
+    def refuse(body):
+        if "temperature" in body.get("inferenceConfig", {}):
+            return "`temperature` is deprecated for this model."
+        if "toolChoice" in body.get("toolConfig", {}):
+            return "This model doesn't support the toolConfig.toolChoice.any field."
+        return None
+
+    made = {"inferenceConfig": {"temperature": 0.1}, "toolConfig": {"tools": [TOOL], "toolChoice": {"any": {}}}}
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=refuse) as server:
+        client = client_of(server)
+        with pytest.raises(ClientError, match=r"toolChoice\.any"):
+            ask(client, **made)
+        assert ask(client, **made)[1]["attempts"] == 1
+        assert len(server.requests) == 3
+
+
+def test_signature_of_one_history_costs_no_other_its_reasoning():
+    other = {"reasoningContent": {"reasoningText": {"text": "easy", "signature": "b3RoZXI="}}}
+
+    def refuse(body):
+        return "messages.1.content.0: Invalid `signature` in `thinking` block" if other in reasoning_in(body) else None
+
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=refuse) as server:
+        client = client_of(server)
+        assert ask(client, model=PROVEN_CLAUDE, messages=thought(other))[1]["attempts"] == 2
+        assert ask(client, model=PROVEN_CLAUDE, messages=thought(SIGNED))[1]["attempts"] == 1
+    assert reasoning_in(server.requests[-1]) == [SIGNED]
+
+
+def test_tool_choice_that_cannot_be_forced_while_thinking_is_forced_at_other_times():
+    def refuse(body):
+        thinks = "thinking" in body.get("additionalModelRequestFields", {})
+        return "Thinking may not be enabled when tool_choice forces tool use." if thinks and forced(body) else None
+
+    def forced(body):
+        return "toolChoice" in body["toolConfig"]
+
+    made = {"toolConfig": {"tools": [TOOL], "toolChoice": {"any": {}}}}
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=refuse) as server:
+        client = client_of(server)
+        thinking = {"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1024}}}
+        assert ask(client, **made, **thinking)[1]["attempts"] == 2
+        assert ask(client, **made)[1]["attempts"] == 1
+    assert forced(server.requests[-1])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The value at toolConfig.toolChoice.tool.name 'now' does not match any tool.",
+        "`max_tokens` must be greater than `thinking.budget_tokens`.",
+        "system: text content blocks must be non-empty",
+    ],
+)
+def test_mistakes_of_the_caller_are_raised_as_they_came(message):
+    made = {"messages": thought(SIGNED), "toolConfig": {"tools": [TOOL], "toolChoice": {"tool": {"name": "now"}}}}
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=lambda body: message) as server:
+        with pytest.raises(ClientError):
+            ask(client_of(server), **made)
+        assert len(server.requests) == 1
+
+
+EMPTY_BEGINNINGS = [
+    [text(0, "")],
+    [text(0, ""), text(0, "")],
+    [text(0, ""), block_stop(0)],
+    [("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"reasoningContent": {"text": ""}}})],
+]
+
+
+@pytest.mark.parametrize("beginning", EMPTY_BEGINNINGS)
+def test_stream_that_has_said_nothing_yet_is_tried_again(beginning):
+    with RefusingBedrock([BEGUN, *beginning, ("throttlingException", {"message": "slow down"})], FINE) as server:
+        said, routing = ask(client_of(server, attempts=2), stream=True)
+    assert (said, routing["attempts"]) == ("fine", 2)
+
+
+def test_empty_deltas_are_delivered_with_the_first_content():
+    with RefusingBedrock(stream_of(text(0, ""), text(0, "ok"), block_stop(0))) as server:
+        events = list(client_of(server).converse_stream(modelId=NOVA, messages=HELLO)["stream"])
+    texts = [event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event]
+    assert texts == ["", "ok"]
+
+
+def test_stream_closed_while_it_is_asked_for_again_leaves_no_connection():
+    closed = []
+
+    class Stream(list):
+        def close(self):
+            closed.append(self)
+
+    class Client:
+        def converse(self, **request):
+            raise NotImplementedError
+
+        def converse_stream(self, **request):
+            if not opened:
+                opened.append(Stream())
+                error = {
+                    "Error": {"Code": "validationException", "Message": "`temperature` is deprecated for this model"}
+                }
+                return {"stream": Failing(ClientError(error, "ConverseStream"))}
+            streams[0].close()  # by another thread, meanwhile
+            opened.append(
+                Stream([{"messageStart": {"role": "assistant"}}, {"messageStop": {"stopReason": "end_turn"}}])
+            )
+            return {"stream": opened[-1]}
+
+    class Failing(Stream):
+        def __init__(self, error):
+            self.error = error
+
+        def __iter__(self):
+            raise self.error
+
+    opened, streams = [], []
+    client = RoutedClient(Client(), cache="off")
+    request = {"modelId": NOVA, "messages": HELLO, "inferenceConfig": {"temperature": 0.5}}
+    streams.append(client.converse_stream(**request)["stream"])
+    with pytest.raises((ClientError, ConnectionError)):
+        list(streams[0])
+    assert any(stream is opened[-1] for stream in closed)
+
+
+def test_error_with_a_response_of_another_library_is_raised_as_it_came():
+    class Client:
+        def converse(self, **request):
+            error = RuntimeError("of a wrapped client")
+            error.response = object()
+            raise error
+
+        converse_stream = converse
+
+    with pytest.raises(RuntimeError, match="of a wrapped client"):
+        RoutedClient(Client()).converse(modelId=NOVA, messages=HELLO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 
 import boto3
@@ -476,3 +477,38 @@ def test_stream_that_the_target_does_not_offer_is_the_whole_answers_events(strea
     assert routing["stop_reason"] == "tool_use"
     assert routing["time_to_first_token_ms"] is None, "the whole answer came at once"
     assert events[-1]["metadata"]["usage"]["inputTokens"] == 3
+
+
+def test_tools_that_are_added_or_removed_are_named_as_they_are_sent(scripted):
+    removal = {"toolRemoval": {"tool": {"name": "clock/now.v2"}}}
+    request = {
+        "messages": [*HELLO, {"role": "system", "content": [removal]}],
+        "toolConfig": {"tools": [spec("clock/now.v2")]},
+    }
+    sent = prepare_request(request, from_base_models(parse_target(CLAUDE), [CLAUDE])).request
+    assert sent["messages"][-1]["content"] == [{"toolRemoval": {"tool": {"name": "clock_now_v2"}}}]
+
+
+def test_sent_name_of_a_tool_does_not_depend_on_the_history():
+    history = [*HELLO, {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "a_b", "input": {}}}]}]
+    config = {"tools": [spec("a.b")]}
+    first, _ = translate_tools({"messages": HELLO, "toolConfig": config})
+    later, _ = translate_tools({"messages": history, "toolConfig": config})
+    assert first["toolConfig"] == later["toolConfig"]
+
+
+def test_output_format_has_a_legal_name_and_an_object_at_its_root(scripted):
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+    schema = json.dumps({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    structure = {"jsonSchema": {"name": "Page[str]", "schema": schema}}
+    config = {"textFormat": {"type": "json_schema", "structure": structure}}
+    sent = sent_by(scripted, outputConfig=config)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    assert sent["name"] == "Page_str_"
+    assert json.loads(sent["schema"])["type"] == "object"
+
+
+def test_hoisting_says_that_the_cache_is_lost(scripted, caplog):
+    placed(scripted, "hoist")
+    placed(scripted, "inline")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "cache" in warning

@@ -109,3 +109,28 @@ def test_counts_hold_no_text(server):
     client.converse(modelId=NOVA, messages=conversation(1, "a secret word "))
     kept = json.dumps([list(map(list, counted)) for counted in client._planner._memory.token_counts._kept.values()])
     assert "secret" not in kept
+
+
+def test_headers_of_the_client_are_sent_with_counts_too(server):
+    server.counts = 5
+    client = client_of(server, default_headers={"x-tenant": "a"})
+    client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "x"))
+    assert server.headers[-1]["x-tenant"] == "a"
+
+
+def test_count_that_is_refused_for_one_request_is_asked_for_again(server):
+    client = client_of(server)
+    server.refusal = "The first message must use the user role."
+    client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "x"))
+    server.counts = 7
+    assert client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "x")) == 7
+
+
+@pytest.mark.parametrize("per_token", [2.0, 3.0, 6.0])
+def test_estimate_of_short_prompts_is_within_five_percent_too(server, per_token):
+    server.per_token = per_token
+    client = client_of(server)
+    for turns in (1, 2, 3):
+        client.converse(modelId=NOVA, messages=conversation(turns, "how are the bees doing today in the garden? "))
+    request = {"modelId": NOVA, "messages": conversation(4, "how are the bees doing today in the garden? ")}
+    assert client.count_prompt_tokens(**request) == pytest.approx(server.count(request), rel=0.05)

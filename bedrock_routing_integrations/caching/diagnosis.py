@@ -131,8 +131,9 @@ class Diagnosis:
             reading: Price of a token read, plain input tokens being 1.
             writing: Price of a token written, likewise.
         """
-        begun = [place for place in prefix.places if place.message == 0]
-        if not begun:
+        # With the system prompt: agents that hand a question on to one another have the first message in common.
+        begun = [place for place in prefix.places if place.section == "system" or place.message == 0]
+        if not begun or begun[-1].section == "system":
             return
         tools = frozenset(hash(place.data) for place in prefix.places if place.section == "tools")
         key = hash(tuple([place.data for place in begun]))

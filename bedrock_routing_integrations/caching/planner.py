@@ -174,12 +174,11 @@ class Planner:
 
     # --- tokens ---
 
-    def counted(self, draft: Draft, resolved: ResolvedTarget, scope: Hashable, usage: Mapping[str, Any]) -> None:
+    def counted(self, draft: Draft, scope: Hashable, usage: Mapping[str, Any]) -> None:
         """Remember how many tokens Bedrock counted in a prompt.
 
         Args:
             draft: What was sent.
-            resolved: The target.
             scope: As in `plan`.
             usage: The ``usage`` member of the answer.
         """
@@ -187,10 +186,7 @@ class Planner:
             # The total has what was cached also where a gateway leaves out the members of the cache.
             total = (usage.get("totalTokens") or 0) - (usage.get("outputTokens") or 0)
             counted = max(total, sum(usage.get(name) or 0 for name in _PROMPT_TOKENS))
-            prefix = draft.prefix or read_prefix(draft.without)
-            self._memory.token_counts.learn(scope, prefix, counted, usage.get("outputTokens") or 0)
-            if draft.calibration is None:
-                self._calibration(resolved).learn(prefix.words, prefix.media, counted)
+            self._memory.token_counts.learn(scope, draft.without, counted, usage.get("outputTokens") or 0)
         except Exception:  # noqa: BLE001 - an answer is not lost for what a gateway wrote into its usage
             logger.debug("The tokens of a prompt were not remembered", exc_info=True)
 
@@ -203,7 +199,7 @@ class Planner:
             scope: As in `plan`.
         """
         prefix = read_prefix(request)
-        return self._memory.token_counts.estimate(scope, prefix, self._calibration(resolved))
+        return self._memory.token_counts.estimate(scope, request, prefix, self._calibration(resolved))
 
     def _calibration(self, resolved: ResolvedTarget) -> Calibration:
         return self._memory.calibration(resolved.facts.family or resolved.facts.provider)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,22 @@ from bedrock_routing_integrations.connections import extra_headers
 from bedrock_routing_integrations.errors import (
     InvalidRequestError,
     as_context_overflow,
+    aws_error,
     error_kind,
     is_context_overflow,
     with_advice,
 )
-from bedrock_routing_integrations.invocation import without_cached_tokens
+from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
 from bedrock_routing_integrations.logs import logger, warn_once
-from bedrock_routing_integrations.requests import Refused, prepare_request, removable
+from bedrock_routing_integrations.requests import REASONING, prepare_request, removable
 from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.streams import OpenedStream, events_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from bedrock_routing_integrations.caching import Draft, Planner
-    from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory
+    from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
     from bedrock_routing_integrations.resolution import ResolvedTarget
     from bedrock_routing_integrations.telemetry import Outer
 
@@ -36,16 +38,16 @@ _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "I
 # "Invocation of model ID … with on-demand throughput isn't supported": recorded with a typographic apostrophe.
 _NOT_ON_DEMAND = re.compile(r"on-demand throughput", re.IGNORECASE)
 _UNKNOWN_ID = re.compile(r"model identifier is invalid", re.IGNORECASE)
-_COUNTS_CACHED_TOKENS_TWICE = "openai"  # the provider whose streams do: see `without_cached_tokens`
+_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT = "openai"  # the provider whose streams do: see `without_cached_tokens`
 _LONGEST_WAIT = 20.0  # seconds, as botocore's
 
 
 @dataclass(frozen=True)
 class CallOptions:
-    """What a framework says of a call besides its request.
+    """Options of one call that a framework adapter passes to `RoutedClient`.
 
     Attributes:
-        external_span: The OpenTelemetry span that somebody else has made for the call.
+        external_span: The OpenTelemetry span that an instrumentation of the framework has made for the call.
         optional_output_format: Whether ``outputConfig`` may be left out where Bedrock refuses it.
     """
 
@@ -54,8 +56,8 @@ class CallOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a client's calls have in common.
+class Settings:
+    """Settings shared by all calls of one `RoutedClient`.
 
     Attributes:
         planner: Plans the cachePoints.
@@ -74,7 +76,7 @@ class Exchange:
     """One call: its request, and what became of it.
 
     Args:
-        setting: What the client's calls have in common.
+        settings: What the client's calls have in common.
         client: The boto3 client to send with.
         resolved: The target.
         scope: Identifies the target in what is remembered.
@@ -85,7 +87,7 @@ class Exchange:
 
     def __init__(  # noqa: PLR0917 - what a call is made of comes from as many places
         self,
-        setting: Setting,
+        settings: Settings,
         client: Any,
         resolved: ResolvedTarget,
         scope: Hashable,
@@ -96,10 +98,11 @@ class Exchange:
     ) -> None:
         self.client, self.resolved = client, resolved
         self.earlier_attempts = 0
-        self._setting, self.scope, self._options, self._stream = setting, scope, options, stream
+        self._settings, self.scope, self._options, self._stream = settings, scope, options, stream
         self._given = {**request, "modelId": resolved.target.model_id}
-        self._refused = setting.refusals.of(scope)
-        self._new_refusal: Refused | None = None
+        self._refused = settings.refusals.of(scope)
+        self._new_removal: Removal | None = None
+        self._http: Mapping[str, Any] = {}
         self._refused_points: tuple[str, str] | None = None
         self._resent = self._without_points = False
         _check_members(client, request)
@@ -110,11 +113,11 @@ class Exchange:
             self._given,
             self.resolved,
             stream=self._stream,
-            placement=self._setting.placement,
+            placement=self._settings.placement,
             refused=self._refused,
             optional_output_format=self._options.optional_output_format,
         )
-        return prepared, self._setting.planner.plan(prepared.request, self.resolved, self.scope)
+        return prepared, self._settings.planner.plan(prepared.request, self.resolved, self.scope)
 
     def send(self) -> dict[str, Any]:
         """Send, and return boto3's response; of a stream that the target does not offer, the whole answer.
@@ -124,12 +127,12 @@ class Exchange:
             InvalidAnswerError: The answer has no content.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        with extra_headers(self.client, self._setting.headers):
+        with extra_headers(self.client, self._settings.headers):
             while True:
                 try:
                     response = self._send_once()
                 except Exception as error:
-                    self._count_attempts(error)
+                    self.earlier_attempts += 1 + (aws_error(error).metadata.get("RetryAttempts") or 0)
                     if self._change(error):
                         continue
                     raised = self._explained(error)
@@ -137,43 +140,60 @@ class Exchange:
                         raise
                     raise raised from error
                 break
-        self._settle()
         if not self.prepared.streamed:
-            checked_answer(response)
+            self.settle()
         return response
 
     def open(self, response: Mapping[str, Any], started: float | None) -> OpenedStream:
         """Return the events of a response of `send`."""
+        self._http = response.get("ResponseMetadata") or {}
         if not self.prepared.streamed:
             logger.debug("%s does not stream here; the whole answer was asked for", self.resolved.target)
-            return OpenedStream(events_of(self.restored(response)))
-        counts_twice = self.resolved.facts.provider == _COUNTS_CACHED_TOKENS_TWICE
+            return OpenedStream(events_of(self.restored(response)), http=self._http)
+        counts_twice = self._may_count_twice()
         restored = self._restored_events if counts_twice or self.prepared.tools else None
-        return OpenedStream(response["stream"], restored, started)
+        return OpenedStream(response["stream"], restored, started, self._http)
 
-    def _restored_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        if self.prepared.tools:
-            events = self.prepared.tools.restore_events(events)
-        if self.resolved.facts.provider != _COUNTS_CACHED_TOKENS_TWICE:
-            yield from events
-            return
-        for event in events:
-            usage = (event.get("metadata") or {}).get("usage")
-            if usage:
-                event = {"metadata": {**event["metadata"], "usage": without_cached_tokens(usage)}}  # noqa: PLW2901
-            yield event
+    def reopen(self, error: Exception, wait: Callable[[float], bool]) -> OpenedStream | None:
+        """Return the events of another attempt after an exception that came before any content; None for none.
 
-    def reopen(self, error: Exception) -> OpenedStream | None:
-        """Return the events of another attempt after an exception that came before any content; None for none."""
-        self._setting.planner.failed(self.draft)
-        self.earlier_attempts += 1
+        Args:
+            error: The exception.
+            wait: Waits for some seconds; returns False where nobody waits for the answer any more.
+        """
+        self._settings.planner.failed(self.draft)
+        self.earlier_attempts += 1 + (self._http.get("RetryAttempts") or 0)
         if error_kind(error) in _RETRYABLE and self.earlier_attempts < _most_attempts(self.client):
-            time.sleep(min(random.random() * 2 ** (self.earlier_attempts - 1), _LONGEST_WAIT))  # noqa: S311
+            seconds = random.random() * 2 ** (self.earlier_attempts - 1)  # noqa: S311 - as botocore waits
+            if not wait(min(seconds, _LONGEST_WAIT)):
+                return None
         elif not self._change(error):
             return None
         started = time.monotonic()
         response = self.send()
         return self.open(response, started)
+
+    def _restored_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        if self.prepared.tools:
+            events = self.prepared.tools.restore_events(events)
+        if not self._may_count_twice():
+            yield from events
+            return
+        for event in events:
+            usage = (event.get("metadata") or {}).get("usage")
+            if usage and self._counts_twice(event["metadata"]):
+                event = {"metadata": {**event["metadata"], "usage": without_cached_tokens(usage)}}  # noqa: PLW2901
+            yield event
+
+    def _may_count_twice(self) -> bool:
+        """Return whether a model may answer whose streams count cached tokens as input."""
+        return self.resolved.facts.provider in (_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT, "")
+
+    def _counts_twice(self, metadata: Mapping[str, Any]) -> bool:
+        traced = invoked_model_id(metadata)
+        model = self.resolved.base_model_of(traced) if traced else None
+        provider = model.partition(".")[0] if model else self.resolved.facts.provider
+        return provider == _PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT
 
     def restored(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a whole answer with the tool calls as the caller knows the tools."""
@@ -183,43 +203,92 @@ class Exchange:
         content = self.prepared.tools.restore_content(message["content"])
         return {**response, "output": {**response["output"], "message": {**message, "content": content}}}
 
+    def settle(self) -> None:
+        """Remember what Bedrock refused, now that it has answered without."""
+        target = str(self.resolved.target)
+        if self._refused_points is not None:
+            code, message = self._refused_points
+            self._refused_points = None
+            self._settings.planner.refused(self.draft, code, message, self.scope, target)
+            self.draft.take_out_ours()
+        if self._new_removal is None:
+            return
+        refused, is_of_target = self._new_removal
+        self._new_removal = None
+        # Of Claude it is known that it takes its own reasoning: what was refused is this history's.
+        if not is_of_target or (refused in REASONING and self.resolved.facts.reasoning == "signed"):
+            warn_once(
+                ("refused once", target, refused),
+                f"Bedrock refused {refused} in a request to {target}. The request was sent again without.",
+            )
+            return
+        self._settings.refusals.remember(self.scope, refused)
+        warn_once(
+            ("refused", target, refused),
+            f"Bedrock refused {refused} for {target}. The request was sent again without, and for a day requests to it "
+            "are sent without at once. base_models=[…] says which models answer, where a look-up cannot.",
+        )
+
     def _send_once(self) -> dict[str, Any]:
         operation = self.client.converse_stream if self.prepared.streamed else self.client.converse
-        planner, draft = self._setting.planner, self.draft
-        response: dict[str, Any]
-        if self._without_points:
-            response = operation(**draft.without)
-            return response
-        planner.sent(draft)
+        planner, draft = self._settings.planner, self.draft
+        if not self._without_points:
+            planner.sent(draft)
         try:
             with parse_errors_explained("ConverseStream" if self.prepared.streamed else "Converse"):
-                response = operation(**draft.request)
+                response: dict[str, Any] = operation(**(draft.without if self._without_points else draft.request))
+            return response if self.prepared.streamed else checked_answer(response)
         except Exception:
             planner.failed(draft)
             raise
-        return response
-
-    def _count_attempts(self, error: Exception) -> None:
-        response = getattr(error, "response", None) or {}
-        self.earlier_attempts += 1 + ((response.get("ResponseMetadata") or {}).get("RetryAttempts") or 0)
 
     def _change(self, error: Exception) -> bool:
         """Leave out what Bedrock refused; return whether there was such a thing. Once for each call."""
         if self._resent:
+            self._learn_from_second_refusal(error)
             return False
-        response = getattr(error, "response", None) or {}
-        refusal = (response.get("Error") or {}) if isinstance(response, dict) else {}
-        code, message = str(refusal.get("Code")), str(refusal.get("Message"))
-        points = self._setting.planner.may_be_ours(self.draft, code[:1].upper() + code[1:], message)
+        code, message, _ = aws_error(error)
+        points = self._settings.planner.may_be_ours(self.draft, code, message)
         if not (points and "cach" in message.lower()):
-            optional = self._options.optional_output_format
-            refused = removable(error, self.draft.request, streamed=self.prepared.streamed, ours=optional)
-            if refused is not None and self._leave_out(refused):
+            removal = removable(
+                error,
+                self.draft.request,
+                streamed=self.prepared.streamed,
+                output_format_is_ours=self._options.optional_output_format,
+            )
+            if removal is not None and self._leave_out(removal):
                 return True
         if points:
             self._resent = self._without_points = True
             self._refused_points = (code, message)
         return points
+
+    def _learn_from_second_refusal(self, error: Exception) -> None:
+        """Remember two refused things where the request without the first is refused for another one.
+
+        This call fails, as there is one resend for each. The next call is right at once.
+        """
+        first = self._new_removal
+        second = removable(
+            error,
+            self.draft.request,
+            streamed=self.prepared.streamed,
+            output_format_is_ours=self._options.optional_output_format,
+        )
+        if first is None or second is None or first.refused is second.refused:
+            return
+        self.settle()
+        self._new_removal = second
+        self.settle()
+
+    def _leave_out(self, removal: Removal) -> bool:
+        before = self.prepared
+        self._refused |= {removal.refused}
+        self.prepared, self.draft = self._prepare()
+        if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
+            return False
+        self._resent, self._new_removal = True, removal
+        return True
 
     def _explained(self, error: Exception) -> Exception:
         """Return the error as one of ours, or with what to do about it; itself where neither is known."""
@@ -239,31 +308,6 @@ class Exchange:
         raised = with_advice(error, advice) if advice else error
         return raised
 
-    def _leave_out(self, refused: Refused) -> bool:
-        before = self.prepared
-        self._refused |= {refused}
-        self.prepared, self.draft = self._prepare()
-        if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
-            return False
-        self._resent, self._new_refusal = True, refused
-        return True
-
-    def _settle(self) -> None:
-        target = str(self.resolved.target)
-        if self._refused_points is not None:
-            code, message = self._refused_points
-            self._refused_points = None
-            self._setting.planner.refused(self.draft, code, message, self.scope, target)
-            self.draft.take_out_ours()
-        if self._new_refusal is not None:
-            refused, self._new_refusal = self._new_refusal, None
-            self._setting.refusals.remember(self.scope, refused)
-            warn_once(
-                ("refused", target, refused),
-                f"Bedrock refused {refused} for {target}. The request was sent again without, and for a day requests "
-                "to it are sent without at once. base_models=[…] says which models answer, where a look-up cannot.",
-            )
-
 
 def _check_members(client: Any, request: Mapping[str, Any]) -> None:
     """Refuse what the installed boto3 is too old for, as it would say no more than that it does not know the member."""
@@ -273,7 +317,7 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
         members = client.meta.service_model.operation_model("Converse").input_shape.members
     except AttributeError:  # somebody's own client
         return
-    if "projectIdentifier" not in members:
+    if isinstance(members, Mapping) and "projectIdentifier" not in members:
         import boto3
 
         raise InvalidRequestError(
@@ -284,19 +328,21 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
 
 def _most_attempts(client: Any) -> int:
     retries = getattr(getattr(getattr(client, "meta", None), "config", None), "retries", None) or {}
-    most: int = retries.get("total_max_attempts") or 3  # botocore's default (1.44)
-    return most
+    most = retries.get("total_max_attempts") if isinstance(retries, dict) else None
+    return most if isinstance(most, int) else 3  # botocore's default (1.44)
 
 
-# Refusals that will come again; all others may pass.
-_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "ResourceNotFoundException",
-                           "UnknownOperationException", "ValidationException"])  # fmt: skip
+# Refusals that will come again; all others may pass, or are about one request.
+_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "UnknownOperationException"])
+_NOT_COUNTED_FOR = re.compile(r"n['\u2019]t support\w* counting", re.IGNORECASE)
 # Of a Converse request, what CountTokens takes (``ConverseTokensRequest`` in botocore's service model, 1.43).
 _COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 
 
-def count_tokens(client: Any, resolved: ResolvedTarget, request: Mapping[str, Any]) -> tuple[int | None, bool]:
-    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it refuses.
+def count_tokens(
+    client: Any, resolved: ResolvedTarget, request: Mapping[str, Any], headers: Mapping[str, str]
+) -> tuple[int | None, bool]:
+    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it never will.
 
     It takes base models only: the ids of profiles are refused ("The provided model doesn't support counting tokens.").
     """
@@ -304,11 +350,12 @@ def count_tokens(client: Any, resolved: ResolvedTarget, request: Mapping[str, An
 
     converse = {name: request[name] for name in _COUNTED if request.get(name)}
     try:
-        counts: list[int] = [
-            client.count_tokens(modelId=model, input={"converse": converse})["inputTokens"]
-            for model in resolved.base_models
-        ]
+        with extra_headers(client, headers):
+            counts: list[int] = [
+                client.count_tokens(modelId=model, input={"converse": converse})["inputTokens"]
+                for model in resolved.base_models
+            ]
     except (AttributeError, KeyError, BotoCoreError, ClientError) as error:
         logger.debug("CountTokens is not to be had for %s: %s", resolved.target, error_kind(error))
-        return None, error_kind(error) in _NEVER_COUNTS
+        return None, error_kind(error) in _NEVER_COUNTS or bool(_NOT_COUNTED_FOR.search(aws_error(error).message))
     return max(counts), False

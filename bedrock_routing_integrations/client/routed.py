@@ -30,7 +30,7 @@ from bedrock_routing_integrations.streams import MALFORMED, RoutedStream, malfor
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
 
-from .exchange import CallOptions, Exchange, Setting, count_tokens
+from .exchange import CallOptions, Exchange, Settings, count_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -210,12 +210,13 @@ class RoutedClient:
         started = time.monotonic()
         with call:
             response = self._send(exchange)
-        http = response.get("ResponseMetadata") or {}
-        request_id = http.get("RequestId")
+        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
         call.opened(request_id)
         is_logged: list[bool] = []  # by one line, however often it is over
 
-        def describe(metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None) -> dict[str, Any]:
+        def describe(
+            metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None, http: Mapping[str, Any]
+        ) -> dict[str, Any]:
             is_logged.append(True)
             routing = self._report(
                 exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=stop_reason
@@ -234,7 +235,7 @@ class RoutedClient:
 
         listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
         opened = exchange.open(response, started)
-        stream = RoutedStream(opened, describe, exchange.reopen, give_up, listener)
+        stream = RoutedStream(opened, describe, exchange.reopen, exchange.settle, give_up, listener)
         kept = {name: value for name, value in response.items() if name in ("stream", "ResponseMetadata")}
         return {**kept, "stream": stream}
 
@@ -263,7 +264,9 @@ class RoutedClient:
         given = {**request, "modelId": resolved.target.model_id}
         prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
         if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
-            counted, is_refused = count_tokens(self._runtime(resolved.target), resolved, prepared)
+            counted, is_refused = count_tokens(
+                self._runtime(resolved.target), resolved, prepared, self._default_headers
+            )
             if counted is not None:
                 return counted
             if is_refused:
@@ -293,11 +296,13 @@ class RoutedClient:
 
     def _exchange(self, request: dict[str, Any], options: CallOptions, *, stream: bool = False) -> Exchange:
         resolved = self.resolve(request["modelId"])
-        setting = Setting(
+        client = self._runtime(resolved.target)
+        return Exchange(self._call_settings(), client, resolved, self._scope(resolved), request, options, stream=stream)
+
+    def _call_settings(self) -> Settings:
+        return Settings(
             planner=self._planner, refusals=self._refusals, headers=self._default_headers, placement=self._placement
         )
-        client = self._runtime(resolved.target)
-        return Exchange(setting, client, resolved, self._scope(resolved), request, options, stream=stream)
 
     def _scope(self, resolved: ResolvedTarget) -> Hashable:
         return self._source.caller(), resolved.target.model_id
@@ -326,7 +331,7 @@ class RoutedClient:
         )
         self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
         if invocation.usage is not None:
-            self._planner.counted(draft, resolved, exchange.scope, response["usage"])
+            self._planner.counted(draft, exchange.scope, response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
             invocation,

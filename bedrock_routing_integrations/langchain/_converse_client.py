@@ -8,9 +8,14 @@ block of kind ``json``, which it reads in tool results only and hands on, and `r
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.exceptions import ContextOverflowError
+
+from bedrock_routing_integrations.errors import is_context_overflow
 from bedrock_routing_integrations.partial import Received
 from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
 
@@ -63,16 +68,20 @@ class ConverseClient:
                 del sent["toolConfig"]
             self.counted = self._client.count_prompt_tokens(**sent)
             return {"output": {"message": {"role": "assistant", "content": []}}, "usage": {}}
-        response = self._client.converse(**sent)
+        with overflows_as_langchains():
+            response = self._client.converse(**sent)
         message = response["output"]["message"]
         content = shaped_content(message.get("content") or [])
         shaped = {**readable_fields(response), "output": {"message": {**message, "content": content}}}
         shaped.setdefault("usage", {})
+        if "metrics" in shaped:  # langchain-aws writes into it
+            shaped["metrics"] = dict(shaped["metrics"])
         return shaped
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
         """Send a request and return its stream, its events shaped for langchain-aws."""
-        response = self._client.converse_stream(**self._request(request))
+        with overflows_as_langchains():
+            response = self._client.converse_stream(**self._request(request))
         return {**response, "stream": _ShapedStream(response["stream"])}
 
     def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +91,27 @@ class ConverseClient:
             sent["additionalModelRequestFields"] = {name: unwrapped(value) for name, value in fields.items()}
         sent["messages"] = converse_turns(sent["messages"])
         return {**sent, **self._members}
+
+
+@contextlib.contextmanager
+def overflows_as_langchains() -> Iterator[None]:
+    """Raise our ContextOverflowError as LangChain's too, which its summarization middleware catches.
+
+    langchain-aws does so by fragments of messages, of which it knows fewer.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_context_overflow(error) or isinstance(error, ContextOverflowError):
+            raise
+        overflow: Any = error
+        kind: Any = type(error)
+        raise _overflow_class(kind)(overflow.response, overflow.operation_name) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _overflow_class(kind: Any) -> Any:
+    return type("ContextOverflowError", (kind, ContextOverflowError), {"__module__": __name__})
 
 
 def converse_turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -158,7 +188,8 @@ class _ShapedStream:
         self._stream = stream
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return _ShapedEvents().read(self._stream)
+        with overflows_as_langchains():
+            yield from _ShapedEvents().read(self._stream)
 
     def close(self) -> None:
         """Close the stream inside."""

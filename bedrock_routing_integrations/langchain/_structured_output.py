@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.exceptions import OutputParserException
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableSequence
 from pydantic import BaseModel, RootModel
 
 from bedrock_routing_integrations.requests import ROOT, object_schema
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, NO_ROOM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from langchain_core.runnables import RunnableConfig
 
 # Where the known forms of a tool, other than a JSON schema itself, keep the schema.
 _SCHEMA_MEMBERS = ("parameters", "input_schema")
@@ -68,3 +72,51 @@ def taking_out(chain: Runnable[Any, Any], restore: Callable[[Any], Any], *, incl
             return {**answer, "parsed": None, "parsing_error": error}
 
     return chain | RunnableLambda(of_raw if include_raw else value_of)
+
+
+class _WholeAnswer(RunnablePassthrough):  # type: ignore[type-arg]  # of messages
+    """Hands messages on; raises at the end of a stream whose answer was cut off.
+
+    LangChain's parsers complete what has arrived of an object: without the error the half of one looks finished.
+    """
+
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002 - its name
+        """Hand the chunks on."""
+        reason = None
+        for chunk in input:
+            reason = _stop_reason(chunk) or reason
+            yield chunk
+        _check_whole(reason)
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Any],  # noqa: A002 - its name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Hand the chunks on."""
+        reason = None
+        async for chunk in input:
+            reason = _stop_reason(chunk) or reason
+            yield chunk
+        _check_whole(reason)
+
+
+def _stop_reason(chunk: Any) -> str | None:
+    reason = (getattr(chunk, "response_metadata", None) or {}).get("stopReason")
+    return reason if isinstance(reason, str) else None
+
+
+def _check_whole(reason: str | None) -> None:
+    if reason in NO_ROOM:
+        raise OutputParserException(
+            f"The object is not complete (stop reason {reason}): {CUT_OFF[reason]} What was yielded is a part of it."
+        )
+
+
+def checked_to_its_end(chain: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a chain of a model and a parser whose streams raise where the answer was cut off."""
+    if not isinstance(chain, RunnableSequence) or len(chain.steps) < 2:
+        return chain
+    *before, parser = chain.steps
+    return RunnableSequence(*before, _WholeAnswer(), parser)

@@ -61,11 +61,15 @@ class Tracing:
 
 
 def _langfuse_span(run: Run) -> Any:
-    if not any(type(handler).__module__.partition(".")[0] == "langfuse" for handler in run.handlers):
+    if not any(_is_langfuses(type(handler)) for handler in run.handlers):
         return None
     span = current_span()
     kind = (getattr(span, "attributes", None) or {}).get(_LANGFUSE_KIND)
     return span if kind == "generation" else None
+
+
+def _is_langfuses(kind: type) -> bool:
+    return any(base.__module__.partition(".")[0] == "langfuse" for base in kind.__mro__)
 
 
 def name_in_traces(run: Run | None, said: Mapping[str, Any] | None) -> None:

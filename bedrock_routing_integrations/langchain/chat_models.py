@@ -27,7 +27,7 @@ from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
 from ._runs import RUN, Run, Runs, run_of, take_run
 from ._served import combine_settings, probe_update
-from ._structured_output import planned_schema, taking_out, with_object_root
+from ._structured_output import checked_to_its_end, planned_schema, taking_out, with_object_root
 from ._tools import with_choice
 from ._traces import Tracing
 
@@ -210,6 +210,8 @@ class ChatBedrockRouter(Runs):
 
     def _own_client(self) -> RoutedClient:
         """Return the client, as the fields are now."""
+        if not isinstance(self.client, RoutedClient):  # put there by `model_copy(update=…)`
+            self.client = self.client
         client: RoutedClient = self.client
         if isinstance(client, OwnClient):
             following = client.following(self)
@@ -349,6 +351,8 @@ class ChatBedrockRouter(Runs):
         # It goes on to serve calls, for which everything is derived anew.
         for name in ("base_model_id", "raw_blocks", *self._asked):
             setattr(planned, name, getattr(self, name))
+        if not include_raw:
+            chain = checked_to_its_end(chain)
         if restore is not None:
             chain = taking_out(chain, restore, include_raw=include_raw)
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)

@@ -80,6 +80,17 @@ class BedrockRouterLLM(LLM):
         """The target."""
         return self.chat_model.model_id
 
+    @property
+    def client(self) -> Any:
+        """The client of the chat model. A boto3 client, or one of your own, can be put in its place."""
+        return self.chat_model.client
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "client":
+            self.chat_model.client = value
+            return
+        super().__setattr__(name, value)
+
     def batch(
         self,
         inputs: list[LanguageModelInput],

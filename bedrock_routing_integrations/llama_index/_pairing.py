@@ -30,7 +30,7 @@ def paired(turns: Sequence[Turn]) -> list[Turn]:
     mended: list[Turn] = []
     calls: list[str] = []
     waiting: list[Turn] = []
-    for role, content in turns:
+    for role, content in _with_results_together(turns):
         if role == "system":
             (waiting if calls else mended).append((role, content))
         elif role == "user":
@@ -43,6 +43,27 @@ def paired(turns: Sequence[Turn]) -> list[Turn]:
             each_once, calls = _each_once(content)
             mended.append((role, each_once))
     return [*mended, ("user", _answering(calls, [])), *waiting] if calls else mended
+
+
+def _with_results_together(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the turns with the results of one turn's calls in one turn, also where a system message parts them."""
+    joined: list[Turn] = []
+    unanswered: set[str] = set()
+    answering: int | None = None  # the index of the first user's turn after the calls
+    for role, content in turns:
+        if role == "assistant":
+            unanswered = {block["toolUse"]["toolUseId"] for block in content if "toolUse" in block}
+            answering = None
+        elif role == "user":
+            results = {block["toolResult"]["toolUseId"] for block in content if "toolResult" in block}
+            is_late = answering is not None and bool(unanswered & results)
+            unanswered -= results
+            if answering is not None and is_late:
+                joined[answering] = ("user", [*joined[answering][1], *content])
+                continue
+            answering = len(joined)
+        joined.append((role, content))
+    return joined
 
 
 def _each_once(content: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:

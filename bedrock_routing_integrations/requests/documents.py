@@ -65,7 +65,12 @@ def name_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
     if legal == given:
         return messages
     in_order = iter(legal)
-    return [{**message, "content": [_named(block, in_order) for block in message["content"]]} for message in messages]
+    return [
+        {**message, "content": [_named(block, in_order) for block in message["content"]]}
+        if "content" in message
+        else message
+        for message in messages
+    ]
 
 
 def _documents(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import logger
 from bedrock_routing_integrations.targets import TargetKind
 
 from .documents import name_documents
 from .reasoning import fit_reasoning
 from .refusals import Refused
 from .system_messages import place_system_messages
-from .tools import NO_TRANSLATION, translate_tools, without_calls
+from .tools import NO_TRANSLATION, legal_output_config, translate_tools, without_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,30 +66,8 @@ def prepare_request(
         InvalidRequestError: ``toolChoice`` ``none`` for a managed prompt.
     """
     streamed = stream and _streams(request, resolved, refused)
-    try:
-        return _prepared(
-            request,
-            resolved,
-            streamed=streamed,
-            placement=placement,
-            refused=refused,
-            optional_output_format=optional_output_format,
-        )
-    except (AttributeError, IndexError, KeyError, TypeError):  # no Converse request: boto3 says best what is wrong
-        logger.debug("The request could not be prepared", exc_info=True)
+    if not _has_shape_of_a_request(request):  # boto3 says best what is wrong
         return PreparedRequest(dict(request), streamed, NO_TRANSLATION)
-
-
-def _prepared(
-    request: Mapping[str, Any],
-    resolved: ResolvedTarget,
-    *,
-    streamed: bool,
-    placement: SystemPlacement | None,
-    refused: frozenset[Refused],
-    optional_output_format: bool,
-) -> PreparedRequest:
-    facts = resolved.facts
     sent = dict(request)
     if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
         del sent["requestMetadata"]
@@ -103,6 +80,25 @@ def _prepared(
                 f"toolChoice 'none' is not possible for {resolved.target}: the tools are those of the managed prompt."
             )
         sent = dict(without_calls(sent))
+    _prepare_messages(sent, resolved, placement, refused)
+    if optional_output_format and Refused.OUTPUT_FORMAT in refused:
+        sent.pop("outputConfig", None)
+    if sent.get("outputConfig"):
+        sent["outputConfig"] = legal_output_config(sent["outputConfig"])
+    tools = NO_TRANSLATION
+    if sent.get("toolConfig") or any(
+        "toolUse" in block for m in sent.get("messages") or () for block in m.get("content") or ()
+    ):
+        translated, tools = translate_tools(sent)
+        sent = dict(translated)
+    return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
+
+
+def _prepare_messages(
+    sent: dict[str, Any], resolved: ResolvedTarget, placement: SystemPlacement | None, refused: frozenset[Refused]
+) -> None:
+    """Replace the messages of a request of ours by those that the models take."""
+    facts = resolved.facts
     # One look at all messages says which rules there is anything to do for; most requests are plain text.
     messages = sent.get("messages") or ()
     kinds = {kind for message in messages for block in message.get("content") or () for kind in block}
@@ -111,20 +107,24 @@ def _prepared(
         wanted = placement or ("native" if native else "inline")
         if Refused.SYSTEM_ROLE in refused and wanted == "native":
             wanted = "inline"
-        sent = dict(place_system_messages(sent, wanted))
+        sent.update(place_system_messages(sent, wanted))
     if "reasoningContent" in kinds:
         sent["messages"] = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
     if "document" in kinds or "toolResult" in kinds:
         sent["messages"] = name_documents(sent["messages"])
     if "toolResult" in kinds and Refused.TOOL_RESULT_STATUS in refused:
         sent["messages"] = _without_status(sent["messages"])
-    if optional_output_format and Refused.OUTPUT_FORMAT in refused:
-        sent.pop("outputConfig", None)
-    tools = NO_TRANSLATION
-    if sent.get("toolConfig") or "toolUse" in kinds:
-        translated, tools = translate_tools(sent)
-        sent = dict(translated)
-    return PreparedRequest(_without(sent, refused) if refused else sent, streamed, tools)
+
+
+def _has_shape_of_a_request(request: Mapping[str, Any]) -> bool:
+    """Return whether the members that rules look into are lists of dictionaries, as boto3 demands."""
+    config, messages = request.get("toolConfig") or {}, request.get("messages") or ()
+    if not isinstance(config, dict) or not isinstance(messages, (list, tuple)):
+        return False
+    if not all(isinstance(message, dict) for message in messages):
+        return False
+    lists = [config.get("tools") or (), request.get("system") or (), *(m.get("content", ()) for m in messages)]
+    return all(isinstance(blocks, (list, tuple)) and all(isinstance(b, dict) for b in blocks) for blocks in lists)
 
 
 def _streams(request: Mapping[str, Any], resolved: ResolvedTarget, refused: frozenset[Refused]) -> bool:

@@ -17,7 +17,9 @@ import threading
 import time
 from collections import OrderedDict
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bedrock_routing_integrations.errors import aws_error
 
 from .reasoning import has_reasoning
 
@@ -47,69 +49,102 @@ class Refused(str, Enum):
         return self.value
 
 
-_STREAMED_TOOLS = re.compile(
-    r"tool\w*( use)? in (a )?stream|stream\w*[^.]{0,40}\btool", re.IGNORECASE
-)  # llama_index#19655
-_STREAMING = re.compile(
-    r"(not|n't|un)\s?support\w*[^.]{0,40}\bstreaming|streaming[^.]{0,20} (not|un)\s?support", re.IGNORECASE
+REASONING = frozenset([Refused.UNSIGNED_REASONING, Refused.REASONING_SIGNATURE, Refused.REASONING])
+
+# What the models do not take, in the words of public reports and recordings.
+_NOT_TAKEN = re.compile(
+    r"deprecat|not (be )?(support|allow|permit|compatib)|n['\u2019]t support|unsupported|extraneous|extra inputs|remove"
+    r"|cannot contain",
+    re.IGNORECASE,
 )
-_FORCED_TOOL = re.compile(r"tool_?\s?choice", re.IGNORECASE)  # pydantic-ai#2091; "tool_choice forces tool use"
+_STREAMED_TOOLS = re.compile(
+    r"\btool\w*( use)? in (a )?stream|\bstreaming?\b[^.]{0,40}\btool", re.IGNORECASE
+)  # llama_index#19655
+_STREAMING = re.compile(r"\bstreaming\b", re.IGNORECASE)
+_FORCED_TOOL = re.compile(r"tool_?\s?choice", re.IGNORECASE)  # pydantic-ai#2091
+_FORCES = re.compile(r"tool_?choice\W+forces tool use", re.IGNORECASE)  # "Thinking may not be enabled when …"
 # "`temperature` is deprecated for this model." (cline#10572); "… and `top_p` cannot both be specified" is the caller's.
 _SAMPLING = re.compile(r"\b(temperature|top_?p|top_?k)\b", re.IGNORECASE)
-_NOT_TAKEN = re.compile(
-    r"deprecat|not (be )?(support|allow|permit)|n't support|unsupported|extraneous|extra inputs|remove", re.IGNORECASE
-)
+_BOTH = re.compile(r"\bboth\b", re.IGNORECASE)
 _SIGNATURE = re.compile(r"\bsignature", re.IGNORECASE)
 _REASONING = re.compile(r"reasoning|\bthinking\b|redacted", re.IGNORECASE)
 _MISSING = re.compile(r"required|missing|must (have|be)", re.IGNORECASE)
+_INVALID = re.compile(r"invalid", re.IGNORECASE)
 # "When `thinking` is enabled, a final `assistant` message must start with a thinking block": less of it is no help.
 _WANTS_THINKING = re.compile(r"expected `?(thinking|redacted_thinking)|must start with", re.IGNORECASE)
-_ROLE = re.compile(r"\brole\b|\bsystem\b", re.IGNORECASE)
+_ROLE = re.compile(r"\brole\b", re.IGNORECASE)
 _STATUS = re.compile(r"\bstatus\b", re.IGNORECASE)
 _OUTPUT_FORMAT = re.compile(
     r"output_?\s?(config|format)|text_?format|structured output|response_?format|json_?schema", re.IGNORECASE
 )
 
 
+class Removal(NamedTuple):
+    """What to leave out of a refused request.
+
+    Attributes:
+        refused: The thing.
+        is_of_target: Whether the target refuses it always, so that it is remembered; False where the refusal is about
+            this one request: a signature of another model, a forced tool while thinking.
+    """
+
+    refused: Refused
+    is_of_target: bool = True
+
+
 def removable(  # noqa: PLR0911 - one return for each thing that can be left out
-    error: BaseException, request: Mapping[str, Any], *, streamed: bool, ours: bool
-) -> Refused | None:
+    error: BaseException, request: Mapping[str, Any], *, streamed: bool, output_format_is_ours: bool
+) -> Removal | None:
     """Return what of a refused request can be left out; None where the refusal names nothing of that kind.
 
     Args:
         error: What boto3 raised.
         request: The request as it was sent.
         streamed: Whether it was sent to ConverseStream.
-        ours: Whether ``outputConfig`` was added by this package, and not by the caller.
+        output_format_is_ours: Whether ``outputConfig`` was added by this package, and not by the caller.
     """
-    response = getattr(error, "response", None)
-    refusal = (response.get("Error") or {}) if isinstance(response, dict) else {}
-    message = str(refusal.get("Message") or refusal.get("message") or "")
-    if str(refusal.get("Code")).lower() != "validationexception":
+    code, message, _ = aws_error(error)
+    if code != "ValidationException":
         return None
-    if streamed:
+    not_taken, messages = _NOT_TAKEN.search(message), request.get("messages") or ()
+    if streamed and not_taken:
         if request.get("toolConfig") and _STREAMED_TOOLS.search(message):
-            return Refused.STREAMED_TOOLS
+            return Removal(Refused.STREAMED_TOOLS)
         if _STREAMING.search(message):
-            return Refused.STREAMING
+            return Removal(Refused.STREAMING)
     choice = (request.get("toolConfig") or {}).get("toolChoice") or {}
-    if ({"any", "tool"} & choice.keys()) and _FORCED_TOOL.search(message):
-        return Refused.FORCED_TOOL_CHOICE
-    messages = request.get("messages") or ()
-    if has_reasoning(messages) and not _WANTS_THINKING.search(message):
-        if _SIGNATURE.search(message):
-            return Refused.UNSIGNED_REASONING if _MISSING.search(message) else Refused.REASONING_SIGNATURE
-        if _REASONING.search(message):
-            return Refused.REASONING
-    if ours and request.get("outputConfig") and _OUTPUT_FORMAT.search(message):
-        return Refused.OUTPUT_FORMAT
-    if _SAMPLING.search(message) and _NOT_TAKEN.search(message) and "both" not in message and _samples(request):
-        return Refused.SAMPLING
-    if _has_status(messages) and _STATUS.search(message) and _NOT_TAKEN.search(message):
-        return Refused.TOOL_RESULT_STATUS
+    if {"any", "tool"} & choice.keys() and _FORCED_TOOL.search(message):
+        if not_taken:
+            return Removal(Refused.FORCED_TOOL_CHOICE, not _thinks(request))
+        if _FORCES.search(message):
+            return Removal(Refused.FORCED_TOOL_CHOICE, is_of_target=False)
+    removal = _removable_reasoning(message) if has_reasoning(messages) else None
+    if removal is not None:
+        return removal
+    if not_taken and _SAMPLING.search(message) and not _BOTH.search(message) and _samples(request):
+        return Removal(Refused.SAMPLING)
+    if not_taken and _STATUS.search(message) and _has_status(messages):
+        return Removal(Refused.TOOL_RESULT_STATUS)
+    if output_format_is_ours and request.get("outputConfig") and _OUTPUT_FORMAT.search(message):
+        return Removal(Refused.OUTPUT_FORMAT)
     if any(each.get("role") == "system" for each in messages) and _ROLE.search(message):
-        return Refused.SYSTEM_ROLE
+        return Removal(Refused.SYSTEM_ROLE)
     return None
+
+
+def _removable_reasoning(message: str) -> Removal | None:
+    if _WANTS_THINKING.search(message) or "budget" in message:
+        return None
+    if _SIGNATURE.search(message):
+        if _INVALID.search(message):  # of this history: written by another model, or changed
+            return Removal(Refused.REASONING, is_of_target=False)
+        return Removal(Refused.UNSIGNED_REASONING if _MISSING.search(message) else Refused.REASONING_SIGNATURE)
+    return Removal(Refused.REASONING) if _REASONING.search(message) else None
+
+
+def _thinks(request: Mapping[str, Any]) -> bool:
+    fields = request.get("additionalModelRequestFields") or {}
+    return any("think" in name or "reason" in name for name in fields)
 
 
 def _samples(request: Mapping[str, Any]) -> bool:
@@ -139,7 +174,7 @@ class RefusalMemory:
         self._lock = threading.Lock()
 
     def remember(self, target: Hashable, refused: Refused) -> None:
-        """Leave it out of requests to a target for a day."""
+        """Record that a target refuses something; `of` returns it for a day."""
         with self._lock:
             self._until[target, refused] = self._clock() + REMEMBERED_SECONDS
             self._until.move_to_end((target, refused))

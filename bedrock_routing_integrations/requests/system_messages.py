@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.logs import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,13 +52,17 @@ def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement
     messages = request.get("messages") or ()
     if not any(_is_system(message) for message in messages):
         return request
-    if any(_is_system(message) and _ONLY_NATIVE & {kind for block in message.get("content") or () for kind in block}
-           for message in messages):  # fmt: skip
-        return request
     first = next((number for number, message in enumerate(messages) if not _is_system(message)), len(messages))
     hoisted = [block for message in messages[:first] for block in message.get("content") or ()]
     rest = list(messages[first:])
-    if placement == "hoist":
+    if any(_ONLY_NATIVE & block.keys() for message in rest for block in message.get("content") or ()):
+        placement = "native"
+    if placement == "hoist" and any(_is_system(message) for message in rest):
+        warn_once(
+            "hoisted system message",
+            "mid_conversation_system='hoist' moves a system message to the beginning of the prompt: nothing behind it "
+            "is read from Bedrock's cache any more. 'inline' keeps what is cached.",
+        )
         hoisted += [block for message in rest if _is_system(message) for block in message.get("content") or ()]
     if placement != "native":
         rest = _without_system(rest, inline=placement == "inline")

@@ -27,6 +27,7 @@ NO_CALL = "Answer without calling any tool."
 LONGEST_NAME = 64
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
+_CHANGES = frozenset(["toolAddition", "toolRemoval"])
 _DEFINITIONS = ("$defs", "definitions")
 # What says something of a value whatever its type; a schema of nothing else admits any value, objects too.
 _ANNOTATIONS = frozenset([
@@ -110,7 +111,9 @@ def translate_tools(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Tool
     config, messages = request.get("toolConfig") or {}, request.get("messages") or ()
     specs = [tool["toolSpec"] for tool in config.get("tools") or () if "toolSpec" in tool]
     calls = [block["toolUse"] for message in messages for block in message.get("content") or () if "toolUse" in block]
-    legal = _legal_names([*(spec.get("name") for spec in specs), *(call.get("name") for call in calls)])
+    references = [reference for message in messages for reference in _references(message)]
+    declared = [spec.get("name") for spec in specs]
+    legal = _legal_names(declared, [*(call.get("name") for call in calls), *references])
     schemas = {id(spec): object_schema((spec.get("inputSchema") or {}).get("json")) for spec in specs}
     if not legal and all(schema is (spec.get("inputSchema") or {}).get("json") for spec in specs
                          for schema, _ in [schemas[id(spec)]]):  # fmt: skip
@@ -145,6 +148,28 @@ def without_calls(request: Mapping[str, Any]) -> Mapping[str, Any]:
         messages[-1] = {**messages[-1], "content": [*(messages[-1].get("content") or ()), {"text": NO_CALL}]}
         return {**changed, "messages": messages}
     return {**changed, "system": [*(request.get("system") or ()), {"text": NO_CALL}]}
+
+
+def legal_output_config(config: Any) -> Any:
+    """Return an ``outputConfig`` whose JSON schema has a legal name, and an object's own schema at its root.
+
+    botocore states no pattern for the name; that of tools is what the models' own APIs take.
+    """
+    try:
+        given = config["textFormat"]["structure"]["jsonSchema"]
+        name, schema = given.get("name"), json.loads(given["schema"])
+    except (AttributeError, KeyError, TypeError, ValueError):  # another kind of output, or boto3 says what is wrong
+        return config
+    changed = dict(given)
+    if isinstance(name, str) and name and not _LEGAL.fullmatch(name):
+        changed["name"] = _ILLEGAL.sub("_", name)[:LONGEST_NAME]
+    followed = _followed(schema) if isinstance(schema, dict) else schema
+    if followed is not schema:
+        changed["schema"] = json.dumps(followed, ensure_ascii=False)
+    if changed == given:
+        return config
+    structure = {**config["textFormat"]["structure"], "jsonSchema": changed}
+    return {**config, "textFormat": {**config["textFormat"], "structure": structure}}
 
 
 def object_schema(schema: Any) -> tuple[Any, bool]:
@@ -201,13 +226,17 @@ def _moved(schema: Any) -> Any:
     return moved
 
 
-def _legal_names(names: Iterable[Any]) -> dict[str, str]:
-    """Return name → the name to send, for those that Bedrock refuses."""
-    given = dict.fromkeys(name for name in names if isinstance(name, str))
+def _legal_names(declared: Iterable[Any], others: Iterable[Any]) -> dict[str, str]:
+    """Return name → the name to send, for those that Bedrock refuses.
+
+    Declared tools choose first, so that what is sent for them does not depend on the history: it is cached.
+    """
+    tools = dict.fromkeys(name for name in declared if isinstance(name, str))
+    given = {**tools, **dict.fromkeys(name for name in others if isinstance(name, str))}
     illegal = [name for name in given if not _LEGAL.fullmatch(name)]
     if not illegal:
         return {}
-    taken, legal = {name for name in given if _LEGAL.fullmatch(name)}, {}
+    taken, legal = {name for name in tools if _LEGAL.fullmatch(name)}, {}
     for name in illegal:
         sent = _ILLEGAL.sub("_", name)[:LONGEST_NAME] or "_"
         if sent in taken or len(name) > LONGEST_NAME:
@@ -227,8 +256,25 @@ def _sent_tool(tool: Mapping[str, Any], legal: Mapping[str, str], schemas: Mappi
     return {**tool, "toolSpec": sent}
 
 
+def _references(message: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the names in ``toolAddition`` and ``toolRemoval`` blocks."""
+    for block in message.get("content") or ():
+        for kind in _CHANGES & block.keys():
+            yield (block[kind].get("tool") or {}).get("name")
+
+
+def _sent_change(block: Mapping[str, Any], legal: Mapping[str, str]) -> Mapping[str, Any]:
+    (kind,) = _CHANGES & block.keys()
+    tool = block[kind].get("tool") or {}
+    if tool.get("name") not in legal:
+        return block
+    return {**block, kind: {**block[kind], "tool": {**tool, "name": legal[tool["name"]]}}}
+
+
 def _sent_message(message: Mapping[str, Any], legal: Mapping[str, str], wrapped: frozenset[str]) -> Mapping[str, Any]:
     content = message.get("content") or ()
+    if any(_CHANGES & block.keys() for block in content):
+        return {**message, "content": [_sent_change(b, legal) if _CHANGES & b.keys() else b for b in content]}
     if not any("toolUse" in block for block in content):
         return message
     return {

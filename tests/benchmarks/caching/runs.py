@@ -6,6 +6,9 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from bedrock_routing_integrations.catalog import common_facts
+from bedrock_routing_integrations.requests.reasoning import fit_reasoning
+
 from .contenders import RULES, Ruled, ours
 from .oracle import Oracle, with_points
 from .prompts import Reader
@@ -67,7 +70,7 @@ def simulate(events, flavour, seed=0, reader=None):
     """
     reader = reader or Reader()
     models = list(flavour.answering(events, seed))
-    requests = [{"modelId": flavour.target, **event.request} for event in events]
+    requests = [{"modelId": flavour.target, **_accepted(event.request, flavour)} for event in events]
     served = {}
     for name, rule in RULES.items():
         served[name] = _run(events, requests, models, flavour, reader, _ruled(rule, reader))
@@ -81,6 +84,12 @@ def simulate(events, flavour, seed=0, reader=None):
         served[ORACLE, number] = _run(events, placed, models, flavour, reader, lambda _, world: world)
     costs = {name: [each.cost for each in all_served] for name, all_served in served.items()}
     return _compared(costs, plans[0].bound())
+
+
+def _accepted(request, flavour):
+    """The request without reasoning that the models refuse: all contenders would have to leave it out."""
+    reasoning = common_facts(flavour.models).reasoning
+    return {**request, "messages": list(fit_reasoning(request["messages"], reasoning))}
 
 
 def _compared(costs, bound):
