@@ -57,6 +57,7 @@ def test_arguments_that_ask_for_nothing_are_dropped(server, kind):
         ({"modalities": ["audio"]}, "modalities is not an argument"),
         ({"user": "Ann"}, "user is not an argument"),
         ({"n": object()}, "n=.* is not valid"),
+        ({"run_of_langchain": "x"}, "run_of_langchain is not an argument"),
     ],
 )
 async def test_unknown_arguments_of_a_call_are_refused_by_name(server, kind, arguments, message):

@@ -21,6 +21,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.llama_index._structured_objects import with_properties
 
 UNFORCED = "us.anthropic.claude-opus-5-5"
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -356,3 +357,18 @@ def object_in(written):
     response = ChatResponse(message=message, raw={"stopReason": "end_turn"}, additional_kwargs={"routing": {}})
     blocks = with_object(response, Bill).message.blocks
     return next((block.tool_kwargs for block in blocks if isinstance(block, ToolCallBlock)), None)
+
+
+@pytest.mark.parametrize("base", [BaseModel, RootModel[list[str]]])
+def test_schema_of_a_class_is_made_once(base):
+    made = []
+
+    class Wanted(base):
+        @classmethod
+        def model_json_schema(cls, *args, **kwargs):
+            made.append(cls)
+            return super().model_json_schema(*args, **kwargs)
+
+    first = with_properties(Wanted)
+    assert with_properties(Wanted) is first
+    assert made == [Wanted]

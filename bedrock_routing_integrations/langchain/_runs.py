@@ -71,6 +71,17 @@ def run_of(run_manager: BaseRunManager | None, *, alone: bool = True) -> Run | N
     return Run(run_manager.handlers, run_manager.run_id if alone else None)
 
 
+def take_run(call: dict[str, Any], run_manager: BaseRunManager | None) -> Run | None:
+    """Return the run of a call: the one that its arguments say, which is taken out of them, else `run_of`.
+
+    An argument of that name that a user gave stays, and is refused as any unknown argument.
+    """
+    if RUN in call and isinstance(call[RUN], (Run, type(None))):
+        run: Run | None = call.pop(RUN)
+        return run
+    return run_of(run_manager)
+
+
 class Runs(Settings):
     """A chat model that knows, in streams too, which run a call belongs to, and what LangChain records of its runs."""
 

@@ -25,7 +25,7 @@ from ._converse_client import ConverseClient
 from ._converse_messages import converse_messages
 from ._messages import as_chunk, copied_containers, name_the_model, token_usage
 from ._own_client import OwnClient, client_of
-from ._runs import RUN, Run, Runs, run_of
+from ._runs import RUN, Run, Runs, run_of, take_run
 from ._served import combine_settings, probe_update
 from ._structured_output import checked_to_its_end, planned_schema, taking_out, with_object_root
 from ._tools import with_choice
@@ -238,7 +238,7 @@ class ChatBedrockRouter(Runs):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
+        run = take_run(kwargs, run_manager)
         tracing = Tracing(run)
         served, written, call = self._prepare(messages, kwargs, run)
         result = super(ChatBedrockRouter, served)._generate(written, stop, run_manager, **call)
@@ -264,7 +264,7 @@ class ChatBedrockRouter(Runs):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        run = kwargs.pop(RUN) if RUN in kwargs else run_of(run_manager)
+        run = take_run(kwargs, run_manager)
         tracing = Tracing(run)
         if kwargs.get("disable_streaming"):
             chunks = iter([as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import enum
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.caching import place_points
@@ -21,10 +22,21 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.resolution import ResolvedTarget
 
+
+class Internal(str, enum.Enum):
+    """The value of arguments that one method of `BedrockRouter` hands to another: users' arguments have other values.
+
+    It is a string, so that events with a call's arguments can be written as JSON.
+    """
+
+    YES = "yes"
+
+
 ONE_TOOL_CALL = "one_tool_call"
 """Says, between `chat_with_tools` and the call, that of several tool calls in the answer the first is wanted."""
 STRUCTURED = "structured"
 """Says, between LlamaIndex's programs and the call, that an object of the only tool's class is wanted."""
+_INTERNAL = (ONE_TOOL_CALL, STRUCTURED)
 # Our argument → where Converse has it. These may be given to the constructor and to a call.
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -50,7 +62,7 @@ _OTHERS = (
 OPTIONS = (*_INFERENCE, *_GUARDRAIL, *_WHOLE, *_OTHERS)
 """What both the constructor and a call take."""
 _CACHING = {"system": "system_prompt_caching", "tools": "tool_caching"}
-_PER_CALL = (ONE_TOOL_CALL, STRUCTURED, "stop", "tool_choice", "tool_required", "tools")
+_PER_CALL = ("stop", "tool_choice", "tool_required", "tools")
 _MEMBERS = (
     "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig", "inferenceConfig",
     "outputConfig", "performanceConfig", "projectIdentifier", "promptVariables", "requestMetadata", "serviceTier",
@@ -157,6 +169,7 @@ def check_options(call: Mapping[str, Any], *, stream: bool = False, constructor:
     Raises:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
+    call = {name: value for name, value in call.items() if name not in _INTERNAL or value is not Internal.YES}
     asking = {name: value for name, value in call.items() if name in _KNOWN or not asks_for_nothing(name, value)}
     if stream and asking.get("stream") is True:
         del asking["stream"]

@@ -11,6 +11,7 @@ reads the properties; such a class becomes the one field of a class made for the
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,22 @@ def output_class(tools: Sequence[Any]) -> type[BaseModel] | None:
     return schema
 
 
-def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
-    """Return a class whose JSON schema has properties: the class itself, or one that holds its object as ``root``."""
-    if "properties" in output_cls.model_json_schema():
-        return output_cls
+@functools.lru_cache(maxsize=256)
+def _property_names(output_cls: type[BaseModel]) -> frozenset[str] | None:
+    """Return the properties of a class's JSON schema; None where it has none. Making a schema takes milliseconds."""
+    properties = output_cls.model_json_schema().get("properties")
+    return None if properties is None else frozenset(properties)
+
+
+@functools.lru_cache(maxsize=256)
+def _holder(output_cls: type[BaseModel]) -> type[BaseModel]:
     holder: type[BaseModel] = create_model(output_cls.__name__, __doc__=output_cls.__doc__, root=(output_cls, ...))
     return holder
+
+
+def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
+    """Return a class whose JSON schema has properties: the class itself, or one that holds its object as ``root``."""
+    return _holder(output_cls) if _property_names(output_cls) is None else output_cls
 
 
 def without_holder(found: Any, output_cls: type[BaseModel]) -> Any:
@@ -156,7 +167,7 @@ async def awhole_objects(
 
 def _object_in(text: str, output_cls: type[BaseModel]) -> dict[str, Any] | None:
     """Return the arguments of an object that a text holds: alone, in a fence, or among words (the last one there)."""
-    properties = output_cls.model_json_schema().get("properties", {})
+    properties = _property_names(output_cls) or frozenset()
     found = None
     for pieces in ([text], _FENCED.findall(text), None):
         values = _values_among_words(text) if pieces is None else [_json(piece) for piece in pieces]
@@ -179,10 +190,10 @@ def _readings(value: Any) -> list[dict[str, Any]]:
 
 
 def _is_object(
-    arguments: dict[str, Any], output_cls: type[BaseModel], properties: Mapping[str, Any], *, alone: bool
+    arguments: dict[str, Any], output_cls: type[BaseModel], properties: frozenset[str], *, alone: bool
 ) -> bool:
     # A class whose fields are all optional validates any JSON. Of its fields one must be there.
-    if not (properties.keys() & arguments.keys()) and (arguments or not alone):
+    if not (properties & arguments.keys()) and (arguments or not alone):
         return False
     try:
         output_cls.model_validate(arguments)

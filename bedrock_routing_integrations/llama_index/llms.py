@@ -48,7 +48,7 @@ from bedrock_routing_integrations.threads import iterate_in_thread, run_in_threa
 from ._answers import read_response
 from ._instrumentation import CHAT, COMPLETION, Call, Kind
 from ._outer import outer_of_call
-from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, build_request, check_options, wants_output_format
+from ._requests import ONE_TOOL_CALL, OPTIONS, STRUCTURED, Internal, build_request, check_options, wants_output_format
 from ._streams import read_stream
 from ._structured import StructuredOutput
 from ._structured_objects import output_class, output_format
@@ -372,8 +372,9 @@ class BedrockRouter(StructuredOutput):
             "tools": tool_config(tools),
             "tool_choice": tool_choice,
             "tool_required": tool_required,
-            ONE_TOOL_CALL: not allow_parallel_tool_calls,
-            STRUCTURED: output_class(tools) is not None,  # LlamaIndex's streams take no `tool_required`
+            ONE_TOOL_CALL: None if allow_parallel_tool_calls else Internal.YES,
+            # LlamaIndex's streams take no `tool_required`.
+            STRUCTURED: None if output_class(tools) is None else Internal.YES,
         }
         return {"messages": messages, **{name: value for name, value in wanted.items() if value}, **kwargs}
 
