@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InvalidAnswerError, StreamInterruptedError, as_context_overflow, is_context_overflow
 from .logs import logger, warn_once
 from .partial import Received
+from .stop_reasons import CUT_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -316,7 +317,9 @@ def events_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"contentBlockStart": {"contentBlockIndex": index, "start": start}}
         for delta in deltas:
             yield {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
-        yield {"contentBlockStop": {"contentBlockIndex": index}}
+        # Whether a call that was cut off is whole is not known: see `stop_reasons`.
+        if not ("toolUse" in block and block is message["content"][-1] and response.get("stopReason") in CUT_OFF):
+            yield {"contentBlockStop": {"contentBlockIndex": index}}
     ended = {name: response[name] for name in ("stopReason", "additionalModelResponseFields") if name in response}
     yield {"messageStop": ended}
     known = ("usage", "metrics", "trace", "performanceConfig", "serviceTier")

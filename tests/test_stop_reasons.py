@@ -36,8 +36,8 @@ def merged(chunks):
     return whole
 
 
-async def calls_of_langchain(server, way):
-    llm = ChatBedrockRouter(model=HAIKU, cache="off", **server.arguments).bind_tools([TOOL])
+async def calls_of_langchain(server, way, model=HAIKU):
+    llm = ChatBedrockRouter(model=model, cache="off", **server.arguments).bind_tools([TOOL])
     if way == "whole":
         answers = [llm.invoke("x"), await llm.ainvoke("x")]
     else:
@@ -55,8 +55,8 @@ async def calls_of_langchain(server, way):
     return first
 
 
-async def calls_of_llama_index(server, way):
-    llm = BedrockRouter(HAIKU, cache="off", **server.arguments)
+async def calls_of_llama_index(server, way, model=HAIKU):
+    llm = BedrockRouter(model, cache="off", **server.arguments)
     tools, history = [FunctionTool.from_defaults(find)], [ChatMessage(content="x")]
     if way == "whole":
         answers = [llm.chat_with_tools(tools, chat_history=history)]
@@ -112,6 +112,15 @@ async def test_last_call_of_whole_answer_is_not_a_call(calls_of, stop, arguments
     call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": arguments}}
     with ScriptedBedrock(whole_of({"text": "Let me see."}, call, stop=stop)) as server:
         assert await calls_of(server, "whole") == []
+
+
+@FRAMEWORKS
+@EACH_REASON
+async def test_last_call_of_a_whole_answer_that_stands_for_a_stream_is_not_a_call(calls_of, stop):
+    """Mistral Large takes no tools in ConverseStream, so that the stream is made of Converse's answer."""
+    call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": {"city": "Par"}}}
+    with ScriptedBedrock(whole_of(call, stop=stop)) as server:
+        assert await calls_of(server, "streamed", "mistral.mistral-large-2402-v1:0") == []
 
 
 @FRAMEWORKS
