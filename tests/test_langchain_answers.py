@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents import create_agent
+from langchain_core.exceptions import OutputParserException
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage, messages_from_dict, messages_to_dict
 from langchain_core.output_parsers import PydanticToolsParser
@@ -417,6 +418,26 @@ async def test_structured_output_of_a_list(schema, way, method, include_raw):
             found = {name: v for part in parts for name, v in part.items()} if include_raw else parts[-1]
     expected = Cities(["Rome", "Oslo"]) if schema is Cities else ["Rome", "Oslo"]
     assert (found["parsed"] if include_raw else found) == expected
+
+
+@pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_end_of_a_stream_says_that_the_object_is_half(way, method, stop):
+    half = '{"items": ["Rome", "Os'
+
+    def answer(request):
+        if "toolConfig" not in request:
+            return stream_of(text(0, half), block_stop(0), stop=stop)
+        name = request["toolConfig"]["tools"][0]["toolSpec"]["name"]
+        return stream_of(call_start(0, "t1", name), call_delta(0, half), block_stop(0), stop=stop)
+
+    schema = {"title": "Page", "description": "A page.", "type": "object", "properties": {"items": {"type": "array"}}}
+    with ScriptedBedrock(answer) as server:
+        llm = ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments)
+        chain = llm.with_structured_output(schema, method=method)
+        with pytest.raises(OutputParserException, match=f"not complete .stop reason {stop}"):
+            _ = list(chain.stream("x")) if way == "stream" else [each async for each in chain.astream("x")]
 
 
 async def test_bound_list_is_the_argument_root():

@@ -130,6 +130,21 @@ async def test_client_put_in_later_is_used(bedrock):
     assert llm.invoke(HELLO).text
 
 
+def test_client_of_a_copy_is_used(bedrock):
+    llm = ChatBedrockRouter(model=HAIKU)
+    other = llm.model_copy(update={"client": Fake()})
+    assert other.invoke("x").text == "fake"
+    assert llm.invoke(HELLO).text != "fake"
+
+
+async def test_client_of_text_model_is_that_of_its_chat_model():
+    llm = BedrockRouterLLM(model=HAIKU)
+    assert llm.client is llm.chat_model.client
+    llm.client = Fake()
+    assert llm.client is llm.chat_model.client
+    assert (llm.invoke("x"), await llm.ainvoke("x"), "".join(llm.stream("x"))) == ("fake", "fake", "fake")
+
+
 async def test_fake_client_with_a_list_for_a_stream_is_used():
     llm = ChatBedrockRouter(model=HAIKU)
     llm.client = Fake()
@@ -254,6 +269,16 @@ async def test_langfuse_reads_the_invoked_model_and_the_cost(router, kind, way, 
     assert attributes["langfuse.observation.model.name"] in (HAIKU, SONNET)
     if (kind, way) != (BedrockRouterLLM, "ainvoke"):  # langchain-core begins those runs in tasks of their own
         assert json.loads(attributes["langfuse.observation.cost_details"])["total"] > 0
+
+
+class OfAnApplication(Langfuse):
+    """As Langfuse's documentation has users make one."""
+
+
+def test_langfuse_subclass_is_langfuse(router):
+    handler = OfAnApplication()
+    ChatBedrockRouter(model=router).invoke(HELLO, {"callbacks": [handler]})
+    assert json.loads(handler.span.attributes["langfuse.observation.cost_details"])["total"] > 0
 
 
 def test_other_spans_are_left_alone(router):

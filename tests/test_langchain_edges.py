@@ -8,7 +8,9 @@ import sys
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from langchain_core.caches import InMemoryCache
+from langchain_core.exceptions import ContextOverflowError as LangChainContextOverflow
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
@@ -17,7 +19,7 @@ from samples import HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONN
 from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations import RoutedClient
-from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
+from bedrock_routing_integrations.errors import ContextOverflowError, InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 
 COUNTED = "anthropic.claude-3-5-haiku-20241022-v1:0"  # one that langchain-aws asks Bedrock to count for
@@ -34,6 +36,27 @@ class Joke(BaseModel):
 
     setup: str
     punchline: str
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["input length and `max_tokens` exceed context limit: 199000 + 8000 > 200000", "prompt is too long: 5 tokens > 4"],
+)
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_context_overflow_is_langchains_too(bedrock, way, message):
+    """LangChain's summarization middleware catches its own class."""
+    bedrock.fail("validation", message=message, rate=1.0)
+    llm = ChatBedrockRouter(model=HAIKU)
+    with pytest.raises(LangChainContextOverflow) as error:
+        if way.endswith("invoke"):
+            result = getattr(llm, way)(HELLO)
+            _ = await result if way.startswith("a") else result
+        elif way == "stream":
+            list(llm.stream(HELLO))
+        else:
+            _ = [chunk async for chunk in llm.astream(HELLO)]
+    assert isinstance(error.value, ContextOverflowError)
+    assert isinstance(error.value, ClientError)
 
 
 # --- LangChain's caches ---

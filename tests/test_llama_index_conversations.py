@@ -24,6 +24,7 @@ from bedrock_routing_integrations.errors import (
     ToolCallError,
 )
 from bedrock_routing_integrations.llama_index import BedrockRouter, ModelCallFailedEvent
+from bedrock_routing_integrations.stop_reasons import NO_ROOM
 
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 streamed_or_not = pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "whole"])
@@ -49,6 +50,8 @@ def write_file(ran):
 
 CUT = ("max_tokens", "model_context_window_exceeded", "stop_sequence", "content_filtered", "guardrail_intervened")
 HALVES = ('{"path": "/etc/bees.conf", "content": "line o', '{"path": "/etc/bees.conf"}', "{}", "")
+# JSON that was streamed to its end is whole where there was room for more: tests/test_stop_reasons.py.
+CUT_CALLS = [(stop, each) for stop in CUT for each in HALVES if stop in NO_ROOM or each != HALVES[1]]
 
 
 def half_call(written, stop, *, streaming, before=(), closed=True):
@@ -75,8 +78,7 @@ def half_call(written, stop, *, streaming, before=(), closed=True):
 
 
 @streamed_or_not
-@pytest.mark.parametrize("stop", CUT)
-@pytest.mark.parametrize("written", HALVES)
+@pytest.mark.parametrize(("stop", "written"), CUT_CALLS)
 @pytest.mark.parametrize("closed", [True, False])
 async def test_agent_never_runs_call_that_was_cut_off(write_file, ran, streaming, stop, written, closed):
     with ScriptedBedrock(half_call(written, stop, streaming=streaming, closed=closed)) as server:
@@ -220,6 +222,7 @@ async def test_agent_on_another_model_goes_on_after_hand_off():
 
 # --- system messages amid the conversation ---
 
+
 AMID = [ChatMessage("Be brief.", role="system"), *user("Hello"), ChatMessage("Hi", role="assistant"),
         ChatMessage("Answer in French.", role="system"), *user("Why?")]  # fmt: skip
 
@@ -246,6 +249,27 @@ def test_mid_conversation_system_places_later_system_messages(placement, roles, 
 def test_mid_conversation_system_of_other_value_is_refused():
     with pytest.raises(ValueError, match="mid_conversation_system"):
         BedrockRouter(HAIKU, mid_conversation_system="after")
+
+
+@pytest.mark.parametrize("model", [HAIKU, NOVA_PRO])
+def test_results_parted_by_a_system_message_are_sent_in_one_turn(model):
+    calls = [ToolCallBlock(tool_call_id=each, tool_name="find", tool_kwargs={}) for each in ("a", "b")]
+    history = [
+        *user("Find both."), ChatMessage(role="assistant", blocks=calls),
+        ChatMessage("first", role="tool", additional_kwargs={"tool_call_id": "a"}),
+        ChatMessage("Hurry.", role="system"),
+        ChatMessage("second", role="tool", additional_kwargs={"tool_call_id": "b"}),
+    ]  # fmt: skip
+    tool = FunctionTool.from_defaults(lambda: "found", name="find", description="Find.")
+    with ScriptedBedrock(whole_of({"text": "done"})) as server:
+        BedrockRouter(model, **server.arguments).chat_with_tools([tool], chat_history=history)
+        sent = server.requests[-1]["messages"]
+    results = [
+        [block["toolResult"]["toolUseId"] for block in turn["content"] if "toolResult" in block] for turn in sent
+    ]
+    assert [ids for ids in results if ids] == [["a", "b"]]
+    assert [turn["role"] for turn in sent[:3]] == ["user", "assistant", "user"]
+    assert "Hurry." in json.dumps(sent)
 
 
 # --- histories that are kept as JSON ---

@@ -162,7 +162,7 @@ class ChatBedrockRouter(Runs):
 
     def _probe(self, candidate: Candidate | None) -> Self:
         """A copy on which upstream's own validator has derived its settings for one model."""
-        probe = self.model_copy(update=probe_update(self._asked, candidate, self.reasoning_effort))
+        probe = super().model_copy(update=probe_update(self._asked, candidate, self.reasoning_effort))
         super(ChatBedrockRouter, probe).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
         return probe
 
@@ -204,14 +204,12 @@ class ChatBedrockRouter(Runs):
             {"projectIdentifier": project} if project else None,
             is_counting=is_counting,
         )
-        # A copy is not asked to make a client of ours of this one, as assigning it would.
         update = {**fields, "client": sending, "additional_model_request_fields": opaque_fields(model_fields)}
-        return self.model_copy(update=update), written, call
+        # Our own `model_copy` would make a client of ours of this one.
+        return super().model_copy(update=update), written, call
 
     def _own_client(self) -> RoutedClient:
         """Return the client, as the fields are now."""
-        if not isinstance(self.client, RoutedClient):  # put there by `model_copy(update=…)`
-            self.client = self.client
         client: RoutedClient = self.client
         if isinstance(client, OwnClient):
             following = client.following(self)
@@ -224,6 +222,13 @@ class ChatBedrockRouter(Runs):
         if name == "client" and not isinstance(value, RoutedClient):
             value = client_of(self, value)
         super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with other values for some fields; a boto3 client, or one of your own, is taken for ``client``."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update and "client" in update:
+            copied.client = update["client"]
+        return copied
 
     def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         named, rest = split_model(call)
