@@ -26,7 +26,16 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["CHECKED", "GEOGRAPHIES", "MODEL_IDS", "Offer", "callable_id", "did_you_mean", "is_misspelled"]
+__all__ = [
+    "CHECKED",
+    "GEOGRAPHIES",
+    "MODEL_IDS",
+    "Offer",
+    "callable_id",
+    "did_you_mean",
+    "is_misspelled",
+    "is_unlisted_version",
+]
 
 CHECKED = "2026-12-01"
 
@@ -189,6 +198,7 @@ GEOGRAPHIES = frozenset(["us", "us-gov", "eu", "apac", "jp", "au", "ca", "in", "
 """Geographies whose profiles exist (2026-12)."""
 
 _RELEASE = re.compile(r"(?P<stem>.+?)(?:-(?P<date>\d{8}))?(?:-v\d+(?:[:.-]\d+)?|-\d:\d)?")
+_VERSION = re.compile(r"-v(\d+)(?:[:.-]\d+)?$")
 _TUNED = re.compile(r"-(?:instruct|chat|it)$")
 # A shorter id that goes on with a small number names another version: claude-haiku-5 is no cut claude-haiku-5-5.
 _CUT = re.compile(r"[-:](?!\d{1,2}(?:[-.]|$))")
@@ -242,6 +252,19 @@ def is_misspelled(model: str) -> bool:
     if _shape(name) != _shape(nearest) and _distance(name, nearest, 1) <= 1:
         return True
     return any(_is_slip(word) for word in words if word not in _VOCABULARY)
+
+
+@lru_cache(maxsize=1024)
+def is_unlisted_version(model: str) -> bool:
+    """Return whether an id without geography is a listed one but for the number after ``-v``."""
+    version, stem = _version(model), _stem(model)
+    versions = {_version(known) for known in MODEL_IDS if _stem(known) == stem}
+    return version is not None and bool(versions) and version not in versions
+
+
+def _version(model: str) -> str | None:
+    found = _VERSION.search(model)
+    return found[1] if found else None
 
 
 def _split(text: str) -> tuple[str | None, str]:

@@ -5,10 +5,10 @@ does, so each reason has a rule:
 
 - ``max_tokens``, ``model_context_window_exceeded``: the last call counts as half in every case. The model had no room
   left, and what had arrived may have been completed on the way.
-- ``stop_sequence``, ``guardrail_intervened``, ``content_filtered``: the last call of a stream is whole if its
-  ``contentBlockStop`` arrived and its arguments are a JSON object with members (no part of a JSON object is a JSON
-  object). Without ``contentBlockStop``, with other arguments, or with none, it counts as half. An empty object counts
-  as none: of a call without arguments nothing arrives.
+- ``guardrail_intervened``, ``content_filtered``: so it does here. What was blocked must not run, whole or not.
+- ``stop_sequence``: the last call of a stream is whole if its ``contentBlockStop`` arrived and its arguments are a JSON
+  object with members (no part of a JSON object is a JSON object). Without ``contentBlockStop``, with other arguments,
+  or with none, it counts as half. An empty object counts as none: of a call without arguments nothing arrives.
 - In an answer that was not streamed the last call counts as half for all five reasons: Bedrock makes an object of what
   the model had written by then, and documents no rule for it.
 
@@ -34,8 +34,8 @@ CUT_OFF: Mapping[str, str] = MappingProxyType(
     }
 )
 """Stop reason of an answer that may be cut off → advice (``StopReason`` in botocore's service model, 1.44)."""
-NO_ROOM = frozenset(["max_tokens", "model_context_window_exceeded"])
-"""Those of an answer that is never whole."""
+NEVER_WHOLE = frozenset(["max_tokens", "model_context_window_exceeded", "guardrail_intervened", "content_filtered"])
+"""Those with which the last call never runs."""
 
 
 def is_half_call(stop_reason: str | None, arguments: Any, *, is_closed: bool) -> bool:
@@ -48,7 +48,7 @@ def is_half_call(stop_reason: str | None, arguments: Any, *, is_closed: bool) ->
     """
     if stop_reason not in CUT_OFF:
         return False
-    return stop_reason in NO_ROOM or not is_closed or not is_whole_json(arguments)
+    return stop_reason in NEVER_WHOLE or not is_closed or not is_whole_json(arguments)
 
 
 def is_whole_json(arguments: Any) -> bool:

@@ -95,6 +95,14 @@ def test_unknown_arguments_of_a_constructor_are_refused_by_name(kind, arguments,
         kind(model=HAIKU, **arguments)
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+def test_arguments_of_a_constructor_that_ask_for_nothing_are_left_out(kind):
+    made = kind(model=HAIKU, n=1, seed=None, presence_penalty=0, logprobs=None, response_format=None)
+    assert "seed" not in str(made)
+    with pytest.raises(InvalidRequestError, match="has no argument n"):
+        kind(model=HAIKU, n=2)
+
+
 def test_fields_aliases_and_model_kwargs_of_langchain_aws_are_taken():
     llm = ChatBedrockRouter(
         model_id=HAIKU, stop=["a"], guardrails={"guardrailIdentifier": "g"}, base_url="http://localhost:1",

@@ -22,7 +22,13 @@ from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.logs import forget_warnings
-from bedrock_routing_integrations.model_ids import MODEL_IDS, callable_id, did_you_mean, is_misspelled
+from bedrock_routing_integrations.model_ids import (
+    MODEL_IDS,
+    callable_id,
+    did_you_mean,
+    is_misspelled,
+    is_unlisted_version,
+)
 from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.targets import parse_target
 
@@ -355,3 +361,24 @@ def test_the_profile_that_is_named_for_the_refused_model_answers(answers, model)
     assert not answers(model.model_id)
     advice = on_demand_advice(model.model_id, "us-east-1") or ""
     assert answers(re.findall("'([^']+)'", advice)[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("us.amazon.nova-lite-v2:0", "us.amazon.nova-lite-v1:0"),
+        ("amazon.nova-pro-v9:0", "amazon.nova-pro-v1:0"),
+        ("us.anthropic.claude-3-haiku-20240307-v9:0", "us.anthropic.claude-3-haiku-20240307-v1:0"),
+    ],
+)
+def test_version_that_is_not_listed_is_unknown_with_cautious_limits(model, meant):
+    facts = model_facts(model)
+    assert not facts.known
+    assert facts.context_window <= model_facts(meant).context_window
+    assert f"did you mean {meant!r}" in unknown_id_advice(parse_target(model))
+
+
+def test_no_listed_id_and_no_id_without_a_version_is_an_unlisted_version():
+    assert not [model for model in MODEL_IDS if is_unlisted_version(model)]
+    assert not is_unlisted_version("anthropic.claude-opus-4-6")
+    assert not is_unlisted_version("anthropic.claude-opus-4-6-v1:0")

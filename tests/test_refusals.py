@@ -60,6 +60,12 @@ KINDS = {
         "`top_p` is deprecated for this model.",
         lambda body: "inferenceConfig" not in body and body["additionalModelRequestFields"] == {"a": 1},
     ),
+    "temperature beside top_p": (
+        {"inferenceConfig": {"temperature": 0.1, "topP": 0.5, "maxTokens": 9}},
+        lambda body: {"temperature", "topP"} <= body.get("inferenceConfig", {}).keys(),
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        lambda body: body["inferenceConfig"] == {"temperature": 0.1, "maxTokens": 9},
+    ),
     "forced tool, any": (
         {"toolConfig": {"tools": [TOOL], "toolChoice": {"any": {}}}},
         lambda body: "toolChoice" in body["toolConfig"],
@@ -175,7 +181,6 @@ def test_second_refusal_of_one_call_is_raised():
     "message",
     [
         "The provided model identifier is invalid.",
-        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
         "Malformed input request: #/temperature: 1.5 is not less or equal to 1.0, please reformat your input.",
         (
             "Expected `thinking` or `redacted_thinking`, but found `tool_use`. A final `assistant` message must start "
@@ -319,6 +324,45 @@ def test_context_overflow_as_an_event_is_the_same_error():
         with pytest.raises(ContextOverflowError):
             ask(client_of(server), stream=True)
         assert len(server.requests) == 1
+
+
+# --- two things that one kind of model refuses ---
+
+
+def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend():
+    def refuse(body):
+        if len(server.requests) == 1:
+            return "This model doesn't support tool use in streaming mode."
+        if "toolChoice" in body["toolConfig"]:
+            return "This model doesn't support the toolConfig.toolChoice.any field. Remove it and try again."
+        return None
+
+    made = {"toolConfig": {"tools": [TOOL], "toolChoice": {"any": {}}}}
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=refuse) as server:
+        client = client_of(server)
+        text, routing = ask(client, stream=True, **made)
+        assert (text, routing["attempts"], len(server.requests)) == ("ok", 2, 2)
+        text, routing = ask(client, stream=True, **made)  # whether it can be forced in Converse is tried now
+        assert (text, routing["attempts"], len(server.requests)) == ("ok", 2, 4)
+        text, routing = ask(client, stream=True, **made)
+        assert (text, routing["attempts"], len(server.requests)) == ("ok", 1, 5)
+
+
+def test_temperature_that_thinking_forbids_is_left_out_of_that_request_only():
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1_024}}
+    made = {"inferenceConfig": {"temperature": 0.2, "maxTokens": 4_000}}
+
+    def refuse(body):
+        if "temperature" in body.get("inferenceConfig", {}) and "additionalModelRequestFields" in body:
+            return "`temperature` may only be set to 1 when thinking is enabled."
+        return None
+
+    with RefusingBedrock(whole_of({"text": "ok"}), refuse=refuse) as server:
+        client = client_of(server)
+        assert ask(client, messages=thought(SIGNED), additionalModelRequestFields=thinking, **made)[0] == "ok"
+        assert reasoning_in(server.requests[-1])
+        assert ask(client, **made)[0] == "ok"
+        assert server.requests[-1]["inferenceConfig"]["temperature"] == 0.2
 
 
 # --- ids that cannot be called as they are ---

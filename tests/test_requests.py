@@ -93,7 +93,7 @@ def test_document_names_are_legal_and_unique_also_in_tool_results(scripted):
         ("Report (1) [final]-2", "Report (1) [final]-2"),  # accepted as it is
         ("sample_2", "sample_2"),  # recorded: underscores are taken
         ("résumé.pdf", "resume-pdf"),
-        ("テスト　資料 2024.xlsx", "2024-xlsx"),
+        ("資料 2024.xlsx", "2024-xlsx"),
         ("two  spaces\tand a tab", "two spaces-and a tab"),
         ("", "document"),
         (None, "document"),
@@ -108,7 +108,13 @@ def test_document_title_without_ascii_letters_gets_a_stable_name_of_its_own():
     first, second = legal_document_name("분기보고서"), legal_document_name("四半期報告書")
     assert first != second
     assert first == legal_document_name("분기보고서")
-    assert re.fullmatch(r"document-[0-9a-f]{8}", first)
+    for title in (
+        "分기보고서",
+        "Отчёт.pdf",
+        "日本語 (1).pdf",
+        "テスト　資料 2024.xlsx",
+    ):  # of some more than the ending is left
+        assert re.fullmatch(r"document-[0-9a-f]{8}", legal_document_name(title))
 
 
 @given(st.lists(st.text(max_size=210), max_size=12))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bedrock_routing_integrations.model_ids import is_misspelled
+from bedrock_routing_integrations.model_ids import is_misspelled, is_unlisted_version
 
 from . import ids
 from .facts import CacheRules, ModelFacts, combine, unknown_facts
@@ -41,7 +41,7 @@ def model_facts(base_model_id: str) -> ModelFacts:
     provider = model.partition(".")[0]
     if not ids.is_chat(model):
         return unknown_facts(provider)
-    listed = [facts for facts in FAMILIES if ids.covers(facts.family, model)]
+    listed = [facts for facts in FAMILIES if ids.covers(facts.family, model) and not is_unlisted_version(model)]
     brands = [facts for facts in NEWEST if facts.provider == provider and model.startswith(facts.family)]
     found = max(listed or brands, key=lambda facts: len(facts.family), default=unknown_facts(provider))
     return replace(found, cache=None) if found.cache and not listed and is_misspelled(model) else found

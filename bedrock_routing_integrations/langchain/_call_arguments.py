@@ -78,16 +78,17 @@ def known_arguments(model: type[BaseModel]) -> set[str]:
     return {*model.model_fields, *aliases, "model_kwargs"}
 
 
-def check_constructor(class_name: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse an argument of a constructor that is not a field.
+def checked_constructor(class_name: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Return the arguments of a constructor, without those that are no field and ask for nothing.
 
     Raises:
-        InvalidRequestError: There is such an argument.
+        InvalidRequestError: One is no field, and asks for something.
     """
-    names = set(known)
-    for name, value in values.items():
-        if name not in names:
-            raise InvalidRequestError(f"{class_name} has no argument {name}. {_advice(name, value, sorted(names))}")
+    checked = {name: value for name, value in values.items() if name in known or not asks_for_nothing(name, value)}
+    for name, value in checked.items():
+        if name not in known:
+            raise InvalidRequestError(f"{class_name} has no argument {name}. {_advice(name, value, sorted(known))}")
+    return checked
 
 
 def _advice(name: str, value: Any, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from bedrock_routing_integrations.requests import SystemPlacement, check_placeme
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
-from ._call_arguments import check_constructor, known_arguments
+from ._call_arguments import checked_constructor, known_arguments
 from ._calls import with_cache_policy, written_policy
 from ._own_client import SECRETS, without_derived
 
@@ -63,7 +63,7 @@ class Settings(ChatBedrockConverse):
         """
         if not isinstance(values, dict):
             return values
-        check_constructor(cls.__name__, values, known_arguments(cls))
+        values = checked_constructor(cls.__name__, values, known_arguments(cls))
         fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
         values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
         return {**values, "additional_model_request_fields": fields} if fields else values

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 from pydantic import BaseModel, RootModel
 
 from bedrock_routing_integrations.requests import ROOT, object_schema
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NO_ROOM
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -108,7 +108,7 @@ def _stop_reason(chunk: Any) -> str | None:
 
 
 def _check_whole(reason: str | None) -> None:
-    if reason in NO_ROOM:
+    if reason in NEVER_WHOLE:
         raise OutputParserException(
             f"The object is not complete (stop reason {reason}): {CUT_OFF[reason]} What was yielded is a part of it."
         )

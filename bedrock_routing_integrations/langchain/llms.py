@@ -15,7 +15,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
 
-from ._call_arguments import check_constructor, known_arguments
+from ._call_arguments import checked_constructor, known_arguments
 from ._calls import is_policy, with_concurrency
 from ._events import failure, tell
 from ._messages import token_usage
@@ -71,8 +71,8 @@ class BedrockRouterLLM(LLM):
         engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
         own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
-            check_constructor(cls.__name__, engine, [*known_arguments(ChatBedrockRouter), "chat_model"])
-            own["chat_model"] = ChatBedrockRouter(**engine)
+            known = {*known_arguments(ChatBedrockRouter), "chat_model"}
+            own["chat_model"] = ChatBedrockRouter(**checked_constructor(cls.__name__, engine, known))
         elif engine:
             raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
         return own

@@ -26,6 +26,7 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.requests import SystemPlacement  # noqa: TC001 - pydantic reads it
+from bedrock_routing_integrations.requests.neutral_arguments import asks_for_nothing
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
@@ -179,7 +180,9 @@ class Arguments(FunctionCallingLLM):
         for name, why in _NOT_TAKEN.items():
             if values.pop(name, None) is not None:
                 raise InvalidRequestError(f"BedrockRouter takes no {name}: {why}. Leave it out.")
-        refuse_unknown(values, [*cls.model_fields, *_CLIENTS], "it takes")
+        known = [*cls.model_fields, *_CLIENTS]
+        values = {name: value for name, value in values.items() if name in known or not asks_for_nothing(name, value)}
+        refuse_unknown(values, known, "it takes")
         _check_secrets(values)
         check_options(values.get("additional_kwargs") or {})
         values = {name: value for name, value in values.items() if value is not None or name not in _NOT_NONE}

@@ -66,7 +66,9 @@ def to_converse(
     for number, message in enumerate(messages):
         at = f"messages[{number}]"
         if not isinstance(message, ChatMessage):
-            raise InvalidRequestError(f"{at} is a {type(message).__name__}; it must be a ChatMessage.")
+            raise InvalidRequestError(
+                f"{at} is a {type(message).__name__} of {type(message).__module__}; it must be one of LlamaIndex's."
+            )
         if message.role in _SYSTEM:
             turns.append(("system", _system(message, at)))
             continue

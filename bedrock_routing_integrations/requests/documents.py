@@ -2,8 +2,8 @@
 
 Bedrock's message lists letters, digits, single spaces, hyphens, parentheses and square brackets. Underscores are taken
 too (recorded: ``company_policy``). Letters outside ASCII, tabs and full-width spaces are refused (vercel/ai#20365 and
-aws-samples/generative-ai-use-cases#1671, 2026-08): such letters lose their accents, and a title of which nothing is
-left gets a name made from a digest of the title, so that equal requests stay equal and can be cached.
+aws-samples/generative-ai-use-cases#1671, 2026-08): such letters lose their accents, and a title of which most is lost
+gets a name made from a digest of the title, so that equal requests stay equal and can be cached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def legal_document_name(title: str | None) -> str:
     decomposed = unicodedata.normalize("NFKD", title or "")
     letters = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     name = " ".join(_NOT_IN_A_NAME.sub("-", letters).split()).strip("- ")[:LONGEST_NAME].strip()
-    if name:
+    stem = [letter for letter in letters.rpartition(".")[0] or letters if letter.isalnum()]
+    if name and 2 * sum(map(str.isascii, stem)) >= len(stem):
         return name
     return f"document-{hashlib.sha256(title.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}" if title else "document"
 

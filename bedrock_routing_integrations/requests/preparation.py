@@ -162,6 +162,8 @@ def _without(request: dict[str, Any], refused: frozenset[Refused]) -> dict[str, 
     config = request.get("toolConfig") or {}
     if Refused.FORCED_TOOL_CHOICE in refused and {"any", "tool"} & (config.get("toolChoice") or {}).keys():
         request["toolConfig"] = {name: value for name, value in config.items() if name != "toolChoice"}
+    if Refused.TOP_P in refused and "temperature" in (request.get("inferenceConfig") or {}):
+        _leave_out(request, "inferenceConfig", ("topP",))
     if Refused.SAMPLING in refused:
         _leave_out(request, "inferenceConfig", ("temperature", "topP"))
         _leave_out(request, "additionalModelRequestFields", ("top_k",))

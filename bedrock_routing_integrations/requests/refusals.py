@@ -37,6 +37,7 @@ class Refused(str, Enum):
     STREAMED_TOOLS = "streaming together with tools"
     STREAMING = "streaming"
     SAMPLING = "temperature, topP and top_k"
+    TOP_P = "topP beside temperature"
     UNSIGNED_REASONING = "reasoning without a signature"
     REASONING_SIGNATURE = "the signatures of reasoning"
     REASONING = "the reasoning of earlier turns"
@@ -63,9 +64,11 @@ _STREAMED_TOOLS = re.compile(
 _STREAMING = re.compile(r"\bstreaming\b", re.IGNORECASE)
 _FORCED_TOOL = re.compile(r"tool_?\s?choice", re.IGNORECASE)  # pydantic-ai#2091
 _FORCES = re.compile(r"tool_?choice\W+forces tool use", re.IGNORECASE)  # "Thinking may not be enabled when …"
-# "`temperature` is deprecated for this model." (cline#10572); "… and `top_p` cannot both be specified" is the caller's.
+# "`temperature` is deprecated for this model." (cline#10572)
 _SAMPLING = re.compile(r"\b(temperature|top_?p|top_?k)\b", re.IGNORECASE)
+# "`temperature` and `top_p` cannot both be specified for this model." (Claude 4.1 and 4.5)
 _BOTH = re.compile(r"\bboth\b", re.IGNORECASE)
+_WHILE_THINKING = re.compile(r"\bthinking is enabled", re.IGNORECASE)  # "`temperature` may only be set to 1 when …"
 _SIGNATURE = re.compile(r"\bsignature", re.IGNORECASE)
 _REASONING = re.compile(r"reasoning|\bthinking\b|redacted", re.IGNORECASE)
 _MISSING = re.compile(r"required|missing|must (have|be)", re.IGNORECASE)
@@ -118,11 +121,11 @@ def removable(  # noqa: PLR0911 - one return for each thing that can be left out
             return Removal(Refused.FORCED_TOOL_CHOICE, not _thinks(request))
         if _FORCES.search(message):
             return Removal(Refused.FORCED_TOOL_CHOICE, is_of_target=False)
-    removal = _removable_reasoning(message) if has_reasoning(messages) else None
+    removal = _removable_sampling(message, request)
+    if removal is None and has_reasoning(messages):
+        removal = _removable_reasoning(message)
     if removal is not None:
         return removal
-    if not_taken and _SAMPLING.search(message) and not _BOTH.search(message) and _samples(request):
-        return Removal(Refused.SAMPLING)
     if not_taken and _STATUS.search(message) and _has_status(messages):
         return Removal(Refused.TOOL_RESULT_STATUS)
     if output_format_is_ours and request.get("outputConfig") and _OUTPUT_FORMAT.search(message):
@@ -130,6 +133,17 @@ def removable(  # noqa: PLR0911 - one return for each thing that can be left out
     if any(each.get("role") == "system" for each in messages) and _ROLE.search(message):
         return Removal(Refused.SYSTEM_ROLE)
     return None
+
+
+def _removable_sampling(message: str, request: Mapping[str, Any]) -> Removal | None:
+    if not _SAMPLING.search(message) or not _samples(request):
+        return None
+    if _BOTH.search(message):
+        given = request.get("inferenceConfig") or {}
+        return Removal(Refused.TOP_P) if "temperature" in given and "topP" in given else None
+    if _WHILE_THINKING.search(message):
+        return Removal(Refused.SAMPLING, is_of_target=False)
+    return Removal(Refused.SAMPLING) if _NOT_TAKEN.search(message) else None
 
 
 def _removable_reasoning(message: str) -> Removal | None:
