@@ -258,7 +258,7 @@ def is_misspelled(model: str) -> bool:
 def is_unlisted_version(model: str) -> bool:
     """Return whether an id without geography is a listed one but for the number after ``-v``."""
     version, stem = _version(model), _stem(model)
-    versions = {_version(known) for known in MODEL_IDS if _stem(known) == stem}
+    versions = {_version(known) for known in MODEL_IDS if _stem(known) == stem} - {None}
     return version is not None and bool(versions) and version not in versions
 
 

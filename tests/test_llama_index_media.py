@@ -263,7 +263,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     [
         (None, "input_document"), ("", "input_document"), ("report.pdf", "report-pdf"),
         ("Q3 (a) [2]-b", "Q3 (a) [2]-b"),
-        ("a  b\t\nc", "a b-c"), ("  a ", "a"), ("報告書.pdf", "pdf"),
+        ("a  b\t\nc", "a b-c"), ("  a ", "a"), ("報告書.pdf", "document-0cd83b5e"),
         ("../../etc/passwd", "etc-passwd"), ("x" * 300, "x" * 200),
     ],
 )  # fmt: skip

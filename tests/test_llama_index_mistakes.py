@@ -61,7 +61,7 @@ def test_constructing(make, said):
         (lambda llm: llm.chat(USER), "messages must be a list of ChatMessage, and is a ChatMessage"),
         (
             lambda llm: llm.chat([{"role": "user", "content": "Hello"}]),
-            r"messages\[0\] is a dict; it must be a ChatMessage",
+            r"messages\[0\] is a builtins\.dict; it must be a LlamaIndex ChatMessage",
         ),
         (lambda llm: llm.complete(USER), r"prompt must be a str, and is a ChatMessage; .* chat\(\)"),
         (lambda llm: llm.complete("  "), "nothing to send"),

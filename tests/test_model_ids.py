@@ -382,3 +382,4 @@ def test_no_listed_id_and_no_id_without_a_version_is_an_unlisted_version():
     assert not [model for model in MODEL_IDS if is_unlisted_version(model)]
     assert not is_unlisted_version("anthropic.claude-opus-4-6")
     assert not is_unlisted_version("anthropic.claude-opus-4-6-v1:0")
+    assert not is_unlisted_version("anthropic.claude-opus-5-v1:0")

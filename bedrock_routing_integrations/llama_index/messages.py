@@ -67,7 +67,7 @@ def to_converse(
         at = f"messages[{number}]"
         if not isinstance(message, ChatMessage):
             raise InvalidRequestError(
-                f"{at} is a {type(message).__name__} of {type(message).__module__}; it must be one of LlamaIndex's."
+                f"{at} is a {type(message).__module__}.{type(message).__name__}; it must be a LlamaIndex ChatMessage."
             )
         if message.role in _SYSTEM:
             turns.append(("system", _system(message, at)))
