@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import boto3
+import pytest
+
 # The two prompts of the launch, which are known to go to different models of the router.
 ALICE = "Alice has 4 brothers and she also has 3 sisters. How many sisters does Alice's brothers have?"
 HELLO = "Describe the purpose of a 'hello world' program in one line."
@@ -14,6 +17,14 @@ LLAMA_8B = "meta.llama3-1-8b-instruct-v1:0"
 LLAMA_70B = "meta.llama3-1-70b-instruct-v1:0"
 NOVA_LITE = "amazon.nova-lite-v1:0"
 NOVA_PRO = "amazon.nova-pro-v1:0"
+
+
+def knows_projects():
+    model = boto3.client("bedrock-runtime", "us-east-1").meta.service_model
+    return "projectIdentifier" in model.operation_model("Converse").input_shape.members
+
+
+needs_newer_boto3 = pytest.mark.skipif(not knows_projects(), reason="this boto3 does not know projectIdentifier")
 
 
 def usd(usage, per_input, per_output):

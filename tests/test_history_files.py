@@ -514,7 +514,11 @@ def test_a_row_without_an_end_is_not_held(read, monkeypatch):
     assert "10,000 bytes" in history.examples[0].reason
 
 
-@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), min_size=1))
+NOT_WRITTEN = "" if sys.version_info >= (3, 11) else "\0"  # by Python's csv
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters=NOT_WRITTEN)
+
+
+@given(st.lists(st.lists(st.text(LETTERS), min_size=2, max_size=2), min_size=1))
 def test_any_cells_are_read_as_pythons_csv_writes_them(rows):
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)

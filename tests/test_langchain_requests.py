@@ -21,6 +21,7 @@ from langchain_core.messages import (
 )
 from langchain_core.tools import tool
 from pydantic import create_model
+from samples import needs_newer_boto3
 from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -441,6 +442,7 @@ def test_tool_choice_of_no_known_form_is_refused(chat, server):
 # --- project, names ---
 
 
+@needs_newer_boto3
 def test_project_identifier_is_sent_from_constructor_and_call(server, sent):
     assert sent("x", constructed={"project_identifier": "proj-1"})["projectIdentifier"] == "proj-1"
     assert sent("x", project_identifier="proj-2")["projectIdentifier"] == "proj-2"

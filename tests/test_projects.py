@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import boto3
 import pytest
+from samples import needs_newer_boto3
 from scripted_bedrock import ScriptedBedrock, whole_of
 from telemetry_spans import Told
 
@@ -20,13 +20,6 @@ from bedrock_routing_integrations.reports import RoutingReport
 NOVA, PROJECT = "us.amazon.nova-lite-v1:0", "proj_abc"
 CONVERSE = "retrieve_then_converse"
 
-
-def knows_projects():
-    model = boto3.client("bedrock-runtime", "us-east-1").meta.service_model
-    return "projectIdentifier" in model.operation_model("Converse").input_shape.members
-
-
-needs_newer_boto3 = pytest.mark.skipif("not knows_projects()", reason="this boto3 does not know projectIdentifier")
 
 WAYS = {
     "chat model": lambda a: ChatBedrockRouter(model=NOVA, project_identifier=PROJECT, **a).invoke("x"),
