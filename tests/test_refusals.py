@@ -329,7 +329,7 @@ def test_context_overflow_as_an_event_is_the_same_error():
 # --- two things that one kind of model refuses ---
 
 
-def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend():
+def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend(caplog):
     def refuse(body):
         if len(server.requests) == 1:
             return "This model doesn't support tool use in streaming mode."
@@ -342,6 +342,9 @@ def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend
         client = client_of(server)
         text, routing = ask(client, stream=True, **made)
         assert (text, routing["attempts"], len(server.requests)) == ("ok", 2, 2)
+        streaming, force = sorted(warnings(caplog), key=lambda each: "forced tool choice" in each)
+        assert "streaming together with tools" in streaming
+        assert "sent again without its forced tool choice too" in force
         text, routing = ask(client, stream=True, **made)  # whether it can be forced in Converse is tried now
         assert (text, routing["attempts"], len(server.requests)) == ("ok", 2, 4)
         text, routing = ask(client, stream=True, **made)

@@ -21,7 +21,7 @@ from bedrock_routing_integrations.errors import (
 )
 from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
 from bedrock_routing_integrations.logs import logger, warn_once
-from bedrock_routing_integrations.requests import REASONING, Refused, prepare_request, removable
+from bedrock_routing_integrations.requests import REASONING, Refused, is_forced, prepare_request, removable
 from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.streams import OpenedStream, events_of
 
@@ -287,6 +287,13 @@ class Exchange:
         if removal.refused is Refused.STREAMED_TOOLS and not self.resolved.facts.known:
             # A model that streams no tools may take no forced choice either, and there is one resend for both.
             self._refused |= {Refused.FORCED_TOOL_CHOICE}
+            if is_forced(before.request):
+                target = str(self.resolved.target)
+                warn_once(
+                    ("unforced", target),
+                    f"The request to {target} was sent again without its forced tool choice too: what streams no tools "
+                    "may not take one. The next request tries it.",
+                )
         self.prepared, self.draft = self._prepare()
         if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
             return False

@@ -10,7 +10,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES, asks_for_nothing
+from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES, asks_for_nothing, without_neutral
 from bedrock_routing_integrations.tool_choice import converse_tool_choice
 
 from ._opaque import opaque
@@ -84,7 +84,7 @@ def checked_constructor(class_name: str, values: Mapping[str, Any], known: set[s
     Raises:
         InvalidRequestError: One is no field, and asks for something.
     """
-    checked = {name: value for name, value in values.items() if name in known or not asks_for_nothing(name, value)}
+    checked = without_neutral(values, known)
     for name, value in checked.items():
         if name not in known:
             raise InvalidRequestError(f"{class_name} has no argument {name}. {_advice(name, value, sorted(known))}")

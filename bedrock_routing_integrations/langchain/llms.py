@@ -71,8 +71,8 @@ class BedrockRouterLLM(LLM):
         engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
         own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
-            known = {*known_arguments(ChatBedrockRouter), "chat_model"}
-            own["chat_model"] = ChatBedrockRouter(**checked_constructor(cls.__name__, engine, known))
+            engine = checked_constructor(cls.__name__, engine, known_arguments(ChatBedrockRouter))
+            own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:
             raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
         return own

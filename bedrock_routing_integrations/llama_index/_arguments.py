@@ -26,7 +26,7 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.requests import SystemPlacement  # noqa: TC001 - pydantic reads it
-from bedrock_routing_integrations.requests.neutral_arguments import asks_for_nothing
+from bedrock_routing_integrations.requests.neutral_arguments import without_neutral
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.telemetry import telemetry_of, written_telemetry
 
@@ -181,7 +181,7 @@ class Arguments(FunctionCallingLLM):
             if values.pop(name, None) is not None:
                 raise InvalidRequestError(f"BedrockRouter takes no {name}: {why}. Leave it out.")
         known = [*cls.model_fields, *_CLIENTS]
-        values = {name: value for name, value in values.items() if name in known or not asks_for_nothing(name, value)}
+        values = without_neutral(values, known)
         refuse_unknown(values, known, "it takes")
         _check_secrets(values)
         check_options(values.get("additional_kwargs") or {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.caching import place_points
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.requests.neutral_arguments import asks_for_nothing
+from bedrock_routing_integrations.requests.neutral_arguments import without_neutral
 from bedrock_routing_integrations.targets import TargetKind
 from bedrock_routing_integrations.tool_choice import is_thinking
 
@@ -170,7 +170,7 @@ def check_options(call: Mapping[str, Any], *, stream: bool = False, constructor:
         InvalidRequestError: One is unknown; the message names the nearest that is known.
     """
     call = {name: value for name, value in call.items() if name not in _INTERNAL or value is not Internal.YES}
-    asking = {name: value for name, value in call.items() if name in _KNOWN or not asks_for_nothing(name, value)}
+    asking = without_neutral(call, _KNOWN)
     if stream and asking.get("stream") is True:
         del asking["stream"]
     for name in asking:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "length_penalty": (1,), "logprobs": (False, 0),
@@ -21,6 +21,16 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType({
 """Argument → values that ask for nothing. Empty values do so for every argument: see `asks_for_nothing`."""
 _EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+def without_neutral(given: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Return the arguments without those that Bedrock does not have and that ask for nothing.
+
+    Args:
+        given: Argument → value.
+        known: The arguments that Bedrock has. These are kept, whatever their value.
+    """
+    return {name: value for name, value in given.items() if name in known or not asks_for_nothing(name, value)}
 
 
 def asks_for_nothing(name: str, value: Any) -> bool:

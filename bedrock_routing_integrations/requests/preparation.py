@@ -14,7 +14,7 @@ from bedrock_routing_integrations.targets import TargetKind
 
 from .documents import name_documents
 from .reasoning import fit_reasoning
-from .refusals import Refused
+from .refusals import Refused, is_forced
 from .system_messages import place_system_messages
 from .tools import NO_TRANSLATION, legal_output_config, translate_tools, without_calls
 
@@ -159,9 +159,8 @@ def _without_block_status(block: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _without(request: dict[str, Any], refused: frozenset[Refused]) -> dict[str, Any]:
-    config = request.get("toolConfig") or {}
-    if Refused.FORCED_TOOL_CHOICE in refused and {"any", "tool"} & (config.get("toolChoice") or {}).keys():
-        request["toolConfig"] = {name: value for name, value in config.items() if name != "toolChoice"}
+    if Refused.FORCED_TOOL_CHOICE in refused and is_forced(request):
+        _leave_out(request, "toolConfig", ("toolChoice",))
     if Refused.TOP_P in refused and "temperature" in (request.get("inferenceConfig") or {}):
         _leave_out(request, "inferenceConfig", ("topP",))
     if Refused.SAMPLING in refused:

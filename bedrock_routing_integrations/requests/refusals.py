@@ -115,8 +115,7 @@ def removable(  # noqa: PLR0911 - one return for each thing that can be left out
             return Removal(Refused.STREAMED_TOOLS)
         if _STREAMING.search(message):
             return Removal(Refused.STREAMING)
-    choice = (request.get("toolConfig") or {}).get("toolChoice") or {}
-    if {"any", "tool"} & choice.keys() and _FORCED_TOOL.search(message):
+    if is_forced(request) and _FORCED_TOOL.search(message):
         if not_taken:
             return Removal(Refused.FORCED_TOOL_CHOICE, not _thinks(request))
         if _FORCES.search(message):
@@ -133,6 +132,12 @@ def removable(  # noqa: PLR0911 - one return for each thing that can be left out
     if any(each.get("role") == "system" for each in messages) and _ROLE.search(message):
         return Removal(Refused.SYSTEM_ROLE)
     return None
+
+
+def is_forced(request: Mapping[str, Any]) -> bool:
+    """Return whether a request's tool choice makes the model call a tool."""
+    choice = (request.get("toolConfig") or {}).get("toolChoice") or {}
+    return "any" in choice or "tool" in choice
 
 
 def _removable_sampling(message: str, request: Mapping[str, Any]) -> Removal | None:
