@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from packaging.version import Version
 from samples import ALICE, HAIKU, HELLO, LLAMA_70B, SONNET
 from telemetry_combinations import INSTRUMENTATIONS, langchain, llama_index
 from telemetry_spans import OURS, Told, ask
@@ -93,7 +95,8 @@ def test_beside_botocores_instrumentation_each_call_is_measured_once(botocore, b
     assert calls_measured(told) == 4
     before = len(model_calls(told))
     client.converse(modelId=router, **ask(ALICE))
-    assert calls_measured(told) == 5
+    measures = Version(version("opentelemetry-instrumentation-botocore")) >= Version("0.52b0")  # 0.51 has spans only
+    assert calls_measured(told) == 4 + measures
     assert len(model_calls(told)) == before + 1
 
 
