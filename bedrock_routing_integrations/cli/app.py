@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from .docs import docs
 from .problems import clear_errors
 
 __all__ = ["app"]
@@ -270,3 +271,6 @@ def emulate(
             knowledge_bases=knowledge_base or (),
             invocation_log=invocation_log,
         )
+
+
+app.command()(docs)
