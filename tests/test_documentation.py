@@ -165,7 +165,7 @@ def test_readme_has_at_most_200_lines():
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
 def test_page_links_to_files_that_exist(page):
     text = page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", text, flags=re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]:\s+(\S+)$", text, flags=re.MULTILINE)
     for link in filter(None, (first or second for first, second in links)):
         path = link.removeprefix(f"{REPOSITORY}/blob/main/")
         if path != link:
