@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from .problems import clear_errors
+from .errors import clear_errors
 
 __all__ = ["app"]
 
