@@ -58,6 +58,7 @@ from bedrock_routing_integrations.connections import (
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.models.families import common_facts
 from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
+from bedrock_routing_integrations.requests import SystemPlacement  # noqa: TC001 - pydantic reads the annotation
 from bedrock_routing_integrations.requests.preparation import without_neutral
 from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import parse_target
@@ -108,7 +109,6 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.client import ClientForCall
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
     from bedrock_routing_integrations.models.facts import ModelFacts
-    from bedrock_routing_integrations.requests import SystemPlacement
 
 
 # --- What `BedrockRouter` is made of ---
