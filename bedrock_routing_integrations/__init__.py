@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .caching import CachePolicy, plan_cache_points
-    from .client import RoutedClient
-    from .errors import BedrockRoutingError
-    from .invocation import Invocation
-    from .reports import RoutingReport
-    from .targets import Target, TargetKind, parse_target
+    from bedrock_routing_integrations.caching import CachePolicy, plan_cache_points
+    from bedrock_routing_integrations.client import RoutedClient
+    from bedrock_routing_integrations.costs.report import RoutingReport
+    from bedrock_routing_integrations.errors import BedrockRoutingError
+    from bedrock_routing_integrations.invocation import Invocation
+    from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
 __all__ = [
     "BedrockRoutingError", "CachePolicy", "Invocation", "RoutedClient", "RoutingReport", "Target", "TargetKind",
@@ -28,7 +28,7 @@ _HOMES = {
     "CachePolicy": "caching",
     "Invocation": "invocation",
     "RoutedClient": "client",
-    "RoutingReport": "reports",
+    "RoutingReport": "costs.report",
     "Target": "targets",
     "TargetKind": "targets",
     "parse_target": "targets",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .resolution import ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 _MOST_TOKENS = 10**12
 ROUTING = "routing"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote
 
-from .errors import InvalidTargetError
-from .model_ids import GEOGRAPHIES, did_you_mean
+from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.model_ids import GEOGRAPHIES, did_you_mean
 
 
 class TargetKind(str, Enum):

@@ -6,12 +6,11 @@ import itertools
 
 from samples import LLAMA_70B, NOVA_PRO
 
-from bedrock_routing_integrations.emulator.cache_rules import check_points
-from bedrock_routing_integrations.emulator.caches import PromptCaches
-from bedrock_routing_integrations.emulator.conversation_rules import check as check_conversation
-from bedrock_routing_integrations.emulator.errors import ServiceError
-from bedrock_routing_integrations.emulator.models import MODELS
-from bedrock_routing_integrations.emulator.programs.tokens import input_tokens
+from bedrock_routing_integrations.emulator.canned_models.tokens import input_tokens
+from bedrock_routing_integrations.emulator.service.conversation_rules import check as check_conversation
+from bedrock_routing_integrations.emulator.service.models import MODELS
+from bedrock_routing_integrations.emulator.service.prompt_caching import PromptCaches, check_points
+from bedrock_routing_integrations.emulator.wire.service_model import ServiceError
 
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and an hour
 SONNET_37 = "anthropic.claude-3-7-sonnet-20250219-v1:0"  # five minutes

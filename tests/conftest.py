@@ -13,11 +13,11 @@ import pytest
 from cached_calls import a_world
 
 from bedrock_routing_integrations.caching import shared_memory
-from bedrock_routing_integrations.client.knowledge_base_types import shared_types
+from bedrock_routing_integrations.client.knowledge_bases import shared_types
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.logs import forget_warnings
+from bedrock_routing_integrations.models.look_ups import shared_resolver
 from bedrock_routing_integrations.requests import shared_refusals
-from bedrock_routing_integrations.resolution import shared_resolver
+from bedrock_routing_integrations.runtime import forget_warnings
 
 # Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
 # llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is

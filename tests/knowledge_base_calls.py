@@ -6,7 +6,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from bedrock_routing_integrations.emulator.collection import Chunk, Collection
+from bedrock_routing_integrations.emulator.service.documents import Chunk, Collection
 
 # Without botocore's own checks, so that the emulator's are seen.
 UNCHECKED = Config(parameter_validation=False, retries={"total_max_attempts": 1})

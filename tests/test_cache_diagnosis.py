@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted_bedrock import ScriptedBedrock, whole_of
 
-from bedrock_routing_integrations.logs import forget_warnings
+from bedrock_routing_integrations.runtime import forget_warnings
 
 PACKAGE = "bedrock_routing_integrations"
 

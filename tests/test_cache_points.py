@@ -12,7 +12,7 @@ from samples import HAIKU, LLAMA_70B, NOVA_LITE, NOVA_PRO, SONNET
 
 from bedrock_routing_integrations import parse_target
 from bedrock_routing_integrations.caching import place_points
-from bedrock_routing_integrations.resolution import ResolvedTarget, from_base_models
+from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
 
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and an hour
 SONNET_37 = "anthropic.claude-3-7-sonnet-20250219-v1:0"  # five minutes

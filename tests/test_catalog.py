@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.catalog import base_model_id, common_facts, model_facts
-from bedrock_routing_integrations.catalog.facts import TOOL_CHOICES
-from bedrock_routing_integrations.catalog.families import FAMILIES, NEWEST
+from bedrock_routing_integrations.models.facts import TOOL_CHOICES
+from bedrock_routing_integrations.models.families import FAMILIES, NEWEST, base_model_id, common_facts, model_facts
 
 EVERYWHERE = {"system", "messages", "tools"}
 

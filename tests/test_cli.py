@@ -13,8 +13,8 @@ from botocore.exceptions import InvalidEndpointConfigurationError
 from command_line import EASY, HARD, NOVA_PRO, ROUTER, command, in_terminal, run
 from samples import HAIKU, SONNET
 
+from bedrock_routing_integrations.cli.errors import explain
 from bedrock_routing_integrations.cli.output import aligned, short_model
-from bedrock_routing_integrations.cli.problems import explain
 from bedrock_routing_integrations.emulator import BedrockEmulator
 
 # --- resolve

@@ -11,10 +11,10 @@ import pytest
 from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
 from samples import HAIKU, SONNET
 
-from bedrock_routing_integrations.cli.demo_documents import document_blocks
-from bedrock_routing_integrations.cli.demo_places import isolated_client
+from bedrock_routing_integrations.cli.demo_caching import document_blocks
+from bedrock_routing_integrations.cli.demo_steps import isolated_client
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.programs.documents import document_text
+from bedrock_routing_integrations.emulator.canned_models.documents import document_text
 
 DRAWN = re.compile(r"[─-╿…⠀-⣿]")
 

@@ -10,9 +10,9 @@ import pytest
 from command_line import ANSI, ROUTER, command, in_terminal, run
 
 from bedrock_routing_integrations import RoutedClient, plan_cache_points
-from bedrock_routing_integrations.cli.demo_documents import document_blocks
+from bedrock_routing_integrations.cli.demo_caching import document_blocks
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.logs import forget_warnings
+from bedrock_routing_integrations.runtime import forget_warnings
 
 CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_37, SONNET_45 = "anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"

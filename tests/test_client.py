@@ -22,7 +22,7 @@ from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import InvalidTargetError, StreamInterruptedError
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-from bedrock_routing_integrations.resolution import ResolvedTarget
+from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 
 def ask(prompt, **more):

@@ -9,11 +9,7 @@ from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations.connections import Connection, read_config
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.langchain import (
-    BedrockRouterLLM,
-    ChatBedrockRouter,
-    KnowledgeBaseChain,
-)
+from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter, KnowledgeBaseChain
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever as LangChainRetriever
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine, KnowledgeBaseRetriever
 

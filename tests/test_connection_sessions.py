@@ -22,7 +22,8 @@ from llama_index_forms import FORMS, run
 from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
-from bedrock_routing_integrations.connections import Connection, shared
+from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.connections import clients as shared
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
 

@@ -26,9 +26,9 @@ from samples import ALICE, HAIKU, NOVA_PRO, SONNET
 from scripted_bedrock import ScriptedBedrock, block_stop, text, whole_of
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, RoutingCallbackHandler
 from bedrock_routing_integrations.llama_index import BedrockRouter, RoutingEventHandler
-from bedrock_routing_integrations.reports import RoutingReport
 
 SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 GLOBAL_SONNET_45 = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"

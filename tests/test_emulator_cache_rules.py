@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.models import MODELS
+from bedrock_routing_integrations.emulator.service.models import MODELS
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_V2 = "anthropic.claude-3-5-sonnet-20241022-v2:0"

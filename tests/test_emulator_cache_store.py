@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.caches import CacheUse, PromptCaches
-from bedrock_routing_integrations.emulator.models import MODELS
-from bedrock_routing_integrations.emulator.prefixes import read_prefix
-from bedrock_routing_integrations.emulator.programs.tokens import input_tokens
+from bedrock_routing_integrations.emulator.canned_models.tokens import input_tokens
+from bedrock_routing_integrations.emulator.service.models import MODELS
+from bedrock_routing_integrations.emulator.service.prompt_caching import CacheUse, PromptCaches, read_prefix
 
 SONNET = MODELS["anthropic.claude-sonnet-4-5-20250929-v1:0"]
 POINT = {"cachePoint": {"type": "default"}}

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from knowledge_base_calls import chunk, collection
 
 from bedrock_routing_integrations import emulator
-from bedrock_routing_integrations.emulator import collection as collection_module
-from bedrock_routing_integrations.emulator.collection import Collection, shipped
-from bedrock_routing_integrations.emulator.collection_text import LONGEST, cut
-from bedrock_routing_integrations.emulator.programs.passages import statements
+from bedrock_routing_integrations.emulator.canned_models.sources import statements
+from bedrock_routing_integrations.emulator.service import documents as collection_module
+from bedrock_routing_integrations.emulator.service.documents import LONGEST, Collection, cut, shipped
 
 PNG = b"\x89PNG\r\n\x1a\n-one"
 LIBRARY = Path(emulator.__file__).parent / "library"

@@ -4,8 +4,8 @@ import pytest
 from knowledge_base_calls import UNCHECKED, chunk, collection, refused, retrieve, texts
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.service_model import SERVICES, service_models
-from bedrock_routing_integrations.emulator.shapes import ShapeCompiler
+from bedrock_routing_integrations.emulator.wire.service_model import SERVICES, service_models
+from bedrock_routing_integrations.emulator.wire.shapes import ShapeCompiler
 
 PNG = b"\x89PNG\r\n\x1a\n-one"
 DATA_URI = "data:image/png;base64,iVBORw0KGgotb25l"

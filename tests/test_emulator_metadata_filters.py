@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from knowledge_base_calls import chunk, collection
 
-from bedrock_routing_integrations.emulator.errors import ServiceError
-from bedrock_routing_integrations.emulator.metadata_filters import check_filter, matches
+from bedrock_routing_integrations.emulator.service.retrieve import check_filter, matches
+from bedrock_routing_integrations.emulator.wire.service_model import ServiceError
 
 KEYS = st.sampled_from(["a", "b", "c"])
 TEXTS = st.text("abAB é猫", max_size=3)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.emulator.models import MODELS
-from bedrock_routing_integrations.emulator.programs import reply
-from bedrock_routing_integrations.emulator.programs.passages import NOT_THERE, statements
+from bedrock_routing_integrations.emulator.canned_models.engine import reply
+from bedrock_routing_integrations.emulator.canned_models.sources import NOT_THERE, statements
+from bedrock_routing_integrations.emulator.service.models import MODELS
 
 HAIKU = MODELS["anthropic.claude-3-haiku-20240307-v1:0"]
 SONNET = MODELS["anthropic.claude-3-5-sonnet-20240620-v1:0"]

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from bedrock_routing_integrations.emulator.models import MODELS
-from bedrock_routing_integrations.emulator.programs import ProgramRefusal, reply
+from bedrock_routing_integrations.emulator.canned_models.engine import reply
+from bedrock_routing_integrations.emulator.service.conversation_rules import ProgramRefusal
+from bedrock_routing_integrations.emulator.service.models import MODELS
 
 # Seconds. What counts what it makes takes one, on a slow machine ten; what does not takes hours, or all memory.
 SOON = 120

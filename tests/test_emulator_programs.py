@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.emulator.models import MODELS
-from bedrock_routing_integrations.emulator.programs import ProgramRefusal, Reply, deltas, reply
+from bedrock_routing_integrations.emulator.canned_models.engine import Reply, deltas, reply
+from bedrock_routing_integrations.emulator.service.conversation_rules import ProgramRefusal
+from bedrock_routing_integrations.emulator.service.models import MODELS
 
 SONNET = MODELS["anthropic.claude-3-5-sonnet-20240620-v1:0"]
 SONNET_3_7 = MODELS["anthropic.claude-3-7-sonnet-20250219-v1:0"]

@@ -137,8 +137,8 @@ def test_an_end_does_not_wait_for_ever_for_a_busy_request(bedrock_emulator, monk
         go_on.wait(30)
         raise RuntimeError("at last")
 
-    monkeypatch.setattr("bedrock_routing_integrations.emulator.runtime.programs.reply", busy)
-    monkeypatch.setattr("bedrock_routing_integrations.emulator.server_thread._JOIN_SECONDS", 0.2)
+    monkeypatch.setattr("bedrock_routing_integrations.emulator.service.converse.programs.reply", busy)
+    monkeypatch.setattr("bedrock_routing_integrations.emulator.wire.http_server._JOIN_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", bedrock_emulator.port)) as connection:
         body = json.dumps({"messages": HELLO}).encode()
         head = f"POST /model/{LITE}/converse HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\n"
@@ -300,7 +300,7 @@ def test_a_mistake_of_the_emulator_is_an_answer_not_a_hang(bedrock_emulator, mon
     def broken(*_arguments, **_keywords):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("bedrock_routing_integrations.emulator.runtime.programs.reply", broken)
+    monkeypatch.setattr("bedrock_routing_integrations.emulator.service.converse.programs.reply", broken)
     client = bedrock_emulator.client(config=Config(retries={"total_max_attempts": 1}))
     with pytest.raises(client.exceptions.InternalServerException, match="a bug"):
         client.converse(modelId=LITE, messages=HELLO)

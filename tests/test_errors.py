@@ -249,7 +249,7 @@ def python(code, *arguments):
         "from bedrock_routing_integrations import CachePolicy; CachePolicy(ttl='1h')",
         "from bedrock_routing_integrations import plan_cache_points as plan; plan({'modelId': 'a.b', 'messages': []})",
         "from bedrock_routing_integrations.connections import Connection; Connection(region_name='us-east-1')",
-        "import bedrock_routing_integrations.resolution, bedrock_routing_integrations.threads",
+        "import bedrock_routing_integrations.models, bedrock_routing_integrations.transport.threads",
         "from bedrock_routing_integrations.knowledge_base import where; where('year') > 2020",
         "from bedrock_routing_integrations.client import KnowledgeBaseClient",
         "dir(__import__('bedrock_routing_integrations'))",

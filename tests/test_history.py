@@ -25,9 +25,9 @@ from invocation_logs import (
 )
 from samples import HAIKU, SONNET
 
-from bedrock_routing_integrations.history import read_history, stated_only
-from bedrock_routing_integrations.history import reading as history_module
-from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
+from bedrock_routing_integrations.costs.invocation_logs import reading as history_module
+from bedrock_routing_integrations.costs.invocation_logs.reading import read_history, stated_only
+from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
 from bedrock_routing_integrations.targets import parse_target
 
 SHARE = float(os.environ.get("TEST_SHARE", "1"))

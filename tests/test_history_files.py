@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from invocation_logs import HAIKU_PROFILE, ROUTER, SONNET_45, converse, lines, record
 
-from bedrock_routing_integrations.history import lines as log_lines
-from bedrock_routing_integrations.history import read_history
-from bedrock_routing_integrations.history.csv_rows import Table, header_of
+from bedrock_routing_integrations.costs.invocation_logs import files as log_lines
+from bedrock_routing_integrations.costs.invocation_logs.cloudwatch_exports import Table, header_of
+from bedrock_routing_integrations.costs.invocation_logs.reading import read_history
 
 NOTICE = "Permissions are correctly set for Amazon Bedrock logs."
 CLOUD_TRAIL = {"eventVersion": "1.11", "eventSource": "bedrock.amazonaws.com", "eventName": "Converse"}

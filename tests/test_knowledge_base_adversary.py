@@ -18,8 +18,8 @@ from scripted_bedrock import ScriptedBedrock
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError
 from bedrock_routing_integrations.knowledge_base import AnswerReader, Sessions
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
-from bedrock_routing_integrations.langchain._memory import SessionMessages
-from bedrock_routing_integrations.llama_index._knowledge_base_conversing import _new_memory
+from bedrock_routing_integrations.langchain._rag import SessionMessages
+from bedrock_routing_integrations.llama_index._rag import _new_memory
 
 KB = "ABCDEFGHIJ"
 ANSWER = "Hi \N{GRINNING FACE} there. Second \N{GRINNING FACE} one.\n"

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, EventStreamError
 from samples import HAIKU
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.client.knowledge_base_types import KnowledgeBaseTypes, shared_types
+from bedrock_routing_integrations.client.knowledge_bases import KnowledgeBaseTypes, shared_types
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.errors import (

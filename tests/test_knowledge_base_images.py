@@ -27,8 +27,14 @@ from llama_index_knowledge import ask as ask_engine
 from scripted_bedrock import ScriptedBedrock, block_stop, stream_of, text, whole_of
 
 from bedrock_routing_integrations.knowledge_base import Passage, read_passage, select_images
-from bedrock_routing_integrations.knowledge_base.images import LARGEST_IMAGE, LARGEST_TOTAL, LONGEST_SIDE, MOST_IMAGES
-from bedrock_routing_integrations.knowledge_base.media import image_format, image_size
+from bedrock_routing_integrations.knowledge_base.images import (
+    LARGEST_IMAGE,
+    LARGEST_TOTAL,
+    LONGEST_SIDE,
+    MOST_IMAGES,
+    image_format,
+    image_size,
+)
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever as LangChainRetriever
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine, KnowledgeBaseRetriever

@@ -10,18 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import (
-    MarkedAnswer,
-    Passage,
-    compose,
-    read_queries,
-    rewriting_prompt,
-)
-from bedrock_routing_integrations.knowledge_base.prompting import as_data
-from bedrock_routing_integrations.knowledge_base.templates import (
+from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Passage, compose, read_queries, rewriting_prompt
+from bedrock_routing_integrations.knowledge_base.generation import (
     check_generation_template,
     check_orchestration_template,
 )
+from bedrock_routing_integrations.knowledge_base.prompts import as_data
 
 NOW = "2026-11-21T10:00:00Z"
 QUESTION = "How large is Europa?"

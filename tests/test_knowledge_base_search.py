@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from service_constraints import broken
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import (
-    SearchOptions,
-    parse_knowledge_base_id,
-    retrieve_request,
-    where,
-)
-from bedrock_routing_integrations.knowledge_base.media import image_query, media_type_of
+from bedrock_routing_integrations.knowledge_base import SearchOptions, parse_knowledge_base_id, retrieve_request, where
+from bedrock_routing_integrations.knowledge_base.images import image_query, media_type_of
 
 KB = parse_knowledge_base_id("ABCDEFGHIJ")
 MODEL = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0"

@@ -18,7 +18,7 @@ from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
-from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES
+from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES
 
 CLASSES = [ChatBedrockRouter, BedrockRouterLLM]
 

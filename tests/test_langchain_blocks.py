@@ -17,7 +17,8 @@ from langchain_ways import MODELS, WAYS, ask
 from samples import HAIKU, HELLO
 from scripted_bedrock import ScriptedBedrock, whole_of
 
-from bedrock_routing_integrations.langchain import ChatBedrockRouter, RoutingCallbackHandler, _listening
+from bedrock_routing_integrations.langchain import ChatBedrockRouter, RoutingCallbackHandler
+from bedrock_routing_integrations.langchain import callbacks as _listening
 
 SHARE = float(os.environ.get("TEST_SHARE", "1"))
 

@@ -22,7 +22,8 @@ from samples import ALICE, HAIKU, HELLO, SONNET
 
 from bedrock_routing_integrations import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain, RoutingCallbackHandler, _once
+from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain, RoutingCallbackHandler
+from bedrock_routing_integrations.langchain import callbacks as _once
 
 each_way = pytest.mark.parametrize("way", WAYS)
 each_model = pytest.mark.parametrize("kind", MODELS)

@@ -15,7 +15,7 @@ from samples import HAIKU
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
-from bedrock_routing_integrations.langchain._memory import shared_sessions
+from bedrock_routing_integrations.langchain._rag import shared_sessions
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 MODES = [GENERATE, CONVERSE]

@@ -241,7 +241,7 @@ def test_tokens_are_counted_in_the_targets_region(bedrock, monkeypatch):
 
 def test_what_was_known_survives_a_refused_refresh(bedrock, router):
     from bedrock_routing_integrations.connections import Connection
-    from bedrock_routing_integrations.resolution import KEEP_SECONDS
+    from bedrock_routing_integrations.models.look_ups import KEEP_SECONDS
 
     now = [0.0]
     client = RoutedClient(Connection(), clock=lambda: now[0])
@@ -256,7 +256,7 @@ def test_what_was_known_survives_a_refused_refresh(bedrock, router):
 
 def test_a_failure_that_passes_is_asked_again_soon(bedrock):
     from bedrock_routing_integrations.connections import Connection
-    from bedrock_routing_integrations.resolution import KEEP_FAILED_SECONDS
+    from bedrock_routing_integrations.models.look_ups import KEEP_FAILED_SECONDS
 
     profile = bedrock.create_application_profile(name="p", copy_from=f"us.{LLAMA_8B}")
     bedrock.fail("throttling", operation="GetInferenceProfile", times=2)

@@ -11,7 +11,7 @@ from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-from bedrock_routing_integrations.requests import media
+from bedrock_routing_integrations.requests import documents as media
 
 PRO = "us.amazon.nova-pro-v1:0"
 DATA = base64.b64encode(b"some bytes").decode()

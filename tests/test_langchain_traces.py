@@ -15,7 +15,8 @@ from langchain_ways import MODELS, WAYS, ask
 from langsmith import Client, tracing_context
 from samples import ALICE, HELLO, SONNET
 
-from bedrock_routing_integrations.langchain import ChatBedrockRouter, _runs
+from bedrock_routing_integrations.langchain import ChatBedrockRouter
+from bedrock_routing_integrations.langchain import chat_models as _runs
 
 
 class _Handler(BaseHTTPRequestHandler):

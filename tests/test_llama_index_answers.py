@@ -21,7 +21,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.llama_index._answers import read_content, token_counts
+from bedrock_routing_integrations.llama_index._responses import read_content, token_counts
 from bedrock_routing_integrations.llama_index.messages import to_converse
 
 HIDDEN = b"\x00\xffhidden"

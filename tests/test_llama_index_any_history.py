@@ -30,7 +30,7 @@ from samples import HAIKU, NOVA_LITE
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.llama_index._answers import read_content
+from bedrock_routing_integrations.llama_index._responses import read_content
 from bedrock_routing_integrations.llama_index.messages import to_converse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)

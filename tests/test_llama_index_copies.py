@@ -26,7 +26,7 @@ from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.llama_index._arguments import Arguments
+from bedrock_routing_integrations.llama_index.llms import Arguments
 
 EVERYTHING = {
     "base_models": [HAIKU, SONNET], "context_window": 9_000, "temperature": 0.5, "max_tokens": 50, "top_p": 0.75,

@@ -22,7 +22,7 @@ from pydantic import Field
 from samples import ALICE, HELLO, SONNET
 
 from bedrock_routing_integrations.llama_index import BedrockRouter, ModelCallFailedEvent, ModelRoutedEvent
-from bedrock_routing_integrations.llama_index._streams import as_chat, as_completion
+from bedrock_routing_integrations.llama_index._responses import as_chat, as_completion
 
 SCENARIOS = {"success": {}, "refused": {"kind": "validation"}, "cut": {"kind": "cut", "frame": 4}, "closed": {}}
 # Only streams can be cut, or closed, before they are whole.

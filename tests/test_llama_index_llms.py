@@ -13,7 +13,7 @@ from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PR
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.resolution import shared_resolver
+from bedrock_routing_integrations.models.look_ups import shared_resolver
 
 NO_STREAMS = "ai21.j2-ultra-v1"
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"

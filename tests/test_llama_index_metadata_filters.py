@@ -17,11 +17,11 @@ from llama_index.core.vector_stores import (
     MetadataFilters,
 )
 
-from bedrock_routing_integrations.emulator.metadata_filters import check_filter, matches
+from bedrock_routing_integrations.emulator.service.retrieve import check_filter, matches
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import where
 from bedrock_routing_integrations.llama_index import KnowledgeBaseQueryEngine, KnowledgeBaseRetriever
-from bedrock_routing_integrations.llama_index._metadata_filters import convert_filter
+from bedrock_routing_integrations.llama_index._nodes import convert_filter
 
 AND, OR, NOT = FilterCondition.AND, FilterCondition.OR, FilterCondition.NOT
 SATURN = MetadataFilter(key="planet", value="Saturn")

@@ -8,7 +8,7 @@ from samples import HAIKU, HELLO
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.requests.neutral_arguments import NEUTRAL_VALUES
+from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES
 
 NEUTRAL = {
     "n": 1, "stop": None, "best_of": 1, "stream": False, "logprobs": None, "top_logprobs": None, "echo": False,

@@ -29,9 +29,9 @@ from samples import ALICE, HAIKU, HELLO, SONNET
 from scripted_bedrock import ScriptedBedrock, whole_of
 
 from bedrock_routing_integrations import errors
+from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine, RoutingEventHandler
 from bedrock_routing_integrations.llama_index import _instrumentation as instrumentation
-from bedrock_routing_integrations.reports import RoutingReport
 
 SHARE = float(os.environ.get("TEST_SHARE", "1"))
 OURS = "bedrock_routing_integrations.llama_index"

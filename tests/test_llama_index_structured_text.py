@@ -21,7 +21,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.llama_index._structured_objects import with_properties
+from bedrock_routing_integrations.llama_index._structured_output import with_properties
 
 UNFORCED = "us.anthropic.claude-opus-5-5"
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -351,7 +351,7 @@ def test_what_is_found_in_any_text_is_valid(before, value, after):
 def object_in(written):
     from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 
-    from bedrock_routing_integrations.llama_index._structured_objects import with_object
+    from bedrock_routing_integrations.llama_index._structured_output import with_object
 
     message = ChatMessage(role="assistant", content=written)
     response = ChatResponse(message=message, raw={"stopReason": "end_turn"}, additional_kwargs={"routing": {}})

@@ -15,13 +15,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations import RoutedClient
-from bedrock_routing_integrations.catalog import model_facts
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.models import MODELS
+from bedrock_routing_integrations.emulator.service.models import MODELS
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.logs import forget_warnings
 from bedrock_routing_integrations.model_ids import (
     MODEL_IDS,
     callable_id,
@@ -29,7 +27,9 @@ from bedrock_routing_integrations.model_ids import (
     is_misspelled,
     is_unlisted_version,
 )
-from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
+from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
+from bedrock_routing_integrations.models.families import model_facts
+from bedrock_routing_integrations.runtime import forget_warnings
 from bedrock_routing_integrations.targets import parse_target
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.partial import Received
+from bedrock_routing_integrations.transport.stream_accumulator import Received
 
 # --- streams as Bedrock sends them: each block of one kind, its start first, blocks interleaved ---
 

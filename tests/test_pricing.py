@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.costs.prices import Prices, priced, uncached_cost
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import Invocation, Usage
-from bedrock_routing_integrations.pricing import Prices, priced, uncached_cost
-from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget, from_base_models, resolve_by_id
+from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget, from_base_models, resolve_by_id
 from bedrock_routing_integrations.targets import parse_target
 
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"

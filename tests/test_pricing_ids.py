@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bedrock_routing_integrations.costs.prices import Prices, costs
 from bedrock_routing_integrations.invocation import Usage, read_invocation
-from bedrock_routing_integrations.pricing import Prices, costs
-from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget, resolve_by_id
+from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget, resolve_by_id
 from bedrock_routing_integrations.targets import parse_target
 
 SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"

@@ -7,6 +7,7 @@ from samples import needs_newer_boto3
 from scripted_bedrock import ScriptedBedrock, whole_of
 from telemetry_spans import Told
 
+from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import (
     BedrockRouterLLM,
@@ -15,7 +16,6 @@ from bedrock_routing_integrations.langchain import (
     RoutingCallbackHandler,
 )
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine
-from bedrock_routing_integrations.reports import RoutingReport
 
 NOVA, PROJECT = "us.amazon.nova-lite-v1:0", "proj_abc"
 CONVERSE = "retrieve_then_converse"

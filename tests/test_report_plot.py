@@ -11,7 +11,7 @@ import pytest
 from report_samples import a_bucket, a_report, many_models, nothing, one_call
 
 from bedrock_routing_integrations import RoutingReport
-from bedrock_routing_integrations.reports.plot import draw
+from bedrock_routing_integrations.costs.plot import draw
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -112,7 +112,7 @@ def test_nothing_is_left_behind():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     for name in [
-        name for name in sys.modules if name.startswith(("matplotlib", "bedrock_routing_integrations.reports.plot"))
+        name for name in sys.modules if name.startswith(("matplotlib", "bedrock_routing_integrations.costs.plot"))
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

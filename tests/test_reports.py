@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations import RoutedClient, RoutingReport
+from bedrock_routing_integrations.costs.totals import MOST_EXACT
 from bedrock_routing_integrations.errors import InvalidRequestError, StreamInterruptedError
-from bedrock_routing_integrations.reports.quantiles import MOST_EXACT
 
 ROUTER = "arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/anthropic.claude:1"
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from bedrock_routing_integrations import RoutingReport
+from bedrock_routing_integrations.costs.prices import Prices, priced
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import read_invocation
-from bedrock_routing_integrations.pricing import Prices, priced
-from bedrock_routing_integrations.resolution import resolve_by_id
-from bedrock_routing_integrations.resolution.look_up import LookUp
+from bedrock_routing_integrations.models.candidates import resolve_by_id
+from bedrock_routing_integrations.models.look_ups import LookUp
 from bedrock_routing_integrations.targets import parse_target
 
 HAIKU, SONNET = "anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-5-sonnet-20240620-v1:0"

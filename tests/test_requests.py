@@ -15,6 +15,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 
 from bedrock_routing_integrations import BedrockRoutingError, RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.models.candidates import from_base_models
 from bedrock_routing_integrations.requests import (
     LONGEST_DOCUMENT_NAME,
     NO_CALL,
@@ -25,7 +26,6 @@ from bedrock_routing_integrations.requests import (
     prepare_request,
 )
 from bedrock_routing_integrations.requests.tools import translate_tools
-from bedrock_routing_integrations.resolution import from_base_models
 from bedrock_routing_integrations.targets import parse_target
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

@@ -11,12 +11,12 @@ from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PR
 
 from bedrock_routing_integrations import RoutedClient, parse_target
 from bedrock_routing_integrations.connections import Connection
-from bedrock_routing_integrations.resolution import (
+from bedrock_routing_integrations.models.candidates import base_model_of_id
+from bedrock_routing_integrations.models.look_ups import (
     KEEP_FAILED_SECONDS,
     KEEP_REFUSED_SECONDS,
     KEEP_SECONDS,
     Resolver,
-    base_model_of_id,
 )
 
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bedrock_routing_integrations.scopes import Scopes
+from bedrock_routing_integrations.observability.active_handlers import Scopes
 
 # Context variables are never freed; every test closes what it opens.
 _scopes: Scopes[str] = Scopes("test_scopes", "Start them apart.")

@@ -24,8 +24,8 @@ from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.telemetry import Telemetry, telemetry_of
-from bedrock_routing_integrations.telemetry.instruments import TOKENS, histogram_of, tracer_of
+from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
+from bedrock_routing_integrations.observability.spans import TOKENS, histogram_of, tracer_of
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 800
@@ -257,7 +257,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.telemetry.instruments import is_configured
+from bedrock_routing_integrations.observability.spans import is_configured
 
 asked = dict(modelId="amazon.nova-lite-v1:0", messages=[{"role": "user", "content": [{"text": "Hi"}]}])
 with BedrockEmulator() as bedrock:

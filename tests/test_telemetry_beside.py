@@ -25,7 +25,7 @@ from telemetry_spans import OURS, Told, ask
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
-from bedrock_routing_integrations.telemetry import outer_of
+from bedrock_routing_integrations.observability.external_spans import outer_of
 
 TOLD_OUTSIDE = {"aws.bedrock.target.kind", "aws.bedrock.is_fallback", "aws.request_id", "gen_ai.response.model"}
 

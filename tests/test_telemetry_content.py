@@ -13,7 +13,8 @@ from telemetry_spans import Told, ask
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import StreamInterruptedError
-from bedrock_routing_integrations.telemetry import Telemetry, content
+from bedrock_routing_integrations.observability import message_content as content
+from bedrock_routing_integrations.observability.options import Telemetry
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 SECRET = "squeamish ossifrage"

@@ -19,7 +19,7 @@ from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import StreamInterruptedError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.telemetry import calls
+from bedrock_routing_integrations.observability import spans as calls
 
 # A stream that nobody begins to read, nor closes, leaves its socket to the garbage collector, as boto3's does.
 forgotten = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

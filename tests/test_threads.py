@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.threads import iterate_in_thread, pool, run_in_thread
+from bedrock_routing_integrations.transport.threads import iterate_in_thread, pool, run_in_thread
 
 MANY = 256
 REQUEST = contextvars.ContextVar("request", default=None)
@@ -390,7 +390,7 @@ def test_a_loop_that_is_closed_with_a_stream_open_leaves_no_thread_running():
 def test_a_program_ends_at_once_and_quietly_with_calls_and_streams_done():
     said = python("""
         import asyncio, time
-        from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+        from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
         async def main():
             await asyncio.gather(*(run_in_thread(50, time.sleep, 0.01) for _ in range(100)))
@@ -408,7 +408,7 @@ def test_a_program_ends_at_once_and_quietly_with_calls_and_streams_done():
 def test_a_program_that_is_interrupted_amid_a_stream_ends_quietly():
     said = python("""
         import asyncio, time
-        from bedrock_routing_integrations.threads import iterate_in_thread
+        from bedrock_routing_integrations.transport.threads import iterate_in_thread
 
         def slow():
             for number in range(1000):

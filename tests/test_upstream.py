@@ -37,10 +37,10 @@ from pydantic import Field, SecretStr
 from relying import relies
 
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.langchain._answer_blocks import Opaque
 from bedrock_routing_integrations.langchain._call_arguments import NAMES as ARGUMENT_NAMES
 from bedrock_routing_integrations.langchain._converse_messages import SYSTEM_BEGINS, SYSTEM_ENDS
-from bedrock_routing_integrations.langchain._opaque import Opaque
-from bedrock_routing_integrations.resolution import look_up
+from bedrock_routing_integrations.models import look_ups as look_up
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]

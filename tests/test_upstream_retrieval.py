@@ -31,7 +31,7 @@ from langchain_core.runnables.utils import AddableDict
 from relying import relies
 
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever
-from bedrock_routing_integrations.langchain._memory import MessageHistory, SessionMessages
+from bedrock_routing_integrations.langchain._rag import MessageHistory, SessionMessages
 
 RETRIEVERS = "bedrock_routing_integrations/langchain/retrievers.py"
 CHAINS = "bedrock_routing_integrations/langchain/chains.py"

@@ -6,7 +6,7 @@ import pytest
 from samples import HAIKU
 
 from bedrock_routing_integrations.invocation import Usage, read_invocation
-from bedrock_routing_integrations.resolution import resolve_by_id
+from bedrock_routing_integrations.models.candidates import resolve_by_id
 from bedrock_routing_integrations.targets import parse_target
 
 RESOLVED = resolve_by_id(parse_target(HAIKU))

@@ -1,13 +1,11 @@
 """cachePoints in a Converse request: which pay, where Bedrock takes them, and what became of those before."""
 
-from .draft import Draft, PlannedPoint
-from .learning import saved_tokens
-from .memory import PrefixMemory
-from .plan import CachePlan, explain, plan_cache_points, shared_memory
-from .planner import Planner
-from .points import place_points
+from .explanation import CachePlan, explain, plan_cache_points, shared_memory
+from .planner import Draft, PlannedPoint, Planner
 from .policy import CachePolicy, policy_of
-from .rules import takes_system_point
+from .prefix_store import PrefixMemory
+from .reuse_statistics import saved_tokens
+from .rules import place_points, takes_system_point
 
 __all__ = [
     "CachePlan", "CachePolicy", "Draft", "PlannedPoint", "Planner", "PrefixMemory", "explain", "place_points",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.runtime import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from .prefix import Place, Prefix
+    from .candidates import Place, Prefix
 
 _TIMES = 5
 """Requests in a row after which something is a pattern."""

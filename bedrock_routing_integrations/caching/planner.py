@@ -3,27 +3,416 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.runtime import logger, warn_once
 
-from .candidates import Openings, find_candidates, last_model
-from .choosing import Choice
-from .draft import Draft, Weighing
-from .learning import Lesson, saved_tokens
-from .memory import PrefixMemory
-from .points import repair_points
-from .prefix import read_prefix
-from .rules import SECTIONS, most_points, unplannable
+from .candidates import Openings, find_candidates, last_model, read_prefix
+from .prefix_store import PrefixMemory
+from .reuse_statistics import Lesson, saved_tokens
+from .rules import SECTIONS, as_point, block_lists, most_points, repair_points, ttl_of, unplannable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
-    from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
+    from bedrock_routing_integrations.models.facts import CacheRules
 
-    from .memory import Shelf
+    from .candidates import Candidate, Prefix
     from .policy import CachePolicy
+    from .prefix_store import Shelf
+    from .savings_ledger import Budget
     from .sizes import Calibration
+
+
+# --- What a plan is, from when it is made until the answer is there. ---
+
+_GIVEN = "the caller's own"
+_KNOWN = {
+    "first": "new",
+    "resumed": "new",
+    "continuing": "the continuation of an earlier request",
+    "branching": "new behind a beginning that is known",
+    "sibling": "known to another model of the router",
+}
+
+
+@dataclass(frozen=True)
+class PlannedPoint:
+    """A cachePoint of a request, or a place where one could be.
+
+    Attributes:
+        section: ``"tools"``, ``"system"`` or ``"messages"``.
+        message: The index of the message; None outside of messages.
+        position: The index of the point in its list.
+        ttl: ``"5m"`` or ``"1h"``.
+        reason: Why it is there, or is not.
+        given: Whether it is the caller's own.
+    """
+
+    section: str
+    message: int | None
+    position: int
+    ttl: str
+    reason: str
+    given: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe; `message` only where there is one."""
+        where = {} if self.message is None else {"message": self.message}
+        return {"section": self.section, **where, "position": self.position, "ttl": self.ttl, "reason": self.reason}
+
+
+@dataclass(frozen=True, eq=False)
+class Weighing:
+    """What was weighed, and with what result.
+
+    Attributes:
+        models: The base models that can answer; lists in `candidates` have their order.
+        rules: What the models allow, and their prices.
+        shelf: What was remembered of the target.
+        openings: Where points can stand.
+        candidates: The places that were weighed, shallowest first.
+        chosen: The indices of those that have a point, the caller's too.
+        hits: Tokens that each model was expected to read.
+        saving: What our points were expected to save, in tokens.
+        stake: What is paid for guesses, in tokens.
+    """
+
+    models: tuple[str, ...]
+    rules: CacheRules
+    shelf: Shelf
+    openings: Openings
+    candidates: list[Candidate]
+    chosen: list[int]
+    hits: list[float]
+    saving: float
+    stake: float
+
+    @property
+    def digests(self) -> list[int]:
+        """The prefixes that the points end."""
+        return [self.candidates[number].place.digest for number in self.chosen]
+
+
+@dataclass(eq=False)
+class Draft:
+    """A plan for one request.
+
+    Attributes:
+        request: The request to send.
+        without: The same with the caller's points only.
+        at: When it was made.
+        prefix: The request as a prefix; None where it is no Converse request.
+        points: All points of `request`, in the order of the prefix.
+        why_none: Why nothing was weighed; None where something was.
+        calibration: How estimates of its tokens are off.
+        weighing: What was weighed.
+    """
+
+    request: dict[str, Any]
+    without: dict[str, Any]
+    at: float = 0.0
+    prefix: Prefix | None = None
+    points: tuple[PlannedPoint, ...] = ()
+    why_none: str | None = None
+    calibration: Calibration | None = None
+    weighing: Weighing | None = None
+
+    @property
+    def has_ours(self) -> bool:
+        """Whether we placed any."""
+        return any(not point.given for point in self.points)
+
+    def put_points(self) -> None:
+        """Put the chosen points into a new request; what is in the blocks is shared."""
+        weighing = self.weighing
+        chosen = [weighing.candidates[number] for number in weighing.chosen] if weighing is not None else []
+        ours = [candidate for candidate in chosen if not candidate.given]
+        if not ours:
+            self.take_out_ours()
+            return
+        request = dict(self.without)
+        config, messages = request.get("toolConfig"), list(request.get("messages") or ())
+        for candidate in reversed(ours):  # from the back, so that the indices of those before stay right
+            place, point = candidate.place, as_point(candidate.ttl)
+            if place.section == "tools" and config is not None:
+                config = {**config, "tools": _with_point(config["tools"], place.index, point)}
+            elif place.section == "system":
+                request["system"] = _with_point(request["system"], place.index, point)
+            elif place.message is not None:
+                message = messages[place.message]
+                messages[place.message] = {**message, "content": _with_point(message["content"], place.index, point)}
+        request.update({"toolConfig": config} if config is not None else {})
+        request.update({"messages": messages} if "messages" in request else {})
+        self.request, self.points = request, tuple(_described(chosen))
+
+    def take_out_ours(self) -> None:
+        """Leave the caller's points only."""
+        weighing = self.weighing
+        if weighing is not None:
+            given = [number for number in weighing.chosen if weighing.candidates[number].given]
+            if len(given) < len(weighing.chosen):  # nothing is read without them
+                none = [0.0] * len(weighing.models)
+                self.weighing = replace(weighing, chosen=given, hits=none, saving=0.0, stake=0.0)
+        self.request = self.without
+        self.points = tuple(_given(self.without))
+
+
+def _given(request: Mapping[str, Any]) -> Iterator[PlannedPoint]:
+    """The points that are in a request."""
+    for section, message, blocks in block_lists(request):
+        for position, block in enumerate(blocks):
+            if "cachePoint" in block:
+                yield PlannedPoint(section, message, position, ttl_of(block), _GIVEN, given=True)
+
+
+def _with_point(blocks: list[Any], index: int, point: dict[str, Any]) -> list[Any]:
+    return [*blocks[: index + 1], point, *blocks[index + 1 :]]
+
+
+def _described(chosen: list[Candidate]) -> Iterator[PlannedPoint]:
+    """The points of the planned request, in its own indices."""
+    inserted: dict[tuple[str, int | None], int] = {}
+    for candidate in chosen:
+        place, given = candidate.place, candidate.given
+        where = (place.section, place.message)
+        position = place.index + 1 + inserted.get(where, 0)
+        if not given:
+            inserted[where] = inserted.get(where, 0) + 1
+        reason = _GIVEN if given else _why_placed(candidate)
+        yield PlannedPoint(place.section, place.message, position, candidate.ttl, reason, given)
+
+
+def _why_placed(candidate: Candidate) -> str:
+    state, tokens = candidate.categories[0].state, f"{candidate.tokens:,.0f} tokens"
+    if any(candidate.live):
+        return f"{tokens} that should be cached, and are read here"
+    if state == "again":
+        return f"{tokens} that came back; expected to do so again in time: {candidate.chance:.0%}"
+    return f"{tokens}, {_KNOWN[state]}; expected to come back in time: {candidate.chance:.0%}"
+
+
+# --- Which of the candidates get points ---
+
+_CLEARLY_SLOW = 0.25
+LOOK_BACK = 16
+"""Blocks before a point in which an entry is surely found. The service looks back "about 20"."""
+
+
+class Chosen(NamedTuple):
+    """A choice.
+
+    Attributes:
+        points: The indices of the candidates that have points, the caller's too.
+        ttls: The ttl of each candidate.
+        saving: What our points are expected to save, in tokens.
+        stake: What is paid, more than plain input costs, for writing what is only guessed to come back.
+        outlay: What is paid so for everything, as far as it is not expected to come back.
+    """
+
+    points: list[int]
+    ttls: list[str]
+    saving: float
+    stake: float
+    outlay: float
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether an entry of an hour is asked for."""
+        return any(self.ttls[number] == "1h" for number in self.points)
+
+
+class Choice:
+    """Points for one request.
+
+    Args:
+        candidates: Where points may stand, shallowest first; those of the caller are among them.
+        shares: How likely each model is to answer.
+        rules: What the models allow, and their prices.
+        given: The points that are there in any case, and their ttl; the caller's where it is not said.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        shares: Sequence[float],
+        rules: CacheRules,
+        given: Mapping[int, str] | None = None,
+    ) -> None:
+        self._candidates = candidates
+        self._shares = shares
+        self._rules = rules
+        self._read = rules.read_multiplier
+        self._write = dict(rules.write_multipliers)
+        if given is None:
+            given = {number: candidate.ttl for number, candidate in enumerate(candidates) if candidate.given}
+        self._given = given
+        self._offers_hour = "1h" in rules.ttls
+        self._models = range(len(shares))
+        self._live = [
+            [number for number, candidate in enumerate(candidates) if candidate.live[model]] for model in self._models
+        ]
+
+    def choose(self, room: int, ttl: str, min_saving: float, budget: Budget) -> Chosen:
+        """The best choice.
+
+        Args:
+            room: How many points may be added to the caller's.
+            ttl: ``"5m"``, ``"1h"``, or ``"auto"``.
+            min_saving: Least saving that is wanted of ours, in tokens.
+            budget: What may be paid for writing.
+        """
+        chosen = self._choose(room, ttl, min_saving, budget)
+        more = len(chosen.points) - len(self._given)
+        if more in {0, room}:
+            return chosen
+        # What was chosen as a whole can leave something to be added, of another lifetime: until nothing is, so that to
+        # plan what was planned changes nothing.
+        fixed = Choice(self._candidates, self._shares, self._rules, {n: chosen.ttls[n] for n in chosen.points})
+        added = fixed.choose(room - more, ttl, min_saving, budget)
+        return added._replace(
+            saving=chosen.saving + added.saving,
+            stake=chosen.stake + added.stake,
+            outlay=chosen.outlay + added.outlay,
+        )
+
+    def _choose(self, room: int, ttl: str, min_saving: float, budget: Budget) -> Chosen:
+        everywhere = [number for number, candidate in enumerate(self._candidates) if candidate.open]
+        best = self._best(room, ttl, everywhere)
+        if best.stake > budget.guesses:
+            everywhere = [number for number in everywhere if not self._candidates[number].is_guess]
+            best = self._best(room, ttl, everywhere)
+        if best.has_hours and best.outlay > budget.outlay_of_hours:
+            best = self._best(room, "5m", everywhere)
+        if not best.has_hours and best.outlay > budget.outlay:
+            best = self._best(room, "5m", [n for n in everywhere if any(self._candidates[n].live)])
+        if best.saving < max(min_saving, 1.0):
+            return Chosen(sorted(self._given), self._adapted(["5m"] * len(self._candidates)), 0.0, 0.0, 0.0)
+        return best
+
+    def _best(self, room: int, ttl: str, among: list[int]) -> Chosen:
+        shortest, *longer = [self._fill(room, ttls, among) for ttls in self._lifetimes(ttl)]
+        best = max(longer, key=lambda choice: choice.saving, default=shortest)
+        return best if best.saving > shortest.saving else shortest
+
+    def _lifetimes(self, ttl: str) -> list[list[str]]:
+        """The lifetimes to try, one for each candidate."""
+        count = len(self._candidates)
+        if ttl == "1h" and self._offers_hour:
+            return [self._adapted(["1h"] * count)]
+        # What is there for an hour is renewed as such.
+        hours = max((n for n, candidate in enumerate(self._candidates) if "1h" in candidate.live), default=-1)
+        if ttl == "5m" or not self._offers_hour:
+            hours = -1
+        short = self._adapted(["1h" if number <= hours else "5m" for number in range(count)])
+        if ttl != "auto" or not self._offers_hour or not any(map(self._is_slow, self._candidates)):
+            return [short]
+        mixed = ["5m" if candidate.place.section == "messages" else "1h" for candidate in self._candidates]
+        return [short, self._adapted(["1h"] * count), self._adapted(mixed)]
+
+    def _is_slow(self, candidate: Candidate) -> bool:
+        """Whether an hour can be worth more than five minutes.
+
+        Not where nearly all come back within five minutes: how many of those come late after all, and how many never
+        again, cannot be told apart before an hour has passed.
+        """
+        short, long = self._write["5m"], self._write["1h"]
+        return any(
+            later > (1.0 + _CLEARLY_SLOW) * soon
+            and later * (long - self._read) - (long - 1) > max(0.0, soon * (short - self._read) - (short - 1))
+            for soon, later in zip(candidate.soon, candidate.later, strict=True)
+        )
+
+    def _adapted(self, ttls: list[str]) -> list[str]:
+        """Lifetimes that never rise, with the caller's as they are."""
+        hours = max((number for number, ttl in self._given.items() if ttl == "1h"), default=-1)
+        shorts = min((number for number, ttl in self._given.items() if ttl == "5m"), default=len(ttls))
+        return ["1h" if number <= hours else "5m" if number >= shorts else ttl for number, ttl in enumerate(ttls)]
+
+    def _fill(self, room: int, ttls: list[str], among: list[int]) -> Chosen:
+        """Add the candidate that saves most, again and again."""
+        worth = self._worth(ttls)
+        chosen = sorted(self._given)
+        alone = best = worth(chosen)
+        while room > 0:
+            options = [sorted([*chosen, number]) for number in among if number not in chosen]
+            if not options:
+                break
+            values = [worth(option) for option in options]
+            value = max(values)
+            if value <= best + 1e-6:
+                break
+            chosen, best, room = options[values.index(value)], value, room - 1
+        return Chosen(chosen, ttls, best - alone, *self._paid(chosen, ttls))
+
+    def _paid(self, chosen: list[int], ttls: list[str]) -> tuple[float, float]:
+        """A choice's `stake` and `outlay`."""
+        stake = outlay = 0.0
+        for model in self._models:
+            before = self._hit(model, chosen)
+            for number in chosen:
+                candidate = self._candidates[number]
+                written = max(0.0, candidate.tokens - before)
+                before += written
+                if number in self._given:
+                    continue
+                premium = self._shares[model] * written * (self._write[ttls[number]] - 1.0)
+                stake += premium if candidate.is_guess else 0.0
+                outlay += premium * (1.0 - (candidate.soon if ttls[number] == "5m" else candidate.later)[model])
+        return stake, outlay
+
+    def _worth(self, ttls: list[str]) -> Callable[[list[int]], float]:
+        """What points save: in this request, by what they read less what they write, and in the next one."""
+        candidates, read, write = self._candidates, self._read, self._write
+        tokens = [candidate.tokens for candidate in candidates]
+        premiums = [write[ttl] - 1.0 for ttl in ttls]
+
+        def gain(candidate: Candidate, model: int, ttl: str) -> float:
+            chance = candidate.soon[model] if ttl == "5m" else candidate.later[model]
+            return chance * (write[ttl] - read)
+
+        # For each model: what a token gains if it is written, and if it is cached already, whatever is written now.
+        gains = []
+        for model in self._models:
+            lasting = {number: candidates[number].live[model] or "5m" for number in self._live[model]}
+            lasts = [next((lasting[n] for n in lasting if n >= at), "5m") for at in range(len(candidates))]
+            kept = [gain(c, model, ttl) for c, ttl in zip(candidates, lasts, strict=True)]
+            new = [gain(c, model, ttl) for c, ttl in zip(candidates, ttls, strict=True)]
+            gains.append((kept, new))
+        # What another request is writing just now will be there in any case, also where a longer prefix begins with it.
+        soon_there = max((candidate.tokens for candidate in candidates if candidate.flying), default=0.0)
+
+        def worth(chosen: list[int]) -> float:
+            saved = 0.0
+            for model in self._models if chosen else ():
+                kept, new = gains[model]
+                found = self._hit(model, chosen)
+                value, before = (1.0 - read) * found, 0.0
+                for number in chosen:
+                    there = min(tokens[number], found) - min(before, found)
+                    written = tokens[number] - before - there
+                    flying = max(0.0, min(tokens[number], soon_there) - max(before, found))
+                    value += there * kept[number] + (written - flying) * new[number] - written * premiums[number]
+                    before = tokens[number]
+                saved += self._shares[model] * value
+            return saved
+
+        return worth
+
+    def _hit(self, model: int, chosen: list[int]) -> float:
+        """Tokens that the model reads, given these points."""
+        for number in reversed(self._live[model]):
+            where = self._candidates[number].place.number
+            if any(point >= number and self._candidates[point].place.number - where <= LOOK_BACK for point in chosen):
+                return self._candidates[number].tokens
+        return 0.0
+
+    def hits(self, chosen: list[int]) -> list[float]:
+        """Tokens that each model is expected to read, given these points."""
+        return [self._hit(model, chosen) for model in self._models]
+
 
 # What refusals of cachePoints said (reported 2025-26): "cache point", "cachePoint", "cache_control", "prompt caching",
 # "available to cache"; and, where the model's own API refused what Bedrock made of one, only these.

@@ -8,7 +8,7 @@ from typing import Any
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 
-from .memory import PrefixMemory
+from .prefix_store import PrefixMemory
 from .rules import MOST_POINTS, SECTIONS
 
 _TTLS = ("auto", "5m", "1h")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from .docs import docs
-from .problems import clear_errors
+from .errors import clear_errors
 
 __all__ = ["app"]
 

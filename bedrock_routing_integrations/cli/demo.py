@@ -10,28 +10,212 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from bedrock_routing_integrations.reports import RoutingReport
-from bedrock_routing_integrations.reports.tables import as_text
+from bedrock_routing_integrations.costs.report import RoutingReport
+from bedrock_routing_integrations.costs.report_tables import as_text
 
 from . import demo_knowledge_base
-from .demo_asking import asker
 from .demo_caching import NOT_ON_AWS, TITLE, ask_about_documents, plain_lines, rich_lines, what_was_saved
-from .demo_places import aws_account, emulator
-from .demo_steps import SECTIONS, Offer, Step, Wanted
-from .demo_tables import plain_table, rich_table
-from .output import counted, short_model
-from .problems import explain, is_hopeless
+from .demo_steps import SECTIONS, Framework, Mode, Offer, Step, Wanted, aws_account, emulator
+from .errors import explain, is_hopeless
+from .output import aligned, counted, short_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .demo_asking import Ask
-    from .demo_places import Place
+    from .demo_steps import Place
 
-__all__ = ["run_demo"]
+
+# --- The demo's rows as a table: for a terminal, and as plain text for a pipe. ---
+
+# Narrower than this, target and times get no columns of their own: too little would be left for the prompts.
+_WIDE = 108
+_HOW = {Mode.STREAM: "streamed", Mode.QUERY: "a query engine"}
+
+
+def rich_table(title: str, rows: Sequence[Row], width: int) -> Table:
+    """A table for a terminal that is `width` columns wide."""
+    wide = width >= _WIDE
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("Prompt" if wide else "Prompt, and its target", ratio=1, overflow="fold")
+    if wide:
+        table.add_column("Target", overflow="fold")
+    table.add_column("Answered by", overflow="fold")
+    table.add_column("Tokens\nin / out", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("Time", justify="right", no_wrap=True)
+    table.add_column("Latency\nasked / served", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_wide_cells(row) if wide else _narrow_cells(row)))
+    return table
+
+
+def _wide_cells(row: Row) -> tuple[Text, ...]:
+    target = Text.assemble((row.offer.kind, "dim"), "\n", row.offer.name)
+    tokens_in, tokens_out, taken, _, _ = _numbers(row)
+    return (
+        Text(row.step.prompt),
+        target,
+        _who(row),
+        Text(f"{tokens_in} / {tokens_out}"),
+        Text(f"{taken} ms"),
+        _latency(row),
+    )
+
+
+def _narrow_cells(row: Row) -> tuple[Text, ...]:
+    prompt = Text.assemble(row.step.prompt, "\n", (f"{row.offer.kind} {row.offer.name}", "dim"))
+    tokens_in, tokens_out, taken, _, _ = _numbers(row)
+    return prompt, _who(row), Text.assemble(f"{tokens_in} / {tokens_out}\n", (f"{taken} ms", "dim")), _latency(row)
+
+
+def _who(row: Row) -> Text:
+    if row.routing is None:
+        return Text("refused, see below", "red")
+    model = row.routing["invoked_model"]
+    who = Text(short_model(model), "bold green") if model else Text("not known", "yellow")
+    notes = ["the fallback"] if row.routing["is_fallback"] else []
+    notes += [_HOW[row.step.mode]] if row.step.mode in _HOW else []
+    return Text.assemble(who, "\n", (", ".join(notes), "dim")) if notes else who
+
+
+def _latency(row: Row) -> Text:
+    *_, asked, served = _numbers(row)
+    if asked == served == "-":
+        return Text("-", "dim")
+    return Text(f"{asked} /\n{served}")
+
+
+def _numbers(row: Row) -> tuple[str, str, str, str, str]:
+    """Tokens in and out, milliseconds, latency asked and served."""
+    routing = row.routing or {}
+    usage = routing.get("usage") or {}
+    latency = routing.get("latency") or {}
+    taken = routing.get("latency_ms")
+    return (
+        str(usage.get("input", "-")),
+        str(usage.get("output", "-")),
+        "-" if taken is None else str(taken),
+        latency.get("requested") or "-",
+        latency.get("served") or "-",
+    )
+
+
+def plain_table(rows: Sequence[Row]) -> list[str]:
+    """Aligned columns, nothing cut and nothing drawn; the prompt, which is the longest, is the last."""
+    lines = [("TARGET", "NAME", "ANSWERED BY", "FALLBACK", "IN", "OUT", "MS", "ASKED", "SERVED", "MODE", "PROMPT")]
+    for row in rows:
+        routing = row.routing or {}
+        who = (routing.get("invoked_model") or "not known") if row.routing else "refused"
+        fallback = "-"
+        if row.offer.kind.endswith("router") and routing.get("is_fallback") is not None:
+            fallback = "yes" if routing["is_fallback"] else "no"
+        lines.append(
+            (row.offer.kind, row.offer.name, who, fallback, *_numbers(row), row.step.mode.value, row.step.prompt)
+        )
+    return aligned(lines)
+
+
+# --- How each framework is asked, and where it then has the ``"routing"`` entry. ---
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Ask = Callable[[Step, str], Mapping[str, Any]]
+
+
+# Enough for every prompt of the demo; on AWS it bounds the bill.
+_MAX_TOKENS = 400
+# What the query engine finds.
+_PASSAGES = (
+    "A prompt router is one endpoint for two models of a family. It predicts how well each would answer a prompt.",
+    "A router's fallback model is the one to beat: the other is chosen where its answer is predicted to be as good.",
+)
+
+
+def asker(framework: Framework, arguments: Mapping[str, Any]) -> Ask:
+    """What sends a step to a target and returns the ``"routing"`` of the answer.
+
+    Args:
+        framework: Through which framework.
+        arguments: How Bedrock is reached: arguments that the classes of both frameworks take.
+
+    Raises:
+        ImportError: The framework is not installed; the message says how to install it.
+    """
+    return {Framework.LANGCHAIN: _langchain, Framework.LLAMA_INDEX: _llama_index}[framework](arguments)
+
+
+def _options(step: Step) -> dict[str, Any]:
+    performance = {"performance_config": {"latency": step.latency}} if step.latency else {}
+    return {"max_tokens": _MAX_TOKENS, **performance}
+
+
+def _langchain(arguments: Mapping[str, Any]) -> Ask:
+    from bedrock_routing_integrations.langchain import ChatBedrockRouter
+
+    def ask(step: Step, model_id: str) -> Mapping[str, Any]:
+        llm = ChatBedrockRouter(model=model_id, **arguments, **_options(step))
+        if step.mode is Mode.STREAM:
+            chunks = llm.stream(step.prompt)
+            message = next(chunks)
+            for chunk in chunks:
+                message = message + chunk
+        else:
+            message = llm.invoke(step.prompt)  # type: ignore[assignment]  # a chunk above, a message here
+        routing: Mapping[str, Any] = message.response_metadata["routing"]
+        return routing
+
+    return ask
+
+
+def _llama_index(arguments: Mapping[str, Any]) -> Ask:
+    from bedrock_routing_integrations.llama_index import BedrockRouter
+
+    def ask(step: Step, model_id: str) -> Mapping[str, Any]:
+        llm = BedrockRouter(model=model_id, **arguments, **_options(step))
+        if step.mode is Mode.QUERY:
+            return _query(llm, step.prompt)
+        if step.mode is Mode.STREAM:
+            *_, response = llm.stream_complete(step.prompt)
+        else:
+            response = llm.complete(step.prompt)
+        routing: Mapping[str, Any] = response.additional_kwargs["routing"]
+        return routing
+
+    return ask
+
+
+def _query(llm: Any, question: str) -> Mapping[str, Any]:
+    """Ask a query engine. It returns an answer, not the LLM's response; the event says who gave it."""
+    from llama_index.core import SummaryIndex
+    from llama_index.core.schema import TextNode
+    from llama_index_instrumentation import get_dispatcher
+    from llama_index_instrumentation.event_handlers import BaseEventHandler
+
+    from bedrock_routing_integrations.llama_index import ModelRoutedEvent
+
+    seen: list[Mapping[str, Any]] = []
+
+    class Listener(BaseEventHandler):
+        def handle(self, event: Any, **_: Any) -> None:
+            if isinstance(event, ModelRoutedEvent):
+                seen.append(event.routing)
+
+    dispatcher, listener = get_dispatcher(), Listener()
+    dispatcher.add_event_handler(listener)
+    try:
+        SummaryIndex([TextNode(text=text) for text in _PASSAGES]).as_query_engine(llm=llm).query(question)
+    finally:
+        dispatcher.event_handlers.remove(listener)
+    return seen[-1]
+
 
 # In fewer columns a table is a tower of letters; plain lines, which the terminal wraps, can still be read.
 _NARROWEST_TABLE = 60

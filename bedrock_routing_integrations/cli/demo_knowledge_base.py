@@ -68,7 +68,7 @@ def ask_knowledge_base(tell: Callable[[str], None]) -> list[Asked]:
     """
     from bedrock_routing_integrations.emulator import BedrockEmulator
 
-    from .demo_places import isolated_client
+    from .demo_steps import isolated_client
 
     with BedrockEmulator() as bedrock:
         router = bedrock.create_prompt_router(name="demo-fast-router", models=[_SMALL, _LARGE], fallback=_LARGE)

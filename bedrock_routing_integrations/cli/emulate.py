@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.collection import Collection
-from bedrock_routing_integrations.emulator.environment import CONFLICTING
+from bedrock_routing_integrations.emulator.service.documents import Collection
+from bedrock_routing_integrations.emulator.settings import CONFLICTING
 
+from .errors import NotWorkingError
 from .output import counted
-from .problems import NotWorkingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,21 +16,22 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bedrock_routing_integrations.client import RoutedClient
+from bedrock_routing_integrations.costs.invocation_logs.files import STDIN, log_files
+from bedrock_routing_integrations.costs.invocation_logs.reading import NONE, read_history, stated_only
+from bedrock_routing_integrations.costs.report_tables import as_markdown, as_text
 from bedrock_routing_integrations.errors import InvalidTargetError
-from bedrock_routing_integrations.history import NONE, STDIN, log_files, read_history, stated_only
-from bedrock_routing_integrations.reports.tables import as_markdown, as_text
 from bedrock_routing_integrations.targets import parse_target
 
+from .errors import CREDENTIALS_HELP, NotWorkingError, is_about_credentials
 from .output import counted
-from .problems import CREDENTIALS_HELP, NotWorkingError, is_about_credentials
 from .resolve import without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bedrock_routing_integrations.connections import Connection
-    from bedrock_routing_integrations.history import History
-    from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.costs.invocation_logs.reading import History
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 __all__ = ["Wanted", "base_models_of", "named", "prices_of", "print_report", "time_of"]
 
@@ -153,7 +154,7 @@ def _checked_plot(path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        from bedrock_routing_integrations.reports.plot import ReportFigure
+        from bedrock_routing_integrations.costs.plot import ReportFigure
     except ImportError as error:
         raise NotWorkingError(str(error)) from None
     if path.is_dir():
@@ -168,7 +169,7 @@ def _checked_plot(path: Path | None) -> Path | None:
 
 
 def _draw(report: Mapping[str, Any], path: Path) -> None:
-    from bedrock_routing_integrations.reports.plot import draw
+    from bedrock_routing_integrations.costs.plot import draw
 
     try:
         draw(report).savefig(path)

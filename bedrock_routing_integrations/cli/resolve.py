@@ -13,17 +13,17 @@ import typer
 
 from bedrock_routing_integrations.client import RoutedClient
 from bedrock_routing_integrations.connections import Connection
-from bedrock_routing_integrations.logs import logger
+from bedrock_routing_integrations.runtime import logger
 from bedrock_routing_integrations.targets import parse_target
 
+from .errors import BEARER_HELP, CREDENTIALS_HELP, is_about_credentials, is_denial
 from .output import aligned, yes
-from .problems import BEARER_HELP, CREDENTIALS_HELP, is_about_credentials, is_denial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bedrock_routing_integrations.catalog import CacheRules, ModelFacts
-    from bedrock_routing_integrations.resolution import ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
+    from bedrock_routing_integrations.models.facts import CacheRules, ModelFacts
 
 __all__ = ["as_json_object", "explain_incomplete", "print_target", "without_warnings"]
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .exchange import CallOptions
 from .knowledge_bases import KnowledgeBaseClient
-from .routed import ClientForCall, RoutedClient
+from .routed_client import ClientForCall, RoutedClient
 
 __all__ = ["CallOptions", "ClientForCall", "KnowledgeBaseClient", "RoutedClient"]

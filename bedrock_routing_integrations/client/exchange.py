@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.answer_validation import checked_answer, parse_errors_explained
 from bedrock_routing_integrations.connections import extra_headers
 from bedrock_routing_integrations.errors import (
     InvalidRequestError,
@@ -20,18 +19,19 @@ from bedrock_routing_integrations.errors import (
     with_advice,
 )
 from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
-from bedrock_routing_integrations.logs import logger, warn_once
+from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.requests import REASONING, Refused, is_forced, prepare_request, removable
-from bedrock_routing_integrations.resolution import on_demand_advice, unknown_id_advice
-from bedrock_routing_integrations.streams import OpenedStream, events_of
+from bedrock_routing_integrations.runtime import logger, warn_once
+from bedrock_routing_integrations.transport.answer_validation import checked_answer, parse_errors_explained
+from bedrock_routing_integrations.transport.streams import OpenedStream, events_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from bedrock_routing_integrations.caching import Draft, Planner
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
+    from bedrock_routing_integrations.observability.external_spans import Outer
     from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
-    from bedrock_routing_integrations.resolution import ResolvedTarget
-    from bedrock_routing_integrations.telemetry import Outer
 
 # What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
 _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import threading
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.answer_validation import (
-    checked_generation,
-    empty_stream,
-    is_event_stream,
-    parse_errors_explained,
-    retrieval_results,
-    session_id,
-)
 from bedrock_routing_integrations.connections import Connection, GivenClient
-from bedrock_routing_integrations.errors import (
-    InvalidRequestError,
-    SessionExpiredError,
-    StreamInterruptedError,
-)
+from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.knowledge_base import (
     MANAGED,
@@ -31,24 +23,109 @@ from bedrock_routing_integrations.knowledge_base import (
     read_passage,
     retrieve_request,
 )
-from bedrock_routing_integrations.resolution import from_base_models, shared_resolver
-from bedrock_routing_integrations.streams import broken_connection, close_stream
+from bedrock_routing_integrations.models.candidates import from_base_models
+from bedrock_routing_integrations.models.look_ups import shared_resolver
+from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
+from bedrock_routing_integrations.observability.spans import Recorder
+from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.targets import parse_target
-from bedrock_routing_integrations.telemetry import Recorder, Telemetry, telemetry_of
-
-from .knowledge_base_types import shared_types
+from bedrock_routing_integrations.transport.answer_validation import (
+    checked_generation,
+    empty_stream,
+    is_event_stream,
+    parse_errors_explained,
+    retrieval_results,
+    session_id,
+)
+from bedrock_routing_integrations.transport.streams import broken_connection, close_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
-    from bedrock_routing_integrations.knowledge_base import (
-        GenerationOptions,
-        KnowledgeBaseId,
-        Question,
-        SearchOptions,
-    )
-    from bedrock_routing_integrations.resolution import ResolvedTarget
-    from bedrock_routing_integrations.telemetry import Call, Outer
+    from bedrock_routing_integrations.knowledge_base import GenerationOptions, KnowledgeBaseId, Question, SearchOptions
+    from bedrock_routing_integrations.models.candidates import ResolvedTarget
+    from bedrock_routing_integrations.observability.external_spans import Outer
+    from bedrock_routing_integrations.observability.spans import Call
+
+
+# --- What kind a knowledge base is ---
+
+_KEEP_SECONDS = 3600.0
+_KEEP_REFUSED_SECONDS = 300.0
+_MOST_KEPT = 10_000
+
+
+class KnowledgeBaseTypes:
+    """Types by knowledge base; each is asked for by one thread at a time. Safe under threads.
+
+    Args:
+        clock: Seconds, only ever rising.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was looked up, also in a process that was just forked."""
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def find(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
+        """``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up."""
+        entry = self._entry(knowledge_base, source)
+        with entry.lock:
+            if entry.expires is None or entry.expires <= self._clock():
+                entry.type = _ask(knowledge_base, source)
+                entry.expires = self._clock() + (_KEEP_SECONDS if entry.type else _KEEP_REFUSED_SECONDS)
+            return entry.type
+
+    def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient, kind: str) -> None:
+        """Remember what an answer has shown."""
+        entry = self._entry(knowledge_base, source)
+        with entry.lock:
+            entry.type, entry.expires = kind, self._clock() + _KEEP_SECONDS
+
+    def _entry(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> _Entry:
+        region = source.known_region(knowledge_base)
+        key = (source.identity(knowledge_base), source.caller(), region, knowledge_base.id)
+        with self._lock:
+            entry = self._kept.setdefault(key, _Entry())
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+            return entry
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.expires: float | None = None
+        self.type: str | None = None
+
+
+def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
+    try:
+        client = source.client("bedrock-agent", knowledge_base)
+        answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)
+        found = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
+    except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
+        code = ((getattr(error, "response", None) or {}).get("Error") or {}).get("Code") or type(error).__name__
+        logger.debug("GetKnowledgeBase for %s failed: %s", knowledge_base, error)
+        if code != "ResourceNotFoundException":  # which the call will say itself
+            warn_once(
+                ("knowledge base type", knowledge_base.id),
+                f"GetKnowledgeBase failed for {knowledge_base} ({code}); it is searched as one with a vector store. "
+                "Allow the IAM action bedrock:GetKnowledgeBase, or say knowledge_base_type='VECTOR' (or 'MANAGED').",
+            )
+        return None
+    return str(found)
+
+
+shared_types = KnowledgeBaseTypes()
+"""The types that this process has looked up."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_types.forget)
 
 SERVICE = "bedrock-agent-runtime"
 

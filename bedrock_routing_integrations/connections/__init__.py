@@ -7,11 +7,9 @@ leave the process.
 
 from __future__ import annotations
 
-from .client_config import read_config
-from .connection import DEFAULT_MAX_CONCURRENCY, Connection, warn_of_pickle
-from .endpoints import control_plane_endpoint
-from .given import GivenClient, GivenControlPlane, extra_headers
+from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_of_pickle
 from .secrets import config_without_passwords, without_password
+from .user_clients import GivenClient, GivenControlPlane, extra_headers
 
 __all__ = [
     "DEFAULT_MAX_CONCURRENCY",

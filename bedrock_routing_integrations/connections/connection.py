@@ -10,29 +10,149 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
-from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.runtime import warn_once
 
-from .client_config import read_config
-from .endpoints import (
-    CONTROL_PLANE_OPTIONS,
-    RUNTIMES,
-    control_plane_endpoint,
-    control_plane_identity,
-    endpoint_in_environment,
-    runtime_endpoint,
-)
+from .clients import default_session, number_of_session, shared_client
 from .secrets import config_without_passwords, without_password
-from .shared import default_session, number_of_session, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .endpoints import Located
+
+# --- Read a ``botocore.config.Config`` however it was given. ---
+
+_PAIR = 2
+_PROXY_CERTIFICATE = "proxy_client_cert"
+
+
+def read_config(given: Any, name: str = "config") -> Any:
+    """Return a ``Config`` with which botocore uses all that was given; None for None.
+
+    Args:
+        given: A ``Config``, or its arguments as a mapping. It is not changed.
+        name: The argument that it was given as, for messages.
+
+    Raises:
+        InvalidRequestError: botocore knows no such option, or would ignore it.
+    """
+    if given is None:
+        return None
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    if isinstance(given, Mapping):
+        options = {**given, **_with_tuples(given, name)}
+        try:
+            return Config(**options)
+        except (TypeError, BotoCoreError) as error:
+            raise InvalidRequestError(f"{name} is not valid: {error}. Give arguments of botocore's Config.") from error
+    if not hasattr(given, "merge"):
+        kind = type(given).__name__
+        raise InvalidRequestError(f"{name} must be a botocore Config, or its arguments, and is a {kind}")
+    changed = _with_tuples({option: getattr(given, option, None) for option in ("client_cert", "proxies_config")}, name)
+    return given.merge(Config(**changed)) if changed else given
+
+
+def _with_tuples(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the options that hold a list where botocore reads a tuple, with the tuple."""
+    changed: dict[str, Any] = {}
+    certificate, proxies = options.get("client_cert"), options.get("proxies_config")
+    if (pair := _certificate(certificate, f"{name}: client_cert")) != certificate:
+        changed["client_cert"] = pair
+    if isinstance(proxies, Mapping):
+        shown = proxies.get(_PROXY_CERTIFICATE)
+        if (pair := _certificate(shown, f"{name}: proxies_config.{_PROXY_CERTIFICATE}")) != shown:
+            changed["proxies_config"] = {**proxies, _PROXY_CERTIFICATE: pair}
+    return changed
+
+
+def _certificate(given: Any, name: str) -> Any:
+    if given is None or isinstance(given, str):
+        return given
+    parts = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if len(parts) != _PAIR or not all(isinstance(part, str) for part in parts):
+        raise InvalidRequestError(
+            f"{name}={given!r} is not valid: botocore takes a path, or two: the certificate's and its key's. "
+            'Give ["/path/certificate.pem", "/path/key.pem"].'
+        )
+    return parts
+
+
+# --- Where the control plane is, for a runtime at some endpoint. ---
+
+
+class Located(Protocol):
+    """What an ARN may say the Region of: a target, a knowledge base."""
+
+    @property
+    def region(self) -> str | None:
+        """The Region; None where it does not say."""
+
+
+RUNTIMES = ("bedrock-runtime", "bedrock-agent-runtime")
+"""The services that generate and retrieve; the others are control planes."""
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
+
+# Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
+# must give up long before botocore's minute, and the request goes on without them.
+CONTROL_PLANE_OPTIONS = {"connect_timeout": 2, "read_timeout": 3, "retries": {"total_max_attempts": 2}}
+
+
+def runtime_endpoint(service: str, endpoint: str | None) -> str | None:
+    """Where a runtime is, for the `endpoint_url` that was given; None lets boto3 find it.
+
+    One of AWS's own hosts is of one service, and its name says of which (``vpce-1.bedrock-agent-runtime.REGION…``,
+    ``bedrock-runtime-fips.REGION…``); anything else is taken to serve all.
+    """
+    if endpoint is None or not is_aws(endpoint):
+        return endpoint
+    labels = {label.removesuffix("-fips") for label in (urlsplit(endpoint).hostname or "").split(".")}
+    return None if labels.intersection(RUNTIMES) - {service} else endpoint
+
+
+def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:
+    """Where the control plane is, for a runtime at `runtime_endpoint`; None lets boto3 find it.
+
+    On AWS the two planes are different hosts, so a runtime endpoint says nothing about the other. Anything else (a
+    proxy, a gateway, an emulator) is taken to serve both; but where the environment made it the runtime's endpoint, the
+    environment says where the control plane is too.
+    """
+    if runtime_endpoint is None or is_aws(runtime_endpoint):
+        return None
+    named = {(endpoint_in_environment(runtime) or "").rstrip("/") for runtime in RUNTIMES}
+    from_environment = runtime_endpoint.rstrip("/") in named
+    return None if from_environment and endpoint_in_environment(service) else runtime_endpoint
+
+
+def endpoint_in_environment(service: str) -> str | None:
+    """The endpoint that boto3's environment variables name for a service."""
+    name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
+    return os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def control_plane_identity(runtime_endpoint: str | None) -> str | None:
+    """The control plane's endpoint wherever it is stated; None for AWS's own."""
+    return control_plane_endpoint("bedrock", runtime_endpoint) or endpoint_in_environment("bedrock")
+
+
+def endpoint_of(client: Any) -> str | None:
+    """The endpoint of a boto3 client."""
+    endpoint = getattr(getattr(client, "meta", None), "endpoint_url", None)
+    return endpoint if isinstance(endpoint, str) else None
+
+
+@functools.lru_cache(maxsize=64)
+def is_aws(endpoint: str) -> bool:
+    """Whether an endpoint is AWS's own, where each service has a host for itself."""
+    return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)
+
 
 DEFAULT_MAX_CONCURRENCY = 256
 

@@ -29,7 +29,7 @@ def bedrock_emulator() -> Iterator[BedrockEmulator]:
 @pytest.fixture
 def bedrock_emulator_env(bedrock_emulator: BedrockEmulator, monkeypatch: pytest.MonkeyPatch) -> BedrockEmulator:
     """`bedrock_emulator`, with the environment variables set that point AWS SDKs to it, past any proxy."""
-    from .environment import CONFLICTING
+    from .settings import CONFLICTING
 
     for name in CONFLICTING:
         monkeypatch.delenv(name, raising=False)

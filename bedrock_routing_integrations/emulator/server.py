@@ -8,25 +8,21 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .account import Account
-from .caches import PromptCaches
-from .checks import check_clock, check_quota, check_time_scale
-from .environment import variables
-from .errors import ServiceError
-from .external_sources import object_text
-from .faults import Fault, Faults
-from .generation import Generation
-from .invocation_log import InvocationLog
-from .journal import Entry, Journal
-from .retrieval import RETRIEVAL_MS, Retriever
-from .routing import Choices
-from .runtime import Runtime
-from .server_thread import ServerThread
-from .service_model import service_models
-from .sessions import Sessions
+from .service.account import Account
+from .service.converse import Runtime
+from .service.documents import object_text
+from .service.faults import Fault, Faults
+from .service.journal import Entry, InvocationLog, Journal
+from .service.prompt_caching import PromptCaches
+from .service.retrieve import RETRIEVAL_MS, Retriever
+from .service.retrieve_and_generate import Generation, Sessions
+from .service.routing import Choices
+from .settings import check_clock, check_quota, check_time_scale, variables
+from .wire.http_server import ServerThread
+from .wire.service_model import ServiceError, service_models
 
 try:
-    from .http_server import HttpServer
+    from .wire.http_server import HttpServer
 except ImportError as error:  # pragma: no cover - depends on the installation
     if error.name is not None and error.name.partition(".")[0] == "aiohttp":
         raise ImportError(

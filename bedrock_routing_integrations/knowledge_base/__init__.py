@@ -10,10 +10,7 @@ Everything is a value or is computed from values: `search` and `generation` make
 
 from __future__ import annotations
 
-from .answers import AnswerReader, Part, cite
-from .arguments import refuse_unknown
-from .citations import Citation
-from .documents import SourceDocument, read_source
+from .citations import AnswerReader, Citation, Part, cite
 from .filters import Filter, checked_filter, grouped, where
 from .generation import (
     CONVERSE,
@@ -27,12 +24,18 @@ from .generation import (
     refuse_for_generate,
     refuse_for_source,
 )
-from .ids import KnowledgeBaseId, parse_knowledge_base_id
 from .images import ImageSelection, reads_images, select_images
-from .marked import MarkedAnswer
-from .passages import DESCRIBED, Passage, description_of, read_passage
-from .prompting import Prompt, compose, current_time, read_queries, rewriting_prompt
-from .search import MANAGED, SearchOptions, retrieve_request
+from .inline_citations import MarkedAnswer
+from .passages import DESCRIBED, Passage, SourceDocument, description_of, read_passage, read_source
+from .prompts import Prompt, compose, current_time, read_queries, rewriting_prompt
+from .retrieval import (
+    MANAGED,
+    KnowledgeBaseId,
+    SearchOptions,
+    parse_knowledge_base_id,
+    refuse_unknown,
+    retrieve_request,
+)
 from .sessions import Sessions
 
 __all__ = [

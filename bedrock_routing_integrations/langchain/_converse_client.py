@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.exceptions import ContextOverflowError
 
 from bedrock_routing_integrations.errors import is_context_overflow
-from bedrock_routing_integrations.partial import Received
 from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
+from bedrock_routing_integrations.transport.stream_accumulator import Received
 
 from ._answer_blocks import (
     carried,
@@ -30,9 +30,9 @@ from ._answer_blocks import (
     result_block,
     shaped_content,
     unknown_block,
+    unwrapped,
 )
 from ._converse_messages import SYSTEM_BEGINS, SYSTEM_ENDS
-from ._opaque import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,28 +3,188 @@
 from __future__ import annotations
 
 import functools
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tracers.context import register_configure_hook
 
+from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.logs import logger
-from bedrock_routing_integrations.reports import RoutingReport
+from bedrock_routing_integrations.observability.active_handlers import Scopes
+from bedrock_routing_integrations.runtime import logger
 
-from ._events import EVENT
-from ._listening import scopes
-from ._once import Bounded, counted_in
+from ._traces import EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from types import TracebackType
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import Generation, LLMResult
     from typing_extensions import Self
+
+
+# --- How the open ``with`` blocks of `RoutingCallbackHandler` hear of LangChain's runs. ---
+
+
+scopes: Scopes[RoutingCallbackHandler] = Scopes(
+    "bedrock_routing_langchain",
+    "Pass config={'callbacks': [handler]} to the call, or start the thread with contextvars.copy_context().run.",
+)
+
+
+class Listener(BaseCallbackHandler):
+    """Hands what LangChain tells of a run to the handlers in whose blocks it was begun, while those are open."""
+
+    run_inline = True
+    ignore_chain = ignore_agent = ignore_retriever = ignore_retry = True
+
+    def __init__(self, handlers: tuple[RoutingCallbackHandler, ...] = ()) -> None:
+        self._all = handlers
+
+    # LangChain adds a handler once: runs below one that has it already must not get it again.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listener) and self._all == other._all
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def _open(self) -> list[RoutingCallbackHandler]:
+        return [handler for handler in self._all if handler.is_open]
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        """Hand it on."""
+        for handler in self._open():
+            handler.on_chat_model_start(*args, **kwargs)
+
+    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+        """Hand it on."""
+        for handler in self._open():
+            handler.on_llm_start(*args, **kwargs)
+
+    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+        """Hand it on."""
+        for handler in self._open():
+            handler.on_llm_end(*args, **kwargs)
+
+    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
+        """Hand it on."""
+        for handler in self._open():
+            handler.on_llm_error(*args, **kwargs)
+
+    def on_custom_event(self, *args: Any, **kwargs: Any) -> None:
+        """Hand it on."""
+        for handler in self._open():
+            handler.on_custom_event(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Listener:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Listener, ()  # nothing is open in another process
+
+
+class _Hook:
+    """What LangChain takes for a context variable."""
+
+    def get(self) -> Listener | None:
+        handlers = scopes.here() if scopes else ()
+        return Listener(tuple(dict.fromkeys(handlers))) if handlers else None
+
+
+class _Nobody(BaseCallbackHandler):
+    """What LangChain makes where it asks the hook twice, and the last block is left in between."""
+
+    def __new__(cls) -> Any:
+        return Listener()
+
+
+register_configure_hook(cast("Any", _Hook()), inheritable=True, handle_class=_Nobody)
+
+
+# --- What a report has counted already ---
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# What tells of one call follows upon one another. Between the first and the last other threads have their turn.
+_MOST_REMEMBERED = 10_000
+
+
+class Bounded(Generic[K, V]):
+    """A mapping that forgets the oldest. For many threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, key: K, value: V) -> None:
+        """Remember."""
+        with self._lock:
+            self._kept[key] = value
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+    def take(self, key: K) -> tuple[bool, V | None]:
+        """Whether it is there, and what it is; afterwards it is not."""
+        with self._lock:
+            return (True, self._kept.pop(key)) if key in self._kept else (False, None)
+
+    def first(self, key: K, value: V) -> bool:
+        """Remember it; whether it was not known."""
+        with self._lock:
+            if key in self._kept:
+                return False
+            self._kept[key] = value
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            return True
+
+
+class Counted:
+    """What has been counted in one report."""
+
+    def __init__(self) -> None:
+        self._recent: Bounded[Hashable, object] = Bounded(_MOST_REMEMBERED)
+        self._threads = threading.local()
+
+    def first(self, key: Hashable, kept: object = None) -> bool:
+        """Whether it is told for the first time. `kept` lives on meanwhile, so that its `id` can be in the key."""
+        return self._recent.first(key, kept)
+
+    def error(self, error: BaseException, run_id: Hashable) -> bool:
+        """Whether an error is told for the first time.
+
+        LangChain gives the error of one prompt to the runs of all prompts of a batch, one after the other.
+        """
+        last = getattr(self._threads, "last", None)
+        try:
+            self._threads.last = weakref.ref(error)
+        except TypeError:  # an exception that is not written in Python
+            self._threads.last = None
+        again = last is not None and last() is error
+        return self.first(("error", run_id)) and not again
+
+
+_counted: weakref.WeakKeyDictionary[object, Counted] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def counted_in(report: object) -> Counted:
+    """What has been counted in a report, by whichever handler."""
+    found = _counted.get(report)
+    if found is None:
+        with _lock:
+            found = _counted.setdefault(report, Counted())
+    return found
+
 
 _OURS = ("amazon_bedrock_router_chat", "amazon_bedrock_router")
 _HOME = ["bedrock_routing_integrations", "langchain"]

@@ -7,42 +7,381 @@ target can use: for each call a copy of the chat model is made *as served* by th
 
 from __future__ import annotations
 
+import contextvars
+import hashlib
+import json
 import os
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from pydantic import BaseModel, PrivateAttr, model_validator
+from langchain_aws import ChatBedrockConverse
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.runnables.config import ensure_config
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
 from bedrock_routing_integrations.client import CallOptions, RoutedClient
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
+from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.targets import TargetKind
-from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
-from bedrock_routing_integrations.tool_choice import converse_tool_choice
+from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
+from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
+from bedrock_routing_integrations.requests import SystemPlacement, check_placement
+from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice
+from bedrock_routing_integrations.runtime import warn_once
+from bedrock_routing_integrations.targets import TargetKind, parse_target
+from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._answer_blocks import invalidate_cut_off_call, restore_fields, restored_content
-from ._call_arguments import checked_call, converse_arguments, opaque_fields
-from ._calls import PREFERRED, check_kind, split_model, with_settled_choice
+from ._answer_blocks import (
+    as_chunk,
+    copied_containers,
+    invalidate_cut_off_call,
+    name_the_model,
+    restore_fields,
+    restored_content,
+    token_usage,
+)
+from ._call_arguments import (
+    PREFERRED,
+    check_kind,
+    checked_call,
+    checked_constructor,
+    checked_to_its_end,
+    converse_arguments,
+    known_arguments,
+    opaque_fields,
+    planned_schema,
+    split_model,
+    taking_out,
+    with_cache_policy,
+    with_choice,
+    with_concurrency,
+    with_object_root,
+    with_settled_choice,
+    written_policy,
+)
 from ._converse_client import ConverseClient
 from ._converse_messages import converse_messages
-from ._messages import as_chunk, copied_containers, name_the_model, token_usage
-from ._own_client import OwnClient, client_of
-from ._runs import RUN, Run, Runs, run_of, take_run
-from ._served import combine_settings, probe_update
-from ._structured_output import checked_to_its_end, planned_schema, taking_out, with_object_root
-from ._tools import with_choice
-from ._traces import Tracing
+from ._model_settings import SECRETS, OwnClient, client_of, combine_settings, probe_update, without_derived
+from ._traces import Tracing, tracers_among
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from uuid import UUID
 
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
+    from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.outputs import ChatGenerationChunk, ChatResult
-    from langchain_core.runnables import Runnable
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+    from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.resolution import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
+
+
+# --- What a `ChatBedrockRouter` is made of ---
+
+
+class Settings(ChatBedrockConverse):
+    """The fields of `ChatBedrockRouter`, which documents them."""
+
+    base_models: list[str] | None = None
+    cache_policy: Any = "auto"
+    prices: Any = None
+    telemetry: Any = "auto"
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    mid_conversation_system: SystemPlacement | None = None
+    project_identifier: str | None = None
+    # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
+    aws_access_key_id: SecretStr | None = Field(default=None)
+    aws_secret_access_key: SecretStr | None = Field(default=None)
+    aws_session_token: SecretStr | None = Field(default=None)
+    bedrock_api_key: SecretStr | None = Field(default=None, alias="api_key")
+    # Redeclared: headers carry tokens, and upstream shows them in repr, dumps and callbacks.
+    default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def set_disable_streaming(cls, values: Any) -> Any:
+        """Check the target. Whether it streams is decided when it is called, for the models that it then has."""
+        given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
+        if given is None:
+            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+        check_placement(values.get("mid_conversation_system"))
+        values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
+        if isinstance(values.get("telemetry"), dict):  # as `dumps` writes it
+            values["telemetry"] = telemetry_of(values["telemetry"])
+        return {**with_cache_policy(values), "model": parse_target(given).model_id}
+
+    @model_validator(mode="before")
+    @classmethod
+    def build_extra(cls, values: Any) -> Any:
+        """Refuse unknown arguments, which langchain-aws would put into the fields that the model is sent.
+
+        Raises:
+            InvalidRequestError: There is no such argument.
+        """
+        if not isinstance(values, dict):
+            return values
+        values = checked_constructor(cls.__name__, values, known_arguments(cls))
+        fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
+        values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
+        return {**values, "additional_model_request_fields": fields} if fields else values
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
+        headers = json.dumps(sorted((self.default_headers or {}).items()))
+        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """What ``langchain_core.load.dumps`` writes in another form than the field has."""
+        written = {"cache_policy": written_policy(self.cache_policy), "telemetry": written_telemetry(self.telemetry)}
+        return {**super().lc_attributes, **written}
+
+    @field_serializer("cache_policy")
+    def _write_policy(self, cache: Any) -> Any:
+        return written_policy(cache)
+
+    @field_serializer("telemetry")
+    def _write_telemetry(self, telemetry: Any) -> Any:
+        return written_telemetry(telemetry)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
+        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
+            warn_once(
+                "pickle",
+                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
+                "credentials that it finds.",
+            )
+        state = super().__getstate__()
+        hidden = dict.fromkeys((*SECRETS, "default_headers"))
+        return {**state, "__dict__": {**state["__dict__"], **hidden}}
+
+
+# --- Which of LangChain's runs a call belongs to: who hears of it, and under which id. ---
+
+RUN = "run_of_langchain"
+"""The argument of a call that says what its `Run` is, where that is known already."""
+
+
+class Run(NamedTuple):
+    """A run.
+
+    Attributes:
+        handlers: Who hears of it.
+        run_id: LangChain's id; None where it stands for several calls.
+    """
+
+    handlers: Sequence[BaseCallbackHandler]
+    run_id: UUID | None
+
+    def outer(self) -> Outer | None:
+        """Who of the handlers tells OpenTelemetry of the call; None where nobody does."""
+        return outer_of(self.handlers, run_id=self.run_id)
+
+
+_noted: contextvars.ContextVar[Run | None] = contextvars.ContextVar("bedrock_routing_langchain_run", default=None)
+
+
+def run_of(run_manager: BaseRunManager | None, *, alone: bool = True) -> Run | None:
+    """The run of a call; None where nobody hears of it.
+
+    Args:
+        run_manager: Of the call; None where LangChain has handed on none.
+        alone: Whether it is the only call of its run.
+    """
+    noted = _noted.get()
+    if noted is not None:
+        _noted.set(None)  # it was for this call
+    if run_manager is None:
+        return noted
+    return Run(run_manager.handlers, run_manager.run_id if alone else None)
+
+
+def take_run(call: dict[str, Any], run_manager: BaseRunManager | None) -> Run | None:
+    """Return the run of a call: the one that its arguments say, which is taken out of them, else `run_of`.
+
+    An argument of that name that a user gave stays, and is refused as any unknown argument.
+    """
+    if RUN in call and isinstance(call[RUN], (Run, type(None))):
+        run: Run | None = call.pop(RUN)
+        return run
+    return run_of(run_manager)
+
+
+class Runs(Settings):
+    """A chat model that knows, in streams too, which run a call belongs to, and what LangChain records of its runs."""
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """LangChain's ``generate``."""
+        noting = self._noting_one(messages, callbacks)
+        try:
+            return super().generate(messages, stop, noting, **kwargs)
+        finally:
+            _forget_run(noting)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """LangChain's ``agenerate``."""
+        noting = self._noting_one(messages, callbacks)
+        try:
+            return await super().agenerate(messages, stop, noting, **kwargs)
+        finally:
+            _forget_run(noting)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - its name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """LangChain's ``stream``."""
+        config = self._noting_config(config)
+        return _forgetting(super().stream(input, config, stop=stop, **kwargs), config)
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - its name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """LangChain's ``astream``."""
+        config = self._noting_config(config)
+        return _aforgetting(super().astream(input, config, stop=stop, **kwargs), config)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
+        config = with_concurrency(config, self.max_concurrency)
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
+        config = with_concurrency(config, self.max_concurrency)
+        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        outputs = [output for output in llm_outputs if output]
+        if len(outputs) <= 1:
+            return outputs[0] if outputs else {}
+        names = {output["model_name"] for output in outputs}
+        return {
+            **({"model_name": names.pop()} if len(names) == 1 else {}),
+            "token_usage": token_usage([output["token_usage"] for output in outputs]),
+            ROUTING: [output[ROUTING] for output in outputs],
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        named_id, rest = split_model(kwargs)
+        model_id = named_id or self.model_id
+        # With a Region upstream does not ask the client for it, which would build one in an event loop.
+        if self.region_name and len(rest) == len(kwargs):
+            return super()._get_ls_params(stop=stop, **kwargs)
+        try:
+            region = self.client.region(model_id)
+        except InvalidTargetError:  # the call will say so
+            region = None
+        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
+        params = super(Runs, named)._get_ls_params(stop=stop, **rest)
+        if region is None:
+            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
+        return params
+
+    def _noting_config(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        given = ensure_config(config)
+        callbacks = given.get("callbacks")
+        noting = self._noting(callbacks)
+        return config if noting is callbacks else {**given, "callbacks": noting}
+
+    def _noting_one(self, messages: list[list[BaseMessage]], callbacks: Callbacks) -> Callbacks:
+        # Without handlers of its own a call does not stream in here; and of several prompts all runs begin first, so
+        # that it would not be known which is whose.
+        streams = len(messages) == 1 and (callbacks or self.callbacks)
+        return self._noting(callbacks) if streams else callbacks
+
+    def _noting(self, callbacks: Callbacks) -> Callbacks:
+        manager = CallbackManager.configure(callbacks, self.callbacks)
+        if not tracers_among(manager.handlers) and outer_of(manager.handlers) is None:
+            return callbacks
+        manager.add_handler(_Noting(manager.handlers), inherit=False)
+        return manager
+
+
+def _forgetting(chunks: Iterator[AIMessageChunk], config: RunnableConfig | None) -> Iterator[AIMessageChunk]:
+    try:
+        yield from chunks
+    finally:
+        _forget_run((config or {}).get("callbacks"))
+
+
+async def _aforgetting(
+    chunks: AsyncIterator[AIMessageChunk], config: RunnableConfig | None
+) -> AsyncIterator[AIMessageChunk]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        await chunks.aclose()  # type: ignore[attr-defined]  # a generator
+        _forget_run((config or {}).get("callbacks"))
+
+
+def _forget_run(callbacks: Callbacks) -> None:
+    """Forget the run that was noted for a call which is over, if no call has taken it.
+
+    LangChain starts the run of a call, and then may answer from its cache, or raise. The next call in this context must
+    not take the run for its own.
+    """
+    noted = _noted.get()
+    if noted is None or not isinstance(callbacks, CallbackManager):
+        return
+    if any(isinstance(handler, _Noting) and handler.noted is noted for handler in callbacks.handlers):
+        _noted.set(None)
+
+
+class _Noting(BaseCallbackHandler):
+    """Notes which run has just begun."""
+
+    run_inline = True  # in the context of the call
+
+    def __init__(self, handlers: Sequence[BaseCallbackHandler]) -> None:
+        self._handlers = handlers
+        self.noted: Run | None = None
+
+    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        self.noted = Run(self._handlers, run_id)
+        _noted.set(self.noted)
 
 
 class ChatBedrockRouter(Runs):
@@ -73,10 +412,10 @@ class ChatBedrockRouter(Runs):
             None) is passed on to LangChain.
         cache_policy: Where the above is kept. To say both, give LangChain's as `cache`, and this.
         prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
-            ``bedrock_routing_integrations.pricing.Prices``.
+            ``bedrock_routing_integrations.costs.prices.Prices``.
         telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
             recording and no handler of LangChain's tells of it; ``"always"``, ``"off"``; or a
-            ``bedrock_routing_integrations.telemetry.Telemetry``.
+            ``bedrock_routing_integrations.observability.options.Telemetry``.
         max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
         mid_conversation_system: Where a SystemMessage after the first other message goes: ``"native"``, ``"inline"`` or
             ``"hoist"``; None for what the models are known to take. See `RoutedClient`.

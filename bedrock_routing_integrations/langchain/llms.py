@@ -13,15 +13,12 @@ from pydantic import model_validator
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.threads import iterate_in_thread, run_in_thread
+from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._call_arguments import checked_constructor, known_arguments
-from ._calls import is_policy, with_concurrency
-from ._events import failure, tell
-from ._messages import token_usage
-from ._runs import RUN, run_of
-from ._traces import name_in_traces
-from .chat_models import ChatBedrockRouter
+from ._answer_blocks import token_usage
+from ._call_arguments import checked_constructor, is_policy, known_arguments, with_concurrency
+from ._traces import failure, name_in_traces, tell
+from .chat_models import RUN, ChatBedrockRouter, run_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -29,15 +29,18 @@ from llama_index_instrumentation.span import active_span_id
 
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
+from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
 from bedrock_routing_integrations.targets import parse_target
 
-from ._streams import as_chat, as_completion
+from ._responses import as_chat, as_completion
 from .events import ModelCallFailedEvent, ModelRoutedEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Container, Iterator
 
+    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.base.llms.types import ChatResponse
+    from llama_index.core.llms import LLM
     from llama_index_instrumentation.dispatcher import Dispatcher
 
     from .llms import BedrockRouter
@@ -216,3 +219,17 @@ def _is_heard(dispatcher: Dispatcher, deaf: Container[type] = (NullEventHandler,
         if not dispatcher.propagate:
             return False
         dispatcher = dispatcher.parent
+
+
+# --- Who of LlamaIndex's handlers tells OpenTelemetry of a call. ---
+
+
+def outer_of_call(caller: LLM | BaseRetriever) -> Outer | None:
+    """Return who tells of the call of an LLM, or of a retriever, that is being made; None where nobody does."""
+    dispatcher = get_dispatcher(type(caller).__module__)  # as the decorator of its methods
+    handlers: list[Any] = [*dispatcher.span_handlers]
+    while dispatcher.propagate and dispatcher.parent is not None:
+        dispatcher = dispatcher.parent
+        handlers += dispatcher.span_handlers
+    # Span handlers make theirs the current one; the older callback handlers do not.
+    return outer_of(handlers, is_current=True) or outer_of(caller.callback_manager.handlers)

@@ -21,8 +21,8 @@ import filetype
 from llama_index.core.utils import resolve_binary
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.requests import media as shared_media
-from bedrock_routing_integrations.requests.media import FORMATS, bare_mime_type, data_url_content, media_format
+from bedrock_routing_integrations.requests import documents as shared_media
+from bedrock_routing_integrations.requests.documents import FORMATS, bare_mime_type, data_url_content, media_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from pydantic import PrivateAttr
 
+from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.reports import RoutingReport
-from bedrock_routing_integrations.scopes import Scopes
+from bedrock_routing_integrations.observability.active_handlers import Scopes
 
 from ._instrumentation import hear_only_ours, ours
 from .events import ModelCallFailedEvent, ModelRoutedEvent

@@ -1,20 +1,180 @@
-"""Give the documents of a Converse request names that Bedrock takes, each once.
+"""Formats of images, documents, videos and sounds in Converse, and how S3 objects and data URLs are written.
 
-Bedrock's message lists letters, digits, single spaces, hyphens, parentheses and square brackets. Underscores are taken
-too (recorded: ``company_policy``). Letters outside ASCII, tabs and full-width spaces are refused (vercel/ai#20365 and
-aws-samples/generative-ai-use-cases#1671, 2026-08): such letters lose their accents, and a title of which most is lost
-gets a name made from a digest of the title, so that equal requests stay equal and can be cached.
+Shared by both frameworks. The formats are the enums of botocore's service model (1.44); a test compares them. Nothing
+in here reads a file or a URL.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
 import unicodedata
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from bedrock_routing_integrations.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+IMAGE_FORMATS = {
+    "image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp",
+}  # fmt: skip
+VIDEO_FORMATS = {
+    "video/x-matroska": "mkv", "video/quicktime": "mov", "video/mp4": "mp4", "video/x-m4v": "mp4", "video/webm": "webm",
+    "video/x-flv": "flv", "video/mpeg": "mpeg", "video/mpg": "mpg", "video/x-ms-wmv": "wmv", "video/3gpp": "three_gp",
+}  # fmt: skip
+AUDIO_FORMATS = {
+    "audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/opus": "opus", "audio/wav": "wav", "audio/x-wav": "wav",
+    "audio/wave": "wav", "audio/vnd.wave": "wav", "audio/aac": "aac", "audio/flac": "flac", "audio/x-flac": "flac",
+    "audio/mp4": "mp4", "audio/ogg": "ogg", "audio/m4a": "m4a", "audio/x-m4a": "m4a", "audio/webm": "webm",
+    "audio/pcm": "pcm", "audio/x-aac": "x-aac", "audio/x-matroska": "mka", "video/x-matroska": "mkv",
+    "audio/x-mpeg": "mpeg", "audio/mpga": "mpga",
+}  # fmt: skip
+DOCUMENT_FORMATS = {
+    "application/pdf": "pdf", "text/csv": "csv", "application/msword": "doc",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "text/html": "html", "text/plain": "txt", "text/markdown": "md", "text/x-markdown": "md",
+}  # fmt: skip
+FORMATS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"image": IMAGE_FORMATS, "video": VIDEO_FORMATS, "audio": AUDIO_FORMATS, "document": DOCUMENT_FORMATS}
+)
+"""Kind of block → MIME type → format."""
+DOCUMENT_SUFFIXES = {
+    **{name: name for name in DOCUMENT_FORMATS.values()}, "htm": "html", "markdown": "md", "text": "txt",
+}  # fmt: skip
+# What files are called whose format Bedrock calls otherwise.
+ALIASES = {"jpg": "jpeg", "3gp": "three_gp", "m4v": "mp4"}
+# The first bytes of the files that are most often sent without a MIME type.
+_BEGINNINGS = (
+    (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF87a", "gif"), (b"GIF89a", "gif"), (b"%PDF-", "pdf"),
+    (b"ID3", "mp3"), (b"fLaC", "flac"), (b"OggS", "ogg"),
+)  # fmt: skip
+_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),(?P<data>.*)", re.DOTALL | re.IGNORECASE)
+
+
+def bare_mime_type(mime_type: str | None) -> str:
+    """Return a MIME type in lower case, without parameters; empty where there is none."""
+    return (mime_type or "").partition(";")[0].strip().lower()
+
+
+def suffix_of(name: object) -> str:
+    """Return the suffix of a file name, path or URL, in lower case and without its dot."""
+    return PurePosixPath(str(name or "").partition("?")[0]).suffix.lstrip(".").lower()
+
+
+def media_format(kind: str, mime_type: str | None, *names: object, content: bytes = b"") -> str | None:
+    """Return the format of a block as Converse calls it.
+
+    Args:
+        kind: ``"image"``, ``"video"``, ``"audio"`` or ``"document"``.
+        mime_type: The stated MIME type, or a format's own name.
+        names: File names, paths or URLs, whose suffixes are tried next.
+        content: The bytes, whose beginning is tried last.
+
+    Returns:
+        The format; None where Bedrock takes none of what is stated. Any other text is a ``txt`` document, as in
+        langchain-aws.
+    """
+    formats, stated = FORMATS[kind], bare_mime_type(mime_type)
+    if stated in formats:
+        return formats[stated]
+    suffixes = DOCUMENT_SUFFIXES if kind == "document" else {name: name for name in formats.values()}
+    for spelling in (stated, stated.rpartition("/")[2], *map(suffix_of, names)):
+        found = suffixes.get(ALIASES.get(spelling, spelling))
+        if found is not None:
+            return found
+    found = _format_of_content(formats, content)
+    is_text = stated.startswith("text/") or stated in ("application/xml", "application/json")
+    return "txt" if found is None and kind == "document" and is_text else found
+
+
+def _format_of_content(formats: Mapping[str, str], content: bytes) -> str | None:
+    if content[:4] == b"RIFF":
+        found = {b"WEBP": "webp", b"WAVE": "wav"}.get(content[8:12])
+    else:
+        found = next((name for beginning, name in _BEGINNINGS if content.startswith(beginning)), None)
+    return found if found in formats.values() else None
+
+
+def media_source(url: str, at: str, *, bucket_owner: str | None = None) -> tuple[dict[str, Any], str | None]:
+    """Return Converse's ``source`` of an S3 or data URL, and the MIME type that a data URL states.
+
+    Args:
+        url: ``s3://bucket/key`` or ``data:…``.
+        at: Where the URL stands, for error messages.
+        bucket_owner: The account that owns the bucket, where it is not the caller's.
+
+    Raises:
+        InvalidRequestError: Any other URL, which is never fetched; or a data URL that is empty or cannot be read.
+    """
+    uri = s3_uri(url)
+    if uri is not None:
+        return {"s3Location": {"uri": uri, **({"bucketOwner": bucket_owner} if bucket_owner else {})}}, None
+    inline = data_url_content(url, at)
+    if inline is not None:
+        content, mime_type = inline
+        return {"bytes": content}, mime_type
+    scheme = urlsplit(url).scheme if "://" in url else "no"
+    # The URL itself may hold a signature that lets anybody in.
+    raise InvalidRequestError(
+        f"{at} has a URL of scheme {scheme!r}, which is not fetched. Pass the bytes in base64, a data: URL, or an "
+        "s3:// URL."
+    )
+
+
+def s3_uri(url: str) -> str | None:
+    """Return an S3 URL with its scheme in lower case, as Bedrock takes it; None for any other URL."""
+    return f"s3://{url[5:]}" if url[:5].lower() == "s3://" else None
+
+
+def data_url_content(url: str, at: str) -> tuple[bytes, str | None] | None:
+    """Return the content of a data URL (RFC 2397) and the MIME type that it states; None for any other URL.
+
+    Args:
+        url: The URL.
+        at: Where the URL stands, for error messages.
+
+    Raises:
+        InvalidRequestError: The URL has no content, or content that is not base64 where it says so.
+    """
+    if url[:5].lower() != "data:":
+        return None
+    parts = _DATA_URL.fullmatch(url)
+    if parts is None:
+        raise InvalidRequestError(f"{at} cannot be read: its data: URL has no comma. Use data:<type>;base64,<data>.")
+    parameters = [parameter.strip() for parameter in parts["parameters"].lower().split(";")]
+    data = parts["data"]
+    content = decode_base64(unquote(data), at) if "base64" in parameters else unquote_to_bytes(data)
+    if not content:
+        raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
+    return content, parts["type"].strip() or None
+
+
+def decode_base64(data: Any, at: str) -> bytes:
+    """Return the bytes of base64 text; bytes as they are.
+
+    Raises:
+        InvalidRequestError: It is not base64, or empty.
+    """
+    if isinstance(data, str):
+        try:
+            data = base64.b64decode("".join(data.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRequestError(
+                f"{at} cannot be read: its data is not valid base64: {error}. Encode the bytes with base64."
+            ) from None
+    if not isinstance(data, (bytes, bytearray)) or not data:
+        raise InvalidRequestError(f"{at} is empty or no base64 text. Pass the bytes in base64.")
+    return bytes(data)
+
+
+# --- Give the documents of a Converse request names that Bedrock takes, each once. ---
 
 LONGEST_NAME = 200
 _LEGAL_NAME = re.compile(r"(?! )(?:[A-Za-z0-9()\[\]_-]| (?! ))+(?<! )")

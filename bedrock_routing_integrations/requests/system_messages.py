@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.logs import warn_once
+from bedrock_routing_integrations.runtime import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bedrock_routing_integrations.history import read_history
+from bedrock_routing_integrations.costs.invocation_logs.reading import read_history
 
 from .measuring import Row, interleaved, ratio
 
@@ -20,7 +20,7 @@ _MB = 1_000_000
 _TIMED_MB = 10
 _READ = """
 import resource, sys
-from bedrock_routing_integrations.history import read_history
+from bedrock_routing_integrations.costs.invocation_logs import read_history
 assert read_history([sys.argv[1]]).malformed == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 """

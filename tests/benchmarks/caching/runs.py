@@ -6,7 +6,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from bedrock_routing_integrations.catalog import common_facts
+from bedrock_routing_integrations.models.families import common_facts
 from bedrock_routing_integrations.requests.reasoning import fit_reasoning
 
 from .contenders import RULES, Ruled, ours

@@ -1,0 +1,424 @@
+"""`RoutedClient`: a boto3-shaped client whose answers say who gave them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
+from bedrock_routing_integrations.connections import Connection, GivenClient, GivenControlPlane, warn_of_pickle
+from bedrock_routing_integrations.costs.prices import Prices, costs
+from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
+from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
+from bedrock_routing_integrations.models.look_ups import Resolver, shared_resolver
+from bedrock_routing_integrations.observability.logs import log_call, log_unanswered
+from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
+from bedrock_routing_integrations.observability.spans import Recorder
+from bedrock_routing_integrations.requests import (
+    RefusalMemory,
+    Refused,
+    check_placement,
+    prepare_request,
+    shared_refusals,
+)
+from bedrock_routing_integrations.runtime import logger
+from bedrock_routing_integrations.targets import Target, parse_target
+from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStream, malformed
+
+from .exchange import CallOptions, Exchange, Settings, count_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from bedrock_routing_integrations.caching import CachePolicy
+    from bedrock_routing_integrations.models.look_ups import ControlPlane
+    from bedrock_routing_integrations.transport.stream_accumulator import Received
+
+
+class RoutedClient:
+    """A ``bedrock-runtime`` client that takes any target and reports what happened.
+
+    `converse` and `converse_stream` have boto3's arguments, results and exceptions; everything else is the client
+    inside. Added to a response, and to a stream's ``metadata`` event, is one key, ``"routing"``: see `Invocation`.
+
+    Args:
+        client: A boto3 ``bedrock-runtime`` client, used as it is; or a `Connection`, from which shared clients are
+            made at the first call, in the Region of the target.
+        bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is made when needed.
+        base_models: Target → the base models that it can use, for targets that must not be looked up. The ids of
+            profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
+        default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
+        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
+            `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.
+        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see `Prices`.
+        telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
+            recording; ``"always"``, ``"off"``; or a `Telemetry`.
+        mid_conversation_system: Where messages of role ``system`` after the first other message go: ``"native"`` sends
+            them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
+            request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
+            are known to take it, else ``"inline"``.
+        clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
+            nothing is shared.
+
+    Example:
+        ```python
+        import boto3
+        from bedrock_routing_integrations import RoutedClient
+
+        client = RoutedClient(boto3.client("bedrock-runtime"))
+        response = client.converse(
+            modelId="arn:aws:bedrock:us-east-1:123456789012:default-prompt-router/amazon.nova:1",
+            messages=[{"role": "user", "content": [{"text": "Say good morning."}]}],
+        )
+        response["routing"]["invoked_model"]  # "amazon.nova-lite-v1:0"
+        ```
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        bedrock_client: Any = None,
+        base_models: Mapping[str, Sequence[str]] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        cache: str | CachePolicy = "auto",
+        prices: Mapping[str, Mapping[str, Any]] | None = None,
+        telemetry: str | Telemetry = "auto",
+        mid_conversation_system: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not isinstance(client, Connection) and not hasattr(client, "converse"):
+            what = getattr(getattr(client, "meta", None), "service_model", None)
+            is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
+            raise InvalidRequestError(f"client must be a client for 'bedrock-runtime' (boto3), and is {is_a}.")
+        self._source = client if isinstance(client, Connection) else GivenClient(client)
+        self._control_plane: ControlPlane = self._source
+        if bedrock_client is not None:
+            self._control_plane = GivenControlPlane(bedrock_client, self._source)
+        self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
+        self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
+        self._default_headers = dict(default_headers or {})
+        self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
+        self._policy = policy_of(cache)
+        self._prices, self._own_prices = Prices(prices), prices
+        self._recorder = Recorder(telemetry_of(telemetry))
+        self._placement = check_placement(mid_conversation_system)
+        alone = clock is not time.monotonic
+        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=alone), clock)
+        self._refusals = RefusalMemory(clock) if alone else shared_refusals
+
+    @property
+    def policy(self) -> CachePolicy:
+        """What may be done about prompt caching."""
+        return self._policy
+
+    def resolve(self, model_id: str) -> ResolvedTarget:
+        """What is known of a target, asking the control plane where its id does not say it.
+
+        Raises:
+            InvalidTargetError: `model_id` is no target.
+        """
+        target = parse_target(model_id)
+        return self._stated.get(target.model_id) or self._resolver.resolve(target, self._control_plane)
+
+    def peek(self, model_id: str) -> ResolvedTarget:
+        """What is known of a target now, without asking anybody."""
+        target = parse_target(model_id)
+        return self._stated.get(target.model_id) or self._resolver.peek(target, self._control_plane)
+
+    def recall(self, model_id: str) -> ResolvedTarget:
+        """What was last found out of a target; looked up only where this process never did."""
+        target = parse_target(model_id)
+        return self._stated.get(target.model_id) or self._resolver.recall(target, self._control_plane)
+
+    def region(self, model_id: str) -> str | None:
+        """The Region in which a target would be called; None where none is known yet."""
+        return self._source.known_region(parse_target(model_id))
+
+    def runtime_client(self, model_id: str) -> Any:
+        """The boto3 client that a target is called through: the one passed in, or the shared one of its Region.
+
+        Raises:
+            MissingRegionError: No Region is known.
+        """
+        return self._runtime(parse_target(model_id))
+
+    def converse(self, **request: Any) -> dict[str, Any]:
+        """boto3's ``converse``, with ``"routing"`` in the response.
+
+        Raises:
+            InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
+            MissingRegionError: No Region is known.
+            ContextOverflowError: The prompt is too long.
+            InvalidAnswerError: The answer has no content, or Bedrock itself calls it malformed.
+            botocore.exceptions.ClientError: Bedrock refused.
+        """
+        return self._converse(request, _PLAIN)
+
+    def converse_stream(self, **request: Any) -> dict[str, Any]:
+        """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
+
+        Where the target offers no stream (or none together with tools) the whole answer is asked for, and its events
+        follow.
+
+        Raises:
+            InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
+            MissingRegionError: No Region is known.
+            ContextOverflowError: The prompt is too long; also while iterating.
+            botocore.exceptions.ClientError: Bedrock refused; also while iterating.
+            StreamInterruptedError: While iterating, where the stream breaks off.
+            InvalidAnswerError: While iterating, where Bedrock itself calls the answer malformed.
+        """
+        return self._converse_stream(request, _PLAIN)
+
+    def for_call(self, options: CallOptions) -> ClientForCall | RoutedClient:
+        """Return a client whose ``converse`` and ``converse_stream`` heed what a framework says of one call."""
+        return self if options == _PLAIN else ClientForCall(self, options)
+
+    def _converse(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
+        if "modelId" not in request:  # boto3 says best what is missing
+            return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
+        exchange = self._exchange(request, options)
+        call = self._recorder.begin(
+            exchange.client, exchange.draft.request, exchange.resolved, outer=options.external_span
+        )
+        with call:
+            response = self._send(exchange)
+        routing = self._report(exchange, response)
+        call.answered(routing)
+        call.over(None, response)
+        answer = {**exchange.restored(response), ROUTING: routing}
+        reason = response.get("stopReason")
+        if reason in MALFORMED:
+            raise malformed(reason, answer)
+        return answer
+
+    def _converse_stream(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
+        if "modelId" not in request:
+            return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
+        exchange = self._exchange(request, options, stream=True)
+        call = self._recorder.begin(
+            exchange.client, exchange.draft.request, exchange.resolved, stream=True, outer=options.external_span
+        )
+        started = time.monotonic()
+        with call:
+            response = self._send(exchange)
+        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
+        call.opened(request_id)
+        is_logged: list[bool] = []  # by one line, however often it is over
+
+        def describe(
+            metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None, http: Mapping[str, Any]
+        ) -> dict[str, Any]:
+            is_logged.append(True)
+            routing = self._report(
+                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=stop_reason
+            )
+            call.answered(routing)
+            return routing
+
+        def give_up() -> None:
+            self._planner.failed(exchange.draft)
+
+        def over(error: BaseException | None, received: Received) -> None:
+            if not is_logged:
+                is_logged.append(True)
+                log_unanswered(exchange.resolved.target.model_id, error, request_id)
+            call.stream_over(error, received)
+
+        listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
+        opened = exchange.open(response, started)
+        stream = RoutedStream(opened, describe, exchange.reopen, exchange.settle, give_up, listener)
+        kept = {name: value for name, value in response.items() if name in ("stream", "ResponseMetadata")}
+        return {**kept, "stream": stream}
+
+    def _runtime(self, target: Target | None) -> Any:
+        return self._source.client("bedrock-runtime", target)
+
+    def count_prompt_tokens(self, **request: Any) -> int:
+        """Return how many tokens the prompt of a Converse request has: messages, system, tools.
+
+        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) where it does so for all base models of
+        the target; of a router's models the largest count holds. Elsewhere, and where counting is refused, the count is
+        estimated from the sizes of the parts and from what Bedrock counted in earlier answers.
+
+        Args:
+            **request: As for `converse`; what says nothing of the prompt may be left out.
+
+        Raises:
+            InvalidRequestError: There is no ``modelId``, or the request is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        if "modelId" not in request:
+            raise InvalidRequestError("count_prompt_tokens needs a Converse request, with modelId=…")
+        resolved = self.resolve(request["modelId"])
+        scope = self._scope(resolved)
+        refused = self._refusals.of(scope)
+        given = {**request, "modelId": resolved.target.model_id}
+        prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
+        if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
+            counted, is_refused = count_tokens(
+                self._runtime(resolved.target), resolved, prepared, self._default_headers
+            )
+            if counted is not None:
+                return counted
+            if is_refused:
+                self._refusals.remember(scope, Refused.COUNT_TOKENS)
+        try:
+            return self._planner.estimate_tokens(prepared, resolved, scope)
+        except (AttributeError, TypeError) as error:
+            raise InvalidRequestError(f"This is no Converse request that boto3 would take: {error}") from error
+
+    def plan_cache_points(self, **request: Any) -> CachePlan:
+        """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
+
+        Raises:
+            InvalidRequestError: It is no Converse request.
+            InvalidTargetError: ``modelId`` is no target.
+        """
+        if "modelId" not in request:
+            raise InvalidRequestError("plan_cache_points needs a Converse request, with modelId=…")
+        resolved = self.resolve(request["modelId"])
+        prepared = prepare_request(
+            {**request, "modelId": resolved.target.model_id},
+            resolved,
+            placement=self._placement,
+            refused=self._refusals.of(self._scope(resolved)),
+        )
+        return explain(self._planner.plan(prepared.request, resolved, self._scope(resolved)))
+
+    def _exchange(self, request: dict[str, Any], options: CallOptions, *, stream: bool = False) -> Exchange:
+        resolved = self.resolve(request["modelId"])
+        client = self._runtime(resolved.target)
+        return Exchange(self._call_settings(), client, resolved, self._scope(resolved), request, options, stream=stream)
+
+    def _call_settings(self) -> Settings:
+        return Settings(
+            planner=self._planner, refusals=self._refusals, headers=self._default_headers, placement=self._placement
+        )
+
+    def _scope(self, resolved: ResolvedTarget) -> Hashable:
+        return self._source.caller(), resolved.target.model_id
+
+    @staticmethod
+    def _send(exchange: Exchange) -> dict[str, Any]:
+        try:
+            return exchange.send()
+        except Exception as error:
+            log_unanswered(exchange.resolved.target.model_id, error)
+            raise
+
+    def _report(self, exchange: Exchange, response: Mapping[str, Any], **measured: Any) -> dict[str, Any]:
+        resolved, draft = exchange.resolved, exchange.draft
+        traced = invoked_model_id(response)
+        if traced is not None:
+            self._resolver.learn(resolved, traced, self._control_plane)
+        points = [point.as_dict() for point in draft.points]
+        invocation = read_invocation(
+            draft.request,
+            response,
+            resolved,
+            cache_points=points,
+            earlier_attempts=exchange.earlier_attempts,
+            **measured,
+        )
+        self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
+        if invocation.usage is not None:
+            self._planner.counted(draft, exchange.scope, response["usage"])
+        routing = invocation.as_dict()
+        routing["cost_usd"], routing["fallback_cost_usd"] = costs(
+            invocation,
+            resolved,
+            self._prices,
+            region=getattr(getattr(exchange.client, "meta", None), "region_name", None),
+        )
+        log_call(routing)
+        return routing
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also while unpickling and copying, when there is no client to ask yet
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._runtime(None), name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # `isinstance(client, botocore.client.BaseClient)` is how instructor and others tell a client from a mistake.
+        # A subclass in earnest would inherit a constructor and state that belong to botocore; a class that Python's own
+        # `isinstance` sees, and `type()` does not, is the trick of `unittest.mock` (``spec=``). Who asks has loaded
+        # botocore; nobody else needs to.
+        kind: Any = type(self)
+        return cast("type", _seen_as(kind) if "botocore.client" in sys.modules else kind)
+
+    def __repr__(self) -> str:
+        source = self._source if isinstance(self._source, Connection) else "the boto3 client passed in"
+        return f"<RoutedClient of {source}>"
+
+    def __copy__(self) -> RoutedClient:
+        return self  # nothing in it changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoutedClient:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
+        if self._default_headers or self._control_plane is not self._source:
+            warn_of_pickle()
+        again = functools.partial(
+            type(self),
+            base_models=self._base_models,
+            cache=self._policy,
+            prices=self._own_prices,
+            telemetry=self._recorder.options,
+            mid_conversation_system=self._placement,
+        )
+        return again, (self._source,)
+
+
+class ClientForCall:
+    """A `RoutedClient` for one call of a framework that says more of the call than its request does.
+
+    Args:
+        client: The client.
+        options: What the framework says.
+    """
+
+    def __init__(self, client: RoutedClient, options: CallOptions) -> None:
+        self._client, self._options = client, options
+
+    def converse(self, **request: Any) -> dict[str, Any]:
+        """Send as `RoutedClient.converse` does."""
+        return self._client._converse(request, self._options)  # noqa: SLF001 - one class in two parts
+
+    def converse_stream(self, **request: Any) -> dict[str, Any]:
+        """Send as `RoutedClient.converse_stream` does."""
+        return self._client._converse_stream(request, self._options)  # noqa: SLF001 - one class in two parts
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._client, name)
+
+
+_PLAIN = CallOptions()
+
+
+@functools.lru_cache(maxsize=16)
+def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
+    """Return the class that `isinstance` sees in a client: its own, and botocore's ``BaseClient``."""
+    from botocore.client import BaseClient
+
+    return type(kind.__name__, (kind, BaseClient), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+
+
+def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:
+    if isinstance(wanted, PrefixMemory):
+        return wanted
+    if wanted == "none":
+        return None
+    return PrefixMemory() if alone or wanted == "own" else shared_memory

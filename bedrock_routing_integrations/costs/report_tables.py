@@ -1,0 +1,417 @@
+"""The dictionary of a `RoutingReport` as a person reads it: text, markdown and HTML. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .report_layout import (
+    UNKNOWN,
+    Column,
+    Row,
+    Table,
+    clean,
+    counted,
+    distinct,
+    html_table,
+    in_html,
+    in_markdown,
+    markdown_table,
+    model_forms,
+    money,
+    padded,
+    percent,
+    text_table,
+    tokens,
+    value_forms,
+    width_of,
+)
+from .totals import OTHERS, is_by_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+
+# --- The columns of a report's tables ---
+
+Tally = dict[str, Any]
+
+PARTIAL = "*"
+_NOTHING = frozenset({"", "0", "$0", "100%", UNKNOWN})
+
+
+def amount(tally: Tally, key: str, missing: str) -> str:
+    """An amount of money, marked where it is that of some of the calls only."""
+    mark = PARTIAL if tally[missing] and tally[key] is not None else ""
+    return money(tally[key]) + mark
+
+
+def cached(tally: Tally) -> int:
+    """The tokens that were read from the cache or written to it."""
+    kinds = ("cache_read", "cache_write_5m", "cache_write_1h")
+    return sum(tally["tokens"][kind] for kind in kinds)
+
+
+def _told(tally: Tally, number: int) -> str:
+    if tally["calls_without_usage"] >= tally["calls"]:
+        return UNKNOWN
+    return tokens(number) + (PARTIAL if tally["calls_without_usage"] else "")
+
+
+def _times(key: str, without: str) -> Callable[[Tally], str]:
+    def cell(tally: Tally) -> str:
+        times = tally[key]
+        return without if times["p50"] is None else f"{times['p50']:,.0f} / {times['p95']:,.0f}"
+
+    return cell
+
+
+def _usd(key: str, missing: str) -> Callable[[Tally], str]:
+    return lambda tally: amount(tally, key, missing)
+
+
+_CALLS = Column("Calls")
+_COLUMNS: tuple[tuple[Column, Callable[[Tally], str]], ...] = (
+    (_CALLS, lambda tally: f"{tally['calls']:,}"),
+    (Column("Share"), lambda tally: percent(tally["share"])),
+    (Column("Tokens\nin"), lambda tally: _told(tally, tally["tokens"]["input"] + cached(tally))),
+    (Column("Tokens\nout"), lambda tally: _told(tally, tally["tokens"]["output"])),
+    (Column("Cache\nhits"), lambda tally: percent(tally["cache_hit_rate"])),
+    (Column("Cost"), _usd("cost_usd", "calls_without_price")),
+    (Column("Saved by\nrouting"), _usd("saved_by_routing_usd", "calls_without_routing_price")),
+    (Column("Saved by\ncaching"), _usd("saved_by_caching_usd", "calls_without_caching_price")),
+    (Column("Failed", part=1), lambda tally: f"{sum(tally['errors'].values()):,}" if tally["errors"] else ""),
+    (Column("Latency, ms\np50 / p95", part=1), _times("latency_ms", UNKNOWN)),
+    # Only streams have one: where there is none, nothing is unknown.
+    (Column("First token, ms\np50 / p95", part=1), _times("time_to_first_token_ms", "")),
+)
+
+
+def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] = (), *, which: str = "more") -> Table:
+    """The table of `rows`, whose cells are not there yet, and how many calls `more` has (`which`: "more", "earlier").
+
+    Columns that hold nothing anywhere are left out.
+    """
+    columns = []
+    for column, cell in _COLUMNS:
+        cells = [cell(tally) if tally["calls"] or column.head in ("Calls", "Failed") else "" for _, tally in rows]
+        if column is _CALLS or not _NOTHING.issuperset(cells):
+            columns.append((column, cells))
+    done = [
+        Row(row.name, [cells[number] for _, cells in columns], row.indent, row.whole_name)
+        for number, (row, _) in enumerate(rows)
+    ]
+    if more:
+        calls = f"{sum(tally['calls'] for tally in more):,}"
+        done.append(Row(f"and {len(more):,} {which}", [calls, *[""] * (len(columns) - 1)]))
+    return Table(head, [column for column, _ in columns], done)
+
+
+# --- What a report says ---
+
+EMPTY = "No calls yet."
+NOT_KNOWN = "(not known)"
+# Tables of thousands are for programs, and these have the dictionary.
+ROWS = 50
+# What was not asked for, or not told, in a tally's "latency" and "service_tier"; what was asked for and is not known.
+_NONE, _UNKNOWN = "none", "unknown"
+# An answer that ends so is as long as it was meant to be.
+_USUAL_ENDS = frozenset({"end_turn", "stop_sequence", "tool_use"})
+
+
+@dataclass(frozen=True)
+class Page:
+    """Said in this order: a headline, facts (what, how much, a comment), tables with their titles, notes."""
+
+    headline: str
+    facts: Sequence[tuple[str, str, str]] = ()
+    tables: Sequence[tuple[str, Table]] = ()
+    notes: Sequence[str] = ()
+
+
+def contents(report: Mapping[str, Any]) -> Page:
+    """Put together what is said of `report`."""
+    totals, targets = report["totals"], report["targets"]
+    if not totals["calls"] and not totals["errors"]:
+        return Page(EMPTY)
+    models, names = model_names(report), distinct(map(_id_of, targets), value_forms)
+    tables = [("", _targets_table(report, names, models))] if targets else []  # of an error the target may be unknown
+    # Where no model answered for two targets, all this has been said.
+    if sum(len(target["models"]) for target in targets) > len(report["models"]) > 1:
+        rows = [(Row(models[tally["invoked_model"]], whole_name=_whole(tally)), tally) for tally in report["models"]]
+        tables.append(("Models, over all targets", _cut("Model", rows)))
+    tables += [*_served_table(targets, names), *_errors_table(targets, names), *_stops_table(targets, names)]
+    for label, values in report["by"].items():
+        tables.append((f"By {clean(label)}", _label_table(clean(label), values)))
+    facts = _facts(report)
+    return Page(_headline(report), facts, tables, list(_notes(report, facts, [table for _, table in tables])))
+
+
+def model_names(report: Mapping[str, Any]) -> dict[str | None, str]:
+    """A short name for each model of the report, the same in all its tables and pictures."""
+    within = [model for target in report["targets"] for model in target["models"]]
+    known = [tally["invoked_model"] for tally in [*report["models"], *within] if tally["invoked_model"]]
+    names: dict[str | None, str] = dict(distinct(known, model_forms).items())
+    if any(not tally["invoked_model"] for tally in [*report["models"], *within]):
+        names.update(dict.fromkeys([None, ""], NOT_KNOWN))
+    return names
+
+
+def _id_of(target: Tally) -> str:
+    return target["requested_model_id"] or NOT_KNOWN
+
+
+def _whole(model: Tally) -> str:
+    return clean(model["invoked_model"] or NOT_KNOWN)
+
+
+def _headline(report: Mapping[str, Any]) -> str:
+    said = counted(report["totals"]["calls"], "call")
+    targets = {target["requested_model_id"] for target in report["targets"]}
+    if len(targets) > 1:
+        said += f" of more than {len(targets) - 1:,} targets" if OTHERS in targets else f" of {len(targets):,} targets"
+    since, until = _moment(report["since"]), _moment(report["until"])
+    if not since or not until:
+        return said
+    if since == until:
+        return f"{said}, {since} UTC"
+    return f"{said}, {since} to {until[11:] if since[:10] == until[:10] else until} UTC"
+
+
+def _moment(iso: str | None) -> str:
+    return datetime.fromisoformat(iso).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M") if iso else ""
+
+
+def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    totals = report["totals"]
+    calls, unpriced = totals["calls"], totals["calls_without_price"]
+    facts = []
+    if calls:
+        comment = f"{unpriced:,} of {counted(calls, 'call')} without a price" if unpriced else ""
+        facts.append(("Cost", amount(totals, "cost_usd", "calls_without_price"), comment))
+    is_routed = any(target["target_kind"].endswith("router") for target in report["targets"])
+    if calls and (is_routed or totals["saved_by_routing_usd"] != 0):  # a managed prompt may name a router
+        facts.append(_saving(report, "routing", "always the fallback model"))
+    if cached(totals):
+        facts.append(_saving(report, "caching", "no caching"))
+    if totals["errors"]:
+        facts.append(("Failed", f"{sum(totals['errors'].values()):,}", _kinds(totals["errors"])))
+    if totals.get("guardrail_interventions"):
+        facts.append(
+            ("Guardrail", f"{totals['guardrail_interventions']:,}", "answers that a guardrail blocked or changed")
+        )
+    if _ends_unusually(totals):
+        facts.append(("Stop reasons", "", _kinds(totals["stop_reasons"])))
+    for what, key in (("Latency", "latency"), ("Service tier", "service_tier")):
+        facts += [
+            (what, "", f"{_asked(asked, served)}, {_got(asked, served)}") for asked, served in totals[key].items()
+        ]
+    return facts
+
+
+def _saving(report: Mapping[str, Any], by: str, otherwise: str) -> tuple[str, str, str]:
+    totals, saved, missing = report["totals"], f"saved_by_{by}_usd", f"calls_without_{by}_price"
+    less = _less(totals, by)
+    comment = f"{less} than {otherwise}" if less else f"against {otherwise}"
+    if totals[missing]:
+        comment += f"; not known for {totals[missing]:,} of {counted(totals['calls'], 'call')}"
+    return f"Saved by {by}", amount(totals, saved, missing), comment
+
+
+def _less(totals: Tally, by: str) -> str:
+    """How much less these calls cost for it, of which that is known; empty where nothing was saved."""
+    paid, saved = totals[f"{'routed' if by == 'routing' else 'cached'}_cost_usd"], totals[f"saved_by_{by}_usd"]
+    if paid is None or not saved or paid + saved <= 0:
+        return ""
+    return f"{percent(abs(saved) / (paid + saved))} {'less' if saved > 0 else 'more'}"
+
+
+def _kinds(errors: Mapping[str, int]) -> str:
+    most = sorted(errors, key=lambda kind: -errors[kind])
+    names = distinct(most, lambda kind: [kind])
+    said = [f"{names[kind]} {errors[kind]:,}" for kind in most[:5]]
+    if most[5:]:
+        said.append(f"others {sum(errors[kind] for kind in most[5:]):,}")
+    return ", ".join(said)
+
+
+def _asked(asked: str, served: Mapping[str, int]) -> str:
+    said = {_NONE: "not asked", _UNKNOWN: "asked, not told for which"}.get(asked) or f"{clean(asked)} asked"
+    return f"{said} {sum(served.values()):,}"
+
+
+def _got(asked: str, served: Mapping[str, int]) -> str:
+    """How often what was asked for was served, and what else was: served 9, standard 3."""
+    is_known = asked not in (_NONE, _UNKNOWN, OTHERS)  # "others" may have been served as something else
+    said = [f"served {served.get(asked, 0):,}"] if is_known else []
+    others = [other for other in served if other != asked or not is_known]
+    return ", ".join(
+        [*said, *(f"{'not told' if other == _NONE else clean(other)} {served[other]:,}" for other in others)]
+    )
+
+
+def _targets_table(report: Mapping[str, Any], names: Mapping[str, str], models: Mapping[str | None, str]) -> Table:
+    rows: list[tuple[Row, Tally]] = []
+    shown = 0
+    for target in report["targets"]:
+        if len(rows) >= ROWS:
+            break
+        shown += 1
+        rows += _target_rows(target, names[_id_of(target)], models)
+    rest = report["targets"][shown:]
+    if len(report["targets"]) > 1:
+        rows.append((Row("Total"), report["totals"]))
+    return filled("Target, and who answered", rows, rest)
+
+
+def _target_rows(target: Tally, name: str, models: Mapping[str | None, str]) -> list[tuple[Row, Tally]]:
+    """The target's row and one for each model below it; one row says both where only one model answered."""
+    called, answered = clean(_id_of(target)), target["models"]
+    unclear = {tally["invoked_model"] for tally in answered if tally["is_fallback"] is None}
+    own = [(models[tally["invoked_model"]] + _role(tally, unclear), tally) for tally in answered]
+    if len(own) == 1:
+        said = f"{name} → {own[0][0]}"
+        itself = answered[0]["invoked_model"] and _id_of(target).endswith(answered[0]["invoked_model"])
+        return [(Row(name if itself else said, whole_name=called), target)]
+    below = [(Row(model, indent=1, whole_name=_whole(tally)), tally) for model, tally in own]
+    return [(Row(name, whole_name=called), target), *below]
+
+
+def _role(model: Tally, unclear: Collection[str | None]) -> str:
+    if model["is_fallback"]:
+        return " (fallback)"
+    # Of calls before the router could be looked up it is not known; beside others of the same model that is said.
+    return " (not the fallback)" if model["is_fallback"] is False and model["invoked_model"] in unclear else ""
+
+
+def _cut(head: str, rows: Sequence[tuple[Row, Tally]]) -> Table:
+    return filled(head, rows[:ROWS], [tally for _, tally in rows[ROWS:]])
+
+
+def _label_table(label: str, values: Mapping[str, Tally]) -> Table:
+    order = list(values) if is_by_day(label) else sorted(values, key=lambda value: -values[value]["calls"])
+    names = distinct(order, value_forms)
+    rows = [(Row(names[value], whole_name=clean(value)), values[value]) for value in order]
+    if is_by_day(label):  # the last days, as many as there is room for
+        return filled(label, rows[-ROWS:], [tally for _, tally in rows[:-ROWS]], which="earlier")
+    return _cut(label, rows)
+
+
+def _served_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
+    rows = [
+        (target, (f"{what}: {_asked(asked, served)}", _got(asked, served)))
+        for target in targets
+        for what, key in (("latency", "latency"), ("tier", "service_tier"))
+        for asked, served in target[key].items()
+    ]
+    yield from _words("Asked and served", ("Asked", "Served"), rows, names)
+
+
+def _errors_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
+    rows = [(target, (_kinds(target["errors"]),)) for target in targets if target["errors"]]
+    yield from _words("Failed", ("Why",), rows, names)
+
+
+def _ends_unusually(tally: Tally) -> bool:
+    """Return whether some answers were cut short, blocked or malformed; reports of earlier versions do not say."""
+    return not _USUAL_ENDS.issuperset(tally.get("stop_reasons") or ())
+
+
+def _stops_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
+    unusual = [target for target in targets if _ends_unusually(target)]
+    yield from _words("Stop reasons", ("Calls",), [(each, (_kinds(each["stop_reasons"]),)) for each in unusual], names)
+
+
+def _words(
+    title: str, heads: Sequence[str], rows: Sequence[tuple[Tally, Sequence[str]]], names: Mapping[str, str]
+) -> Iterable[tuple[str, Table]]:
+    """A table of sentences; none where one target has them all, as the facts have said them then."""
+    if len({_id_of(target) for target, _ in rows}) > 1:
+        done = [Row(names[_id_of(target)], cells, whole_name=clean(_id_of(target))) for target, cells in rows[:ROWS]]
+        if rows[ROWS:]:
+            done.append(Row(f"and {len(rows) - ROWS:,} more", [""] * len(heads)))
+        yield title, Table("Target", [Column(head, words=True) for head in heads], done)
+
+
+def _notes(report: Mapping[str, Any], facts: Sequence[tuple[str, str, str]], tables: Sequence[Table]) -> Iterable[str]:
+    totals = report["totals"]
+    if any(target["requested_model_id"] == OTHERS for target in report["targets"]):
+        yield f"{OTHERS}: all targets that came after the first {len(report['targets']) - 1:,}."
+    cells = [fact[1] for fact in facts] + [cell for table in tables for row in table.rows for cell in row.cells]
+    if UNKNOWN in cells:
+        yield f"{UNKNOWN} not known."
+    if any(cell.endswith(PARTIAL) for cell in cells):
+        parts = (
+            ("calls_without_price", "without a price"),
+            ("calls_without_routing_price", "without what routing saved"),
+            ("calls_without_caching_price", "without what caching saved"),
+            ("calls_without_usage", "without tokens"),
+        )
+        said = ", ".join(f"{totals[key]:,} {what}" for key, what in parts if totals[key])
+        yield f"{PARTIAL} of some calls only; of all {counted(totals['calls'], 'call')}, {said}."
+    if cached(totals):
+        yield "Tokens in: with those read from the cache or written to it. Cache hits: the share read of these two."
+    if totals["cost_usd"] is not None and totals["calls"]:
+        yield f"Prices: {clean(report['prices'])}."
+
+
+WIDTH = 100
+
+
+def as_text(report: Mapping[str, Any], width: int | None = None) -> str:
+    """The report for a terminal.
+
+    Args:
+        report: What `RoutingReport.to_dict` gives.
+        width: Columns of the terminal; 100 where None. A name or a sentence that is longer goes on beyond.
+    """
+    page = contents(report)
+    lines = [page.headline]
+    widths = [max((width_of(fact[part]) for fact in page.facts), default=0) for part in (0, 1)]
+    for what, amount, comment in page.facts:
+        parts = [padded(what, widths[0], words=True), padded(amount, widths[1], words=True), comment]
+        lines += _wrapped(f"  {'  '.join(parts)}".rstrip(), width or WIDTH, sum(widths) + 6)
+    for title, table in page.tables:
+        lines += ["", *([title] if title else []), *text_table(table, width or WIDTH)]
+    notes = [line for note in page.notes for line in _wrapped(note, width or WIDTH, 2)]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def _wrapped(line: str, width: int, hanging: int) -> list[str]:
+    return textwrap.wrap(
+        line, max(width, hanging + 20), subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """The report as GitHub-flavoured markdown."""
+    page = contents(report)
+    lines = [f"**{in_markdown(page.headline)}**", *([""] if page.facts else [])]
+    lines += [
+        f"- {in_markdown(what)}: {in_markdown(_together(amount, comment))}" for what, amount, comment in page.facts
+    ]
+    for title, table in page.tables:
+        lines += ["", *([f"**{in_markdown(title)}**", ""] if title else []), *markdown_table(table)]
+    for note in page.notes:
+        lines += ["", in_markdown(note)]
+    return "\n".join([*lines, ""])
+
+
+def as_html(report: Mapping[str, Any]) -> str:
+    """The report as a piece of HTML, for a notebook; it loads nothing and runs nothing."""
+    page = contents(report)
+    # Without these classes a notebook sets what stands between two dollars as mathematics.
+    lines = ['<div class="tex2jax_ignore mathjax_ignore">', f"<p><b>{in_html(page.headline)}</b></p>"]
+    if page.facts:
+        facts = [f"{in_html(what)}: {in_html(_together(amount, comment))}" for what, amount, comment in page.facts]
+        lines.append(f"<p>{'<br>'.join(facts)}</p>")
+    for title, table in page.tables:
+        lines += [*([f"<p><b>{in_html(title)}</b></p>"] if title else []), html_table(table)]
+    lines += [f"<p><small>{in_html(note)}</small></p>" for note in page.notes]
+    return "\n".join([*lines, "</div>"])
+
+
+def _together(amount: str, comment: str) -> str:
+    return f"{amount} ({comment})" if amount and comment else amount or comment

@@ -1,0 +1,541 @@
+"""Answers in words.
+
+Each skill looks at a question and answers it or passes it on; the last one always answers.
+
+What larger models can do and smaller ones cannot is decided by `EmulatedModel.size`: from 0.55 on a model
+solves the riddle of Alice's brothers, long calculations and rare facts; below, it gives the answer that is
+plausible and wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .arithmetic import evaluate, expression_in, shown
+from .schema_values import Clues, fill
+from .sources import (
+    from_media,
+    from_memory,
+    from_passages,
+    from_sources,
+    labelled_question,
+    outside_passages,
+    refined,
+    rewrites,
+    split,
+    standalone,
+    summary,
+)
+from .words import CAPITALS, FACTS, TRANSLATIONS, key_words, quotations, sentences, stems, written_numbers_to_digits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bedrock_routing_integrations.emulator.service.models import EmulatedModel
+
+    from .reading import Reading
+
+
+# --- Jokes ---
+
+_JOKE = re.compile(r"\b(?:joke|make me laugh|funny)\b", re.IGNORECASE)
+_POEM = re.compile(r"\b(\d{1,9} )?(haikus?|poems?|limericks?|verses?|sonnets?)\b", re.IGNORECASE)
+_STORY = re.compile(r"\b(?:story|tale|essay|article|blog post|letter|paragraphs?)\b", re.IGNORECASE)
+_LENGTH = re.compile(r"\b(\d{1,5}|one)[ -](words?|sentences?|paragraphs?)\b", re.IGNORECASE)
+_CODE = re.compile(
+    r"\b(?:write|give|show|create|implement|generate)\b.{0,60}?\b(?:function|program|script|code|method|class)\b",
+    re.IGNORECASE,
+)
+_PURPOSE = re.compile(r"\b(?:that|which|to|for)\s+(.{3,80}?)(?=[.,\n]|$)", re.IGNORECASE)
+_LIST = re.compile(
+    r"\b(?:list|name|give me|tell me|suggest|what are|provide)\b(?: of)?(?: \w+){0,2}? (\d{1,2})\s+"
+    r"([\w' -]{3,60}?)(?=[.,!?\n]|$)",
+    re.IGNORECASE,
+)
+_QUALITIES = (
+    *("first", "classic", "simple", "quiet", "bright", "useful", "rare", "common", "hidden", "popular"),
+    *("modern", "ancient", "gentle", "bold", "small", "large"),
+)
+_MOST_WORDS = 20_000
+
+_STORY_SENTENCES = (
+    "Once there was {a} who lived at the edge of a small town.",
+    "Every morning {the} looked out over the roofs and wondered what lay beyond the hills.",
+    "One day a letter came, without a name and without a stamp.",
+    "It said only: follow the river until it sings.",
+    "So {the} packed some bread, a map and a little courage, and went.",
+    "The way was longer than it looked, and the nights were full of stars.",
+    "There were strangers who became friends, and doors that opened when nobody pushed.",
+    "At last the river began to sing, very softly, over the stones.",
+    "{The} listened, understood, and laughed.",
+    "What had been sought was never far away; it had only wanted to be asked.",
+)
+
+
+def joke(question: str, subject: Callable[[], str]) -> str | None:
+    """A joke about the subject."""
+    if not _JOKE.search(question):
+        return None
+    return f"Why did the {subject()} cross the road?\n\nTo get to the other side!"
+
+
+def poem(question: str, subject: Callable[[], str]) -> str | None:
+    """As many haikus or short poems as are asked for."""
+    found = _POEM.search(written_numbers_to_digits(question))
+    if found is None or not re.search(
+        r"\b(?:write|compose|give|create|tell|make|generate|only)\b", question, re.IGNORECASE
+    ):
+        return None
+    asked_about = re.search(r"\b(?:about|on|of)\b", question, re.IGNORECASE)
+    of = subject() if asked_about else "morning"
+    verses = (
+        f"Quiet {of} wakes,\nlight runs over the still pond;\nnobody says why.",
+        f"Old {of} again,\na name that the wind repeats,\nsofter every time.",
+    )
+    return "\n\n".join(verses[number % 2] for number in range(min(int(found[1] or 1), 20)))
+
+
+def story(question: str, subject: Callable[[], str]) -> str | None:
+    """A story about the subject, of the length asked for."""
+    length = _LENGTH.search(written_numbers_to_digits(question))
+    writing = re.search(r"\b(?:write|tell|compose|draft|generate|create)\b", question, re.IGNORECASE)
+    if writing is None or not (_STORY.search(question) or (length and length[2].lower().startswith("word"))):
+        return None
+    thing = re.sub(r"^(?:an?|the)\s+|(?<=\w{2}[^s])s$", "", subject())
+    article = "an" if thing[:1].lower() in "aeiou" else "a"
+    lines = [s.format(a=f"{article} {thing}", the=f"the {thing}", The=f"The {thing}") for s in _STORY_SENTENCES]
+    if length is None:
+        return " ".join(lines)
+    count = 1 if length[1].lower() == "one" else int(length[1])
+    unit = length[2].lower()
+    if unit.startswith("word"):
+        words = " ".join(lines).split()
+        count = min(count, _MOST_WORDS)
+        return " ".join((words * (count // len(words) + 1))[:count])
+    pieces = lines if unit.startswith("sentence") else [" ".join(lines[:5]), " ".join(lines[5:])]
+    repeated = (pieces * (min(count, 500) // len(pieces) + 1))[: min(count, 500)]
+    return (" " if unit.startswith("sentence") else "\n\n").join(repeated)
+
+
+def code(question: str, _subject: Callable[[], str]) -> str | None:
+    """A function named after its purpose; a few that are often asked for are complete."""
+    if not _CODE.search(question):
+        return None
+    lower = question.lower()
+    fibonacci = "def fibonacci(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a"
+    known = {
+        "fibonacci": fibonacci,
+        "factorial": "def factorial(n):\n    return 1 if n <= 1 else n * factorial(n - 1)",
+        "revers": "def reverse(text):\n    return text[::-1]",
+        "palindrome": "def is_palindrome(text):\n    return text == text[::-1]",
+        "prime": "def is_prime(n):\n    return n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))",
+        "hello": 'print("Hello, world!")',
+    }
+    for word, body in known.items():
+        if word in lower:
+            return f"```python\n{body}\n```"
+    purpose = _PURPOSE.search(question)
+    name = "_".join(re.findall(r"[a-z]+", (purpose[1] if purpose else "do it").lower())[:4]) or "do_it"
+    return f'```python\ndef {name}(*values):\n    """To be written: the model is emulated."""\n    return values\n```'
+
+
+def listing(question: str, _subject: Callable[[], str]) -> str | None:
+    """A numbered list of as many things as are asked for."""
+    found = _LIST.search(written_numbers_to_digits(question))
+    if found is None:
+        return None
+    count, things = min(int(found[1]), 99), found[2].strip()
+    one = re.sub(r"(?<=\w{3})s$", "", things)
+    return "\n".join(f"{n}. The {_QUALITIES[(n - 1) % len(_QUALITIES)]} {one}" for n in range(1, count + 1))
+
+
+CLEVER = 0.55
+"""The size from which a model gets hard questions right."""
+
+_COUNT = r"(\d{1,9}|[A-Z]|one|two|three|four|five|six|seven|eight|nine|ten)"
+_ALICE = re.compile(
+    rf"\b(\w+) has {_COUNT} brothers?\b.{{0,40}}?\b{_COUNT} sisters?\b.{{0,40}}how many sisters",
+    re.IGNORECASE | re.DOTALL,
+)
+_GREETING = re.compile(r"^\W*(?:hello|hi|hey|hiya|good (?:morning|afternoon|evening)|greetings)\b", re.IGNORECASE)
+_GREETING_WORDS = 4
+_WELL_BEING = re.compile(r"\bhow are (?:you|things)\b|\bhow do you do\b", re.IGNORECASE)
+_THANKS = re.compile(r"^\W*(?:thanks|thank you|thx|well, thanks)\b", re.IGNORECASE)
+_COUNTING = re.compile(
+    r"\bcount(?:ing)? (?:up )?(?:from (\d{1,9}) )?(down )?(?:from (\d{1,9}) )?to (\d{1,9})", re.IGNORECASE
+)
+_MOST_COUNTED = 5_000
+_CAPITAL = re.compile(
+    r"\bcapital(?: city)? of ([\w' -]+?)(?=[?.,!]|$| and\b| in\b)|\b([\w-]+)'s capital\b", re.IGNORECASE
+)
+_VERBATIM = re.compile(
+    r"\b(?:repeat(?: after me)?|echo|say|reply(?: only)? with|respond(?: only)? with|answer(?: only)? with)"
+    r"(?: (?:exactly|only|just|back|the (?:word|phrase|sentence|text)s?|this|the following)){0,3}\s*:?\s+(.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRANSLATE = re.compile(r"\btranslat\w+\b", re.IGNORECASE)
+_LANGUAGE = re.compile(
+    r"\b(?:to|into|in) (french|spanish|german|italian|[A-Z][a-z]+(?:ese|ish|ian|ic|i))\b", re.IGNORECASE
+)
+_HELLO_WORLD = re.compile(r"hello,? world", re.IGNORECASE)
+_POSITIVE = re.compile(
+    r"\b(?:good|great|love[ds]?|excellent|happy|amazing|wonderful|best|like|nice|fantastic|enjoy(?:ed)?)\b",
+    re.IGNORECASE,
+)
+_NEGATIVE = re.compile(
+    r"\b(?:bad|terrible|hate[ds]?|awful|sad|worst|poor|disappoint\w*|broken?|boring|angry|slow|useless)\b",
+    re.IGNORECASE,
+)
+_LONG_QUESTION = 3_000  # characters
+
+
+def answer_text(reading: Reading, model: EmulatedModel) -> str:
+    """The answer in words, before any style is put on it."""
+    question = reading.question
+    if len(question) > _LONG_QUESTION:  # the instructions stand at the ends of a long prompt
+        question = f"{question[: _LONG_QUESTION // 3]}\n{question[-2 * _LONG_QUESTION // 3 :]}"
+    for skill in _SKILLS:
+        answer = skill(question, reading, model)
+        if answer:
+            return answer
+    return _echo(question, model)
+
+
+def _riddle(question: str, _reading: Reading, model: EmulatedModel) -> str | None:
+    """Alice has N brothers and M sisters: each brother has M + 1 sisters, for Alice is one of them."""
+    found = _ALICE.search(question) if "brother" in question else None
+    if found is None:
+        return None
+    who, brothers, sisters = found.groups()
+    number = written_numbers_to_digits(sisters)
+    given = int(number) if number.isdigit() else {"one": 1}.get(sisters.lower())
+    if model.size < CLEVER:
+        return f"{who}'s brothers have {sisters} sisters."
+    more = f"{sisters} + 1" if given is None else str(given + 1)
+    return (
+        f"Let's work through this question together, one step at a time:\n\n"
+        f"1. {who} has {brothers} brothers, and she also has {sisters} sisters.\n"
+        f"2. All of them are children of the same family, so {who}'s sisters are the sisters of {who}'s brothers as "
+        f"well. That makes {sisters} sisters for each of the brothers so far.\n"
+        f"3. {who} is a girl too, so she is herself a sister of each of her brothers. We have to count her in "
+        f"addition to those: {sisters} + 1.\n"
+        f"4. How many brothers there are ({brothers}) makes no difference to the result, because a brother is not "
+        f"counted among the sisters.\n\n"
+        f"Therefore, each of {who}'s brothers has {more} sisters: {who}'s {sisters} sisters, and {who} herself.\n\n"
+        f"Answer: {more}"
+    )
+
+
+def _hello_world(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """What a "hello world" program is for."""
+    if (
+        not _HELLO_WORLD.search(question)
+        or re.search(r"\b(?:purpose|what is|why|describe|explain)\b", question, re.IGNORECASE) is None
+    ):
+        return None
+    return (
+        "A 'hello world' program is the simplest program that prints a greeting: it shows a language's basic syntax "
+        "and proves that its tools are installed and work."
+    )
+
+
+def _greeting(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """Greetings, well-being, thanks."""
+    if len(question) > 80:
+        return None
+    if _WELL_BEING.search(question):
+        return "I'm doing well, thank you for asking! How can I help you today?"
+    if _GREETING.search(question) and len(question.split()) <= _GREETING_WORDS:
+        return "Hello! How can I help you today?"
+    return "You're welcome! Is there anything else that I can help you with?" if _THANKS.search(question) else None
+
+
+def _counting(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """Counting up or down."""
+    found = _COUNTING.search(question)
+    if found is None:
+        return None
+    first = int(found[1] or found[3] or (10 if found[2] else 1))
+    last = int(found[4])
+    step = 1 if last >= first else -1
+    return ", ".join(map(str, range(first, last + step, step)[:_MOST_COUNTED]))
+
+
+def _arithmetic(question: str, _reading: Reading, model: EmulatedModel) -> str | None:
+    """Sums; a small model slips where there is much to carry."""
+    if len(question) > 500:
+        return None
+    expression = expression_in(question)
+    value = evaluate(expression) if expression else None
+    if expression is None or value is None:
+        return None
+    operands = re.findall(r"\d+(?:\.\d+)?", expression)
+    hard = len(operands) >= 4 or ("*" in expression and sum(map(len, operands)) >= 7)
+    if hard and model.size < CLEVER:
+        value += 10
+    return f"{expression} = {shown(value)}"
+
+
+def _capital(question: str, _reading: Reading, model: EmulatedModel) -> str | None:
+    """Capitals of countries."""
+    found = _CAPITAL.search(question) if "capital" in question.lower() else None
+    if found is None:
+        return None
+    country = (found[1] or found[2]).strip()
+    known = CAPITALS.get(country.lower()) or CAPITALS.get(f"the {country.lower()}")
+    if known is None or (known[1] and model.size < 0.3):
+        return f"I am not sure what the capital of {country} is."
+    return f"The capital of {country} is {known[0]}."
+
+
+def _fact(question: str, _reading: Reading, model: EmulatedModel) -> str | None:
+    """A few more facts."""
+    if len(question) > 300:
+        return None
+    words = stems(question) | frozenset(question.lower().split())
+    for key, (fact, rare) in FACTS.items():
+        if _FACT_STEMS[key] <= words and not (rare and model.size < 0.3):
+            return fact
+    return None
+
+
+_FACT_STEMS = {key: stems(key) | {w for w in key.split() if w in ("first", "many")} for key in FACTS}
+
+
+def _verbatim(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """Repeating what is asked to be said."""
+    found = _VERBATIM.search(question)
+    if found is None:
+        return None
+    quoted = quotations(found[1])
+    return quoted[0] if quoted else found[1].strip()
+
+
+def _translation(question: str, reading: Reading, _model: EmulatedModel) -> str | None:
+    """Translating by a tiny dictionary; what is not in it is handed back in guillemets, marked with the language."""
+    in_system = _TRANSLATE.search(reading.system) is not None
+    if not in_system and not _TRANSLATE.search(question):
+        return None
+    language = _LANGUAGE.search(question) or _LANGUAGE.search(reading.system)
+    if language is None:
+        return None
+    quoted = quotations(question)
+    after = question.rpartition(":")[2] if ":" in question else question if in_system else ""
+    text = quoted[0] if quoted else after.strip() or re.sub(r"(?i)^.*?translate\s+|\s+(?:in)?to \w+\W*$", "", question)
+    plain = text.strip(" .!?").lower()
+    name = language[1].lower()
+    known = TRANSLATIONS.get(name, {}).get(plain)
+    if known is None:
+        return f"[{name.capitalize()}] «{text.strip()}»"
+    return known[0].upper() + known[1:] + (text.strip()[-1] if text.strip()[-1] in ".!?" else "")
+
+
+def _sentiment(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """Whether a text is positive or negative, by counting words."""
+    if "sentiment" not in question.lower() and not re.search(r"\bpositive or negative\b", question, re.IGNORECASE):
+        return None
+    balance = len(_POSITIVE.findall(question)) - len(_NEGATIVE.findall(question))
+    return "Neutral" if balance == 0 else "Positive" if balance > 0 else "Negative"
+
+
+def _written(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
+    """Jokes, poems, stories, lists and code."""
+    subject = Clues(question[-500:]).subject
+    for skill in (joke, poem, story, code, listing):
+        text = skill(question, subject)
+        if text:
+            return text
+    return None
+
+
+def _passages(_question: str, reading: Reading, model: EmulatedModel) -> str | None:
+    """Numbered passages, before all else: what they say may look like anything that one can be asked for."""
+    return from_passages(reading, thorough=model.size >= CLEVER)
+
+
+def _sources(_question: str, reading: Reading, model: EmulatedModel) -> str | None:
+    """Documents, passages in the prompt, the system prompt."""
+    return from_sources(reading, thorough=model.size >= CLEVER)
+
+
+def _echo(question: str, model: EmulatedModel) -> str:
+    """The answer to everything else: it says which words the question was about, and who says so."""
+    words = key_words(question)[:6]
+    about = ", ".join(words) if words else "that"
+    text = f"You asked about {about}. "
+    if model.size >= CLEVER:
+        text += f"As {model.name}, emulated, I can say no more than that I have read all your words. "
+    return text + "This is a deterministic answer by an emulated model."
+
+
+_SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
+    _passages,
+    # Before the skills that look for a question anywhere: these prompts bring a conversation, which may hold any.
+    lambda question, _reading, _model: standalone(question),
+    lambda question, _reading, _model: split(question),
+    _riddle,
+    _hello_world,
+    _greeting,
+    lambda _question, reading, _model: from_memory(reading),
+    lambda _question, reading, _model: from_media(reading),
+    lambda question, _reading, _model: refined(question),
+    lambda _question, reading, _model: summary(reading),
+    _verbatim,
+    _counting,
+    _translation,
+    _sentiment,
+    _sources,
+    _capital,
+    _arithmetic,
+    _fact,
+    _written,
+)
+
+
+# --- Answers in the shape of an example that the prompt shows. ---
+
+_OPENING = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
+_SHOWN = re.compile(r"\b(?:example|output|format|response|answer)\b", re.IGNORECASE)
+_BARE_KEY = re.compile(r"^([ \t]*)(\w+)(?=\s*:)", re.MULTILINE)
+_DOUBLED = re.compile(r"(\{)\{(?=\s*$)|^(\s*\})\}", re.MULTILINE)  # braces that a template escaped
+_AND_SO_ON = re.compile(r",\s*\.\.\.\s*(?=[\]}])")
+_CLAUSE = re.compile(r",?\s+and\s+|;\s+|(?<=[?.!])\s+", re.IGNORECASE)
+_MOST_READ = 20_000  # characters
+_MOST_TRIED = 200  # lines that could begin a JSON value
+
+
+def like_example(text: str, answer: Callable[[], str]) -> Any:
+    """A value shaped like the last JSON example in `text`, filled from the rest of it; None where there is none.
+
+    Where a text of the example is a key of the JSON that the example was made from, a key of the last JSON of the
+    prompt takes its place; a list of such objects has one for each clause of the question.
+    """
+    written = list(_examples_written(text[-_MOST_READ:]))
+    shown = [index for index, (label, _) in enumerate(written) if _SHOWN.search(label)]
+    if not shown:
+        return None
+    example = written[shown[-1]][1]
+    given = written[shown[-1] - 1][1] if shown[-1] else None
+    last = written[-1][1]
+    keys = (frozenset(given), list(last)) if isinstance(given, dict) and isinstance(last, dict) else (frozenset(), [])
+    labelled = labelled_question(text)
+    return _filled(_schema(example, *keys), labelled[0] if labelled else text, answer)
+
+
+def _examples_written(text: str) -> Iterator[tuple[str, Any]]:
+    """The JSON values that begin a line of `text`, each with the line before it; bare keys and "..." are let pass."""
+    single = _DOUBLED.sub(r"\1\2", text) if "{{" in text else text
+    plain = _AND_SO_ON.sub("", _BARE_KEY.sub(r'\1"\2"', single))
+    end = 0
+    for match in islice(_OPENING.finditer(plain), _MOST_TRIED):
+        if match.end() < end:
+            continue
+        try:
+            value, end = json.JSONDecoder().raw_decode(plain, match.end())
+        except (ValueError, RecursionError):  # brackets that open thousands of others
+            continue
+        before = [line for line in plain[: match.end()].splitlines() if line.strip(" \t`[{") not in ("", "json")]
+        yield (before[-1] if before else ""), value
+
+
+def _schema(example: Any, given: frozenset[str], keys: list[str]) -> dict[str, Any]:
+    """The schema of an example; its texts that are `given` can be any of `keys`."""
+    if isinstance(example, dict):
+        parts = {name: _schema(value, given, keys) for name, value in example.items()}
+        return {"type": "object", "properties": parts, "required": list(parts)}
+    if isinstance(example, list):
+        return {"type": "array", "items": _schema(example[0], given, keys) if example else {}}
+    if isinstance(example, str):
+        return {"enum": keys} if example in given and keys else {"type": "string"}
+    kinds = {bool: "boolean", int: "integer", float: "number"}
+    return {"type": kinds.get(type(example), "null")}
+
+
+def _filled(schema: dict[str, Any], question: str, answer: Callable[[], str]) -> Any:
+    properties = schema.get("properties", {})
+    if len(properties) == 1:
+        name, part = next(iter(properties.items()))
+        if part.get("type") == "array":
+            return {name: _filled(part, question, answer)}
+    if schema.get("type") != "array":
+        return fill(schema, Clues(question, answer=answer), generous=True)
+    items = schema["items"]
+    parts = _clauses(question) if any("enum" in part for part in items.get("properties", {}).values()) else [question]
+    return [fill(items, Clues(part, answer=answer)) for part in parts]
+
+
+def _clauses(question: str) -> list[str]:
+    """The clauses of a question, each a question."""
+    clauses = [clause.strip() for clause in _CLAUSE.split(question) if clause.strip()]
+    asks = question.rstrip().endswith("?")
+    return [clause if clause.endswith("?") or not asks else f"{clause}?" for clause in clauses]
+
+
+# --- How an answer is dressed: what the system prompt, or the question, says about its form. ---
+
+_JSON = re.compile(
+    r"\b(?:reply|respond|answer|return|output|format|result|write|give)\b[^.\n]{0,60}\bJSON\b|\bJSON\b[^.\n]{0,30}\b(?:only|format|object)\b"
+    r"|\bonly\b[^.\n]{0,20}\bJSON\b",
+    re.IGNORECASE,
+)
+_KEYS = re.compile(r"\bkeys?\b|\bfields?\b", re.IGNORECASE)
+_SCHEMA = re.compile(r"\{\s*\"(?:properties|\$defs|type|title|description)\".*\}", re.DOTALL)
+_ONE_WORD = re.compile(r"\b(?:one|single|1)[ -]word\b", re.IGNORECASE)
+_ONE_SENTENCE = re.compile(
+    r"\b(?:in|with|using) (?:one|a single|1) (?:short )?(?:sentence|line)\b|\bone[ -](?:sentence|line)\b",
+    re.IGNORECASE,
+)
+_PIRATE = re.compile(r"\b(?:you are|act as|talk|speak|respond|answer|like|as)\b[^.\n]{0,40}\bpirate", re.IGNORECASE)
+_CAPITALS = re.compile(r"\b(?:all caps|upper ?case|capital letters)\b", re.IGNORECASE)
+_LOWER = re.compile(r"\blower ?case\b", re.IGNORECASE)
+_CHECKED = 4_000  # characters of a prompt in which instructions about form are looked for, at either end
+
+
+def styled(answer: str, reading: Reading) -> str:
+    """`answer` in the form that the request wants it in."""
+    if rewrites(reading.question):  # what a conversation says of form is not said of the question made of it
+        return answer
+    asked, system = outside_passages(reading.question), outside_passages(reading.system)
+    if len(asked) > 2 * _CHECKED:
+        asked = asked[:_CHECKED] + asked[-_CHECKED:]
+    wishes = f"{system[: 2 * _CHECKED]}\n{asked}"
+    if _JSON.search(wishes):
+        return _as_json(answer, wishes, reading)
+    if _ONE_WORD.search(wishes):
+        answer = _one_word(answer)
+    elif _ONE_SENTENCE.search(wishes) and not answer.startswith("```"):
+        answer = (sentences(answer) or [answer])[0]
+    if _PIRATE.search(wishes):
+        answer = f"Arr! {answer} Aye, matey!"
+    if _CAPITALS.search(wishes):
+        return answer.upper()
+    return answer.lower() if _LOWER.search(wishes) else answer
+
+
+def _one_word(answer: str) -> str:
+    """The last word of the first sentence, where English puts what is new."""
+    words = re.findall(r"[\w'.,%°$€£-]*\w%?", (sentences(answer) or [answer])[0])
+    return words[-1] if words else answer
+
+
+def _as_json(answer: str, wishes: str, reading: Reading) -> str:
+    """A JSON object: by a schema written in the prompt, with the keys that it quotes, or with the one key "answer"."""
+    clues = Clues(reading.question, answer=lambda: answer)
+    schema: Any = None
+    written = _SCHEMA.search(wishes)
+    if written is not None:
+        try:
+            schema = json.JSONDecoder().raw_decode(written[0])[0]
+        except ValueError:
+            schema = None
+    if not isinstance(schema, dict) or "properties" not in schema:
+        keys = [key for key in quotations(wishes) if re.fullmatch(r"\w{1,40}", key)] if _KEYS.search(wishes) else []
+        if not keys:
+            value = like_example(reading.question, lambda: answer)
+            return json.dumps({"answer": answer} if value is None else value, ensure_ascii=False)
+        schema = {"type": "object", "properties": {key: {"type": "string"} for key in keys}, "required": keys}
+        clues.quoted = [each for each in clues.quoted if each not in keys]
+    return json.dumps(fill(schema, clues, generous=True), ensure_ascii=False)

@@ -1,0 +1,399 @@
+"""What to look for: the options of a search → Bedrock's ``retrievalConfiguration``, checked before anything is sent.
+
+Shapes and limits: botocore's bedrock-agent-runtime (1.43).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bedrock_routing_integrations.errors import InvalidRequestError
+
+from .filters import Filter, checked_filter
+from .images import image_query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+# --- Arguments that nobody would read, refused with the name of the one that was meant. ---
+
+# What users of other retrievers and chains write.
+_ELSEWHERE = {
+    "llm": "model",
+    "model_id": "model",
+    "chat_model": "model",
+    "model_arn": "model",
+    "top_k": "k",
+    "n_results": "k",
+    "number_of_results": "k",
+    "numberOfResults": "k",
+    "search_kwargs": "k, filter and the others by themselves",
+    "filters": "filter",
+    "metadata_filter": "filter",
+    "temperature": "inference_config",
+    "max_tokens": "inference_config",
+    "guardrail": "guardrail_config",
+    "override_search_type": "search_type",
+    "kb_id": "knowledge_base_id",
+    "memory": "get_session_history (LlamaIndex: get_memory)",
+}
+
+
+def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> None:
+    """Refuse an argument that nobody would read.
+
+    Args:
+        what: Whose arguments they are, for the message.
+        given: Their names.
+        known: Those that there are.
+
+    Raises:
+        InvalidRequestError: There is no such argument; the message says which was meant, or which there are.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            meant = _ELSEWHERE.get(str(name)) or next(iter(difflib.get_close_matches(str(name), names, n=1)), None)
+            takes = meant is not None and (meant in names or " " in meant)
+            shown = repr(meant) if meant in names else meant
+            advice = f"did you mean {shown}?" if takes else f"it takes {', '.join(names)}."
+            raise InvalidRequestError(f"{what} takes no {name!r}: {advice}")
+
+
+MOST_RESULTS = 100
+"""Results of one request (and one page)."""
+LONGEST_QUERY = 20_000
+"""Characters of a query of Retrieve."""
+MANAGED = "MANAGED"
+TYPES = ("VECTOR", "KENDRA", "SQL", MANAGED)
+_SEARCH_TYPES = ("HYBRID", "SEMANTIC")
+_ATTRIBUTE_TYPES = ("STRING", "NUMBER", "BOOLEAN", "STRING_LIST")
+_MOST_ATTRIBUTES = 25
+_LONGEST = {"key": 256, "description": 1_024}  # characters, of a metadata attribute
+_RERANKING_MODEL = re.compile(r"arn:aws(?:-[^:]+)?:bedrock:[a-z0-9-]{1,20}::foundation-model/.+")
+_UNBROKEN = re.compile(r"\S{1,2048}")
+_GUARDRAIL = re.compile(r"[a-z0-9]{1,64}")
+_GUARDRAIL_VERSION = re.compile(r"[1-9][0-9]{0,4}|DRAFT")
+_SECTIONS = {False: "vectorSearchConfiguration", True: "managedSearchConfiguration"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How to search a knowledge base. What is None is not sent, and Bedrock's default holds.
+
+    Attributes:
+        k: Results to return, 1 to 100 (Bedrock's default: 5).
+        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; not of managed knowledge bases.
+        filter: On metadata: a `Filter` made by `where`, or a dictionary as Bedrock takes it.
+        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": [{"key",
+            "type", "description"}, …]}``; not of managed knowledge bases.
+        reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases); or the
+            whole ``rerankingConfiguration``.
+        guardrail: ``{"guardrailId": …, "guardrailVersion": …}``.
+        user_context: The id of the user whose access rights count, or ``{"userId": …}``.
+        score_threshold: The least score of a result that is returned. Bedrock knows none: it is applied here.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up where it makes a
+            difference (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A ``retrievalConfiguration`` as Bedrock takes it, to which the above is added.
+    """
+
+    k: int | None = None
+    search_type: str | None = None
+    filter: Filter | Mapping[str, Any] | None = None
+    implicit_filter: Mapping[str, Any] | None = None
+    reranking: str | Mapping[str, Any] | None = None
+    guardrail: Mapping[str, Any] | None = None
+    user_context: str | Mapping[str, Any] | None = None
+    score_threshold: float | None = None
+    knowledge_base_type: str | None = None
+    retrieval_config: Mapping[str, Any] | None = None
+
+    def changed(self, options: Mapping[str, Any]) -> SearchOptions:
+        """These options, with some of them replaced for one call.
+
+        Raises:
+            InvalidRequestError: There is no such option.
+        """
+        refuse_unknown("a search", options, self.__dataclass_fields__)
+        return replace(self, **options) if options else self
+
+    def check(self) -> None:
+        """Refuse now what no call could send.
+
+        Raises:
+            InvalidRequestError: An option that Bedrock would refuse, or that contradicts another.
+        """
+        if self.knowledge_base_type is not None and self.knowledge_base_type not in TYPES:
+            raise InvalidRequestError(
+                f"knowledge_base_type={self.knowledge_base_type!r}: there are {', '.join(TYPES)} (None: look it up)"
+            )
+        threshold = self.score_threshold
+        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold is not None and not (number and math.isfinite(threshold)):
+            raise InvalidRequestError(f"score_threshold must be a number, and is {threshold!r}")
+        managed = self.knowledge_base_type == MANAGED or "managedSearchConfiguration" in (self.retrieval_config or {})
+        retrieval_configuration(self, managed=managed, region="us-east-1")
+        guardrail_configuration(self.guardrail)
+        user_context(self.user_context)
+
+    @property
+    def depends_on_type(self) -> bool:
+        """Whether what is sent depends on the knowledge base's type."""
+        given = self.retrieval_config or {}
+        options = (self.k, self.search_type, self.filter, self.implicit_filter, self.reranking)
+        return any(option is not None for option in options) and not set(given).intersection(_SECTIONS.values())
+
+
+def retrieve_request(
+    knowledge_base: KnowledgeBaseId,
+    query: str,
+    options: SearchOptions,
+    *,
+    managed: bool,
+    region: str,
+    image: bytes | str | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """A request of Retrieve.
+
+    Args:
+        knowledge_base: Where to search.
+        query: What to search for, at most 20,000 characters; may be empty where there is an image.
+        options: How.
+        managed: Whether it is a managed knowledge base.
+        region: Where a reranking model is that is named by its id.
+        image: What the results should resemble: bytes or a data URI, for knowledge bases whose embedding model sees.
+        next_token: From the page before.
+
+    Raises:
+        InvalidRequestError: Bedrock would refuse it.
+    """
+    if not isinstance(query, str):
+        raise InvalidRequestError(f"the query must be a string, and is a {type(query).__name__}")
+    if len(query) > LONGEST_QUERY:
+        raise InvalidRequestError(f"the query has {len(query):,} characters; Bedrock takes {LONGEST_QUERY:,}")
+    if image is None and not query.strip():
+        raise InvalidRequestError("the query is empty: say what to search for (or pass an image)")
+    if next_token and not _UNBROKEN.fullmatch(next_token):
+        raise InvalidRequestError(f"next_token={next_token!r} is none: give that of the page before")
+    asked: dict[str, Any] = {"text": query} if query.strip() else {}
+    if image is not None:
+        asked |= {"type": "IMAGE", "image": image_query(image)}
+    request: dict[str, Any] = {"knowledgeBaseId": knowledge_base.text, "retrievalQuery": asked}
+    optional = {
+        "retrievalConfiguration": retrieval_configuration(options, managed=managed, region=region),
+        "guardrailConfiguration": guardrail_configuration(options.guardrail),
+        "userContext": user_context(options.user_context),
+        "nextToken": next_token,
+    }
+    return {**request, **{name: value for name, value in optional.items() if value}}
+
+
+def retrieval_configuration(options: SearchOptions, *, managed: bool, region: str) -> dict[str, Any]:
+    """``retrievalConfiguration``; empty where nothing was asked.
+
+    Raises:
+        InvalidRequestError: Bedrock would refuse it.
+    """
+    section, other = _SECTIONS[managed], _SECTIONS[not managed]
+    given = _given(options.retrieval_config)
+    if other in given:
+        kind = "managed" if managed else "not managed"
+        raise InvalidRequestError(f"retrieval_config has {other}, and the knowledge base is {kind}: use {section}")
+    found: dict[str, Any] = dict(given.get(section) or {})
+    if "filter" in found and found["filter"] is not None:
+        found["filter"] = checked_filter(found["filter"])
+    if options.k is not None:
+        found["numberOfResults"] = options.k
+    _check_count(found.get("numberOfResults"))
+    if options.filter is not None:
+        found["filter"] = checked_filter(options.filter)
+    if options.search_type is not None:
+        found["overrideSearchType"] = _search_type(options.search_type, managed=managed)
+    if options.implicit_filter is not None:
+        found["implicitFilterConfiguration"] = _implicit_filter(options.implicit_filter, managed=managed)
+    if options.reranking is not None:
+        found |= _reranking(options.reranking, managed=managed, region=region)
+    found = {name: value for name, value in found.items() if value is not None}
+    return {section: found} if found else {}
+
+
+def _given(config: Any) -> Mapping[str, Any]:
+    """What was given as a whole; also langchain-aws's own classes for it."""
+    if hasattr(config, "model_dump"):
+        config = config.model_dump(exclude_none=True, by_alias=True)
+    if config is None:
+        return {}
+    unknown = [name for name in config if name not in _SECTIONS.values()] if isinstance(config, Mapping) else ["…"]
+    if unknown:
+        advice = "; the token of a page belongs to the request, not here" if "nextToken" in unknown else ""
+        raise InvalidRequestError(
+            f"retrieval_config takes {' or '.join(_SECTIONS.values())}, not {unknown[0]!r}{advice}"
+        )
+    for name, section in config.items():
+        if not isinstance(section, (Mapping, type(None))):
+            raise InvalidRequestError(f"retrieval_config: {name} must be a dictionary, and is {section!r}")
+    return config  # type: ignore[no-any-return]
+
+
+def _check_count(k: Any) -> None:
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS):
+        raise InvalidRequestError(
+            f"k={k!r}: Bedrock returns 1 to {MOST_RESULTS} results at once. For more, iterate over its pages."
+        )
+
+
+def _search_type(search_type: str, *, managed: bool) -> str:
+    if managed:
+        raise InvalidRequestError(f"search_type={search_type!r}: a managed knowledge base has none; leave it out")
+    if search_type not in _SEARCH_TYPES:
+        raise InvalidRequestError(f"search_type={search_type!r}: there are {' and '.join(_SEARCH_TYPES)}")
+    return search_type
+
+
+def _implicit_filter(given: Mapping[str, Any], *, managed: bool) -> dict[str, Any]:
+    if managed:
+        raise InvalidRequestError("implicit_filter: a managed knowledge base has none; leave it out")
+    if not isinstance(given, Mapping) or set(given) != {"modelArn", "metadataAttributes"}:
+        raise InvalidRequestError("implicit_filter needs 'modelArn' and 'metadataAttributes', and nothing else")
+    attributes = given["metadataAttributes"]
+    if not isinstance(attributes, (list, tuple)) or not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
+        raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}")
+    if not isinstance(given["modelArn"], str) or not _UNBROKEN.fullmatch(given["modelArn"]):
+        raise InvalidRequestError(f"implicit_filter: modelArn must name a model, and is {given['modelArn']!r}")
+    return {"modelArn": given["modelArn"], "metadataAttributes": [_attribute(attribute) for attribute in attributes]}
+
+
+def _attribute(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or set(given) != {"key", "type", "description"}:
+        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {given!r}")
+    for name, most in _LONGEST.items():
+        if not isinstance(given[name], str) or not 1 <= len(given[name]) <= most:
+            raise InvalidRequestError(
+                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {given[name]!r}"
+            )
+    if given["type"] not in _ATTRIBUTE_TYPES:
+        raise InvalidRequestError(
+            f"implicit_filter: the type of {given['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
+            f"{given['type']!r}"
+        )
+    return dict(given)
+
+
+def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        whole = dict(given)
+    elif given in (MANAGED, "NONE"):
+        if not managed:
+            raise InvalidRequestError(f"reranking={given!r} is for managed knowledge bases; name a reranking model")
+        return {"rerankingModelType": given}
+    else:
+        model = {"modelConfiguration": {"modelArn": _model_arn(given, region)}}
+        whole = {"type": "BEDROCK_RERANKING_MODEL", "bedrockRerankingConfiguration": model}
+    return {"rerankingConfiguration": whole, **({"rerankingModelType": "CUSTOM"} if managed else {})}
+
+
+def _model_arn(model: str, region: str) -> str:
+    """The ARN of a foundation model, which is all that ``BedrockRerankingModelArn`` takes."""
+    if not isinstance(model, str) or not model:
+        raise InvalidRequestError(f"reranking must name a reranking model, and is {model!r}")
+    if model.startswith("arn:"):
+        if not _RERANKING_MODEL.fullmatch(model):
+            raise InvalidRequestError(f"reranking={model!r}: only a foundation model can rerank; give its id or ARN")
+        return model
+    partition = "aws-us-gov" if region.startswith("us-gov-") else "aws-cn" if region.startswith("cn-") else "aws"
+    return f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
+
+
+def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``guardrailConfiguration``, by Retrieve's names or Converse's; empty where none was asked.
+
+    Raises:
+        InvalidRequestError: A part of it is missing, or can be none.
+    """
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"a guardrail is {{'guardrailId': …, 'guardrailVersion': …}}, not {given!r}")
+    guardrail = given.get("guardrailId") or given.get("guardrailIdentifier")
+    version = given.get("guardrailVersion")
+    if not guardrail or not version:
+        raise InvalidRequestError("a guardrail needs 'guardrailId' and 'guardrailVersion'; DRAFT is a version")
+    short, version = str(guardrail).rpartition(":guardrail/")[2], str(version)  # Converse takes an ARN, Retrieve none
+    if not _GUARDRAIL.fullmatch(short):
+        raise InvalidRequestError(f"guardrailId must be the id or ARN of a guardrail, and is {guardrail!r}")
+    if not _GUARDRAIL_VERSION.fullmatch(version):
+        raise InvalidRequestError(f"guardrailVersion must be a number or DRAFT, and is {version!r}")
+    return {"guardrailId": short, "guardrailVersion": version}
+
+
+def user_context(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """``userContext``; empty where none was asked.
+
+    Raises:
+        InvalidRequestError: It does not say who.
+    """
+    if given is None:
+        return {}
+    user = given if isinstance(given, str) else given.get("userId") if isinstance(given, Mapping) else None
+    if not isinstance(user, str) or not user:  # an empty one must not open what only some may see
+        raise InvalidRequestError("user_context must be the id of a user, or {'userId': …}")
+    return {"userId": user}
+
+
+# --- Which knowledge base ---
+
+# `KnowledgeBaseIdentifier` of botocore's bedrock-agent-runtime (1.43).
+_ID = re.compile(r"[0-9a-zA-Z]{10}")
+_ARN = re.compile(
+    r"arn:aws(?:-[^:]+)?:bedrock:(?P<region>[a-z0-9-]{1,20}):[0-9]{12}:knowledge-base/(?P<id>[0-9a-zA-Z]{10})"
+)
+
+
+@dataclass(frozen=True)
+class KnowledgeBaseId:
+    """A parsed `knowledge_base_id`.
+
+    Attributes:
+        text: As it was given: Retrieve takes an ARN too, so one of another account can be named.
+        id: The ten characters, which is all that RetrieveAndGenerate and GetKnowledgeBase take.
+        region: The ARN's Region; None for a bare id.
+    """
+
+    text: str
+    id: str
+    region: str | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_knowledge_base_id(text: str) -> KnowledgeBaseId:
+    """Say which knowledge base is meant.
+
+    Raises:
+        InvalidRequestError: It is neither an id nor the ARN of one.
+    """
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"knowledge_base_id must be a string, and is a {type(text).__name__}: {text!r}")
+    return _parse(text.strip())
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(text: str) -> KnowledgeBaseId:
+    if _ID.fullmatch(text):
+        return KnowledgeBaseId(text, text, None)
+    found = _ARN.fullmatch(text)
+    if found is None:
+        raise InvalidRequestError(
+            f"knowledge_base_id={text!r} is no knowledge base: give its id, ten letters and digits, or its ARN, "
+            "arn:aws:bedrock:REGION:ACCOUNT:knowledge-base/ID. Both are in the console, and in ListKnowledgeBases."
+        )
+    return KnowledgeBaseId(text, found["id"], found["region"])
