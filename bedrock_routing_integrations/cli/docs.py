@@ -15,9 +15,7 @@ _REPOSITORY = "https://github.com/bedrock-routing-integrations/bedrock-routing-i
 _GUIDES = ("routing", "cost_and_telemetry", "caching", "knowledge_bases", "testing", "on_aws", "migrating")
 
 
-def docs(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-) -> None:
+def docs(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Print where the agent skill, llms.txt and the guides are."""
     skill = _PACKAGE / "skills" / "bedrock-routing-integrations" / "SKILL.md"
     llms_txt = _PACKAGE / "llms.txt"
