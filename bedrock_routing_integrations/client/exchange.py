@@ -20,7 +20,7 @@ from bedrock_routing_integrations.errors import (
 )
 from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
 from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
-from bedrock_routing_integrations.requests import REASONING, Refused, is_forced, prepare_request, removable
+from bedrock_routing_integrations.requests import REASONING, Refused, find_removal, is_forced, prepare_request
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.transport.answer_validation import checked_answer, parse_errors_explained
 from bedrock_routing_integrations.transport.streams import OpenedStream, events_of
@@ -213,10 +213,10 @@ class Exchange:
             self.draft.take_out_ours()
         if self._new_removal is None:
             return
-        refused, is_of_target = self._new_removal
+        refused, is_permanent = self._new_removal
         self._new_removal = None
         # Of Claude it is known that it takes its own reasoning: what was refused is this history's.
-        if not is_of_target or (refused in REASONING and self.resolved.facts.reasoning == "signed"):
+        if not is_permanent or (refused in REASONING and self.resolved.facts.reasoning == "signed"):
             warn_once(
                 ("refused once", target, refused),
                 f"Bedrock refused {refused} in a request to {target}. The request was sent again without.",
@@ -250,11 +250,11 @@ class Exchange:
         code, message, _ = aws_error(error)
         points = self._settings.planner.may_be_ours(self.draft, code, message)
         if not (points and "cach" in message.lower()):
-            removal = removable(
+            removal = find_removal(
                 error,
                 self.draft.request,
                 streamed=self.prepared.streamed,
-                output_format_is_ours=self._options.optional_output_format,
+                optional_output_format=self._options.optional_output_format,
             )
             if removal is not None and self._leave_out(removal):
                 return True
@@ -269,11 +269,11 @@ class Exchange:
         This call fails, as there is one resend for each. The next call is right at once.
         """
         first = self._new_removal
-        second = removable(
+        second = find_removal(
             error,
             self.draft.request,
             streamed=self.prepared.streamed,
-            output_format_is_ours=self._options.optional_output_format,
+            optional_output_format=self._options.optional_output_format,
         )
         if first is None or second is None or first.refused is second.refused:
             return
