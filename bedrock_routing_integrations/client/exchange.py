@@ -300,7 +300,7 @@ class Exchange:
         before = self.prepared
         self._refused |= {removal.refused}
         if removal.refused is Refused.STREAMED_TOOLS and not self.resolved.facts.known:
-            # A model that cannot stream tools may not accept a forced choice either, and the call is sent again only once.
+            # A model that cannot stream tools may not accept a forced choice either, and only one resend is left.
             self._refused |= {Refused.FORCED_TOOL_CHOICE}
             if is_forced(before.request):
                 target = str(self.resolved.target)
@@ -335,7 +335,7 @@ class Exchange:
 
 
 def _check_members(client: Any, request: Mapping[str, Any]) -> None:
-    """Raise if the installed boto3 does not know a member of the request; boto3's own error would not name the remedy."""
+    """Raise if the installed boto3 lacks a member of the request: boto3's own error does not name the remedy."""
     if request.get("projectIdentifier") is None:
         return
     try:
@@ -346,8 +346,8 @@ def _check_members(client: Any, request: Mapping[str, Any]) -> None:
         import boto3
 
         raise InvalidRequestError(
-            f"project_identifier={request['projectIdentifier']!r} is not valid: boto3 {boto3.__version__} does not have "
-            "projectIdentifier. Install a newer one: python -m pip install --upgrade 'boto3>=1.44.8'"
+            f"project_identifier={request['projectIdentifier']!r} is not valid: boto3 {boto3.__version__} does not "
+            "have projectIdentifier. Install a newer one: python -m pip install --upgrade 'boto3>=1.44.8'"
         )
 
 
@@ -360,7 +360,7 @@ def _most_attempts(client: Any) -> int:
 # Permanent refusals. All other errors may pass, or are about one request.
 _COUNTING_REFUSED = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "UnknownOperationException"])
 _COUNTING_UNSUPPORTED = re.compile(r"n['\u2019]t support\w* counting", re.IGNORECASE)
-# The members of a Converse request that CountTokens accepts (``ConverseTokensRequest`` in botocore's service model, 1.43).
+# The members of a request that CountTokens accepts (``ConverseTokensRequest`` in botocore's service model, 1.43).
 _COUNTED_MEMBERS = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 
 
