@@ -1,4 +1,4 @@
-"""What happened in one call: a Converse response → `Invocation` → the ``"routing"`` dictionary."""
+"""Read a Converse response into an `Invocation`, and write it as the ``"routing"`` dictionary."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 _MOST_TOKENS = 10**12
 ROUTING = "routing"
-"""The key under which a call's `Invocation` is added to a response."""
+"""The key of a response under which its `Invocation` is added."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens, as Bedrock bills them. The arithmetic of all counts, here and in both frameworks, is this.
+    """The tokens of a call, as Bedrock bills them.
 
-    - Bedrock's ``inputTokens`` (`input`) **excludes** what was read from a cache or written to one.
-    - The prompt (`prompt`) is all of it: ``input + cache_read + cache_write_5m + cache_write_1h``. It is LangChain's
+    All counts, here and in both frameworks, follow these rules:
+
+    - Bedrock's ``inputTokens`` (`input`) **excludes** tokens read from the cache or written to it.
+    - The prompt (`prompt`) includes them: ``input + cache_read + cache_write_5m + cache_write_1h``. It is LangChain's
       ``input_tokens`` (with ``input_token_details`` a part of it) and LlamaIndex's ``prompt_tokens``.
     - The total (`total`), Bedrock's ``totalTokens`` and both frameworks', is ``prompt + output``.
     """
@@ -35,39 +37,40 @@ class Usage:
 
     @property
     def prompt(self) -> int:
-        """The whole prompt."""
+        """The tokens of the whole prompt."""
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
     @property
     def total(self) -> int:
-        """The prompt and the answer."""
+        """The tokens of the prompt and the answer."""
         return self.prompt + self.output
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What one call asked for and what was served. None means that it is not known, never a guess.
+    """The facts of one call: requested, invoked and served. None means that a fact is not known; none is guessed.
 
     Attributes:
-        requested_model_id: The id or ARN that was called.
-        target_kind: Its `TargetKind`, as text.
-        invoked_model_id: The model or profile that answered, as the trace gave it; only routers have that trace.
+        requested_model_id: The id or ARN of the target.
+        target_kind: The kind of the target, a value of `TargetKind`.
+        invoked_model_id: The id or ARN of the model or profile that answered, from the trace; only routers send one.
         invoked_model: The base model that answered.
         is_fallback: Whether the router answered with its fallback model; False where nothing is routed.
         candidates: The base models that could have answered.
         latency_requested: ``performanceConfig.latency`` of the request.
-        latency_served: The same of the response. Over quota Bedrock serves (and bills) ``optimized`` as ``standard``.
+        latency_served: ``performanceConfig.latency`` of the response. Over quota Bedrock serves (and bills)
+            ``optimized`` as ``standard``.
         service_tier_requested: ``serviceTier.type`` of the request.
-        service_tier_served: The same of the response.
-        usage: Tokens.
+        service_tier_served: ``serviceTier.type`` of the response.
+        usage: The tokens of the call.
         cost_usd: Price of the call, in US dollars.
-        fallback_cost_usd: What the same tokens would have cost on the router's fallback model.
-        latency_ms: Milliseconds that Bedrock took, as it reports them.
-        time_to_first_token_ms: Milliseconds from sending to the first content of a stream, measured here.
-        attempts: How often the request was sent: by boto3's retries, and once more without what Bedrock refused.
+        fallback_cost_usd: Price of the same tokens on the router's fallback model, in US dollars.
+        latency_ms: ``metrics.latencyMs`` of the response, in milliseconds.
+        time_to_first_token_ms: Milliseconds from sending to the first content of a stream, measured in this process.
+        attempts: Number of HTTP requests: boto3's retries, and the one without a refused part.
         request_id: AWS's id of the request.
-        cache_points: The cachePoint markers that were sent, the caller's own too: section (with `message` in messages),
-            position in its list, ttl, reason.
+        cache_points: The cachePoint markers that were sent, including the caller's own. Each has section (and `message`
+            in messages), position in its list, ttl and reason.
         stop_reason: Converse's ``stopReason``.
         project: ``projectIdentifier`` of the request.
     """
@@ -94,7 +97,7 @@ class Invocation:
     project: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The ``"routing"`` entry: JSON-safe, its keys never renamed."""
+        """Return the ``"routing"`` entry. It is JSON-safe, and its keys are never renamed."""
         usage = self.usage
         return {
             "requested_model_id": self.requested_model_id,
@@ -119,7 +122,7 @@ class Invocation:
 
 
 def invoked_model_id(response: Mapping[str, Any]) -> str | None:
-    """The id that a router's trace gives, in a Converse response or a stream's ``metadata`` event."""
+    """Return the invoked model of a router's trace, from a Converse response or a stream's ``metadata`` event."""
     trace = response.get("trace") or {}
     model_id = (trace.get("promptRouter") or {}).get("invokedModelId")
     return model_id if isinstance(model_id, str) else None
@@ -136,17 +139,17 @@ def read_invocation(
     stop_reason: str | None = None,
     earlier_attempts: int = 0,
 ) -> Invocation:
-    """Read what happened.
+    """Return the `Invocation` of a call.
 
     Args:
-        request: The Converse request.
+        request: The Converse request that was sent.
         response: The Converse response, or the ``metadata`` event of a stream.
-        resolved: The target that was called.
-        http: ``ResponseMetadata``, where it is not part of `response` (a stream's).
-        time_to_first_token_ms: As measured, for a stream.
-        cache_points: The points that were sent.
-        stop_reason: As a stream's ``messageStop`` event says it; by default the response's own.
-        earlier_attempts: How often the request was sent before the response's own attempts.
+        resolved: The target with its candidate models.
+        http: ``ResponseMetadata``, if it is not part of `response` (for a stream).
+        time_to_first_token_ms: The measured time of a stream, in milliseconds.
+        cache_points: The cache points that were sent.
+        stop_reason: The stop reason of a stream's ``messageStop`` event; by default that of `response`.
+        earlier_attempts: Number of HTTP requests before those that `http` counts.
     """
     target = resolved.target
     http = http if http is not None else response.get("ResponseMetadata") or {}
@@ -175,11 +178,11 @@ def read_invocation(
 
 
 def without_cached_tokens(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a usage whose ``inputTokens`` includes the cached tokens with those taken out.
+    """Return a usage with the cached tokens subtracted from ``inputTokens``.
 
-    OpenAI's models count so in streams, and not in whole answers (bifrost#6942, 2026-09: ``inputTokens`` 4,995 with
-    ``cacheWriteInputTokens`` 4,993 in a stream, 2 in the answer to the same request). Where the input is less than
-    what was cached it cannot be so, and the usage is returned as it is.
+    OpenAI's models include cached tokens in ``inputTokens`` in streams, but not in whole responses (bifrost#6942,
+    2026-09: ``inputTokens`` 4,995 with ``cacheWriteInputTokens`` 4,993 in a stream, 2 in the response to the same
+    request). If ``inputTokens`` is less than the cached tokens, it cannot include them, and the usage is unchanged.
     """
     names = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
     entered, read, written = (_count(usage.get(name)) or 0 for name in names)
@@ -197,7 +200,7 @@ def _is_fallback(invoked: str | None, resolved: ResolvedTarget) -> bool | None:
 
 
 def _read_usage(usage: Any) -> Usage | None:
-    # The answer has come, and must not be lost to a strange count in it; a count that is none is not known.
+    # A malformed count must not lose an answer that has arrived: it is treated as not known.
     if not isinstance(usage, Mapping) or _count(usage.get("inputTokens")) is None:
         return None
     by_ttl: Counter[Any] = Counter()
@@ -210,7 +213,7 @@ def _read_usage(usage: Any) -> Usage | None:
         input=_count(usage["inputTokens"]) or 0,
         output=_count(usage.get("outputTokens")) or 0,
         cache_read=_count(usage.get("cacheReadInputTokens")) or 0,
-        # What no detail tells of has the default lifetime of five minutes.
+        # Writes without a detail have the default lifetime of five minutes.
         cache_write_5m=written - one_hour,
         cache_write_1h=one_hour,
     )

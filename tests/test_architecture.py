@@ -1,4 +1,4 @@
-"""The rooms of the package and the directions between them, read from the source."""
+"""Check the folders of the package and the directions of imports between them, by reading the source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.once
 NAME = package.__name__
 ROOT = Path(package.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-# Each room may import those above it. What shares a line may not import each other.
+# Each part may import the parts above it. Parts on one line may not import each other.
 CORE = [
     ["errors"],
     ["runtime"],
@@ -33,12 +33,12 @@ CORE = [
     ["connections"],
     ["client"],
 ]
-CORE_ROOMS = {room for line in CORE for room in line}
+CORE_PARTS = {part for line in CORE for part in line}
 FRAMEWORKS = {"langchain", "llama_index"}
 # Old paths of public names.
 ALIASES = {"pricing", "telemetry"}
-DOORS = FRAMEWORKS | ALIASES | {"emulator", "cli", "__main__", "__init__"}
-# Top-level modules that belong to one room only.
+ENTRIES = FRAMEWORKS | ALIASES | {"emulator", "cli", "__main__", "__init__"}
+# Top-level modules that belong to one part only.
 FRAMEWORK_MODULES = {
     "langchain": ("langchain", "langchain_core", "langchain_aws", "langchain_classic", "langgraph", "langsmith"),
     "llama_index": ("llama_index", "llama_index_instrumentation"),
@@ -47,7 +47,7 @@ FRAMEWORK_MODULES = {
 }
 
 
-def room_of(path):
+def part_of(path):
     first = path.relative_to(ROOT).parts[0]
     return first.removesuffix(".py")
 
@@ -62,7 +62,7 @@ def is_type_checking(node):
 
 
 def running(node):
-    """The nodes that are there when the program runs: all but what is for type checkers."""
+    """Yield the nodes that run: all but those for type checkers."""
     for child in ast.iter_child_nodes(node):
         if is_type_checking(child):
             for other in child.orelse:
@@ -74,67 +74,70 @@ def running(node):
 
 
 @functools.cache
-def imported(path):
-    """The absolute names of the modules (or names in them) that a file imports, wherever in it."""
-    return list(_imported(path))
+def imported(path, type_checking=False):
+    """Return the absolute names that a file imports, anywhere in it.
 
-
-def _imported(path):
+    Args:
+        path: The file.
+        type_checking: Whether to include imports for type checkers only.
+    """
     package_parts = [NAME, *path.relative_to(ROOT).parts[:-1]]
-    for node in running(tree_of(path)):
+    names = []
+    for node in ast.walk(tree_of(path)) if type_checking else running(tree_of(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = [*package_parts[: len(package_parts) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            names += (f"{module}.{alias.name}" for alias in node.names)
+    return names
 
 
-def our_rooms(path):
-    """The rooms of this package that a file imports from."""
-    for name in imported(path):
+def our_parts(path):
+    """Yield the parts of this package that a file imports from, for type checkers too."""
+    for name in imported(path, type_checking=part_of(path) != "__init__"):
         parts = name.split(".")
         if parts[0] == NAME:
             known = parts[1] if len(parts) > 1 else ""
-            yield known if known in CORE_ROOMS | DOORS else "__init__"
+            yield known if known in CORE_PARTS | ENTRIES else "__init__"
 
 
-def test_every_file_has_a_room():
-    unknown = {room_of(path) for path in FILES} - CORE_ROOMS - DOORS
+def test_every_file_has_a_part():
+    unknown = {part_of(path) for path in FILES} - CORE_PARTS - ENTRIES
     assert not unknown, f"{unknown}: give it a line in this test and in the architecture"
 
 
-def test_a_room_is_a_file_or_a_folder_and_never_both():
+def test_a_part_is_a_file_or_a_folder_and_never_both():
     names = [path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix in {".py", ""}]
     assert sorted(names) == sorted(set(names)), "one of them would never be imported"
 
 
 def test_imports_point_up_the_list_only():
     for path in FILES:
-        room, used = room_of(path), set(our_rooms(path)) - {room_of(path)}
-        if room in CORE_ROOMS:
-            line = next(number for number, rooms in enumerate(CORE) if room in rooms)
-            assert used <= {other for rooms in CORE[:line] for other in rooms}
-        elif room in FRAMEWORKS:
-            assert used <= CORE_ROOMS, "a framework's door knows the core and itself"
-        elif room == "emulator":
+        part, used = part_of(path), set(our_parts(path)) - {part_of(path)}
+        if part in CORE_PARTS:
+            line = next(number for number, parts in enumerate(CORE) if part in parts)
+            assert used <= {other for parts in CORE[:line] for other in parts}
+        elif part in FRAMEWORKS:
+            assert used <= CORE_PARTS, "a framework's folder imports the core and itself"
+        elif part == "emulator":
             assert used == set(), "the emulator must not share a mistake with what it tests"
-        elif room == "__init__":
+        elif part == "__init__":
             assert used == set(), "the public names are loaded lazily"
 
 
-def test_a_framework_is_imported_in_its_own_room_only():
+def test_a_framework_is_imported_in_its_own_part_only():
     for path in FILES:
         tops = {name.partition(".")[0] for name in imported(path)}
-        for room, modules in FRAMEWORK_MODULES.items():
+        for part, modules in FRAMEWORK_MODULES.items():
             # The demo is a program of its own that shows LangChain at work.
-            if room_of(path) not in (room, "cli", "__main__"):
-                assert not tops & set(modules), f"{tops & set(modules)} belong in {room}/"
+            if part_of(path) not in (part, "cli", "__main__"):
+                assert not tops & set(modules), f"{tops & set(modules)} belong in {part}/"
 
 
 def test_boto3_is_not_loaded_by_importing_a_module_of_the_core():
     for path in FILES:
-        if room_of(path) not in CORE_ROOMS | {"__init__"}:
+        if part_of(path) not in CORE_PARTS | {"__init__"}:
             continue
         for node in tree_of(path).body:
             if isinstance(node, (ast.Import, ast.ImportFrom)) and not is_type_checking(node):
@@ -145,7 +148,7 @@ def test_boto3_is_not_loaded_by_importing_a_module_of_the_core():
 
 def test_knowledge_bases_are_neutral_and_wait_for_no_network():
     for path in FILES:
-        if room_of(path) == "knowledge_base":
+        if part_of(path) == "knowledge_base":
             sends = {"boto3", "botocore", "urllib3", "aiobotocore", "socket", "http", "asyncio"}
             assert not sends & {name.partition(".")[0] for name in imported(path)}, (
                 "client/ is the only place that sends"

@@ -182,18 +182,18 @@ def test_media_stands_in_nested_tool_results(send):
     [
         (
             {"type": "image", "url": "http://169.254.169.254/latest?X-Amz-Signature=secret"},
-            "scheme 'http', which is not fetched",
+            "a URL with scheme 'http' is not fetched",
         ),
         (
             {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
-            "scheme 'https', which is not fetched",
+            "a URL with scheme 'https' is not fetched",
         ),
         ({"type": "video", "url": "file:///etc/passwd"}, "scheme 'file'"),
         ({"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}, "scheme 'https'"),
         ({"type": "image", "file_id": "file-1"}, "file_id='file-1', which is known to another provider only"),
         ({"type": "video", "url": "s3://b/a"}, "of unknown type, which Bedrock does not take. Set mime_type"),
         ({"type": "image", "base64": DATA, "mime_type": "image/tiff"}, "image/tiff, which Bedrock does not take"),
-        ({"type": "image", "base64": "%%%", "mime_type": "image/png"}, "not valid base64"),
+        ({"type": "image", "base64": "%%%", "mime_type": "image/png"}, "data is not base64"),
         ({"type": "audio", "base64": "", "mime_type": "audio/mpeg"}, "is empty"),
     ],
 )
@@ -263,7 +263,7 @@ def test_source_of_url_is_normalized(url, source, mime_type):
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [("data:text/plain,", "is empty"), ("data:x", "no comma"), ("data:;base64,a", "not valid base64")],
+    [("data:text/plain,", "is empty"), ("data:x", "no comma"), ("data:;base64,a", "data is not base64")],
 )
 def test_data_url_without_content_is_refused(url, message):
     with pytest.raises(InvalidRequestError, match=message):

@@ -24,7 +24,7 @@ from bedrock_routing_integrations.errors import (
     ToolCallError,
 )
 from bedrock_routing_integrations.llama_index import BedrockRouter, ModelCallFailedEvent
-from bedrock_routing_integrations.stop_reasons import NEVER_WHOLE
+from bedrock_routing_integrations.stop_reasons import NEVER_COMPLETE
 
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 streamed_or_not = pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "whole"])
@@ -51,7 +51,7 @@ def write_file(ran):
 CUT = ("max_tokens", "model_context_window_exceeded", "stop_sequence", "content_filtered", "guardrail_intervened")
 HALVES = ('{"path": "/etc/bees.conf", "content": "line o', '{"path": "/etc/bees.conf"}', "{}", "")
 # JSON that was streamed to its end is whole before a stop sequence: tests/test_stop_reasons.py.
-CUT_CALLS = [(stop, each) for stop in CUT for each in HALVES if stop in NEVER_WHOLE or each != HALVES[1]]
+CUT_CALLS = [(stop, each) for stop in CUT for each in HALVES if stop in NEVER_COMPLETE or each != HALVES[1]]
 
 
 def half_call(written, stop, *, streaming, before=(), closed=True):

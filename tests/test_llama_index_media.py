@@ -197,7 +197,7 @@ def test_a_video_in_s3_reaches_a_model_that_sees_videos(bedrock):
 )  # fmt: skip
 def test_a_source_that_has_nothing_raises_naming_the_block(block, source):
     with pytest.raises(
-        InvalidRequestError, match=r"^messages\[0\]\.blocks\[1\] \(\w+Block\) (cannot be read|is empty)"
+        InvalidRequestError, match=r"^messages\[0\]\.blocks\[1\] \(\w+Block\) (cannot be read|is empty|is not valid)"
     ):
         sent(block(**source))
 

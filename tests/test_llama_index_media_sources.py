@@ -146,7 +146,7 @@ def test_citation_and_source_urls_are_sent_and_not_fetched(listener):
 def test_content_of_data_url_is_decoded():
     assert document(url="data:text/plain,a%20b?c#d", title="a.txt")["source"] == {"bytes": b"a b?c#d"}
     assert document(url="DATA:text/plain;base64,YWI%3D", title="a.txt")["source"] == {"bytes": b"ab"}
-    with pytest.raises(InvalidRequestError, match="cannot be read"):
+    with pytest.raises(InvalidRequestError, match="data is not base64"):
         sent(DocumentBlock(url="data:text/plain;base64,a", title="a.txt"))
 
 

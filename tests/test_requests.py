@@ -460,7 +460,7 @@ def test_project_that_boto3_does_not_know_is_refused_before_sending(scripted):
             self.converse = client.converse
 
     client = RoutedClient(Older(client_of(scripted)), base_models={CLAUDE: [CLAUDE]})
-    with pytest.raises(InvalidRequestError, match=r"project_identifier.*newer boto3"):
+    with pytest.raises(InvalidRequestError, match=r"project_identifier=.*Install a newer one"):
         client.converse(modelId=CLAUDE, messages=HELLO, projectIdentifier="proj_abc")
     assert scripted.requests == []
 

@@ -15,7 +15,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_WHOLE, is_half_call
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_COMPLETE, is_incomplete_call
 
 STOPPED = ("stop_sequence",)
 HALF, WHOLE = '{"city": "Par', '{"city": "Paris"}'
@@ -79,7 +79,7 @@ async def calls_of_llama_index(server, way, model=HAIKU):
 
 
 FRAMEWORKS = pytest.mark.parametrize("calls_of", [calls_of_langchain, calls_of_llama_index])
-EACH_REASON = pytest.mark.parametrize("stop", [*sorted(NEVER_WHOLE), *STOPPED])
+EACH_REASON = pytest.mark.parametrize("stop", [*sorted(NEVER_COMPLETE), *STOPPED])
 
 
 def streamed_call(*parts, closed, stop, after=()):
@@ -154,4 +154,4 @@ async def test_call_of_answer_that_ended_by_itself_is_a_call(calls_of, way):
 
 @given(st.integers(0, len(NESTED)), st.sampled_from(STOPPED))
 def test_no_part_of_an_object_is_whole(cut, stop):
-    assert is_half_call(stop, NESTED[:cut], is_closed=True) == (cut < len(NESTED))
+    assert is_incomplete_call(stop, NESTED[:cut], is_closed=True) == (cut < len(NESTED))

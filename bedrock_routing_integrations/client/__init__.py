@@ -1,4 +1,4 @@
-"""The only place that sends: `RoutedClient` to models, `KnowledgeBaseClient` to knowledge bases."""
+"""Send requests: `RoutedClient` to models, `KnowledgeBaseClient` to knowledge bases. No other package sends."""
 
 from __future__ import annotations
 

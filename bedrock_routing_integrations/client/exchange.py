@@ -1,4 +1,14 @@
-"""One Converse call on its way: prepared for its target, sent, and sent once more without what Bedrock refuses."""
+"""Send one Converse call: prepare it, send it, and send it once more without a part that Bedrock refuses.
+
+The life of a call:
+
+1. `requests.prepare_request` makes the request valid for the target; the caching planner adds cache points.
+2. `Exchange.send` sends it. If Bedrock refuses a part that can be removed (`requests.refusals`), or the cache points
+   that the planner added, the request is prepared again without that part and sent once more.
+3. `Exchange.settle` records the refusal when the second attempt has been answered, so that later requests to the
+   target leave the part out at once.
+4. A stream that fails before its first content is opened again (`Exchange.reopen`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +30,7 @@ from bedrock_routing_integrations.errors import (
 )
 from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
 from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
-from bedrock_routing_integrations.requests import REASONING, Refused, is_forced, prepare_request, removable
+from bedrock_routing_integrations.requests import REASONING, Refused, find_removal, is_forced, prepare_request
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.transport.answer_validation import checked_answer, parse_errors_explained
 from bedrock_routing_integrations.transport.streams import OpenedStream, events_of
@@ -33,13 +43,13 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.observability.external_spans import Outer
     from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
 
-# What an HTTP status of 429 or 5xx is, as a stream's event. botocore retries those (``standard`` mode) and not these.
+# Errors inside a stream that correspond to HTTP status 429 or 5xx. botocore retries the status, but not these events.
 _RETRYABLE = frozenset(["ThrottlingException", "ServiceUnavailableException", "InternalServerException"])
 # "Invocation of model ID … with on-demand throughput isn't supported": recorded with a typographic apostrophe.
 _NOT_ON_DEMAND = re.compile(r"on-demand throughput", re.IGNORECASE)
 _UNKNOWN_ID = re.compile(r"model identifier is invalid", re.IGNORECASE)
-_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT = "openai"  # the provider whose streams do: see `without_cached_tokens`
-_LONGEST_WAIT = 20.0  # seconds, as botocore's
+_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT = "openai"  # in streams: see `without_cached_tokens`
+_LONGEST_WAIT = 20.0  # seconds; botocore's maximum
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,8 @@ class CallOptions:
     """Options of one call that a framework adapter passes to `RoutedClient`.
 
     Attributes:
-        external_span: The OpenTelemetry span that an instrumentation of the framework has made for the call.
-        optional_output_format: Whether ``outputConfig`` may be left out where Bedrock refuses it.
+        external_span: The OpenTelemetry span that an instrumentation of the framework created for the call.
+        optional_output_format: Whether ``outputConfig`` may be removed if Bedrock refuses it.
     """
 
     external_span: Outer | None = None
@@ -60,10 +70,10 @@ class Settings:
     """Settings shared by all calls of one `RoutedClient`.
 
     Attributes:
-        planner: Plans the cachePoints.
-        refusals: What targets are known to refuse.
-        headers: HTTP headers for each call.
-        placement: Where system messages amid a conversation go.
+        planner: The planner of cache points.
+        refusals: The known refusals of all targets.
+        headers: HTTP headers for each request.
+        placement: The placement of system messages in mid-conversation; None to choose by the models.
     """
 
     planner: Planner
@@ -73,19 +83,19 @@ class Settings:
 
 
 class Exchange:
-    """One call: its request, and what became of it.
+    """One Converse call: its request, its attempts and its response.
 
     Args:
-        settings: What the client's calls have in common.
-        client: The boto3 client to send with.
-        resolved: The target.
-        scope: Identifies the target in what is remembered.
+        settings: The settings of the client.
+        client: The boto3 client that sends.
+        resolved: The target with its candidate models.
+        scope: The key of the target (and the caller's identity) for remembered refusals and cache entries.
         request: The caller's request.
-        options: What a framework says of the call.
+        options: The options that a framework adapter passes for this call.
         stream: Whether the caller asked for a stream.
     """
 
-    def __init__(  # noqa: PLR0917 - what a call is made of comes from as many places
+    def __init__(  # noqa: PLR0917 - each argument comes from another place
         self,
         settings: Settings,
         client: Any,
@@ -99,7 +109,7 @@ class Exchange:
         self.client, self.resolved = client, resolved
         self.earlier_attempts = 0
         self._settings, self.scope, self._options, self._stream = settings, scope, options, stream
-        self._given = {**request, "modelId": resolved.target.model_id}
+        self._request = {**request, "modelId": resolved.target.model_id}
         self._refused = settings.refusals.of(scope)
         self._new_removal: Removal | None = None
         self._http: Mapping[str, Any] = {}
@@ -110,7 +120,7 @@ class Exchange:
 
     def _prepare(self) -> tuple[PreparedRequest, Draft]:
         prepared = prepare_request(
-            self._given,
+            self._request,
             self.resolved,
             stream=self._stream,
             placement=self._settings.placement,
@@ -120,12 +130,12 @@ class Exchange:
         return prepared, self._settings.planner.plan(prepared.request, self.resolved, self.scope)
 
     def send(self) -> dict[str, Any]:
-        """Send, and return boto3's response; of a stream that the target does not offer, the whole answer.
+        """Send the request, and return boto3's response. If the target cannot stream, it is the response of Converse.
 
         Raises:
             ContextOverflowError: The prompt is too long.
-            InvalidAnswerError: The answer has no content.
-            botocore.exceptions.ClientError: Bedrock refused.
+            InvalidAnswerError: The response has no message.
+            botocore.exceptions.ClientError: Bedrock refused the request.
         """
         with extra_headers(self.client, self._settings.headers):
             while True:
@@ -145,26 +155,31 @@ class Exchange:
         return response
 
     def open(self, response: Mapping[str, Any], started: float | None) -> OpenedStream:
-        """Return the events of a response of `send`."""
+        """Return the events of a response.
+
+        Args:
+            response: A response of `send`.
+            started: ``time.monotonic()`` when the request was sent; None if the time to the first token has no meaning.
+        """
         self._http = response.get("ResponseMetadata") or {}
         if not self.prepared.streamed:
-            logger.debug("%s does not stream here; the whole answer was asked for", self.resolved.target)
+            logger.debug("%s cannot stream this request; it was sent to Converse", self.resolved.target)
             return OpenedStream(events_of(self.restored(response)), http=self._http)
         counts_twice = self._may_count_twice()
         restored = self._restored_events if counts_twice or self.prepared.tools else None
         return OpenedStream(response["stream"], restored, started, self._http)
 
     def reopen(self, error: Exception, wait: Callable[[float], bool]) -> OpenedStream | None:
-        """Return the events of another attempt after an exception that came before any content; None for none.
+        """Send again after a stream failed before its first content, and return the new events; None to fail.
 
         Args:
-            error: The exception.
-            wait: Waits for some seconds; returns False where nobody waits for the answer any more.
+            error: The error that ended the stream.
+            wait: Sleep for some seconds; return False if the caller closed the stream meanwhile.
         """
         self._settings.planner.failed(self.draft)
         self.earlier_attempts += 1 + (self._http.get("RetryAttempts") or 0)
         if error_kind(error) in _RETRYABLE and self.earlier_attempts < _most_attempts(self.client):
-            seconds = random.random() * 2 ** (self.earlier_attempts - 1)  # noqa: S311 - as botocore waits
+            seconds = random.random() * 2 ** (self.earlier_attempts - 1)  # noqa: S311 - botocore's exponential backoff with jitter
             if not wait(min(seconds, _LONGEST_WAIT)):
                 return None
         elif not self._change(error):
@@ -186,7 +201,7 @@ class Exchange:
             yield event
 
     def _may_count_twice(self) -> bool:
-        """Return whether a model may answer whose streams count cached tokens as input."""
+        """Return whether a candidate model may count cached tokens as input in streams."""
         return self.resolved.facts.provider in (_PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT, "")
 
     def _counts_twice(self, metadata: Mapping[str, Any]) -> bool:
@@ -196,7 +211,7 @@ class Exchange:
         return provider == _PROVIDER_COUNTING_CACHED_TOKENS_AS_INPUT
 
     def restored(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a whole answer with the tool calls as the caller knows the tools."""
+        """Return a response of Converse with the caller's tool names and arguments."""
         if not self.prepared.tools:
             return response
         message = response["output"]["message"]
@@ -204,7 +219,7 @@ class Exchange:
         return {**response, "output": {**response["output"], "message": {**message, "content": content}}}
 
     def settle(self) -> None:
-        """Remember what Bedrock refused, now that it has answered without."""
+        """Record a refused part, after Bedrock has answered the request without it."""
         target = str(self.resolved.target)
         if self._refused_points is not None:
             code, message = self._refused_points
@@ -213,20 +228,20 @@ class Exchange:
             self.draft.take_out_ours()
         if self._new_removal is None:
             return
-        refused, is_of_target = self._new_removal
+        refused, is_permanent = self._new_removal
         self._new_removal = None
-        # Of Claude it is known that it takes its own reasoning: what was refused is this history's.
-        if not is_of_target or (refused in REASONING and self.resolved.facts.reasoning == "signed"):
+        # Claude accepts its own reasoning, so a refusal is about this history only.
+        if not is_permanent or (refused in REASONING and self.resolved.facts.reasoning == "signed"):
             warn_once(
                 ("refused once", target, refused),
-                f"Bedrock refused {refused} in a request to {target}. The request was sent again without.",
+                f"Bedrock refused {refused} in a request to {target}. The request was sent again without it.",
             )
             return
         self._settings.refusals.remember(self.scope, refused)
         warn_once(
             ("refused", target, refused),
-            f"Bedrock refused {refused} for {target}. The request was sent again without, and for a day requests to it "
-            "are sent without at once. base_models=[…] says which models answer, where a look-up cannot.",
+            f"Bedrock refused {refused} for {target}. The request was sent again without it, and for a day requests to "
+            "this target leave it out. If the target's models cannot be looked up, state them with base_models=[…].",
         )
 
     def _send_once(self) -> dict[str, Any]:
@@ -243,18 +258,18 @@ class Exchange:
             raise
 
     def _change(self, error: Exception) -> bool:
-        """Leave out what Bedrock refused; return whether there was such a thing. Once for each call."""
+        """Remove the part that Bedrock refused, and return whether there was one. At most once for each call."""
         if self._resent:
             self._learn_from_second_refusal(error)
             return False
         code, message, _ = aws_error(error)
         points = self._settings.planner.may_be_ours(self.draft, code, message)
         if not (points and "cach" in message.lower()):
-            removal = removable(
+            removal = find_removal(
                 error,
                 self.draft.request,
                 streamed=self.prepared.streamed,
-                output_format_is_ours=self._options.optional_output_format,
+                optional_output_format=self._options.optional_output_format,
             )
             if removal is not None and self._leave_out(removal):
                 return True
@@ -264,16 +279,16 @@ class Exchange:
         return points
 
     def _learn_from_second_refusal(self, error: Exception) -> None:
-        """Remember two refused things where the request without the first is refused for another one.
+        """Record both refusals if the request without the first part is refused for a second one.
 
-        This call fails, as there is one resend for each. The next call is right at once.
+        This call fails, because each call is sent again at most once. The next call leaves out both parts.
         """
         first = self._new_removal
-        second = removable(
+        second = find_removal(
             error,
             self.draft.request,
             streamed=self.prepared.streamed,
-            output_format_is_ours=self._options.optional_output_format,
+            optional_output_format=self._options.optional_output_format,
         )
         if first is None or second is None or first.refused is second.refused:
             return
@@ -285,14 +300,14 @@ class Exchange:
         before = self.prepared
         self._refused |= {removal.refused}
         if removal.refused is Refused.STREAMED_TOOLS and not self.resolved.facts.known:
-            # A model that streams no tools may take no forced choice either, and there is one resend for both.
+            # A model that cannot stream tools may not accept a forced choice either, and only one resend is left.
             self._refused |= {Refused.FORCED_TOOL_CHOICE}
             if is_forced(before.request):
                 target = str(self.resolved.target)
                 warn_once(
                     ("unforced", target),
-                    f"The request to {target} was sent again without its forced tool choice too: what streams no tools "
-                    "may not take one. The next request tries it.",
+                    f"The request to {target} was sent again without its forced tool choice too: a model that cannot "
+                    "stream tools may not accept one. The next request tries it.",
                 )
         self.prepared, self.draft = self._prepare()
         if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
@@ -301,7 +316,7 @@ class Exchange:
         return True
 
     def _explained(self, error: Exception) -> Exception:
-        """Return the error as one of ours, or with what to do about it; itself where neither is known."""
+        """Return the error as an error of this package, or with advice; unchanged if there is none."""
         raised: Exception
         if is_context_overflow(error):
             raised = as_context_overflow(error)
@@ -320,19 +335,19 @@ class Exchange:
 
 
 def _check_members(client: Any, request: Mapping[str, Any]) -> None:
-    """Refuse what the installed boto3 is too old for, as it would say no more than that it does not know the member."""
+    """Raise if the installed boto3 lacks a member of the request: boto3's own error does not name the remedy."""
     if request.get("projectIdentifier") is None:
         return
     try:
         members = client.meta.service_model.operation_model("Converse").input_shape.members
-    except AttributeError:  # somebody's own client
+    except AttributeError:  # a client that is not boto3's
         return
     if isinstance(members, Mapping) and "projectIdentifier" not in members:
         import boto3
 
         raise InvalidRequestError(
-            f"project_identifier (projectIdentifier={request['projectIdentifier']!r}) needs a newer boto3 than "
-            f"{boto3.__version__}: python -m pip install --upgrade 'boto3>=1.44.8'"
+            f"project_identifier={request['projectIdentifier']!r} is not valid: boto3 {boto3.__version__} does not "
+            "have projectIdentifier. Install a newer one: python -m pip install --upgrade 'boto3>=1.44.8'"
         )
 
 
@@ -342,23 +357,33 @@ def _most_attempts(client: Any) -> int:
     return most if isinstance(most, int) else 3  # botocore's default (1.44)
 
 
-# Refusals that will come again; all others may pass, or are about one request.
-_NEVER_COUNTS = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "UnknownOperationException"])
-_NOT_COUNTED_FOR = re.compile(r"n['\u2019]t support\w* counting", re.IGNORECASE)
-# Of a Converse request, what CountTokens takes (``ConverseTokensRequest`` in botocore's service model, 1.43).
-_COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+# Permanent refusals. All other errors may pass, or are about one request.
+_COUNTING_REFUSED = frozenset(["AccessDeniedException", "AttributeError", "KeyError", "UnknownOperationException"])
+_COUNTING_UNSUPPORTED = re.compile(r"n['\u2019]t support\w* counting", re.IGNORECASE)
+# The members of a request that CountTokens accepts (``ConverseTokensRequest`` in botocore's service model, 1.43).
+_COUNTED_MEMBERS = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 
 
 def count_tokens(
     client: Any, resolved: ResolvedTarget, request: Mapping[str, Any], headers: Mapping[str, str]
 ) -> tuple[int | None, bool]:
-    """Return what Bedrock's CountTokens says of a request, the most of the target's models, and whether it never will.
+    """Return the largest CountTokens result of the target's base models, and whether counting is refused for good.
 
-    It takes base models only: the ids of profiles are refused ("The provided model doesn't support counting tokens.").
+    CountTokens accepts base models only: for the id of a profile it answers "The provided model doesn't support
+    counting tokens."
+
+    Args:
+        client: A boto3 ``bedrock-runtime`` client.
+        resolved: The target with its candidate models.
+        request: A Converse request.
+        headers: HTTP headers for each request.
+
+    Returns:
+        The number of tokens, None if Bedrock did not count; and True if Bedrock will never count for this target.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    converse = {name: request[name] for name in _COUNTED if request.get(name)}
+    converse = {name: request[name] for name in _COUNTED_MEMBERS if request.get(name)}
     try:
         with extra_headers(client, headers):
             counts: list[int] = [
@@ -366,6 +391,8 @@ def count_tokens(
                 for model in resolved.base_models
             ]
     except (AttributeError, KeyError, BotoCoreError, ClientError) as error:
-        logger.debug("CountTokens is not to be had for %s: %s", resolved.target, error_kind(error))
-        return None, error_kind(error) in _NEVER_COUNTS or bool(_NOT_COUNTED_FOR.search(aws_error(error).message))
+        logger.debug("CountTokens failed for %s: %s", resolved.target, error_kind(error))
+        return None, error_kind(error) in _COUNTING_REFUSED or bool(
+            _COUNTING_UNSUPPORTED.search(aws_error(error).message)
+        )
     return max(counts), False

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.models.look_ups import ControlPlane
-    from bedrock_routing_integrations.transport.stream_accumulator import Received
+    from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 
 class RoutedClient:
@@ -226,7 +226,7 @@ class RoutedClient:
         def give_up() -> None:
             self._planner.failed(exchange.draft)
 
-        def over(error: BaseException | None, received: Received) -> None:
+        def over(error: BaseException | None, received: StreamAccumulator) -> None:
             if not is_logged:
                 is_logged.append(True)
                 log_unanswered(exchange.resolved.target.model_id, error, request_id)

@@ -8,11 +8,16 @@ from itertools import pairwise
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from matplotlib.ticker import Formatter, MaxNLocator
-
 from .report_layout import clean, counted, distinct, money, percent, value_forms
 from .report_tables import EMPTY, model_names
 from .totals import is_by_day
+
+# Figures of our own, never pyplot: that would choose a backend and keep every figure for the whole process.
+try:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter, MaxNLocator
+except ImportError as error:
+    raise ImportError('A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"') from error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -228,14 +233,6 @@ class Dollars(Formatter):
 def bare(axes: Axes) -> None:
     """Draw no lines at the top and on the right."""
     axes.spines[["top", "right"]].set_visible(False)
-
-
-# Figures of our own, never pyplot: that would choose a backend and keep every figure for the whole process.
-try:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ImportError as error:
-    raise ImportError('A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"') from error
 
 
 MOST_LABELS = 6

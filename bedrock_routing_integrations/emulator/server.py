@@ -18,11 +18,10 @@ from .service.retrieve import RETRIEVAL_MS, Retriever
 from .service.retrieve_and_generate import Generation, Sessions
 from .service.routing import Choices
 from .settings import check_clock, check_quota, check_time_scale, variables
-from .wire.http_server import ServerThread
 from .wire.service_model import ServiceError, service_models
 
 try:
-    from .wire.http_server import HttpServer
+    from .wire.http_server import HttpServer, ServerThread
 except ImportError as error:  # pragma: no cover - depends on the installation
     if error.name is not None and error.name.partition(".")[0] == "aiohttp":
         raise ImportError(

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_incomplete_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -235,7 +235,7 @@ def invalidate_cut_off_call(message: AIMessage) -> None:
     last = message.content[-1] if isinstance(message.content, list) and message.content else None
     if not isinstance(last, dict) or last.get("type") != "tool_use":
         return
-    if not is_half_call(reason, last.get("input"), is_closed=False):
+    if not is_incomplete_call(reason, last.get("input"), is_closed=False):
         return
     call = {
         "type": "invalid_tool_call", "id": last.get("id"), "name": last.get("name"),

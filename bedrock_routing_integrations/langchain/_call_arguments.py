@@ -20,9 +20,9 @@ from pydantic import BaseModel, RootModel
 from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.requests import ROOT, object_schema
-from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES, asks_for_nothing, without_neutral
+from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES, is_neutral, without_neutral
 from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_WHOLE
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_COMPLETE
 from bedrock_routing_integrations.targets import TargetKind
 
 from ._answer_blocks import opaque
@@ -176,9 +176,9 @@ def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]
         elif value is None:
             continue
         elif name in NAMES:
-            if name not in NEUTRAL_VALUES or not asks_for_nothing(name, value):
+            if name not in NEUTRAL_VALUES or not is_neutral(name, value):
                 checked[NAMES[name]] = value
-        elif not asks_for_nothing(name, value):
+        elif not is_neutral(name, value):
             raise InvalidRequestError(_unknown_argument(name, value))
     return checked
 
@@ -442,7 +442,7 @@ def _stop_reason(chunk: Any) -> str | None:
 
 
 def _check_whole(reason: str | None) -> None:
-    if reason in NEVER_WHOLE:
+    if reason in NEVER_COMPLETE:
         raise OutputParserException(
             f"The object is not complete (stop reason {reason}): {CUT_OFF[reason]} What was yielded is a part of it."
         )

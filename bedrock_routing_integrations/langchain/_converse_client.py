@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.exceptions import ContextOverflowError
 
 from bedrock_routing_integrations.errors import is_context_overflow
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_half_call
-from bedrock_routing_integrations.transport.stream_accumulator import Received
+from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_incomplete_call
+from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 from ._answer_blocks import (
     carried,
@@ -242,7 +242,7 @@ class _ShapedEvents:
             text = "".join(call.text)
             # A guardrail's message may follow the call that it stopped.
             is_half = (
-                is_half_call(stop_reason, text, is_closed=call.is_closed)
+                is_incomplete_call(stop_reason, text, is_closed=call.is_closed)
                 if call is self._block
                 else not _is_json(text or "{}")
             )
@@ -325,12 +325,12 @@ class _Block:
         self.text: list[str] = []
         self.citations: list[Any] = []
         self.redacted: list[bytes] = []
-        self.held: Received | None = None
+        self.held: StreamAccumulator | None = None
 
     def hold(self, event: dict[str, Any]) -> None:
         """Keep an event until the block is over: langchain-aws reads such a block as a whole only."""
         if self.held is None:
-            self.held = Received()
+            self.held = StreamAccumulator()
         self.held.add(event)
 
 

@@ -24,7 +24,7 @@ from pydantic_core import from_json
 
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.requests import ROOT
-from bedrock_routing_integrations.stop_reasons import is_half_call
+from bedrock_routing_integrations.stop_reasons import is_incomplete_call
 
 from .messages import REDACTED, SIGNATURE, read_text
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.transport.stream_accumulator import Mark, Received
+    from bedrock_routing_integrations.transport.stream_accumulator import Snapshot, StreamAccumulator
     from bedrock_routing_integrations.transport.streams import RoutedStream
 
 SERVER_TOOL_USE = "server_tool_use"  # ToolUseType of botocore's service model (1.43)
@@ -79,8 +79,8 @@ def _ends_in_half_call(content: Sequence[Mapping[str, Any]], stop_reason: str | 
     if content[-1]["toolUse"].get("type") == SERVER_TOOL_USE:  # no ToolCallBlock
         return False
     arguments = content[-1]["toolUse"].get("input")
-    # `Received` parses the arguments of a call whose contentBlockStop arrived, and leaves others as text.
-    return is_half_call(stop_reason, arguments, is_closed=is_stream and not isinstance(arguments, str))
+    # `StreamAccumulator` parses the arguments of a call whose contentBlockStop arrived, and leaves others as text.
+    return is_incomplete_call(stop_reason, arguments, is_closed=is_stream and not isinstance(arguments, str))
 
 
 def without_bytes(value: Any) -> Any:
@@ -364,9 +364,9 @@ def _chunks(
                 if "reasoningContent" in delta:
                     said["thinking_delta"] = delta["reasoningContent"].get("text", "")
                 raw = event if "text" in delta or "toolUse" in delta else without_bytes(event)
-                yield _chunk(raw, delta.get("text", ""), said, functools.partial(message_at, received.mark()))
+                yield _chunk(raw, delta.get("text", ""), said, functools.partial(message_at, received.snapshot()))
             elif "contentBlockStart" in event:
-                yield _chunk(event, "", {}, functools.partial(message_at, received.mark()))
+                yield _chunk(event, "", {}, functools.partial(message_at, received.snapshot()))
             elif "metadata" in event:
                 routing = event["metadata"][ROUTING]
     # Now that everything is here, in whatever order.
@@ -380,10 +380,10 @@ def _chunk(event: dict[str, Any], delta: str, said: dict[str, Any], read: Callab
 
 
 def _message_at(
-    received: Received,
+    received: StreamAccumulator,
     one_tool_call: bool,  # noqa: FBT001 - for `partial`
     wrapped: frozenset[str],
-    mark: Mark,
+    mark: Snapshot,
 ) -> dict[str, Any]:
     text = received.only_text(mark)
     blocks: list[Any]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
-    from bedrock_routing_integrations.transport.stream_accumulator import Received
+    from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
     from .options import Telemetry
 
@@ -158,7 +158,7 @@ class Call:
             response: The Converse response.
         """
 
-    def stream_over(self, error: BaseException | None, received: Received) -> None:
+    def stream_over(self, error: BaseException | None, received: StreamAccumulator) -> None:
         """`over`, for a stream, of which so much was received."""
 
     def until_over(self, items: Iterator[_Item]) -> Iterator[_Item]:
@@ -265,7 +265,7 @@ class Measured(Call):
             self._tell(attributes.of_answer(routing))
         super().answered(routing)
 
-    def stream_over(self, error: BaseException | None, received: Received) -> None:
+    def stream_over(self, error: BaseException | None, received: StreamAccumulator) -> None:
         """See `Call`."""
         if self._open:
             self.over(error, received.response())

@@ -1,4 +1,9 @@
-"""Converse requests that the models of a target take, and what was found out about what they refuse."""
+"""Make Converse requests valid for the models of a target, and remember which parts of a request they refuse.
+
+`prepare_request` applies the rules in order. Each rule has a module: `documents`, `reasoning`, `system_messages`,
+`tools`. `tool_choice` reads the tool choices of both frameworks. `refusals` recognizes Bedrock's refusals, so that
+`client.exchange` can send a request again without the refused part.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,29 @@ from .documents import LONGEST_NAME as LONGEST_DOCUMENT_NAME
 from .documents import DocumentNames, legal_document_name
 from .preparation import PreparedRequest, prepare_request
 from .reasoning import PLACEHOLDER
-from .refusals import REASONING, RefusalMemory, Refused, Removal, is_forced, removable, shared_refusals
+from .refusals import REASONING, RefusalMemory, Refused, Removal, find_removal, is_forced, shared_refusals
 from .system_messages import PLACEMENTS, SystemPlacement, check_placement
 from .tools import NO_CALL, ROOT, ToolTranslation, object_schema
 
 __all__ = [
-    "LONGEST_DOCUMENT_NAME", "NO_CALL", "PLACEHOLDER", "PLACEMENTS", "REASONING", "ROOT", "DocumentNames",
-    "PreparedRequest", "RefusalMemory", "Refused", "Removal", "SystemPlacement", "ToolTranslation", "check_placement",
-    "is_forced", "legal_document_name", "object_schema", "prepare_request", "removable", "shared_refusals",
+    "LONGEST_DOCUMENT_NAME",
+    "NO_CALL",
+    "PLACEHOLDER",
+    "PLACEMENTS",
+    "REASONING",
+    "ROOT",
+    "DocumentNames",
+    "PreparedRequest",
+    "RefusalMemory",
+    "Refused",
+    "Removal",
+    "SystemPlacement",
+    "ToolTranslation",
+    "check_placement",
+    "find_removal",
+    "is_forced",
+    "legal_document_name",
+    "object_schema",
+    "prepare_request",
+    "shared_refusals",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Formats of images, documents, videos and sounds in Converse, and how S3 objects and data URLs are written.
+"""Convert images, documents, videos and audio to Converse's formats, sources and document names.
 
-Shared by both frameworks. The formats are the enums of botocore's service model (1.44); a test compares them. Nothing
-in here reads a file or a URL.
+Shared by both frameworks and the knowledge bases. The formats are the enums of botocore's service model (1.44), and a
+test compares them. No function here reads a file or fetches a URL.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ FORMATS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 DOCUMENT_SUFFIXES = {
     **{name: name for name in DOCUMENT_FORMATS.values()}, "htm": "html", "markdown": "md", "text": "txt",
 }  # fmt: skip
-# What files are called whose format Bedrock calls otherwise.
+# File suffixes that differ from the name of the format.
 ALIASES = {"jpg": "jpeg", "3gp": "three_gp", "m4v": "mp4"}
-# The first bytes of the files that are most often sent without a MIME type.
+# The first bytes of files that are often sent without a MIME type.
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF87a", "gif"), (b"GIF89a", "gif"), (b"%PDF-", "pdf"),
     (b"ID3", "mp3"), (b"fLaC", "flac"), (b"OggS", "ogg"),
@@ -59,7 +59,7 @@ _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),(?P<d
 
 
 def bare_mime_type(mime_type: str | None) -> str:
-    """Return a MIME type in lower case, without parameters; empty where there is none."""
+    """Return a MIME type in lower case and without parameters; an empty string if there is none."""
     return (mime_type or "").partition(";")[0].strip().lower()
 
 
@@ -69,17 +69,17 @@ def suffix_of(name: object) -> str:
 
 
 def media_format(kind: str, mime_type: str | None, *names: object, content: bytes = b"") -> str | None:
-    """Return the format of a block as Converse calls it.
+    """Return Converse's name for the format of a block.
 
     Args:
         kind: ``"image"``, ``"video"``, ``"audio"`` or ``"document"``.
-        mime_type: The stated MIME type, or a format's own name.
-        names: File names, paths or URLs, whose suffixes are tried next.
-        content: The bytes, whose beginning is tried last.
+        mime_type: The stated MIME type, or the name of a format. It is tried first.
+        names: File names, paths or URLs. Their suffixes are tried next.
+        content: The bytes of the file. Their signature is tried last.
 
     Returns:
-        The format; None where Bedrock takes none of what is stated. Any other text is a ``txt`` document, as in
-        langchain-aws.
+        The format; None if Bedrock accepts none of the stated ones. A document of any other text type is ``txt``, as
+        in langchain-aws.
     """
     formats, stated = FORMATS[kind], bare_mime_type(mime_type)
     if stated in formats:
@@ -103,15 +103,15 @@ def _format_of_content(formats: Mapping[str, str], content: bytes) -> str | None
 
 
 def media_source(url: str, at: str, *, bucket_owner: str | None = None) -> tuple[dict[str, Any], str | None]:
-    """Return Converse's ``source`` of an S3 or data URL, and the MIME type that a data URL states.
+    """Return Converse's ``source`` for an S3 or data URL, and the MIME type that a data URL states.
 
     Args:
         url: ``s3://bucket/key`` or ``data:…``.
-        at: Where the URL stands, for error messages.
-        bucket_owner: The account that owns the bucket, where it is not the caller's.
+        at: The position of the URL in the request, for error messages.
+        bucket_owner: The id of the account that owns the bucket; None if it is the caller's.
 
     Raises:
-        InvalidRequestError: Any other URL, which is never fetched; or a data URL that is empty or cannot be read.
+        InvalidRequestError: The URL has another scheme (it is never fetched), or the data URL is empty or malformed.
     """
     uri = s3_uri(url)
     if uri is not None:
@@ -121,15 +121,15 @@ def media_source(url: str, at: str, *, bucket_owner: str | None = None) -> tuple
         content, mime_type = inline
         return {"bytes": content}, mime_type
     scheme = urlsplit(url).scheme if "://" in url else "no"
-    # The URL itself may hold a signature that lets anybody in.
+    # The message does not quote the URL: a presigned URL is a secret.
     raise InvalidRequestError(
-        f"{at} has a URL of scheme {scheme!r}, which is not fetched. Pass the bytes in base64, a data: URL, or an "
+        f"{at} is not valid: a URL with scheme {scheme!r} is not fetched. Pass the bytes in base64, a data: URL, or an "
         "s3:// URL."
     )
 
 
 def s3_uri(url: str) -> str | None:
-    """Return an S3 URL with its scheme in lower case, as Bedrock takes it; None for any other URL."""
+    """Return an S3 URL with its scheme in lower case, as Bedrock requires; None for any other URL."""
     return f"s3://{url[5:]}" if url[:5].lower() == "s3://" else None
 
 
@@ -138,43 +138,48 @@ def data_url_content(url: str, at: str) -> tuple[bytes, str | None] | None:
 
     Args:
         url: The URL.
-        at: Where the URL stands, for error messages.
+        at: The position of the URL in the request, for error messages.
 
     Raises:
-        InvalidRequestError: The URL has no content, or content that is not base64 where it says so.
+        InvalidRequestError: The URL has no content, or its content is marked as base64 and is not.
     """
     if url[:5].lower() != "data:":
         return None
     parts = _DATA_URL.fullmatch(url)
     if parts is None:
-        raise InvalidRequestError(f"{at} cannot be read: its data: URL has no comma. Use data:<type>;base64,<data>.")
+        raise InvalidRequestError(f"{at} is not valid: its data: URL has no comma. Use data:<type>;base64,<data>.")
     parameters = [parameter.strip() for parameter in parts["parameters"].lower().split(";")]
     data = parts["data"]
     content = decode_base64(unquote(data), at) if "base64" in parameters else unquote_to_bytes(data)
     if not content:
-        raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
+        raise InvalidRequestError(f"{at} is not valid: it is empty. Pass content, or leave the block out.")
     return content, parts["type"].strip() or None
 
 
 def decode_base64(data: Any, at: str) -> bytes:
-    """Return the bytes of base64 text; bytes as they are.
+    """Return the bytes of base64 text; bytes are returned unchanged.
+
+    Args:
+        data: Base64 text (white space is allowed), or bytes.
+        at: The position of the data in the request, for error messages.
 
     Raises:
-        InvalidRequestError: It is not base64, or empty.
+        InvalidRequestError: The data is not valid base64, or empty.
     """
     if isinstance(data, str):
         try:
             data = base64.b64decode("".join(data.split()), validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidRequestError(
-                f"{at} cannot be read: its data is not valid base64: {error}. Encode the bytes with base64."
+                f"{at} is not valid: its data is not base64 ({error}). Encode the bytes with base64."
             ) from None
     if not isinstance(data, (bytes, bytearray)) or not data:
-        raise InvalidRequestError(f"{at} is empty or no base64 text. Pass the bytes in base64.")
+        raise InvalidRequestError(f"{at} is not valid: it is empty, or not base64 text. Pass the bytes in base64.")
     return bytes(data)
 
 
-# --- Give the documents of a Converse request names that Bedrock takes, each once. ---
+# Document names. Bedrock accepts letters, digits, spaces (no two in a row), hyphens, parentheses and square brackets,
+# and refuses a request in which two documents have the same name.
 
 LONGEST_NAME = 200
 _LEGAL_NAME = re.compile(r"(?! )(?:[A-Za-z0-9()\[\]_-]| (?! ))+(?<! )")
@@ -182,10 +187,10 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9()\[\]_ -]+")
 
 
 def legal_document_name(title: str | None) -> str:
-    """Return the name that is nearest to a title and that Bedrock takes."""
+    """Return the name closest to a title that Bedrock accepts."""
     if title and len(title) <= LONGEST_NAME and _LEGAL_NAME.fullmatch(title):
         return title
-    # "é" becomes "e" and an accent; the accent goes, and what is no ASCII letter becomes a hyphen.
+    # "é" decomposes into "e" and an accent. The accent is dropped; other characters outside ASCII become hyphens.
     decomposed = unicodedata.normalize("NFKD", title or "")
     letters = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     name = " ".join(_NOT_IN_A_NAME.sub("-", letters).split()).strip("- ")[:LONGEST_NAME].strip()
@@ -196,14 +201,14 @@ def legal_document_name(title: str | None) -> str:
 
 
 class DocumentNames:
-    """Names the documents of one request. The same documents in the same order get the same names."""
+    """Assign unique names to the documents of one request. The same documents in the same order get the same names."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._last: dict[str, int] = {}
 
     def name(self, title: str | None) -> str:
-        """Return a legal name that no earlier document has: ``report``, then ``report (2)``."""
+        """Return a valid name that no earlier document has: ``report``, then ``report (2)``."""
         name = legal_document_name(title)
         unique, number = name, self._last.get(name, 1)
         while unique in self._taken:
@@ -216,14 +221,14 @@ class DocumentNames:
 
 
 def name_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return messages whose documents have legal names, each once; the messages themselves where they have."""
-    given = [document.get("name") for document in _documents(messages)]
-    if not given:
+    """Return messages whose documents have valid, unique names; `messages` itself if they already have."""
+    current = [document.get("name") for document in _documents(messages)]
+    if not current:
         return messages
     names = DocumentNames()
-    # A document without a name is the caller's mistake, of which boto3 says what is missing.
-    legal = [name if not isinstance(name, str) else names.name(name) for name in given]
-    if legal == given:
+    # A document without a name is the caller's mistake; boto3's validation names the missing member.
+    legal = [name if not isinstance(name, str) else names.name(name) for name in current]
+    if legal == current:
         return messages
     in_order = iter(legal)
     return [

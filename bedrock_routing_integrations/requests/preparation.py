@@ -1,7 +1,7 @@
-"""Make a caller's Converse request one that the models of its target take.
+"""Make a Converse request valid for the models of its target.
 
-`prepare_request` is a pure function of the request, the target and what the target is known to refuse; it changes
-nothing of what it is given. Each rule lives in a module of its own; this one has their order and the small ones.
+`prepare_request` is a pure function of the request, the target and the target's known refusals. It never changes the
+caller's request. Each larger rule has its own module. This module has their order and the small rules.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class PreparedRequest:
 
     Attributes:
         request: The Converse request.
-        streamed: Whether it goes to ConverseStream.
-        tools: How to read the tool calls of its answer.
+        streamed: Whether to send the request to ConverseStream (else to Converse).
+        tools: The translation that restores the caller's tool names and arguments in the response.
     """
 
     request: dict[str, Any]
@@ -55,30 +55,33 @@ def prepare_request(
     """Return the request to send.
 
     Args:
-        request: A request as boto3's ``converse`` takes it; not changed.
-        resolved: The target.
-        stream: Whether the caller asked for a stream. Where the target has none (or none together with tools) the whole
-            answer is asked for.
-        placement: Where system messages amid the conversation go; None for what the models are known to take.
-        refused: What the target refuses.
-        optional_output_format: Whether ``outputConfig`` may be left out: a framework added it, not the caller.
+        request: A request with the arguments of boto3's ``converse``. It is not changed.
+        resolved: The target with its candidate models.
+        stream: Whether the caller asked for a stream. If the target cannot stream (or cannot stream with tools), the
+            prepared request goes to Converse instead.
+        placement: Where to put system messages in mid-conversation; None to use ``"native"`` if all candidate models
+            are known to accept the role ``system``, else ``"inline"``.
+        refused: The parts of a request that the target is known to refuse.
+        optional_output_format: Whether ``outputConfig`` may be removed, because a framework added it and not the
+            caller.
 
     Raises:
-        InvalidRequestError: ``toolChoice`` ``none`` for a managed prompt.
+        InvalidRequestError: The tool choice is ``none`` and the target is a managed prompt.
     """
     streamed = stream and _streams(request, resolved, refused)
-    if not _has_shape_of_a_request(request):  # boto3 says best what is wrong
+    if not _has_shape_of_a_request(request):  # boto3's own validation names the mistake
         return PreparedRequest(dict(request), streamed, NO_TRANSLATION)
     sent = dict(request)
-    if sent.get("requestMetadata") == {}:  # Bedrock takes 1 to 16 entries
+    if sent.get("requestMetadata") == {}:  # Bedrock accepts 1 to 16 entries
         del sent["requestMetadata"]
     guardrail = sent.get("guardrailConfig")
-    if not streamed and guardrail and "streamProcessingMode" in guardrail:  # a member of ConverseStream's only
+    if not streamed and guardrail and "streamProcessingMode" in guardrail:  # only ConverseStream has this member
         sent["guardrailConfig"] = {name: value for name, value in guardrail.items() if name != "streamProcessingMode"}
     if "none" in ((sent.get("toolConfig") or {}).get("toolChoice") or {}):
         if resolved.target.kind is TargetKind.PROMPT:
             raise InvalidRequestError(
-                f"toolChoice 'none' is not possible for {resolved.target}: the tools are those of the managed prompt."
+                f"toolChoice='none' is not valid for {resolved.target}: a managed prompt defines its own tools. "
+                "Remove the tool choice from the request, or the tools from the prompt."
             )
         sent = dict(without_calls(sent))
     _prepare_messages(sent, resolved, placement, refused)
@@ -98,17 +101,17 @@ def prepare_request(
 def _prepare_messages(
     sent: dict[str, Any], resolved: ResolvedTarget, placement: SystemPlacement | None, refused: frozenset[Refused]
 ) -> None:
-    """Replace the messages of a request of ours by those that the models take."""
+    """Replace `sent`'s messages by messages that the candidate models accept."""
     facts = resolved.facts
-    # One look at all messages says which rules there is anything to do for; most requests are plain text.
+    # One pass over all blocks decides which rules apply: most requests are plain text and need none.
     messages = sent.get("messages") or ()
     kinds = {kind for message in messages for block in message.get("content") or () for kind in block}
     if any(message.get("role") == "system" for message in messages):
         native = facts.system_in_messages and Refused.SYSTEM_ROLE not in refused
-        wanted = placement or ("native" if native else "inline")
-        if Refused.SYSTEM_ROLE in refused and wanted == "native":
-            wanted = "inline"
-        sent.update(place_system_messages(sent, wanted))
+        placement = placement or ("native" if native else "inline")
+        if Refused.SYSTEM_ROLE in refused and placement == "native":
+            placement = "inline"
+        sent.update(place_system_messages(sent, placement))
     if "reasoningContent" in kinds:
         sent["messages"] = fit_reasoning(sent["messages"], _reasoning(facts.reasoning, refused))
     if "document" in kinds or "toolResult" in kinds:
@@ -118,7 +121,7 @@ def _prepare_messages(
 
 
 def _has_shape_of_a_request(request: Mapping[str, Any]) -> bool:
-    """Return whether the members that rules look into are lists of dictionaries, as boto3 demands."""
+    """Return whether the members that the rules read are lists of dictionaries, as boto3 requires."""
     config, messages = request.get("toolConfig") or {}, request.get("messages") or ()
     if not isinstance(config, dict) or not isinstance(messages, (list, tuple)):
         return False
@@ -171,17 +174,18 @@ def _without(request: dict[str, Any], refused: frozenset[Refused]) -> dict[str, 
 
 
 def _leave_out(request: dict[str, Any], member: str, names: tuple[str, ...]) -> None:
-    given = request.get(member)
-    if not given or not any(name in given for name in names):
+    value = request.get(member)
+    if not value or not any(name in value for name in names):
         return
-    kept = {name: value for name, value in given.items() if name not in names}
+    kept = {name: part for name, part in value.items() if name not in names}
     if kept:
         request[member] = kept
     else:
         del request[member]
 
 
-# --- Arguments of other providers' models, and the values with which they ask for nothing. ---
+# Arguments that applications written for other providers pass by habit. With a neutral value they have no effect, so
+# they can be dropped; with any other value they are refused.
 
 NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "best_of": (1,), "echo": (False,), "frequency_penalty": (0,), "length_penalty": (1,), "logprobs": (False, 0),
@@ -189,23 +193,31 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType({
     "repetition_penalty": (1,), "response_format": ({"type": "text"},), "store": (False,), "stream": (False,),
     "stream_usage": (True, False), "top_logprobs": (0,), "verbose": (False,),
 })  # fmt: skip
-"""Argument → values that ask for nothing. Empty values do so for every argument: see `asks_for_nothing`."""
+"""Argument → values without effect. For every argument, empty values have no effect either: see `is_neutral`."""
 _EMPTY: tuple[Any, ...] = (None, "", [], (), {})
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
-def without_neutral(given: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Return the arguments without those that Bedrock does not have and that ask for nothing.
+def without_neutral(arguments: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Return the arguments without those that Bedrock does not have and whose values have no effect.
 
     Args:
-        given: Argument → value.
-        known: The arguments that Bedrock has. These are kept, whatever their value.
+        arguments: Argument name → value.
+        known: The names of arguments that Bedrock has. They are kept, whatever their values.
+
+    Returns:
+        A new dictionary, in the order of `arguments`.
     """
-    return {name: value for name, value in given.items() if name in known or not asks_for_nothing(name, value)}
+    return {name: value for name, value in arguments.items() if name in known or not is_neutral(name, value)}
 
 
-def asks_for_nothing(name: str, value: Any) -> bool:
-    """Return whether an argument that Bedrock does not have may be left out, because its value asks for nothing."""
-    if not isinstance(value, _PLAIN):  # what an object of another package says to == is not known
+def is_neutral(name: str, value: Any) -> bool:
+    """Return whether an argument that Bedrock does not have can be dropped, because its value has no effect.
+
+    Args:
+        name: The argument's name, such as ``"n"``.
+        value: Its value, such as 1.
+    """
+    if not isinstance(value, _PLAIN):  # an object of another package may define == in its own way
         return False
     return value in _EMPTY or value in NEUTRAL_VALUES.get(name, ())

@@ -1,8 +1,8 @@
-"""Send back the reasoning of earlier turns only as far as the models take it.
+"""Remove the reasoning of earlier turns that the models do not accept.
 
-Most models refuse reasoning blocks in a history, or the signatures in them, with a ValidationException. Which do is a
-catalog fact (`ModelFacts.reasoning`). Where it is not known, blocks are sent as they are, and a refusal is survived
-(`requests.refusals`).
+Most models refuse reasoning blocks in a history, or the signatures in them, with a ValidationException.
+`ModelFacts.reasoning` states what each family accepts. If that is not known, the blocks are sent unchanged, and
+`client.exchange` sends the request again without them if Bedrock refuses (`requests.refusals`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# A turn of reasoning alone is what an answer cut off by maxTokens leaves; the newest Claudes refuse it (reported
-# 2026-09), and a turn without content is refused by all.
+# An answer that maxTokens cuts off can leave a turn with nothing but reasoning. The newest Claude models refuse such a
+# turn (reported 2026-09), and all models refuse a turn without content.
 PLACEHOLDER = "(no answer: it ended while thinking)"
 
 
@@ -23,33 +23,33 @@ def has_reasoning(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def fit_reasoning(messages: Sequence[Mapping[str, Any]], accepted: str | None) -> Sequence[Mapping[str, Any]]:
-    """Return messages with the reasoning that the models take.
+    """Return the messages with only the reasoning that the models accept.
 
     Args:
-        messages: Messages of a Converse request; not changed.
+        messages: Messages of a Converse request. They are not changed.
         accepted: ``"none"``, ``"text"`` (reasoning text without signatures), ``"signed"`` (signed text and redacted
-            blocks), or None where it is not known: then blocks stay as they are.
+            blocks), or None if it is not known: then blocks stay unchanged.
 
     Returns:
-        The messages; those given where nothing had to change. A turn of which nothing or only reasoning is left gets a
-        placeholder text.
+        New messages, or `messages` itself if none has reasoning. A turn that would be left without any other content
+        gets a placeholder text.
     """
     if not has_reasoning(messages):
         return messages
-    return [_fitted(message, accepted) for message in messages]
+    return [_fit_message(message, accepted) for message in messages]
 
 
-def _fitted(message: Mapping[str, Any], accepted: str | None) -> Mapping[str, Any]:
-    given = message.get("content") or ()
-    if not any("reasoningContent" in block for block in given):
+def _fit_message(message: Mapping[str, Any], accepted: str | None) -> Mapping[str, Any]:
+    blocks = message.get("content") or ()
+    if not any("reasoningContent" in block for block in blocks):
         return message
-    content = list(_taken(given, accepted))
+    content = list(_accepted_blocks(blocks, accepted))
     if not any("reasoningContent" not in block and "cachePoint" not in block for block in content):
         content.append({"text": PLACEHOLDER})
     return {**message, "content": content}
 
 
-def _taken(content: Sequence[Mapping[str, Any]], accepted: str | None) -> Iterator[Mapping[str, Any]]:
+def _accepted_blocks(content: Sequence[Mapping[str, Any]], accepted: str | None) -> Iterator[Mapping[str, Any]]:
     for block in content:
         if "reasoningContent" not in block or accepted is None:
             yield block

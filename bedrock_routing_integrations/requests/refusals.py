@@ -1,12 +1,12 @@
-"""What of a request can be left out when Bedrock refuses it, and for which targets that is known.
+"""Recognize which part of a request Bedrock refused, and remember it for the target.
 
-A router, or an application profile whose look-up IAM denies, hides which models answer, and catalogs are never
-complete. So a request can hold something that a model refuses though the call makes sense without it. Such a request is
-sent once more without it, before anything has reached the caller; that it was refused is remembered for the target for
-a day, so that the next call is right at once.
+A router hides which model will answer, and so does an application profile whose look-up IAM denies. A table of model
+facts is never complete either. So a request can hold a part that a model refuses although the call makes sense without
+it, such as a forced tool choice. `client.exchange` then sends the request once more without that part, before anything
+has reached the caller. The refusal is remembered for the target for a day, so that the next call is right at once.
 
-What counts as such a refusal is read from Bedrock's messages, of which public reports and recordings are the source
-(dates at each pattern). A message that fits nothing here is raised as it came.
+Bedrock has no error code for these refusals, so they are recognized by their messages. The patterns come from public
+reports and recordings (named at each pattern). An error that matches no pattern is raised unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Refused(str, Enum):
-    """Something that a model refused. The value says what was left out, for warnings."""
+    """A part of a request that a model can refuse. The value describes it in warnings."""
 
     FORCED_TOOL_CHOICE = "the forced tool choice"
     STREAMED_TOOLS = "streaming together with tools"
@@ -52,8 +52,8 @@ class Refused(str, Enum):
 
 REASONING = frozenset([Refused.UNSIGNED_REASONING, Refused.REASONING_SIGNATURE, Refused.REASONING])
 
-# What the models do not take, in the words of public reports and recordings.
-_NOT_TAKEN = re.compile(
+# How models word that they do not accept something, in public reports and recordings.
+_UNSUPPORTED = re.compile(
     r"deprecat|not (be )?(support|allow|permit|compatib)|n['\u2019]t support|unsupported|extraneous|extra inputs|remove"
     r"|cannot contain",
     re.IGNORECASE,
@@ -63,17 +63,19 @@ _STREAMED_TOOLS = re.compile(
 )  # llama_index#19655
 _STREAMING = re.compile(r"\bstreaming\b", re.IGNORECASE)
 _FORCED_TOOL = re.compile(r"tool_?\s?choice", re.IGNORECASE)  # pydantic-ai#2091
-_FORCES = re.compile(r"tool_?choice\W+forces tool use", re.IGNORECASE)  # "Thinking may not be enabled when …"
+_FORCED_WHILE_THINKING = re.compile(
+    r"tool_?choice\W+forces tool use", re.IGNORECASE
+)  # "Thinking may not be enabled when …"
 # "`temperature` is deprecated for this model." (cline#10572)
 _SAMPLING = re.compile(r"\b(temperature|top_?p|top_?k)\b", re.IGNORECASE)
 # "`temperature` and `top_p` cannot both be specified for this model." (Claude 4.1 and 4.5)
-_BOTH = re.compile(r"\bboth\b", re.IGNORECASE)
+_TEMPERATURE_AND_TOP_P = re.compile(r"\bboth\b", re.IGNORECASE)
 _WHILE_THINKING = re.compile(r"\bthinking is enabled", re.IGNORECASE)  # "`temperature` may only be set to 1 when …"
 _SIGNATURE = re.compile(r"\bsignature", re.IGNORECASE)
 _REASONING = re.compile(r"reasoning|\bthinking\b|redacted", re.IGNORECASE)
 _MISSING = re.compile(r"required|missing|must (have|be)", re.IGNORECASE)
 _INVALID = re.compile(r"invalid", re.IGNORECASE)
-# "When `thinking` is enabled, a final `assistant` message must start with a thinking block": less of it is no help.
+# "When `thinking` is enabled, a final `assistant` message must start with a thinking block": removing would not help.
 _WANTS_THINKING = re.compile(r"expected `?(thinking|redacted_thinking)|must start with", re.IGNORECASE)
 _ROLE = re.compile(r"\brole\b", re.IGNORECASE)
 _STATUS = re.compile(r"\bstatus\b", re.IGNORECASE)
@@ -83,51 +85,51 @@ _OUTPUT_FORMAT = re.compile(
 
 
 class Removal(NamedTuple):
-    """What to leave out of a refused request.
+    """The part to remove from a refused request.
 
     Attributes:
-        refused: The thing.
-        is_of_target: Whether the target refuses it always, so that it is remembered; False where the refusal is about
-            this one request: a signature of another model, a forced tool while thinking.
+        refused: The part.
+        is_permanent: Whether the target always refuses this part, so that the refusal is remembered. False if the
+            refusal is about this request only: a signature of another model, or a forced tool while thinking.
     """
 
     refused: Refused
-    is_of_target: bool = True
+    is_permanent: bool = True
 
 
-def removable(  # noqa: PLR0911 - one return for each thing that can be left out
-    error: BaseException, request: Mapping[str, Any], *, streamed: bool, output_format_is_ours: bool
+def find_removal(  # noqa: PLR0911 - one return for each part that can be removed
+    error: BaseException, request: Mapping[str, Any], *, streamed: bool, optional_output_format: bool
 ) -> Removal | None:
-    """Return what of a refused request can be left out; None where the refusal names nothing of that kind.
+    """Return the part of a refused request that can be removed; None if the error names no such part.
 
     Args:
-        error: What boto3 raised.
-        request: The request as it was sent.
+        error: The error that boto3 raised.
+        request: The request that was sent.
         streamed: Whether it was sent to ConverseStream.
-        output_format_is_ours: Whether ``outputConfig`` was added by this package, and not by the caller.
+        optional_output_format: Whether a framework added ``outputConfig``, and not the caller.
     """
     code, message, _ = aws_error(error)
     if code != "ValidationException":
         return None
-    not_taken, messages = _NOT_TAKEN.search(message), request.get("messages") or ()
-    if streamed and not_taken:
+    is_unsupported, messages = _UNSUPPORTED.search(message), request.get("messages") or ()
+    if streamed and is_unsupported:
         if request.get("toolConfig") and _STREAMED_TOOLS.search(message):
             return Removal(Refused.STREAMED_TOOLS)
         if _STREAMING.search(message):
             return Removal(Refused.STREAMING)
     if is_forced(request) and _FORCED_TOOL.search(message):
-        if not_taken:
-            return Removal(Refused.FORCED_TOOL_CHOICE, not _thinks(request))
-        if _FORCES.search(message):
-            return Removal(Refused.FORCED_TOOL_CHOICE, is_of_target=False)
+        if is_unsupported:
+            return Removal(Refused.FORCED_TOOL_CHOICE, not _asks_for_reasoning(request))
+        if _FORCED_WHILE_THINKING.search(message):
+            return Removal(Refused.FORCED_TOOL_CHOICE, is_permanent=False)
     removal = _removable_sampling(message, request)
     if removal is None and has_reasoning(messages):
         removal = _removable_reasoning(message)
     if removal is not None:
         return removal
-    if not_taken and _STATUS.search(message) and _has_status(messages):
+    if is_unsupported and _STATUS.search(message) and _has_status(messages):
         return Removal(Refused.TOOL_RESULT_STATUS)
-    if output_format_is_ours and request.get("outputConfig") and _OUTPUT_FORMAT.search(message):
+    if optional_output_format and request.get("outputConfig") and _OUTPUT_FORMAT.search(message):
         return Removal(Refused.OUTPUT_FORMAT)
     if any(each.get("role") == "system" for each in messages) and _ROLE.search(message):
         return Removal(Refused.SYSTEM_ROLE)
@@ -135,20 +137,20 @@ def removable(  # noqa: PLR0911 - one return for each thing that can be left out
 
 
 def is_forced(request: Mapping[str, Any]) -> bool:
-    """Return whether a request's tool choice makes the model call a tool."""
+    """Return whether the request's tool choice forces the model to call a tool."""
     choice = (request.get("toolConfig") or {}).get("toolChoice") or {}
     return "any" in choice or "tool" in choice
 
 
 def _removable_sampling(message: str, request: Mapping[str, Any]) -> Removal | None:
-    if not _SAMPLING.search(message) or not _samples(request):
+    if not _SAMPLING.search(message) or not _has_sampling(request):
         return None
-    if _BOTH.search(message):
-        given = request.get("inferenceConfig") or {}
-        return Removal(Refused.TOP_P) if "temperature" in given and "topP" in given else None
+    if _TEMPERATURE_AND_TOP_P.search(message):
+        inference = request.get("inferenceConfig") or {}
+        return Removal(Refused.TOP_P) if "temperature" in inference and "topP" in inference else None
     if _WHILE_THINKING.search(message):
-        return Removal(Refused.SAMPLING, is_of_target=False)
-    return Removal(Refused.SAMPLING) if _NOT_TAKEN.search(message) else None
+        return Removal(Refused.SAMPLING, is_permanent=False)
+    return Removal(Refused.SAMPLING) if _UNSUPPORTED.search(message) else None
 
 
 def _removable_reasoning(message: str) -> Removal | None:
@@ -156,17 +158,17 @@ def _removable_reasoning(message: str) -> Removal | None:
         return None
     if _SIGNATURE.search(message):
         if _INVALID.search(message):  # of this history: written by another model, or changed
-            return Removal(Refused.REASONING, is_of_target=False)
+            return Removal(Refused.REASONING, is_permanent=False)
         return Removal(Refused.UNSIGNED_REASONING if _MISSING.search(message) else Refused.REASONING_SIGNATURE)
     return Removal(Refused.REASONING) if _REASONING.search(message) else None
 
 
-def _thinks(request: Mapping[str, Any]) -> bool:
+def _asks_for_reasoning(request: Mapping[str, Any]) -> bool:
     fields = request.get("additionalModelRequestFields") or {}
     return any("think" in name or "reason" in name for name in fields)
 
 
-def _samples(request: Mapping[str, Any]) -> bool:
+def _has_sampling(request: Mapping[str, Any]) -> bool:
     inference = request.get("inferenceConfig") or {}
     return (
         "temperature" in inference
@@ -181,10 +183,10 @@ def _has_status(messages: Any) -> bool:
 
 
 class RefusalMemory:
-    """Remember for which targets what was refused. Bounded; safe under threads.
+    """Remember the refusals of each target for a day. Bounded in size, and safe to use from several threads.
 
     Args:
-        clock: Seconds, only ever rising.
+        clock: Return the time in seconds; it never goes back (`time.monotonic`).
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -193,7 +195,7 @@ class RefusalMemory:
         self._lock = threading.Lock()
 
     def remember(self, target: Hashable, refused: Refused) -> None:
-        """Record that a target refuses something; `of` returns it for a day."""
+        """Record that a target refuses a part of requests; `of` returns it for a day."""
         with self._lock:
             self._until[target, refused] = self._clock() + REMEMBERED_SECONDS
             self._until.move_to_end((target, refused))
@@ -201,7 +203,7 @@ class RefusalMemory:
                 self._until.popitem(last=False)
 
     def of(self, target: Hashable) -> frozenset[Refused]:
-        """Return what is left out of requests to a target now."""
+        """Return the parts to leave out of requests to a target now."""
         if not self._until:  # the usual case, on the path of every call
             return frozenset()
         now = self._clock()
@@ -209,13 +211,13 @@ class RefusalMemory:
             return frozenset(refused for refused in Refused if self._until.get((target, refused), now) > now)
 
     def forget(self) -> None:
-        """Forget everything; after a fork the lock may be held by a thread that is not there."""
+        """Forget all refusals. In a forked process the old lock may be held by a thread that does not exist there."""
         self._lock = threading.Lock()
         self._until.clear()
 
 
 shared_refusals = RefusalMemory(time.monotonic)
-"""What the targets of this process are known to refuse."""
+"""The refusals that this process has seen."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=shared_refusals.forget)

@@ -1,8 +1,8 @@
-"""Place system messages that stand amid a conversation.
+"""Place the system messages of mid-conversation.
 
-Text that is moved into the request's ``system`` member changes the beginning of the prompt, so that nothing behind it
-is read from Bedrock's cache any more: one reminder then costs as much as the whole history. Converse has a role
-``system`` inside ``messages`` (botocore's service model since 1.43), but no public source says which models take it.
+Moving their text into the request's ``system`` member changes the beginning of the prompt, and nothing after it is read
+from Bedrock's cache any more: one reminder then costs as much as the whole history. Converse has a role ``system``
+inside ``messages`` (botocore's service model since 1.43), but no public source lists the models that accept it.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ _OPENING, _CLOSING = "<system_instruction>\n", "\n</system_instruction>"
 
 
 def check_placement(placement: Any) -> SystemPlacement | None:
-    """Return `placement` if it is one.
+    """Return `placement` if it is valid.
 
     Raises:
-        InvalidRequestError: It is neither None nor one of the three.
+        InvalidRequestError: `placement` is not ``"native"``, ``"inline"``, ``"hoist"`` or None.
     """
     if placement is None or placement in PLACEMENTS:
         return placement  # type: ignore[no-any-return]
     raise InvalidRequestError(
         f"mid_conversation_system={placement!r} is not valid: it must be 'native', 'inline', 'hoist', or None for "
-        "'native' where the models are known to take it and 'inline' elsewhere."
+        "'native' where the models are known to accept it and 'inline' elsewhere."
     )
 
 
 def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement) -> Mapping[str, Any]:
-    """Return a request whose messages of role ``system`` are placed.
+    """Return the request with its messages of role ``system`` in the requested place.
 
     Args:
-        request: A Converse request; not changed.
-        placement: ``"native"`` leaves them as they are, ``"inline"`` makes each an instruction at the same position in
-            a user's turn, ``"hoist"`` moves them into ``system``. Those before the first other message go there in
-            any case: nothing in front of them could be cached. One that adds or removes tools (``toolAddition``,
-            ``toolRemoval``) has no other form than the native one, and stays as it is.
+        request: A Converse request. It is not changed.
+        placement: ``"native"`` leaves system messages unchanged, ``"inline"`` turns each into an instruction at the
+            same position in a user message, ``"hoist"`` moves them into ``system``. System messages before the first
+            other message always move into ``system``: nothing precedes them that could be cached. A system message
+            that adds or removes tools (``toolAddition``, ``toolRemoval``) only exists in the native form, so then all
+            stay.
 
     Returns:
-        The request; the one given where it has no such message.
+        A new request, or `request` itself if it has no system message.
     """
     messages = request.get("messages") or ()
     if not any(_is_system(message) for message in messages):
@@ -60,8 +61,8 @@ def place_system_messages(request: Mapping[str, Any], placement: SystemPlacement
     if placement == "hoist" and any(_is_system(message) for message in rest):
         warn_once(
             "hoisted system message",
-            "mid_conversation_system='hoist' moves a system message to the beginning of the prompt: nothing behind it "
-            "is read from Bedrock's cache any more. 'inline' keeps what is cached.",
+            "mid_conversation_system='hoist' moves a system message to the beginning of the prompt: nothing after it "
+            "is read from Bedrock's cache any more. Use 'inline' to keep the cached prefix.",
         )
         hoisted += [block for message in rest if _is_system(message) for block in message.get("content") or ()]
     if placement != "native":
@@ -79,7 +80,7 @@ def _is_system(message: Mapping[str, Any]) -> bool:
 def _without_system(messages: Sequence[Mapping[str, Any]], *, inline: bool) -> list[Mapping[str, Any]]:
     placed: list[Mapping[str, Any]] = []
     instructions: list[Any] = []
-    separated = False  # whether a system message stood between the last turn placed and this one
+    separated = False  # whether a system message came between the last placed message and this one
     for message in messages:
         if _is_system(message):
             separated = True
@@ -95,7 +96,7 @@ def _without_system(messages: Sequence[Mapping[str, Any]], *, inline: bool) -> l
             _add_to_user(placed, [*instructions, *(message.get("content") or ())])
         elif instructions:
             content = list(message.get("content") or ())
-            # Bedrock wants the results of tools first in the turn after their calls.
+            # Bedrock requires tool results to come first in the message after their calls.
             after = 1 + max((number for number, block in enumerate(content) if "toolResult" in block), default=-1)
             placed.append({**message, "content": [*content[:after], *instructions, *content[after:]]})
         else:

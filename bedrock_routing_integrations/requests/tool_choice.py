@@ -1,7 +1,4 @@
-"""Read a tool choice in any form, and settle which one to send: one that every model which may answer obeys.
-
-Used by both frameworks.
-"""
+"""Convert a tool choice of any form to Converse's, and choose one that every candidate model supports."""
 
 from __future__ import annotations
 
@@ -20,37 +17,37 @@ _KINDS = {"auto": "auto", "any": "any", "required": "any", "none": "none"}
 
 
 def converse_tool_choice(choice: Any, names: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """Return a tool choice in Converse's form, with ``{"none": {}}`` for no call at all; None for no choice.
+    """Return a tool choice in Converse's form, or ``{"none": {}}`` to forbid calls; None if there is no choice.
 
     Args:
-        choice: One of
+        choice: Any of these:
 
             - ``"auto"``, ``"any"``, ``"required"`` (any), ``"none"``, True (any), or the name of a tool,
             - Converse's ``{"auto": {}}``, ``{"any": {}}``, ``{"tool": {"name": …}}``, and ``{"none": {}}``,
             - Anthropic's ``{"type": "auto"}``, ``{"type": "any"}``, ``{"type": "none"}``,
               ``{"type": "tool", "name": …}``,
-            - OpenAI's ``{"type": "function", "function": {"name": …}}``, also without its type, and
+            - OpenAI's ``{"type": "function", "function": {"name": …}}``, with or without its type, and
               ``{"type": "function", "name": …}``.
-        names: The names that a choice may have; None for any name.
+        names: The names of the tools; None to accept any name.
 
     Raises:
         InvalidRequestError: `choice` has none of these forms, or names a tool that is not among `names`.
     """
     if not choice:
         return None
-    found: dict[str, Any] | None = None
+    converted: dict[str, Any] | None = None
     if choice is True:
-        found = {"any": {}}
+        converted = {"any": {}}
     elif isinstance(choice, str):
-        found = {_KINDS[choice]: {}} if choice in _KINDS else {"tool": {"name": choice}}
+        converted = {_KINDS[choice]: {}} if choice in _KINDS else {"tool": {"name": choice}}
     elif isinstance(choice, Mapping):
-        found = _choice_of_mapping(choice)
-    if found is None or (names is not None and "tool" in found and found["tool"]["name"] not in names):
+        converted = _choice_of_mapping(choice)
+    if converted is None or (names is not None and "tool" in converted and converted["tool"]["name"] not in names):
         known = f" ({', '.join(names)})" if names else ""
         raise InvalidRequestError(
             f"tool_choice={choice!r} is not valid: it must be 'auto', 'any', 'none' or the name of a tool{known}."
         )
-    return found
+    return converted
 
 
 def _choice_of_mapping(choice: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -67,21 +64,21 @@ def _choice_of_mapping(choice: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def settle_tool_choice(
-    kind: str, asked: Any, supported: Sequence[str], resolved: ResolvedTarget, *, preferred: bool, thinking: bool
+    kind: str, choice: Any, supported: Sequence[str], resolved: ResolvedTarget, *, preferred: bool, thinking: bool
 ) -> str | None:
-    """The kind of choice to send.
+    """Return the kind of tool choice to send.
 
     Args:
-        kind: The kind asked for: ``"auto"``, ``"any"`` or ``"tool"``.
-        asked: The choice as the caller wrote it, for messages.
-        supported: The kinds that all models of the target take, thinking or not.
-        resolved: The target.
-        preferred: Whether the choice is a framework's wish, which may be given up, and not the caller's.
-        thinking: Whether the request asks the model to think; then Claude refuses to be forced (Anthropic on extended
-            thinking).
+        kind: The requested kind: ``"auto"``, ``"any"`` or ``"tool"``.
+        choice: The choice as the caller wrote it, for messages.
+        supported: The kinds that all candidate models support without extended thinking.
+        resolved: The target with its candidate models.
+        preferred: Whether a framework made the choice, so that it may be weakened; False if the caller made it.
+        thinking: Whether the request asks for extended thinking. Claude then refuses a forced tool choice (Anthropic's
+            guide on extended thinking).
 
     Returns:
-        A kind of `supported`; None to send no choice, which Bedrock takes as ``auto``.
+        One of `supported`; None to send no choice, which Bedrock treats as ``auto``.
 
     Raises:
         InvalidRequestError: The caller forces a tool, and not all models can be forced.
@@ -93,19 +90,19 @@ def settle_tool_choice(
     if preferred:
         return "any" if "any" in supported else None
     if thinking and "auto" in supported:
-        # As langchain-aws does for models that it knows; agents force tools without knowing of thinking.
+        # langchain-aws does the same for models that it knows: agents force tools whether the model thinks or not.
         warn_once(
             ("thinking", resolved.target.model_id),
-            f"tool_choice={asked!r} is not possible while {resolved.target} is thinking; sending 'auto'.",
+            f"tool_choice={choice!r} is not valid while {resolved.target} is thinking; sending 'auto' instead.",
         )
         return "auto"
     raise InvalidRequestError(
-        f"tool_choice={asked!r} is not supported by all models of {resolved.target} "
+        f"tool_choice={choice!r} is not supported by all models of {resolved.target} "
         f"({', '.join(resolved.base_models) or 'models unknown'}); supported: {', '.join(supported) or 'none'}."
     )
 
 
 def is_thinking(model_fields: dict[str, Any] | None) -> bool:
-    """Whether ``additionalModelRequestFields`` ask for thinking, as Claude takes it."""
+    """Return whether ``additionalModelRequestFields`` turn on Claude's extended thinking."""
     thinking = (model_fields or {}).get("thinking") or {}
     return thinking.get("type") in ("enabled", "adaptive")

@@ -1,12 +1,12 @@
-"""Send tools that Bedrock refuses by their names or schemas in a form that it takes, and translate the answers back.
+"""Translate tool names and schemas that Bedrock refuses, and translate the tool calls of the response back.
 
-- Bedrock takes tool names of 1 to 64 letters, digits, ``_`` and ``-`` (``ToolName`` in botocore's service model). Names
-  such as ``clock/now.v2`` (MCP servers) or ``Page[str]`` (generic output classes) are replaced, each by a name of its
-  own, in the declarations, the tool choice and the history; calls in an answer have the caller's name again.
+- Bedrock accepts tool names of 1 to 64 letters, digits, ``_`` and ``-`` (``ToolName`` in botocore's service model).
+  Names such as ``clock/now.v2`` (MCP servers) or ``Page[str]`` (generic output classes) are replaced by unique valid
+  names in the declarations, the tool choice and the history. Calls in the response get the caller's names back.
 - The root of a tool's input schema must be an object ("type must be one of the following: object", goose#5064). Another
-  root, such as a list, is wrapped in an object with one property, ``root``, and taken out of the answer again.
-- Converse has no tool choice ``none``. Without the declarations Bedrock refuses earlier calls in the history, so they
-  stay, and an instruction asks for an answer without calls.
+  root, such as a list, is wrapped in an object with one property, ``root``, and unwrapped in the response.
+- Converse has no tool choice ``none``. Bedrock refuses earlier calls in the history if their tools are not declared, so
+  the declarations stay, and an instruction asks for an answer without calls.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ROOT = "root"
-"""The property that holds the value of a wrapped schema: pydantic's name for what a `RootModel` holds."""
+"""The property that holds the value of a wrapped schema: pydantic's name for the value of a `RootModel`."""
 NO_CALL = "Answer without calling any tool."
 
 LONGEST_NAME = 64
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
-_CHANGES = frozenset(["toolAddition", "toolRemoval"])
+_TOOL_CHANGES = frozenset(["toolAddition", "toolRemoval"])
 _DEFINITIONS = ("$defs", "definitions")
-# What says something of a value whatever its type; a schema of nothing else admits any value, objects too.
+# Keywords that constrain no type. A schema with only these accepts any value, and so also objects.
 _ANNOTATIONS = frozenset([
     "title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", *_DEFINITIONS,
 ])  # fmt: skip
-_OF_OBJECTS = frozenset(["properties", "required", "additionalProperties", "patternProperties", "propertyNames"])
+_OBJECT_KEYWORDS = frozenset(["properties", "required", "additionalProperties", "patternProperties", "propertyNames"])
 _DEEPEST = 16
 
 
 @dataclass(frozen=True)
 class ToolTranslation:
-    """How the tools of a request are sent under other names or in other schemas.
+    """The changes made to the tools of a request, for restoring the caller's names and values in the response.
 
     Attributes:
-        names: Sent name → the caller's, of the tools whose names differ.
-        wrapped: Sent names of the tools whose schema was wrapped.
+        names: Sent name → the caller's name, for each tool that was renamed.
+        wrapped: The sent names of the tools whose schema was wrapped.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class ToolTranslation:
         return bool(self.names or self.wrapped)
 
     def restore_content(self, content: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Return the content blocks of an answer with the caller's names and values."""
+        """Return the content blocks of a response with the caller's tool names and arguments."""
         return [{**block, "toolUse": self._restored(block["toolUse"])} if "toolUse" in block else block
                 for block in content]  # fmt: skip
 
@@ -64,9 +64,9 @@ class ToolTranslation:
         return restored
 
     def restore_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """Yield a stream's events with the caller's names and values.
+        """Yield a stream's events with the caller's tool names and arguments.
 
-        The arguments of a wrapped tool are held until its block ends: a part of them cannot be taken out of ``root``.
+        The arguments of a wrapped tool are held back until its block ends: ``root`` can only be unwrapped as a whole.
         """
         held: dict[int, list[str]] = {}
         try:
@@ -83,7 +83,7 @@ class ToolTranslation:
                         yield _delta(index, _unwrapped_text("".join(held.pop(index))))
                     yield event
         except Exception:
-            yield from _as_received(held)  # nothing that has arrived is lost where the stream breaks off
+            yield from _as_received(held)  # lose nothing that arrived before the stream broke off
             raise
         yield from _as_received(held)
 
@@ -100,13 +100,13 @@ NO_TRANSLATION = ToolTranslation()
 
 
 def translate_tools(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], ToolTranslation]:
-    """Return a request with tools that Bedrock takes, and how to read its answer.
+    """Return the request with tools that Bedrock accepts, and the translation for its response.
 
     Args:
-        request: A Converse request; not changed.
+        request: A Converse request. It is not changed.
 
     Returns:
-        The request; the one given, and an empty translation, where nothing had to change.
+        A new request and its translation, or `request` itself and `NO_TRANSLATION` if nothing had to change.
     """
     config, messages = request.get("toolConfig") or {}, request.get("messages") or ()
     specs = [tool["toolSpec"] for tool in config.get("tools") or () if "toolSpec" in tool]
@@ -134,9 +134,9 @@ def translate_tools(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Tool
 
 
 def without_calls(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a request of tool choice ``none`` as one that Converse takes: tools declared, no choice, an instruction.
+    """Return a request with tool choice ``none`` in a form that Converse has: tools, no choice, and an instruction.
 
-    The instruction is the last block of the user's last turn: in ``system`` it would change the cached beginning.
+    The instruction is the last block of the last user message: in ``system`` it would change the cached prefix.
     """
     config = {name: value for name, value in request["toolConfig"].items() if name != "toolChoice"}
     changed = {**request, "toolConfig": config}
@@ -151,71 +151,72 @@ def without_calls(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def legal_output_config(config: Any) -> Any:
-    """Return an ``outputConfig`` whose JSON schema has a legal name, and an object's own schema at its root.
+    """Return an ``outputConfig`` whose JSON schema has a valid name and no ``$ref`` at its root.
 
-    botocore states no pattern for the name; that of tools is what the models' own APIs take.
+    botocore states no pattern for the name; the models' own APIs use the pattern of tool names.
     """
     try:
-        given = config["textFormat"]["structure"]["jsonSchema"]
-        name, schema = given.get("name"), json.loads(given["schema"])
-    except (AttributeError, KeyError, TypeError, ValueError):  # another kind of output, or boto3 says what is wrong
+        definition = config["textFormat"]["structure"]["jsonSchema"]
+        name, schema = definition.get("name"), json.loads(definition["schema"])
+    except (AttributeError, KeyError, TypeError, ValueError):  # another kind of output, or a mistake that boto3 names
         return config
-    changed = dict(given)
+    changed = dict(definition)
     if isinstance(name, str) and name and not _LEGAL.fullmatch(name):
         changed["name"] = _ILLEGAL.sub("_", name)[:LONGEST_NAME]
-    followed = _followed(schema) if isinstance(schema, dict) else schema
-    if followed is not schema:
-        changed["schema"] = json.dumps(followed, ensure_ascii=False)
-    if changed == given:
+    resolved = _without_root_reference(schema) if isinstance(schema, dict) else schema
+    if resolved is not schema:
+        changed["schema"] = json.dumps(resolved, ensure_ascii=False)
+    if changed == definition:
         return config
     structure = {**config["textFormat"]["structure"], "jsonSchema": changed}
     return {**config, "textFormat": {**config["textFormat"], "structure": structure}}
 
 
 def object_schema(schema: Any) -> tuple[Any, bool]:
-    """Return a JSON schema whose root is an object, and whether the given one was wrapped.
+    """Return a JSON schema whose root is an object, and whether `schema` had to be wrapped for that.
 
     Args:
-        schema: A tool's input schema; not changed. What is no dictionary is returned as it is.
+        schema: A tool's input schema. It is not changed. A value that is not a dictionary is returned unchanged.
     """
     if not isinstance(schema, dict) or schema.get("type") == "object":
         return schema, False
-    followed = _followed(schema)
-    kind = followed.get("type")
+    resolved = _without_root_reference(schema)
+    kind = resolved.get("type")
     if kind == "object":
-        return followed, False
+        return resolved, False
     if isinstance(kind, list) and "object" in kind:
-        return {**followed, "type": "object"}, False
-    if kind is None and (_OF_OBJECTS & followed.keys() or followed.keys() <= _ANNOTATIONS):
-        return {**followed, "type": "object", "properties": followed.get("properties") or {}}, False
-    definitions = {name: followed[name] for name in _DEFINITIONS if name in followed}
-    inner = {name: value for name, value in followed.items() if name not in _DEFINITIONS}
-    wrapped = {"type": "object", "properties": {ROOT: _moved(inner)}, "required": [ROOT]}
-    return {**wrapped, **{name: _moved(value) for name, value in definitions.items()}}, True
+        return {**resolved, "type": "object"}, False
+    if kind is None and (_OBJECT_KEYWORDS & resolved.keys() or resolved.keys() <= _ANNOTATIONS):
+        return {**resolved, "type": "object", "properties": resolved.get("properties") or {}}, False
+    definitions = {name: resolved[name] for name in _DEFINITIONS if name in resolved}
+    inner = {name: value for name, value in resolved.items() if name not in _DEFINITIONS}
+    wrapped = {"type": "object", "properties": {ROOT: _with_moved_references(inner)}, "required": [ROOT]}
+    return {**wrapped, **{name: _with_moved_references(value) for name, value in definitions.items()}}, True
 
 
-def _followed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with a ``$ref`` at its root replaced by what it refers to, as recursive models have one."""
+def _without_root_reference(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with a ``$ref`` at its root (recursive models have one) replaced by its definition."""
     for _ in range(_DEEPEST):
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return schema
-        found: Any = schema
+        definition: Any = schema
         for part in reference[2:].split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
-        if not isinstance(found, dict):
+            name = part.replace("~1", "/").replace("~0", "~")
+            definition = definition.get(name) if isinstance(definition, dict) else None
+        if not isinstance(definition, dict):
             return schema
-        schema = {**found, **{name: value for name, value in schema.items() if name != "$ref"}}
+        schema = {**definition, **{name: value for name, value in schema.items() if name != "$ref"}}
     return schema
 
 
-def _moved(schema: Any) -> Any:
-    """Return a part of a wrapped schema whose references to the root find it where it is now."""
+def _with_moved_references(schema: Any) -> Any:
+    """Return a part of a wrapped schema with its references to the root pointing to the new position."""
     if isinstance(schema, list):
-        return [_moved(part) for part in schema]
+        return [_with_moved_references(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {name: _moved(value) for name, value in schema.items()}
+    moved = {name: _with_moved_references(value) for name, value in schema.items()}
     reference = schema.get("$ref")
     if (
         isinstance(reference, str)
@@ -227,13 +228,13 @@ def _moved(schema: Any) -> Any:
 
 
 def _legal_names(declared: Iterable[Any], others: Iterable[Any]) -> dict[str, str]:
-    """Return name → the name to send, for those that Bedrock refuses.
+    """Return name → name to send, for each name that Bedrock refuses.
 
-    Declared tools choose first, so that what is sent for them does not depend on the history: it is cached.
+    Declared tools are named first, so that their sent names do not depend on the history: declarations are cached.
     """
     tools = dict.fromkeys(name for name in declared if isinstance(name, str))
-    given = {**tools, **dict.fromkeys(name for name in others if isinstance(name, str))}
-    illegal = [name for name in given if not _LEGAL.fullmatch(name)]
+    names = {**tools, **dict.fromkeys(name for name in others if isinstance(name, str))}
+    illegal = [name for name in names if not _LEGAL.fullmatch(name)]
     if not illegal:
         return {}
     taken, legal = {name for name in tools if _LEGAL.fullmatch(name)}, {}
@@ -259,12 +260,12 @@ def _sent_tool(tool: Mapping[str, Any], legal: Mapping[str, str], schemas: Mappi
 def _references(message: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the names in ``toolAddition`` and ``toolRemoval`` blocks."""
     for block in message.get("content") or ():
-        for kind in _CHANGES & block.keys():
+        for kind in _TOOL_CHANGES & block.keys():
             yield (block[kind].get("tool") or {}).get("name")
 
 
 def _sent_change(block: Mapping[str, Any], legal: Mapping[str, str]) -> Mapping[str, Any]:
-    (kind,) = _CHANGES & block.keys()
+    (kind,) = _TOOL_CHANGES & block.keys()
     tool = block[kind].get("tool") or {}
     if tool.get("name") not in legal:
         return block
@@ -273,8 +274,8 @@ def _sent_change(block: Mapping[str, Any], legal: Mapping[str, str]) -> Mapping[
 
 def _sent_message(message: Mapping[str, Any], legal: Mapping[str, str], wrapped: frozenset[str]) -> Mapping[str, Any]:
     content = message.get("content") or ()
-    if any(_CHANGES & block.keys() for block in content):
-        return {**message, "content": [_sent_change(b, legal) if _CHANGES & b.keys() else b for b in content]}
+    if any(_TOOL_CHANGES & block.keys() for block in content):
+        return {**message, "content": [_sent_change(b, legal) if _TOOL_CHANGES & b.keys() else b for b in content]}
     if not any("toolUse" in block for block in content):
         return message
     return {

@@ -1,9 +1,9 @@
-"""Refuse answers of Bedrock that are not answers, although their status is 200.
+"""Raise for responses with status 200 that do not hold an answer.
 
-A proxy's sign-in page, an empty body and a body that was cut all come back from botocore as an empty response without
-an error: its parser reads what is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, Converse would have
-said nothing, Retrieve would have found nothing, and a model would answer from nothing. So the members that *are* the
-answer must be there. What a gateway may leave out (usage, metrics, the session id) is None.
+botocore returns an empty response without an error for a proxy's sign-in page, an empty body or a truncated body: its
+parser reads a body that is not JSON as ``{}`` (seen 2026-12 with botocore 1.44). Passed on, that would look like an
+empty answer or like a search without results, and a model would answer without passages. So the members that hold the
+answer must be present. Members that a gateway may omit (usage, metrics, the session id) are None.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from bedrock_routing_integrations.runtime import warn_once
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_ADVICE = "Either the answer was cut, or what answers there is not Bedrock: check endpoint_url and any proxy."
+_ADVICE = "The response was truncated, or it is not from Bedrock. Check endpoint_url and any proxy."
 
 
 def checked_answer(response: dict[str, Any]) -> dict[str, Any]:
-    """Return the response of Converse, which has a message with content; the content may be empty.
+    """Return a response of Converse after checking that it has a message with content. The content may be empty.
 
     Raises:
-        InvalidAnswerError: The response has no message. `partial` is the rest of it.
+        InvalidAnswerError: The response has no message. `partial` holds the members that arrived.
     """
     output = response.get("output")
     message = output.get("message") if isinstance(output, dict) else None
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
         missing = "output.message.content" if isinstance(message, dict) else "output"
-        arrived = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+        members = {name: value for name, value in response.items() if name != "ResponseMetadata"}
         raise InvalidAnswerError(
-            f"Converse answered without {missing} ({described(response)}). {_ADVICE}", partial=arrived or None
+            f"Converse answered without {missing} ({described(response)}). {_ADVICE}", partial=members or None
         )
     return response
 
 
 def retrieval_results(response: Mapping[str, Any]) -> list[Any]:
-    """Return the results of Retrieve; an explicitly empty list is a valid answer.
+    """Return the results of Retrieve. An empty list is valid.
 
     Raises:
         InvalidAnswerError: The response has no list of results.
@@ -50,39 +50,50 @@ def retrieval_results(response: Mapping[str, Any]) -> list[Any]:
 
 
 def checked_generation(response: dict[str, Any]) -> dict[str, Any]:
-    """Return the response of RetrieveAndGenerate, which has a text; the text may be empty.
+    """Return a response of RetrieveAndGenerate after checking that it has a text. The text may be empty.
 
     Raises:
-        InvalidAnswerError: The response has no text. `partial` is the rest of it.
+        InvalidAnswerError: The response has no text. `partial` holds the members that arrived.
     """
     output = response.get("output")
     if not isinstance(output, dict) or not isinstance(output.get("text"), str):
-        arrived = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+        members = {name: value for name, value in response.items() if name != "ResponseMetadata"}
         raise InvalidAnswerError(
             f"RetrieveAndGenerate answered without output.text ({described(response)}). {_ADVICE}",
-            partial=arrived or None,
+            partial=members or None,
         )
     return response
 
 
 def empty_stream(response: Mapping[str, Any], why: str, partial: dict[str, Any] | None = None) -> InvalidAnswerError:
-    """Return the error for a stream of RetrieveAndGenerateStream in which no text came."""
+    """Return the error for a RetrieveAndGenerateStream without any text.
+
+    Args:
+        response: The response that opened the stream.
+        why: The reason, for the message.
+        partial: The part that arrived.
+    """
     return InvalidAnswerError(
         f"RetrieveAndGenerateStream answered without a text ({why}; {described(response)}). {_ADVICE}", partial=partial
     )
 
 
 def is_event_stream(response: Mapping[str, Any]) -> bool:
-    """Return whether a response says that its body is an event stream; True where it does not say."""
+    """Return whether the content type of a response is that of an event stream; True if it has no content type."""
     kind = _content_type(response)
     return kind is None or "eventstream" in kind
 
 
 def session_id(response: Mapping[str, Any], operation: str) -> str | None:
-    """Return the id of the session; None, with one warning, where the response has none."""
-    found = response.get("sessionId")
-    if isinstance(found, str) and found:
-        return found
+    """Return the session id of a response; None, with one warning, if it has none.
+
+    Args:
+        response: A response of RetrieveAndGenerate or RetrieveAndGenerateStream.
+        operation: The name of the operation, for the warning.
+    """
+    value = response.get("sessionId")
+    if isinstance(value, str) and value:
+        return value
     warn_once(
         ("no session id", operation),
         f"{operation} answered without a session id, so the conversation cannot be continued. A gateway between this "
@@ -95,9 +106,9 @@ def session_id(response: Mapping[str, Any], operation: str) -> str | None:
 def parse_errors_explained(operation: str) -> Iterator[None]:
     """Raise InvalidAnswerError for a body on which botocore's parser fails.
 
-    The parser raises whatever Python raises there: UnicodeDecodeError for a body that was cut within a character,
-    AttributeError or TypeError for JSON that is not an object, its own ResponseParserError. The module that raised them
-    tells them from mistakes in a client that the user wrote.
+    The parser raises many kinds of errors: UnicodeDecodeError for a body that was truncated within a character,
+    AttributeError or TypeError for JSON that is not an object, or its own ResponseParserError. The module in which an
+    error was raised distinguishes them from errors in a client that the user wrote.
 
     Raises:
         InvalidAnswerError: The body cannot be parsed.
@@ -120,7 +131,7 @@ def _raised_in(error: BaseException) -> str | None:
 
 
 def described(response: Mapping[str, Any]) -> str:
-    """Return status, content type and request id of a response, for messages."""
+    """Return the status, content type and request id of a response, for messages."""
     http = response.get("ResponseMetadata") or {}
     kind = _content_type(response)
     return f"HTTP {http.get('HTTPStatusCode')}, content type {kind}, request {http.get('RequestId')}"

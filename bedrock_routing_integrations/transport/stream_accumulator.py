@@ -1,29 +1,33 @@
-"""What has arrived of a stream, in the shape of a Converse response: all of it, or as it was at some moment."""
+"""Accumulate the events of a stream into a Converse response, as of now or as of an earlier moment.
+
+LlamaIndex's chunks each hold the whole text so far. Joining it for each chunk would take quadratic time, so a chunk
+keeps a `Snapshot` instead: for each content block the length that had arrived. The text is joined when it is read.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-Mark = tuple[tuple["_Block", str | None, int, int, bool], ...]
-"""A moment of a stream: for each content block its kind, how much of it had come, and whether it had ended."""
+Snapshot = tuple[tuple["_Block", str | None, int, int, bool], ...]
+"""The state of a stream at a moment: for each content block its kind, the arrived lengths, and whether it had ended."""
 
 
-class Received:
-    """Collects a stream's events. Adding one costs next to nothing, however many came before."""
+class StreamAccumulator:
+    """Accumulate a stream's events. Adding an event takes constant time."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the stream is asked for once more, before anything of it was delivered."""
+        """Drop all events, because the request is sent again. No event has been delivered yet."""
         self._role = "assistant"
         self._rest: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
         self._last = _Block(-1)
 
     def add(self, event: dict[str, Any]) -> None:
-        """Remember an event. The text of deltas is kept and not the events, of which there can be thousands."""
+        """Add an event. Only the text of deltas is kept, not the event objects."""
         if "contentBlockDelta" in event:
             body = event["contentBlockDelta"]
             block = self._last
@@ -45,48 +49,49 @@ class Received:
             self._last = self._blocks.setdefault(index, _Block(index))
         return self._last
 
-    def mark(self) -> Mark:
-        """This moment, for `content` to go back to. May be used in another thread while events are added."""
+    def snapshot(self) -> Snapshot:
+        """Return the state of this moment, for `content`. Another thread may use it while events are added."""
         return tuple([(b, b.kind, b.text.length, len(b.others), b.stopped) for b in self._blocks.values()])
 
-    def content(self, mark: Mark | None = None) -> list[dict[str, Any]]:
-        """The content blocks that had arrived by then; by default all that has arrived by now."""
-        moments = sorted(mark if mark is not None else self.mark(), key=lambda moment: moment[0].index)
-        blocks = [block.content(kind, length, others, stopped) for block, kind, length, others, stopped in moments]
+    def content(self, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
+        """Return the content blocks that had arrived at the time of `snapshot`; by default those of now."""
+        states = sorted(snapshot if snapshot is not None else self.snapshot(), key=lambda moment: moment[0].index)
+        blocks = [block.content(kind, length, others, stopped) for block, kind, length, others, stopped in states]
         return [block for block in blocks if block is not None]
 
-    def only_text(self, mark: Mark) -> str | None:
-        """`content` in short for most moments of most streams: the text, where that is all; None where it is not."""
-        if len(mark) != 1 or mark[0][1] != "text" or mark[0][0].start:
+    def only_text(self, snapshot: Snapshot) -> str | None:
+        """Return the text if a single text block is the only content (the most frequent case), else None."""
+        if len(snapshot) != 1 or snapshot[0][1] != "text" or snapshot[0][0].start:
             return None
-        return mark[0][0].text.up_to(mark[0][2])
+        return snapshot[0][0].text.prefix(snapshot[0][2])
 
     @property
     def stop_reason(self) -> str | None:
-        """Converse's ``stopReason``, once it is there."""
+        """Converse's ``stopReason``; None before it has arrived."""
         return self._rest.get("stopReason")
 
     def response(self) -> dict[str, Any]:
-        """All that has arrived, shaped like a Converse response."""
+        """Return everything that has arrived, in the shape of a Converse response."""
         return {"output": {"message": {"role": self._role, "content": self.content()}}, **self._rest}
 
 
 class _Text:
-    """Text that grows, and can be read as it was at any length without joining it from the start each time.
+    """Text that grows, and can be read at any earlier length without joining all parts each time.
 
-    One thread may add while others read.
+    One thread may add parts while other threads read.
     """
 
     def __init__(self) -> None:
         self.length = 0
         self._parts: list[str] = []
-        self._joined = ("", 0)  # the text of the first so many parts, replaced in one step
+        # The joined text and the number of its parts: one tuple, so that readers in other threads see both at once.
+        self._joined = ("", 0)
 
     def add(self, part: str) -> None:
         self._parts.append(part)
         self.length += len(part)
 
-    def up_to(self, length: int) -> str:
+    def prefix(self, length: int) -> str:
         text, count = self._joined
         if len(text) < length:
             more = self._parts[count:]
@@ -102,7 +107,7 @@ class _Block:
         self.index = index
         self.start: dict[str, Any] = {}
         self.stopped = False
-        # A block is of one kind: its text, its reasoning or the arguments of its tool call, and whatever is no text.
+        # `text` holds the text, the reasoning or the tool arguments; `others` holds deltas without text.
         self.text = _Text()
         self.others: list[dict[str, Any]] = []
         self.kind: str | None = None
@@ -131,10 +136,10 @@ class _Block:
         kind: str | None,
         length: int,
         count: int,
-        stopped: bool,  # noqa: FBT001 - a mark's parts
+        stopped: bool,  # noqa: FBT001 - the parts of a snapshot
     ) -> dict[str, Any] | None:
-        """The block as Converse would give it; None where nothing that we know had come."""
-        kind, text, others = next(iter(self.start), kind), self.text.up_to(length), self.others[:count]
+        """Return the block in the shape of a Converse response; None if no known delta has arrived."""
+        kind, text, others = next(iter(self.start), kind), self.text.prefix(length), self.others[:count]
         if kind == "toolUse":
             return {"toolUse": {**self.start.get("toolUse", {}), "input": _tool_input(text, complete=stopped)}}
         if kind == "toolResult":
@@ -156,7 +161,7 @@ def _tool_input(text: str, *, complete: bool) -> Any:
         return text
     try:
         return json.loads(text or "{}")
-    except ValueError:  # the model wrote no JSON; what it wrote is what arrived
+    except ValueError:  # the model wrote invalid JSON: return its text
         return text
 
 

@@ -1,4 +1,9 @@
-"""A ConverseStream that says what happened, and never looks complete when it is not."""
+"""Read a ConverseStream: add ``"routing"``, and raise if the stream ends before the answer is complete.
+
+A connection that is cut between two events ends without an error, so only Bedrock's ``messageStop`` event proves that
+an answer is complete. Events without content at the beginning of a stream are held back: if the stream fails before its
+first content, `client.exchange` can still send the request again, and the caller sees one stream.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from bedrock_routing_integrations.errors import (
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.stop_reasons import CUT_OFF
 
-from .stream_accumulator import Received
+from .stream_accumulator import StreamAccumulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,25 +31,26 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     Describe = Callable[[dict[str, Any], int | None, str | None, Mapping[str, Any]], Any]
-    Over = Callable[[BaseException | None, Received], None]
+    Over = Callable[[BaseException | None, StreamAccumulator], None]
     Reopen = Callable[[Exception, Callable[[float], bool]], "OpenedStream | None"]
 
 MALFORMED = {
-    "malformed_tool_use": "the model wrote a tool call that Bedrock could not read. Ask again, simplify the tool's "
-    "schema, or call a larger model.",
-    "malformed_model_output": "the model wrote what Bedrock could not read. Ask again, or call another model.",
+    "malformed_tool_use": "the model wrote a tool call that Bedrock could not parse. Send the request again, simplify "
+    "the tool's schema, or call a larger model.",
+    "malformed_model_output": "the model wrote output that Bedrock could not parse. Send the request again, or call "
+    "another model.",
 }
-"""Stop reasons of an answer that is none, and what to do (``StopReason`` in botocore's service model, 1.43)."""
+"""Stop reason of an invalid answer → advice (``StopReason`` in botocore's service model, 1.43)."""
 
 
 class OpenedStream:
-    """The events of one answer, and how to read them.
+    """The events of one response.
 
     Args:
-        events: boto3's ``EventStream``, or any iterable of its events: a list, or those of a whole answer.
-        restore: Translates the events back to the caller's tools; None where nothing has to be.
-        started: ``time.monotonic()`` when the request was sent; None where the whole answer came at once, so that
-            there is no time to the first token.
+        events: boto3's ``EventStream``, or another iterable of its events, such as `events_of` a whole response.
+        restore: Translate the events back to the caller's tool names; None if no tool was renamed.
+        started: ``time.monotonic()`` when the request was sent; None if the response was not streamed, so that it has
+            no time to the first token.
         http: boto3's ``ResponseMetadata``.
     """
 
@@ -62,32 +68,31 @@ class OpenedStream:
         return iter(self.events) if self._restore is None else self._restore(self.events)
 
     def close(self) -> None:
-        """Close the connection, and what reads from it."""
+        """Close the connection and the generator that reads from it."""
         close_stream(self.events)
 
 
 class RoutedStream:
     """boto3's event stream, with ``"routing"`` in its ``metadata`` event. Also a context manager.
 
-    Nothing is yielded before there is content, so that what fails before can still be asked for again.
+    The first event is yielded when there is content, so that a failure before that can be retried.
 
     Args:
         opened: The events.
-        describe: Given the ``metadata`` event, the milliseconds to the first token, the stop reason and boto3's
-            ``ResponseMetadata``, returns the ``"routing"`` entry.
-        reopen: Given an exception that came before any content, and a function that waits for some seconds (False
-            where the stream is closed meanwhile), returns the events of another attempt; None for none.
-        begun: Called once, when there is content.
-        gave_up: Called when it is closed, also by us where it ends without the ``metadata`` event.
-        over: Called when nothing will be read any more, maybe several times: with the error that broke the stream off
-            (None where it was read to its end, or given up), and what has arrived.
+        describe: Return the ``"routing"`` entry for a ``metadata`` event, the milliseconds to the first token, the stop
+            reason and boto3's ``ResponseMetadata``.
+        reopen: Return the events of another attempt, or None. It gets the exception that was raised before any content,
+            and a function that sleeps for some seconds and returns False if the stream was closed meanwhile.
+        begun: Called once, at the first content.
+        gave_up: Called when the stream is closed, or ends without the ``metadata`` event.
+        over: Called when no more events will be read, possibly several times, with the error that ended the stream
+            (None if it was read to its end or closed) and with the part that has arrived.
 
     Raises:
-        StreamInterruptedError: While iterating, where the stream ends before Bedrock's ``messageStop`` event: it alone
-            proves that the answer is whole, as a connection that is cut between two events ends silently.
-        InvalidAnswerError: At the end, where Bedrock itself calls the answer malformed.
-        ContextOverflowError: While iterating, where the prompt is too long.
-        botocore.exceptions.EventStreamError: While iterating, another error that Bedrock reports in the stream.
+        StreamInterruptedError: While iterating: the stream ended before Bedrock's ``messageStop`` event.
+        InvalidAnswerError: At the end: the stop reason is one of `MALFORMED`.
+        ContextOverflowError: While iterating: the prompt is too long.
+        botocore.exceptions.EventStreamError: While iterating: another error that Bedrock reports in the stream.
     """
 
     def __init__(  # noqa: PLR0917 - one for each thing that can happen to a stream
@@ -102,21 +107,21 @@ class RoutedStream:
         self._source, self._over = _Source(opened, reopen, begun, gave_up), over
         self._events = _read(self._source, describe)
         if over is not None:
-            self._events = _telling(self._events, self._source.received, over)
+            self._events = _notify_at_end(self._events, self._source.received, over)
 
     @property
-    def received(self) -> Received:
-        """What has arrived so far, in the shape of a Converse response."""
+    def received(self) -> StreamAccumulator:
+        """The part of the response that has arrived so far."""
         return self._source.received
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        # One generator, as in botocore: iterating again goes on where the last one stopped.
+        # One generator, as in botocore: a second iteration continues where the first one stopped.
         return self._events
 
     def close(self) -> None:
-        """Close the connection; what had not been read is given up.
+        """Close the connection without reading the rest of the stream.
 
-        From another thread than the one that reads, it waits until that one has what it is waiting for.
+        If another thread is waiting for an event, this call waits until that event has arrived.
         """
         self._source.close()
         if self._over is not None:
@@ -137,7 +142,7 @@ class RoutedStream:
 
 
 class _Source:
-    """The events, what has arrived of them, and whether they were closed on purpose."""
+    """The events of a stream, the part that has arrived, and whether the caller closed it."""
 
     def __init__(
         self, opened: OpenedStream, reopen: Reopen, begun: Callable[[], None], gave_up: Callable[[], None]
@@ -145,17 +150,17 @@ class _Source:
         self.opened = opened
         self.begun = begun
         self.gave_up = gave_up
-        self.received = Received()
+        self.received = StreamAccumulator()
         self._closed = threading.Event()
         self._reopen = reopen
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed on purpose."""
+        """Whether the caller closed the stream."""
         return self._closed.is_set()
 
     def reopen(self, error: Exception) -> bool:
-        """Ask once more; return whether there is another answer to read."""
+        """Send the request again, and return whether there is a new stream to read."""
         if self.closed:
             return False
         self.opened.close()
@@ -176,17 +181,17 @@ class _Source:
 
 
 def close_stream(stream: Any) -> None:
-    """Close boto3's event stream, and what it is suspended in. What has no ``close``, such as a list, needs none.
+    """Close boto3's event stream and its suspended generator. An object without ``close``, such as a list, is ignored.
 
-    botocore closes the connection only. The generator that reads from it refers to the stream that holds it, so the
-    garbage collector would end it, in whatever a thread is doing then. Where that is to take a connection from the
-    pool, urllib3 gives the old one back, and waits for ever for a lock that this very thread holds (seen 2026-11 with
-    botocore 1.43 and urllib3 2; tests/test_upstream.py names the generator).
+    botocore's own ``close`` only closes the connection. The generator that reads from it is in a reference cycle with
+    the stream, so the garbage collector would finalize it at any moment in any thread. If that thread is just taking a
+    connection from urllib3's pool, finalizing puts the old connection back and waits forever for a lock that the same
+    thread holds (seen 2026-11 with botocore 1.43 and urllib3 2; tests/test_upstream.py names the generator).
     """
     close = getattr(stream, "close", None)
     if close is None:
         return
-    # Another thread may be reading: it ends the generator itself, as the connection is closed.
+    # If another thread is reading, the closed connection makes it end the generator.
     with contextlib.suppress(ValueError):
         close()
     reading = getattr(stream, "_event_generator", None)
@@ -195,8 +200,8 @@ def close_stream(stream: Any) -> None:
             reading.close()
 
 
-# A function of its own: a generator that refers to the object that holds it is a cycle, and what it has open would wait
-# for the garbage collector when the stream is forgotten half read.
+# A function and not a method of RoutedStream: a generator that refers to the object that holds it is a reference cycle,
+# and the connection of a stream that is dropped half read would stay open until the garbage collector runs.
 def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
     received = source.received
     state = _Progress()
@@ -206,7 +211,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
                 yield from _read_once(source, describe, state)
                 break
             except Exception as error:
-                # What is read after another thread has closed the connection fails in ways of its own.
+                # Reading after another thread has closed the connection raises many kinds of errors.
                 broken = source.closed or isinstance(error, broken_connection())
                 if not broken:
                     if not state.delivers and source.reopen(error):
@@ -220,7 +225,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
                 logger.debug("The connection broke after the stream was complete: %s", error)
                 break
     finally:
-        # Nobody will read on, and the connection must not wait for the garbage collector.
+        # No more events will be read: release the connection now, not when the garbage collector runs.
         if state.described:
             source.opened.close()
         else:
@@ -228,11 +233,11 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
     if not state.stopped:
         raise _interrupted(received, "it ended without its messageStop event")
     if not state.described:
-        # Seen with gateways that translate other APIs. The answer is whole; what it cost is not known.
+        # Seen with gateways that translate other APIs. The answer is complete, but its usage is not known.
         warn_once(
             "stream without metadata",
-            "A stream ended without its metadata event, which has the usage: what answers there is not Bedrock itself. "
-            "The answer is complete; tokens and cost of such calls are not known.",
+            "A stream ended without its metadata event, which holds the usage: the endpoint is probably a gateway and "
+            "not Bedrock itself. The answer is complete; the tokens and the cost of such calls are not known.",
         )
         yield {"metadata": {"routing": describe({}, state.first_token_ms, received.stop_reason, source.opened.http)}}
     reason = received.stop_reason
@@ -241,7 +246,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
 
 
 class _Progress:
-    """How far a stream has been read."""
+    """The progress of reading a stream."""
 
     def __init__(self) -> None:
         self.first_token_ms: int | None = None
@@ -254,16 +259,16 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
     for event in source.opened:
         received.add(event)
         if "contentBlockDelta" in event:
-            if state.first_token_ms is None and started is not None and not _says_nothing(event):
+            if state.first_token_ms is None and started is not None and not _is_without_content(event):
                 state.first_token_ms = round((time.monotonic() - started) * 1000)
         elif "messageStop" in event:
             state.stopped = True
         elif "metadata" in event:
             state.described = True
             routing = describe(event["metadata"], state.first_token_ms, received.stop_reason, source.opened.http)
-            event = {"metadata": {**event["metadata"], "routing": routing}}  # noqa: PLW2901 - a new event
+            event = {"metadata": {**event["metadata"], "routing": routing}}  # noqa: PLW2901 - replaces the event
         if not state.delivers:
-            if _says_nothing(event):
+            if _is_without_content(event):
                 held.append(event)
                 continue
             state.delivers = True
@@ -272,8 +277,8 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
         yield event
 
 
-def _says_nothing(event: Mapping[str, Any]) -> bool:
-    """Return whether an event has no content: many streams begin with an empty delta (recorded: 5 of 70)."""
+def _is_without_content(event: Mapping[str, Any]) -> bool:
+    """Return whether an event is without content: many streams begin with an empty delta (recorded: 5 of 70)."""
     if "contentBlockDelta" in event:
         delta = event["contentBlockDelta"].get("delta") or {}
         inner = [value for value in delta.values() if isinstance(value, dict)]
@@ -285,7 +290,9 @@ def _says_nothing(event: Mapping[str, Any]) -> bool:
     return "messageStart" in event or "contentBlockStop" in event
 
 
-def _telling(events: Iterator[dict[str, Any]], received: Received, over: Over) -> Iterator[dict[str, Any]]:
+def _notify_at_end(
+    events: Iterator[dict[str, Any]], received: StreamAccumulator, over: Over
+) -> Iterator[dict[str, Any]]:
     error: BaseException | None = None
     try:
         yield from events
@@ -296,34 +303,39 @@ def _telling(events: Iterator[dict[str, Any]], received: Received, over: Over) -
         raise
     finally:
         over(error, received)
-        error = None  # with it this frame would be in a cycle
+        error = None  # a local variable with the exception would be a reference cycle
 
 
-def _interrupted(received: Received, why: str) -> StreamInterruptedError:
-    message = f"The response stream broke off ({why}). What had arrived is in .partial."
+def _interrupted(received: StreamAccumulator, why: str) -> StreamInterruptedError:
+    message = f"The response stream broke off ({why}). The part that arrived is in .partial."
     return StreamInterruptedError(message, partial=received.response())
 
 
 def malformed(reason: str, response: dict[str, Any]) -> InvalidAnswerError:
-    """Return the error for an answer that Bedrock itself calls malformed."""
+    """Return the error for an answer with a stop reason of `MALFORMED`.
+
+    Args:
+        reason: The stop reason.
+        response: The response that arrived.
+    """
     return InvalidAnswerError(
-        f"The answer is not complete (stop reason {reason}): {MALFORMED[reason]} What had arrived is in .partial.",
+        f"The answer is not valid (stop reason {reason}): {MALFORMED[reason]} The part that arrived is in .partial.",
         partial=response,
         stop_reason=reason,
     )
 
 
 def events_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a whole Converse answer as the events of a stream, each block in one piece."""
+    """Yield a whole Converse response as the events of a stream, with one delta for each block."""
     message = response["output"]["message"]
     yield {"messageStart": {"role": message.get("role", "assistant")}}
     for index, block in enumerate(message["content"]):
-        start, deltas = _pieces(block)
+        start, deltas = _start_and_deltas(block)
         if start is not None:
             yield {"contentBlockStart": {"contentBlockIndex": index, "start": start}}
         for delta in deltas:
             yield {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
-        # Whether a call that was cut off is whole is not known: see `stop_reasons`.
+        # A call that may be incomplete gets no contentBlockStop: see `stop_reasons`.
         if not ("toolUse" in block and block is message["content"][-1] and response.get("stopReason") in CUT_OFF):
             yield {"contentBlockStop": {"contentBlockIndex": index}}
     ended = {name: response[name] for name in ("stopReason", "additionalModelResponseFields") if name in response}
@@ -332,10 +344,10 @@ def events_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"metadata": {name: response[name] for name in known if name in response}}
 
 
-def _pieces(  # noqa: PLR0911 - one return for each kind of block
+def _start_and_deltas(  # noqa: PLR0911 - one return for each kind of block
     block: Mapping[str, Any],
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return the start (None where such a block has none) and the deltas of a content block."""
+    """Return the start (None for kinds of blocks without one) and the deltas of a content block."""
     if "toolUse" in block:
         call = dict(block["toolUse"])
         arguments = call.pop("input", {})
@@ -362,7 +374,7 @@ def _pieces(  # noqa: PLR0911 - one return for each kind of block
 
 
 def broken_connection() -> tuple[type[Exception], ...]:
-    """Return what urllib3 and botocore raise for one and the same thing, a connection that broke while it was read."""
+    """Return the exception classes of urllib3 and botocore for a connection that broke while it was read."""
     from botocore.eventstream import ParserError
     from botocore.exceptions import HTTPClientError, ResponseStreamingError
     from urllib3.exceptions import HTTPError

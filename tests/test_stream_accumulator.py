@@ -1,4 +1,4 @@
-"""What has arrived of a stream, at any moment of it, now or later: `Received`."""
+"""What has arrived of a stream, at any moment of it, now or later: `StreamAccumulator`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.transport.stream_accumulator import Received
+from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 # --- streams as Bedrock sends them: each block of one kind, its start first, blocks interleaved ---
 
@@ -82,11 +82,11 @@ def streams(draw, kinds=("text", "toolUse", "reasoning", "redacted", "toolResult
 
 def moments(events):
     """For each event a mark, and what `response` gave then."""
-    received = Received()
+    received = StreamAccumulator()
     found = []
     for event in events:
         received.add(event)
-        found.append((received.mark(), copy.deepcopy(received.response()["output"]["message"]["content"])))
+        found.append((received.snapshot(), copy.deepcopy(received.response()["output"]["message"]["content"])))
     return received, found
 
 
@@ -100,11 +100,11 @@ def test_a_moment_can_be_gone_back_to_later_and_in_any_order(events, order):
 
 @given(events=streams())
 def test_a_moment_looks_the_same_while_the_stream_goes_on(events):
-    received, marks = Received(), []
+    received, marks = StreamAccumulator(), []
     _, found = moments(events)
     for event in events:
         received.add(event)
-        marks.append(received.mark())
+        marks.append(received.snapshot())
         for mark, (_, then) in zip(marks, found, strict=False):
             assert received.content(mark) == then
 
@@ -129,7 +129,7 @@ def test_a_moment_before_a_citation_has_none_later_either(events):
 def test_what_was_read_is_the_readers_own(events, later):
     """Whoever changes what he got changes nothing of what others get."""
     received, _ = moments(events)
-    mark, before = received.mark(), copy.deepcopy(received.content())
+    mark, before = received.snapshot(), copy.deepcopy(received.content())
     for block in received.content(mark):
         block.clear()
     received.response()["output"]["message"]["content"].clear()
@@ -177,7 +177,7 @@ def test_nothing_of_a_text_is_lost_or_doubled_and_blocks_are_in_order(events):
 
 
 def test_the_rest_of_the_response_is_what_the_last_events_said():
-    received = Received()
+    received = StreamAccumulator()
     assert received.response() == {"output": {"message": {"role": "assistant", "content": []}}}
     for event in ({"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": {"inputTokens": 1}}}):
         received.add(event)
@@ -197,7 +197,7 @@ def test_readers_see_whole_moments_while_another_thread_adds():
     for part in parts:
         ends.append(ends[-1] + len(part))
     whole = "".join(parts)
-    received, marks, wrong = Received(), [], []
+    received, marks, wrong = StreamAccumulator(), [], []
     done = threading.Event()
 
     def read():
@@ -215,7 +215,7 @@ def test_readers_see_whole_moments_while_another_thread_adds():
     try:
         for part in parts:
             received.add(delta(0, text=part))
-            marks.append(received.mark())
+            marks.append(received.snapshot())
     finally:
         done.set()
         for reader in readers:
