@@ -39,6 +39,7 @@ SKILL = PACKAGE / "skills" / "bedrock-routing-integrations" / "SKILL.md"
 LLMS_TXT = PACKAGE / "llms.txt"
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "cookbook").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "cookbook").glob("*.ipynb"))
 PAGES = [README, *GUIDES, SKILL]
 PROSE = [
     *PAGES,
@@ -208,9 +209,16 @@ BANNED = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
-def test_page_keeps_to_the_style(page):
+def prose_of(page):
     text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.name)
+def test_page_keeps_to_the_style(page):
+    text = prose_of(page)
     assert not [line for line in text.splitlines() if len(line) > 120 and not line.startswith(LONG)]
     # The glossary names the words that it replaces, in backquotes.
     prose = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", text))
