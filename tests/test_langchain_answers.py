@@ -20,7 +20,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 
 from bedrock_routing_integrations.errors import InvalidAnswerError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-from bedrock_routing_integrations.langchain._answer_blocks import cut_off_arguments
+from bedrock_routing_integrations.langchain._converse_client import invalid_ending
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA_2, NOVA = "us.amazon.nova-2-lite-v1:0", "us.amazon.nova-premier-v1:0"
@@ -185,7 +185,7 @@ async def test_no_part_of_arguments_runs(cut):
 
 @given(st.text('{}[]":,\\\n ab1', max_size=30))
 def test_ending_of_any_arguments_makes_them_unreadable(arguments):
-    spoilt = arguments + cut_off_arguments(arguments)
+    spoilt = arguments + invalid_ending(arguments)
     with pytest.raises(json.JSONDecodeError):
         json.loads(spoilt)
     chunk = AIMessageChunk(

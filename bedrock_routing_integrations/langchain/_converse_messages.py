@@ -4,7 +4,7 @@ langchain-aws renames keys of the user's data, decides by one model's name which
 Converse takes, and moves every system message to the front. What it would damage is written here as Converse has it, in
 blocks that it hands on:
 
-- arguments of tool calls and JSON in tool results, wrapped in `Opaque`;
+- arguments of tool calls and JSON in tool results, wrapped in `Protected`;
 - reasoning of earlier turns, whole: the core leaves out what the target's models refuse;
 - images, documents, videos and sounds (`_media_blocks`);
 - a system message amid the conversation, as blocks of a user's turn between two marks: `_converse_client` makes it a
@@ -32,7 +32,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.models.families import base_model_id
 from bedrock_routing_integrations.requests.documents import FORMATS, decode_base64, media_format, media_source
 
-from ._answer_blocks import opaque
+from ._converse_client import SYSTEM_BEGINS, SYSTEM_ENDS, protect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -177,8 +177,7 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-SYSTEM_BEGINS, SYSTEM_ENDS = "bedrockRoutingSystemBegins", "bedrockRoutingSystemEnds"
-"""Marks of a system message amid the conversation: the only key of a block."""
+# --- Messages ---
 
 # The chat models of langchain-aws write these; other providers' reasoning means nothing to Bedrock.
 _BEDROCK = (None, "bedrock_converse", "bedrock")
@@ -319,7 +318,7 @@ class _Writer:
         if not self._has_tools:
             yield _wrapped({"text": _call_as_text(name, arguments)})
             return
-        call = {"toolUseId": id_, "name": name, "input": opaque(arguments)}
+        call = {"toolUseId": id_, "name": name, "input": protect(arguments)}
         if block.get("type") in _SERVER_CALLS:
             call["type"] = "server_tool_use"
         yield _wrapped({"toolUse": call})
@@ -380,7 +379,7 @@ class _Writer:
             arguments = _arguments(call.get("input"))
             if not self._has_tools:
                 return [{"text": _call_as_text(call.get("name") or "", arguments)}]
-            return [{"toolUse": {**call, "input": opaque(arguments)}}]
+            return [{"toolUse": {**call, "input": protect(arguments)}}]
         if isinstance(block.get("toolResult"), dict):
             result = block["toolResult"]
             content = self._result_content(result.get("content"))
@@ -411,7 +410,7 @@ class _Writer:
 
     def _json(self, value: Any) -> dict[str, Any]:
         if self._has_tools:
-            return {"json": opaque(value)}
+            return {"json": protect(value)}
         return {"text": json.dumps(value, ensure_ascii=False, default=str)}
 
 

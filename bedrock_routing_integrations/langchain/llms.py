@@ -15,8 +15,13 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._answer_blocks import token_usage
-from ._call_arguments import checked_constructor, is_policy, known_arguments, with_concurrency
+from ._call_arguments import (
+    check_constructor_arguments,
+    constructor_arguments,
+    is_cache_policy,
+    limit_concurrency,
+)
+from ._converse_client import sum_token_usage
 from ._traces import failure, name_in_traces, tell
 from .chat_models import RUN, ChatBedrockRouter, run_of
 
@@ -64,11 +69,13 @@ class BedrockRouterLLM(LLM):
     def _make_chat_model(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        points = {"cache"} if is_policy(values.get("cache")) else set()  # what else `cache` can be is LangChain's own
+        points = (
+            {"cache"} if is_cache_policy(values.get("cache")) else set()
+        )  # what else `cache` can be is LangChain's own
         engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
         own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
-            engine = checked_constructor(cls.__name__, engine, known_arguments(ChatBedrockRouter))
+            engine = check_constructor_arguments(cls.__name__, engine, constructor_arguments(ChatBedrockRouter))
             own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:
             raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
@@ -103,7 +110,7 @@ class BedrockRouterLLM(LLM):
         LangChain's own makes one call of all of them: one that fails takes the answers of the others with it, and
         tracers are told who answered the first one only. ``generate`` still does.
         """
-        config = with_concurrency(config, self.chat_model.max_concurrency)
+        config = limit_concurrency(config, self.chat_model.max_concurrency)
         return super(BaseLLM, self).batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -162,7 +169,7 @@ class BedrockRouterLLM(LLM):
         # LangChain tells of the first error only, for all prompts; what was answered has been paid for.
         if run is not None:
             infos = [each.result().generation_info for each in sent if each.exception() is None]
-            model_id, _ = self.chat_model._called_model(call)  # noqa: SLF001 - our own class
+            model_id, _ = self.chat_model._pop_target(call)  # noqa: SLF001 - our own class
             others = [failure(error, model_id) for error in errors[1:] if isinstance(error, Exception)]
             for data in (*(info[ROUTING] for info in infos if info and ROUTING in info), *others):
                 tell(run, data)
@@ -263,6 +270,6 @@ def _result(generations: list[Generation]) -> LLMResult:
     output = {
         ROUTING: infos[0].get(ROUTING) if len(infos) == 1 else [info.get(ROUTING) for info in infos],
         **({"model_name": names.pop()} if len(names) == 1 else {}),
-        "token_usage": token_usage(usages),
+        "token_usage": sum_token_usage(usages),
     }
     return LLMResult(generations=[[generation] for generation in generations], llm_output=output)
