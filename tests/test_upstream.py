@@ -29,11 +29,12 @@ from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
 from langchain_core.utils.json import parse_partial_json
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from relying import relies
 
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
@@ -255,6 +256,21 @@ def test_blocks_of_kind_json_are_handed_on():
     streamed = next(chunk for chunk in llm.stream("x") if chunk.content)
     expected = [{"type": "json", "json": PROTECTED, "index": 3}]
     relies(streamed.content == expected, "json blocks of a stream being handed on", ANSWERS, advice)
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "prompt_prefill"])
+def test_structured_output_is_one_binding_then_a_parser(method):
+    class City(BaseModel):
+        name: str
+
+    llm, _ = upstream()
+    *steps, parser = llm.with_structured_output(City, method=method).steps
+    bindings = [step for step in steps if isinstance(step, RunnableBinding)]
+    relies(
+        len(bindings) == 1 and bindings[0].bound is llm and isinstance(parser, BaseOutputParser),
+        f"the steps of with_structured_output, now {steps}, {parser}",
+        "bedrock_routing_integrations/langchain/_structured_output.py", "See build_structured_output.",
+    )  # fmt: skip
 
 
 def test_arguments_of_a_call_are_those_that_we_know():

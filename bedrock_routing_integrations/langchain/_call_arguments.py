@@ -223,7 +223,7 @@ def settle_call_tool_choice(
         (kind,) = choice
         settled = settle_tool_choice(
             kind,
-            choice if is_preferred else requested,
+            requested,
             supported,
             resolved,
             preferred=is_preferred,

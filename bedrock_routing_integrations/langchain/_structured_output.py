@@ -66,7 +66,7 @@ def build_structured_output(
     position = next(number for number, step in enumerate(steps) if isinstance(step, RunnableBinding))
     prepare, checks = steps[:position], steps[position + 1 :]
     bound = steps[position].model_copy(update={"bound": model})
-    reader = _answer_reader(sent_schema, method)
+    reader = _answer_reader(sent_schema, method, raises_if_cut_off=not include_raw)
     chain: Runnable[Any, Any]
     if include_raw:
         parsed = RunnablePassthrough.assign(
@@ -82,11 +82,15 @@ def build_structured_output(
     return chain if restore is None else chain | _restoring(restore, include_raw=include_raw)
 
 
-def _answer_reader(schema: Any, method: str) -> AnswerReader:
+def _answer_reader(schema: Any, method: str, *, raises_if_cut_off: bool) -> AnswerReader:
     if method != "function_calling":
-        return AnswerReader()
+        return AnswerReader(raises_if_cut_off=raises_if_cut_off)
     is_class = isinstance(schema, type) and issubclass(schema, BaseModel)
-    return AnswerReader(tool=convert_to_openai_tool(schema)["function"], output_class=schema if is_class else None)
+    return AnswerReader(
+        tool=convert_to_openai_tool(schema)["function"],
+        output_class=schema if is_class else None,
+        raises_if_cut_off=raises_if_cut_off,
+    )
 
 
 # --- Schemas whose root is not an object ---
@@ -156,10 +160,12 @@ class AnswerReader(RunnableSerializable[AIMessage, AIMessage]):
         tool: The tool that the model may answer without: ``name`` and ``parameters``, a JSON schema. None for methods
             that ask for JSON text in the first place.
         output_class: The pydantic class that validates the arguments of the tool; None for a JSON schema.
+        raises_if_cut_off: Whether a stream that was cut off raises at its end.
     """
 
     tool: Mapping[str, Any] | None = None
     output_class: type[BaseModel] | None = None
+    raises_if_cut_off: bool = True
 
     def invoke(self, input: AIMessage, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002 - its name
         """Return the answer, with a tool call if it has the arguments as JSON text.
@@ -229,7 +235,7 @@ class AnswerReader(RunnableSerializable[AIMessage, AIMessage]):
 
     def _rest(self, answer: _StreamedAnswer) -> Iterator[AIMessage]:
         reason = answer.stop_reason
-        if reason in NEVER_COMPLETE:
+        if self.raises_if_cut_off and reason in NEVER_COMPLETE:
             raise OutputParserException(
                 f"The object is not complete (stop reason {reason}): {CUT_OFF[str(reason)]} What was yielded is a part "
                 "of it."
@@ -272,10 +278,10 @@ class AnswerReader(RunnableSerializable[AIMessage, AIMessage]):
 def _possible_arguments(value: Any, tool_name: str) -> Iterator[dict[str, Any]]:
     """Yield the arguments that a JSON value can stand for."""
     if isinstance(value, dict):
-        yield value
         # Llama writes a call as text: {"name": "City", "parameters": {…}}.
         if value.get("name") == tool_name and isinstance(value.get("parameters"), dict):
             yield value["parameters"]
+        yield value
     yield {ROOT: value}
 
 
