@@ -243,8 +243,8 @@ def settle_call_tool_choice(
 
 # --- Tools ---
 
-_MOST_UNIONS = 16
-# Keywords of JSON Schema that hold a schema, several by name, or several in a list. What the others hold is data.
+_MOST_UNIONS = 16  # parameters of several types in a request to Claude
+# Keywords of JSON Schema whose value is a schema, a dictionary of schemas, or a list of schemas. Other values are data.
 _SCHEMA = frozenset([
     "items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else", "propertyNames",
     "unevaluatedItems", "unevaluatedProperties",
@@ -254,7 +254,7 @@ _LISTED_SCHEMAS = frozenset(["allOf", "anyOf", "oneOf", "prefixItems", "items"])
 
 
 def tool_specs(tools: Sequence[Any]) -> list[Any]:
-    """Return tools as Converse has them: ``toolSpec``, ``systemTool`` and ``cachePoint``.
+    """Return tools in Converse's form: ``toolSpec``, ``systemTool`` and ``cachePoint``.
 
     Args:
         tools: Tools in any form that langchain-aws takes; not changed.
@@ -269,7 +269,7 @@ def tool_specs(tools: Sequence[Any]) -> list[Any]:
 
 
 def _tool_spec(tool: Any) -> Any:
-    if isinstance(tool, str):  # the name of a system tool, as `bind_tools` takes it
+    if isinstance(tool, str):  # the name of a system tool
         return {"systemTool": {"name": tool}}
     if hasattr(tool, "to_bedrock_format"):  # langchain-aws's NovaSystemTool
         return tool.to_bedrock_format()
@@ -288,7 +288,7 @@ def _tool_spec(tool: Any) -> Any:
 
 
 def _unions(value: Any) -> int:
-    """Return how many parameters of several types a schema has."""
+    """Return the number of parameters of several types in a schema."""
     if isinstance(value, list):
         return sum(_unions(each) for each in value)
     if not isinstance(value, dict):
@@ -307,9 +307,9 @@ def _without_null(spec: Any) -> Any:
 def without_null(schema: Any) -> Any:
     """Return a JSON schema without ``null`` among alternatives.
 
-    langchain-aws takes it out of all schemas, as Claude takes no more than 16 parameters of several types in a request.
-    With fewer the schema stays as the user wrote it (recorded: Nova 2 takes ``anyOf`` with null). With more, an
-    optional parameter need not be null: the model leaves it out.
+    Claude accepts at most 16 parameters of several types in a request, so langchain-aws removes ``null`` from all
+    schemas. Here a request with fewer keeps the user's schemas (recorded: Nova 2 accepts ``anyOf`` with null). In a
+    request with more, the model leaves out an optional parameter in place of sending null.
     """
     if not isinstance(schema, dict):
         return schema
