@@ -395,7 +395,7 @@ class _MessageConverter:
         return {"text": f"[Tool output: {text}]"}
 
     def _result_content(self, content: Any) -> list[dict[str, Any]] | None:
-        """Return the content of a tool result in Converse's form; None if langchain-aws must write one of its blocks."""
+        """Return the content of a tool result in Converse's form; None if langchain-aws must write a block of it."""
         blocks = [content] if isinstance(content, (str, dict)) else list(content or ())
         written: list[dict[str, Any]] = []
         for block in blocks:
