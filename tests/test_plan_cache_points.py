@@ -124,7 +124,7 @@ def test_it_is_written_as_json():
         (request(system=(), tools=(), content=[SHORT]), "messages", "nothing is cached below 1,024"),
         (request(NOVA_PRO), "tools", "accepts no cachePoint in tools"),
         (request(NOVA_PRO, content=[{"text": LONG["text"] * 9}]), "messages", "at most 20,000 are cached"),
-        (request(NOVA_PRO, content=[{"toolResult": {"toolUseId": "1", "content": [LONG]}}]), "messages", "a tool result"),
+        (request(NOVA_PRO, content=[{"toolResult": {"toolUseId": "1", "content": [LONG]}}]), "messages", "tool result"),
         (request(content=[{"document": {"format": "txt", "name": "a", "source": {"bytes": b"a" * 9_000}}}]),
          "messages", "a document that is not a PDF"),
         (request(content=[THOUGHT]), "messages", "after reasoning"),
