@@ -25,11 +25,10 @@ from bedrock_routing_integrations.runtime import forget_warnings
 asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items):
-    if float(os.environ.get("TEST_SHARE", "1")) < 1:
-        for item in items:
-            if item.get_closest_marker("once"):
-                item.add_marker(pytest.mark.skip(reason="TEST_SHARE"))
+def pytest_xdist_auto_num_workers(config):
+    """Return how many processes run the tests: one for each core, up to eight, for the whole suite; else this one."""
+    whole_suite = config.args == config.getini("testpaths")
+    return min(os.cpu_count() or 1, 8) if whole_suite and not config.option.collectonly else 0
 
 
 def pytest_collection_finish():

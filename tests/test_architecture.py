@@ -11,8 +11,6 @@ import pytest
 
 import bedrock_routing_integrations as package
 
-pytestmark = pytest.mark.once
-
 NAME = package.__name__
 ROOT = Path(package.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))

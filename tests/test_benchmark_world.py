@@ -23,7 +23,7 @@ from benchmarks.caching.world import RefusedError, Rules, World
 from benchmarks.caching.writing import Event, Writer, assistant, user
 from botocore.validate import ParamValidator
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.sweep
 
 POINT = {"cachePoint": {"type": "default"}}
 HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import LLAMA_INDEX, LLAMA_PEER
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.sweep
 
 # What the environment of a user without the peer looks like, also where it is installed.
 WITHOUT_PEER = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.cache_cost import MORE, OURS, run
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.sweep
 
 WORKLOADS = [
     "60 long one-offs", "clock in the first system block", "document, many users", "one of four documents twice",

@@ -77,7 +77,7 @@ def test_a_prefix_that_keeps_changing_is_reported_once_and_the_first_block_that_
     for number in range(4, 30):
         world.call(world.question(), **members(number))
     (message,) = warned()
-    assert f"The first that changes is {named}" in message
+    assert f"The first block that changes is {named}" in message
     assert SONNET_45 in message
 
 
@@ -166,7 +166,7 @@ def test_a_clock_in_a_short_system_prompt_is_named_too(world, warned):
         world.call(messages=messages, system=system, after=10)
         messages = [*messages, assistant(text(300, f"answer {number}"))]
     (warning,) = warned()
-    assert "The first that changes is system[0]" in warning
+    assert "The first block that changes is system[0]" in warning
 
 
 POINT = {"cachePoint": {"type": "default"}}
@@ -177,7 +177,7 @@ def test_points_of_ones_own_that_are_only_ever_written_are_reported_once(world, 
         world.call(text(2_000, f"prompt {number}"), POINT, text(10, "and"))
     (warning,) = [line for line in warned() if "of your own" in line]
     assert warning.startswith(f"20 requests to {SONNET_45} in a row wrote 40,")
-    assert "dearer than no caching" in warning
+    assert "costs more than no caching" in warning
 
 
 def test_points_of_ones_own_that_are_read_now_and_then_are_not(world, warned):

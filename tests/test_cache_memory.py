@@ -35,7 +35,7 @@ def request(world, seed="doc", tokens=DOC):
 def knows(client, world, seed="doc"):
     """Whether it has seen a document."""
     points = client.plan_cache_points(**request(world, seed)).points
-    return any("cached" in point.reason or "came back" in point.reason for point in points)
+    return any("cached" in point.reason or "seen before" in point.reason for point in points)
 
 
 # --- who shares it ---

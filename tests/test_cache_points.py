@@ -116,9 +116,9 @@ def test_a_list_of_nothing_but_refused_points_is_not_sent_empty(field):
 REFUSED = {
     "first": ([POINT, TEXT], [TEXT], "nothing to cache before it"),
     "second in a row": ([TEXT, POINT, HOUR], [TEXT, POINT], "nothing to cache before it"),
-    "behind thinking": ([THOUGHT, POINT, TEXT], [THOUGHT, TEXT], "after thinking"),
-    "twice behind thinking": ([THOUGHT, POINT, POINT], [THOUGHT], "after thinking"),
-    "behind a text document": ([TEXT, document("txt"), POINT], [TEXT, document("txt")], "no PDF"),
+    "behind thinking": ([THOUGHT, POINT, TEXT], [THOUGHT, TEXT], "after reasoning"),
+    "twice behind thinking": ([THOUGHT, POINT, POINT], [THOUGHT], "after reasoning"),
+    "behind a text document": ([TEXT, document("txt"), POINT], [TEXT, document("txt")], "not a PDF"),
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_of_more_than_four_the_first_in_the_messages_are_left_out_with_one_warni
         placed = place_points(five, models(SONNET_45))
         assert placed == request(TEXT, TEXT, POINT, TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
     (record,) = caplog.records
-    assert "had 5 cachePoints, and Bedrock takes 4" in record.message
+    assert "had 5 cachePoints, and Bedrock accepts 4" in record.message
 
 
 def test_of_too_many_those_of_earlier_messages_go_before_those_of_later_ones():
@@ -244,7 +244,7 @@ def test_what_the_models_do_not_take_is_not_put_and_one_warning_says_so(caplog):
         placed = place_points(request(TEXT, tools=[TOOL], system=[TEXT]), models(NOVA_LITE), BOTH)
         assert placed == request(TEXT, tools=[TOOL], system=[TEXT, POINT])
     (record,) = caplog.records
-    assert "behind the tools" in record.message
+    assert "after the tools" in record.message
 
 
 def test_what_is_asked_for_lasts_as_long_as_what_comes_after_it():

@@ -185,7 +185,7 @@ def test_a_value_that_cannot_be_is_named_with_what_can(wrong, says):
 
 
 def test_a_field_that_there_is_not_is_named_with_those_that_there_are():
-    with pytest.raises(InvalidRequestError, match=r"no 'tll'; it has sections, ttl, min_saving, max_points, memory"):
+    with pytest.raises(InvalidRequestError, match=r"no 'tll'. Use sections, ttl, min_saving, max_points, memory"):
         RoutedClient(Connection(), cache={"tll": "1h"})
 
 

@@ -126,7 +126,7 @@ def test_the_documents_of_the_demo_are_pdf_files_with_text():
         assert all(int(length) == len(content) for length, content in streams)
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 @pytest.mark.parametrize(("hidden", "named"), [("langchain_aws", "LangChain"), ("llama_index", "LlamaIndex")])
 def test_demo_without_a_framework_says_how_to_install_it_and_shows_the_other(hidden, named):
     code = f"""
@@ -164,7 +164,7 @@ def without_spinner(shown):
     return re.sub(r"[⠀-⣿] \d+ of \d+[^\r\n]*", "", ANSI.sub("", shown))
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 @pytest.mark.parametrize("columns", [80, 120])
 def test_demo_fits_the_terminal(columns):
     code, shown = in_terminal(columns, "demo")
@@ -271,7 +271,7 @@ def test_demo_with_credentials_that_are_refused_stops_at_once(bedrock, monkeypat
     assert "The config profile (gone) could not be found" in result.stderr
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 def test_demo_in_a_very_narrow_terminal_is_plain_lines():
     code, shown = in_terminal(50, "demo")
     assert code == 0

@@ -67,10 +67,10 @@ def test_plan_says_what_becomes_of_points_of_ones_own(plan):
     given = request({"text": "x" * 9_000}, {"cachePoint": {"type": "default", "ttl": "1h"}})
     given["system"] = [{"cachePoint": {"type": "default"}}, *given["system"]]
     shown = plan(given).stdout
-    assert f"A cachePoint in system of a request to {CACHING} was left out: Bedrock refuses one with nothing" in shown
+    assert f"A cachePoint in system of a request to {CACHING} was removed: Bedrock refuses a cachePoint" in shown
     forget_warnings()  # another process
     assert json.loads(plan(given, "--json").stdout)["warnings"] == [
-        line for line in shown.splitlines() if "was left out" in line
+        line for line in shown.splitlines() if "was removed" in line
     ]
 
 
@@ -208,7 +208,7 @@ def test_plan_for_a_model_that_nobody_knows_asks_for_the_spelling(plan):
 
 def test_plan_for_a_model_that_does_not_cache_says_so(plan):
     shown = plan(request(model_id="meta.llama3-1-8b-instruct-v1:0")).stdout
-    assert "No cachePoint is placed: meta.llama3-1-8b-instruct-v1:0 caches no prompts." in shown
+    assert "No cachePoint is placed: meta.llama3-1-8b-instruct-v1:0 does not support prompt caching." in shown
 
 
 def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):

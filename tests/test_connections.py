@@ -99,7 +99,6 @@ def test_equal_settings_share_one_client(given):
         {"config": Config(user_agent_extra="team")},
         {"config": Config(proxies={"http": "http://127.0.0.1:11"})},
     ],
-    ids=str,
 )
 @pytest.mark.usefixtures("credentials")
 def test_any_difference_makes_another_client(change):

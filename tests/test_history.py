@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tracemalloc
 from datetime import datetime, timedelta, timezone
 
@@ -30,7 +29,6 @@ from bedrock_routing_integrations.costs.invocation_logs.reading import read_hist
 from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
 from bedrock_routing_integrations.targets import parse_target
 
-SHARE = float(os.environ.get("TEST_SHARE", "1"))
 # US dollars per million tokens, from AWS's price list: Claude Sonnet 4.5 through a `us.` profile.
 SONNET_45_IN, SONNET_45_OUT, SONNET_45_READ, SONNET_45_5M, SONNET_45_1H = 3.3, 16.5, 0.33, 4.125, 6.6
 
@@ -429,10 +427,10 @@ def peak(path):
         tracemalloc.stop()
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 def test_memory_does_not_grow_with_the_log(tmp_path):
     # Each of them has more than the thousand values of a label that are told apart.
-    for name, size in (("small", 2e6), ("large", 16e6 if SHARE == 1 else 8e6)):
+    for name, size in (("small", 2e6), ("large", 16e6)):
         write_mixed(tmp_path / name, size, lengths=(200, 2_000))
     peak(tmp_path / "small")  # fills what is remembered for all
     small, large = peak(tmp_path / "small"), peak(tmp_path / "large")

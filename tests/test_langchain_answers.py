@@ -9,18 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents import create_agent
-from langchain_core.exceptions import OutputParserException
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage, messages_from_dict, messages_to_dict
-from langchain_core.output_parsers import PydanticToolsParser
 from langchain_core.tools import tool
 from langchain_core.utils.json import parse_partial_json
-from pydantic import BaseModel, RootModel
 from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start, stream_of, text, whole_of
 
 from bedrock_routing_integrations.errors import InvalidAnswerError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-from bedrock_routing_integrations.langchain._answer_blocks import cut_off_arguments
+from bedrock_routing_integrations.langchain._converse_client import invalid_ending
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA_2, NOVA = "us.amazon.nova-2-lite-v1:0", "us.amazon.nova-premier-v1:0"
@@ -185,7 +182,7 @@ async def test_no_part_of_arguments_runs(cut):
 
 @given(st.text('{}[]":,\\\n ab1', max_size=30))
 def test_ending_of_any_arguments_makes_them_unreadable(arguments):
-    spoilt = arguments + cut_off_arguments(arguments)
+    spoilt = arguments + invalid_ending(arguments)
     with pytest.raises(json.JSONDecodeError):
         json.loads(spoilt)
     chunk = AIMessageChunk(
@@ -371,99 +368,3 @@ async def test_sound_in_an_answer_is_kept():
         answer = await server.ask("invoke")
         assert answer.content[1] == {"type": "audio", "base64": "bGE=", "mime_type": "audio/mp3"}
         json.dumps(messages_to_dict([answer]))
-
-
-# --- structured output ---
-
-
-class Cities(RootModel[list[str]]):
-    """Cities."""
-
-
-NAMES = {"title": "Names", "description": "Names.", "type": "array", "items": {"type": "string"}}
-FUNCTION = {"name": "names", "description": "Names.", "parameters": {"type": "array", "items": {"type": "string"}}}
-
-
-@pytest.mark.parametrize("include_raw", [False, True])
-@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("schema", [Cities, NAMES, FUNCTION], ids=["RootModel", "JSON schema", "function"])
-async def test_structured_output_of_a_list(schema, way, method, include_raw):
-    if method == "json_schema" and schema is FUNCTION:
-        pytest.skip("langchain-aws takes no function there")
-    value = json.dumps({"root": ["Rome", "Oslo"]})
-
-    def answer(request):
-        streams = way.endswith("stream")
-        if "toolConfig" not in request:
-            return stream_of(text(0, value[:9]), text(0, value[9:])) if streams else whole_of({"text": value})
-        (spec,) = request["toolConfig"]["tools"]
-        assert spec["toolSpec"]["inputSchema"]["json"]["type"] == "object"
-        name = spec["toolSpec"]["name"]
-        if streams:
-            deltas = [call_delta(0, value[:9]), call_delta(0, value[9:])]
-            return stream_of(call_start(0, "t1", name), *deltas, block_stop(0), stop="tool_use")
-        return whole_of({"toolUse": {"toolUseId": "t1", "name": name, "input": json.loads(value)}}, stop="tool_use")
-
-    with ScriptedBedrock(answer) as server:
-        llm = ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments)
-        chain = llm.with_structured_output(schema, method=method, include_raw=include_raw)
-        if way == "invoke":
-            found = chain.invoke("x")
-        elif way == "ainvoke":
-            found = await chain.ainvoke("x")
-        else:
-            parts = list(chain.stream("x")) if way == "stream" else [each async for each in chain.astream("x")]
-            found = {name: v for part in parts for name, v in part.items()} if include_raw else parts[-1]
-    expected = Cities(["Rome", "Oslo"]) if schema is Cities else ["Rome", "Oslo"]
-    assert (found["parsed"] if include_raw else found) == expected
-
-
-@pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
-@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-@pytest.mark.parametrize("way", ["stream", "astream"])
-async def test_end_of_a_stream_says_that_the_object_is_half(way, method, stop):
-    half = '{"items": ["Rome", "Os'
-
-    def answer(request):
-        if "toolConfig" not in request:
-            return stream_of(text(0, half), block_stop(0), stop=stop)
-        name = request["toolConfig"]["tools"][0]["toolSpec"]["name"]
-        return stream_of(call_start(0, "t1", name), call_delta(0, half), block_stop(0), stop=stop)
-
-    schema = {"title": "Page", "description": "A page.", "type": "object", "properties": {"items": {"type": "array"}}}
-    with ScriptedBedrock(answer) as server:
-        llm = ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments)
-        chain = llm.with_structured_output(schema, method=method)
-        with pytest.raises(OutputParserException, match=f"not complete .stop reason {stop}"):
-            _ = list(chain.stream("x")) if way == "stream" else [each async for each in chain.astream("x")]
-
-
-async def test_bound_list_is_the_argument_root():
-    call = {"toolUse": {"toolUseId": "t1", "name": "Cities", "input": {"root": ["Rome"]}}}
-    with Answering(whole_of(call, stop="tool_use"), []) as server:
-        llm = server.llm.bind_tools([Cities]) | PydanticToolsParser(tools=[Cities])
-        server.answer = whole_of(call, stop="tool_use")
-        assert llm.invoke("x") == [Cities(["Rome"])]
-        bound = server.llm.bind_tools([NAMES])
-        bound.invoke("x")
-        assert server.requests[-1]["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]["required"] == ["root"]
-
-
-class Page(BaseModel):
-    """A page."""
-
-    model_config = {"title": "Page[str]"}
-    items: list[str]
-
-
-async def test_illegal_name_of_a_schema_is_translated():
-    def answer(request):
-        name = request["toolConfig"]["tools"][0]["toolSpec"]["name"]
-        assert name != "Page[str]"
-        return whole_of({"toolUse": {"toolUseId": "t1", "name": name, "input": {"items": ["a"]}}}, stop="tool_use")
-
-    schema = {"title": "Page[str]", "type": "object", "properties": {"items": {"type": "array"}}}
-    with ScriptedBedrock(answer) as server:
-        llm = ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments)
-        assert llm.with_structured_output(schema).invoke("x") == {"items": ["a"]}

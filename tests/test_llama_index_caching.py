@@ -27,7 +27,7 @@ SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and a
 SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
 NOVA = "us.amazon.nova-pro-v1:0"
 RULES = "You answer questions about the lighthouse of Varn. " * 200  # some 2,500 tokens
-KNOWN = "that should be cached, and are read here"
+KNOWN = "that an earlier request cached; expected to be read"
 OWN = "the caller's own"
 POLICY = CachePolicy(sections=("system",))
 
@@ -106,7 +106,7 @@ def test_a_policy_says_where(bedrock, given):
 
 @pytest.mark.parametrize("given", ["atuo", "", 5, True, CachePolicy])
 def test_a_value_that_says_nothing_is_refused(bedrock, given):
-    with pytest.raises(InvalidRequestError, match="cache must be 'auto', 'off' or a CachePolicy, and is "):
+    with pytest.raises(InvalidRequestError, match="Use 'auto', 'off' or a CachePolicy"):
         BedrockRouter(SONNET_45, cache=given)
     llm = BedrockRouter(SONNET_45, cache=None)
     assert llm.cache == "auto"

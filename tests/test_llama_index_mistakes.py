@@ -38,8 +38,8 @@ def greet():
             lambda: BedrockRouter(HAIKU, client=boto3.client("bedrock", "us-east-1")),
             "client for 'bedrock-runtime' .boto3., and is a client for 'bedrock'",
         ),
-        (lambda: BedrockRouter(HAIKU, cache="atuo"), "cache must be 'auto', 'off' or a CachePolicy, and is 'atuo'"),
-        (lambda: BedrockRouter(HAIKU, cache={"tll": "1h"}), "A CachePolicy has no 'tll'; it has sections, ttl"),
+        (lambda: BedrockRouter(HAIKU, cache="atuo"), "cache='atuo' is not valid. Use 'auto', 'off' or a CachePolicy"),
+        (lambda: BedrockRouter(HAIKU, cache={"tll": "1h"}), "CachePolicy has no 'tll'. Use sections, ttl"),
         (
             lambda: BedrockRouter(
                 HAIKU, client=RoutedClient(boto3.client("bedrock-runtime", "us-east-1")), base_models=[HAIKU]

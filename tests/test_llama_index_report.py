@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,6 @@ from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine, RoutingEventHandler
 from bedrock_routing_integrations.llama_index import _instrumentation as instrumentation
 
-SHARE = float(os.environ.get("TEST_SHARE", "1"))
 OURS = "bedrock_routing_integrations.llama_index"
 each_form = pytest.mark.parametrize("form", FORMS)
 
@@ -257,7 +255,7 @@ def test_a_stream_counts_for_the_block_that_it_is_read_in(router):
 
 async def test_many_calls_at_once_add_up_exactly(router):
     """Threads and tasks together, at the same time, in two handlers."""
-    llm, number = BedrockRouter(model=router, max_concurrency=64), max(8, round(64 * SHARE))
+    llm, number = BedrockRouter(model=router, max_concurrency=64), 16
     llm.resolved()
     with RoutingEventHandler() as outer, RoutingEventHandler() as handler:
 

@@ -264,7 +264,7 @@ def test_a_cache_point_that_the_models_refuse_is_left_out_and_said_once(bedrock,
         llm.chat_with_tools([FunctionTool.from_defaults(add)], "Hello")
         assert len(sent(bedrock)["toolConfig"]["tools"]) == 1, "Nova takes none behind its tools"
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.startswith(f"No cachePoint is put behind the tools: {NOVA_LITE} takes none")
+    assert said.startswith(f"No cachePoint is added after the tools: {NOVA_LITE} accepts no cachePoint")
 
 
 def test_to_models_that_nobody_knows_a_cache_point_is_sent():

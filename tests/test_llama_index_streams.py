@@ -334,7 +334,7 @@ def memory_of(llm, form):
     return taken, kept
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
 def test_keeping_a_streams_chunks_takes_memory_in_proportion_to_their_number(form):
     sizes = (300, 3_000)

@@ -102,7 +102,7 @@ def test_every_point_says_whose_it_is_and_why():
     own = {point.section: point.given for point in plan.points}
     assert own == {"tools": False, "system": True, "messages": False}
     assert all(point.reason == "the caller's own" for point in plan.points if point.given)
-    assert all("tokens" in point.reason and "come back" in point.reason for point in plan.points if not point.given)
+    assert all("tokens" in point.reason and "reuse" in point.reason for point in plan.points if not point.given)
 
 
 def test_it_is_written_as_json():
@@ -122,14 +122,14 @@ def test_it_is_written_as_json():
     [
         (request(content=[LONG], system=[SHORT], tools=()), "system", "nothing is cached below 1,024"),
         (request(system=(), tools=(), content=[SHORT]), "messages", "nothing is cached below 1,024"),
-        (request(NOVA_PRO), "tools", "takes none there"),
+        (request(NOVA_PRO), "tools", "accepts no cachePoint in tools"),
         (request(NOVA_PRO, content=[{"text": LONG["text"] * 9}]), "messages", "at most 20,000 are cached"),
-        (request(NOVA_PRO, content=[{"toolResult": {"toolUseId": "1", "content": [LONG]}}]), "messages", "of a tool"),
+        (request(NOVA_PRO, content=[{"toolResult": {"toolUseId": "1", "content": [LONG]}}]), "messages", "tool result"),
         (request(content=[{"document": {"format": "txt", "name": "a", "source": {"bytes": b"a" * 9_000}}}]),
-         "messages", "a document that is no PDF"),
-        (request(content=[THOUGHT]), "messages", "after thinking"),
-        (request(HAIKU), "system", "caches no prompts"),
-        (request(f"us.{LLAMA_70B}"), "messages", "caches no prompts"),
+         "messages", "a document that is not a PDF"),
+        (request(content=[THOUGHT]), "messages", "after reasoning"),
+        (request(HAIKU), "system", "does not support prompt caching"),
+        (request(f"us.{LLAMA_70B}"), "messages", "does not support prompt caching"),
         (request(f"us.{NOVA_PRO}", performanceConfig={"latency": "optimized"}), "system", "latency 'optimized'"),
     ],
 )  # fmt: skip
@@ -156,7 +156,7 @@ def test_what_is_no_request_is_refused(wrong):
     "part", [{"messages": 3}, {"messages": [3]}, {"system": "Be brief."}, {"toolConfig": {"tools": 3}}]
 )
 def test_a_request_of_the_wrong_shape_is_refused_too(part):
-    with pytest.raises(InvalidRequestError, match="no Converse request"):
+    with pytest.raises(InvalidRequestError, match="not a valid Converse request"):
         plan_cache_points({**request(), **part})
     with pytest.raises(InvalidTargetError):
         plan_cache_points({**request(), "modelId": "nonsense"})
@@ -174,10 +174,10 @@ def test_with_a_client_its_policy_its_memory_and_its_look_ups_are_used(bedrock):
     assert sections(plan_cache_points(made)) == []
     plan = plan_cache_points(made, client=client)
     assert sections(plan) == ["system"]
-    assert not any("are read here" in point.reason for point in plan.points)
+    assert not any("earlier request cached" in point.reason for point in plan.points)
     assert bedrock.requests("Converse") == []
     client.converse(**made)
-    assert "are read here" in plan_cache_points(made, client=client).points[0].reason
+    assert "earlier request cached" in plan_cache_points(made, client=client).points[0].reason
     assert len(bedrock.requests("Converse")) == 1
     for more in ({"cache": "off"}, {"base_models": [SONNET_45]}):
         with pytest.raises(InvalidRequestError, match="leave them out"):
@@ -261,7 +261,7 @@ def test_a_router_that_must_not_be_looked_up_gets_points_once_both_models_have_a
         routing = client.converse(**made)["routing"]
         assert routing["invoked_model"] == model
         assert [point["ttl"] for point in routing["cache_points"]] == ["5m"] * len(plan.points)
-    assert "is not known" in why_not(plan_cache_points(made), "system")
+    assert "are not known" in why_not(plan_cache_points(made), "system")
 
 
 @pytest.mark.parametrize("point", [POINT, HOUR])

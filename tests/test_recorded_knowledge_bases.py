@@ -8,7 +8,7 @@ from recorded_bedrock import RecordedBedrock, answers, recorded_request, recordi
 from bedrock_routing_integrations import langchain, llama_index
 
 pytestmark = [
-    pytest.mark.once,
+    pytest.mark.sweep,
     pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
 ]
 

@@ -38,7 +38,7 @@ from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
 pytestmark = [
-    pytest.mark.once,
+    pytest.mark.sweep,
     pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
 ]
 

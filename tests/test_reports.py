@@ -328,7 +328,7 @@ def test_a_report_can_be_pickled_and_copied():
 # --- bounded ---
 
 
-@pytest.mark.once
+@pytest.mark.sweep
 def test_memory_does_not_grow_with_calls():
     report = RoutingReport()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -13,8 +12,6 @@ from benchmarks.fixed_server import fixed_server
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, RoutingCallbackHandler
 from bedrock_routing_integrations.llama_index import BedrockRouter, RoutingEventHandler
 
-SHARE = float(os.environ.get("TEST_SHARE", "1"))
-EACH = max(64, int(2_500 * SHARE))  # by threads, and by tasks, of each framework
 LLAMA_70B = "us.meta.llama3-1-70b-instruct-v1:0"  # 0.72 dollars a million, in and out
 
 
@@ -34,10 +31,13 @@ class LlamaIndex:
         self.ask, self.aask = (lambda: llm.complete("Hello")), (lambda: llm.acomplete("Hello"))
 
 
+@pytest.mark.parametrize("each", [100, pytest.param(2_500, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("framework", [Langchain, LlamaIndex])
-def test_every_call_is_counted_and_every_digit_of_its_cost(framework):
+def test_every_call_is_counted_and_every_digit_of_its_cost(framework, each):
+    """`each` calls by threads, and as many by tasks."""
+
     async def by_tasks(ask):
-        left = iter(range(EACH))
+        left = iter(range(each))
 
         async def work():
             for _ in left:
@@ -50,11 +50,11 @@ def test_every_call_is_counted_and_every_digit_of_its_cost(framework):
             endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKIA", aws_secret_access_key="none"
         )
         with framework.handler() as handler, ThreadPoolExecutor(64) as threads:
-            for done in [threads.submit(calls.ask) for _ in range(EACH)]:
+            for done in [threads.submit(calls.ask) for _ in range(each)]:
                 done.result()
             asyncio.run(by_tasks(calls.aask))
     totals = handler.report.to_dict()["totals"]
     tokens = totals["tokens"]
-    assert (totals["calls"], totals["calls_without_price"], totals["errors"]) == (2 * EACH, 0, {})
-    assert (tokens["input"], tokens["output"]) == (2 * EACH * 27, 2 * EACH * 160)
-    assert totals["cost_usd"] == float(2 * EACH * (27 + 160) * Decimal("0.72") / 1_000_000)
+    assert (totals["calls"], totals["calls_without_price"], totals["errors"]) == (2 * each, 0, {})
+    assert (tokens["input"], tokens["output"]) == (2 * each * 27, 2 * each * 160)
+    assert totals["cost_usd"] == float(2 * each * (27 + 160) * Decimal("0.72") / 1_000_000)

@@ -107,7 +107,7 @@ def test_count_of_what_is_no_request_is_refused(server, request_):
 def test_counts_hold_no_text(server):
     client = client_of(server)
     client.converse(modelId=NOVA, messages=conversation(1, "a secret word "))
-    kept = json.dumps([list(map(list, counted)) for counted in client._planner._memory.token_counts._kept.values()])
+    kept = json.dumps([list(map(list, counted)) for counted in client._planner._memory.token_counts._prompts.values()])
     assert "secret" not in kept
 
 

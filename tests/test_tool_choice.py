@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import PromptTemplate
@@ -273,3 +274,35 @@ def test_structured_output_forces_the_tool_only_where_that_is_possible(bedrock, 
     # LlamaIndex asks for any tool, LangChain for the one: there is one only.
     forced = choice is not None and set(choice) & {"any", "tool"}
     assert bool(forced) == (model != f"us.{LLAMA_70B}"), json.dumps(choice)
+
+
+@pytest.mark.parametrize(
+    ("model", "choice", "expected"),
+    [
+        (HAIKU, "get_weather", {"tool": {"name": "get_weather"}}),
+        (HAIKU, "none", None),
+        (MISTRAL, {"tool": {"name": "get_weather"}}, {"any": {}}),
+        (f"us.{LLAMA_70B}", "any", None),
+    ],
+)
+def test_preferred_choice_is_sent_as_far_as_models_accept_it(bedrock, model, choice, expected):
+    """Also of a binding that was written down and read again."""
+    bound = ChatBedrockRouter(model=model).bind_tools([get_weather], tool_choice={"preferred": choice})
+    again = RunnableBinding(bound=bound.bound, kwargs=json.loads(json.dumps(bound.kwargs)))
+    for llm in (bound, again.bind(stop=["x"])):
+        llm.invoke("What is the weather in Paris?")
+        assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
+
+
+def test_preferred_choice_must_be_valid(bedrock):
+    with pytest.raises(InvalidRequestError, match="tool_choice=5 is not valid"):
+        ChatBedrockRouter(model=HAIKU).bind_tools([get_weather], tool_choice={"preferred": 5})
+    with pytest.raises(InvalidRequestError, match="tool_choice=5 is not valid"):
+        ChatBedrockRouter(model=HAIKU).invoke("x", tools=[get_weather], tool_choice={"preferred": 5})
+
+
+def test_preferred_choice_is_possible_with_system_tools(bedrock):
+    llm = ChatBedrockRouter(model="us.amazon.nova-2-lite-v1:0")
+    bound = llm.bind_tools(["nova_grounding", get_weather], tool_choice={"preferred": "any"})
+    bound.invoke("What is the weather in Paris?")
+    assert bedrock.requests("Converse")[-1].request["toolConfig"]["toolChoice"] == {"any": {}}

@@ -29,27 +29,27 @@ from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
 from langchain_core.utils.json import parse_partial_json
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from relying import relies
 
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
-from bedrock_routing_integrations.langchain._answer_blocks import Opaque
-from bedrock_routing_integrations.langchain._call_arguments import NAMES as ARGUMENT_NAMES
-from bedrock_routing_integrations.langchain._converse_messages import SYSTEM_BEGINS, SYSTEM_ENDS
+from bedrock_routing_integrations.langchain._call_arguments import ARGUMENT_NAMES
+from bedrock_routing_integrations.langchain._converse_client import SYSTEM_BEGINS, SYSTEM_ENDS, Protected
 from bedrock_routing_integrations.models import look_ups as look_up
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
 MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
 CHAT = "bedrock_routing_integrations/langchain/chat_models.py"
 WRITING = "bedrock_routing_integrations/langchain/_converse_messages.py"
-TOOLS = "bedrock_routing_integrations/langchain/_tools.py"
-ANSWERS = "bedrock_routing_integrations/langchain/_answer_blocks.py"
+TOOLS = "bedrock_routing_integrations/langchain/_call_arguments.py"
+ANSWERS = "bedrock_routing_integrations/langchain/_converse_client.py"
 ARGUMENTS = "bedrock_routing_integrations/langchain/_call_arguments.py"
-SERVED = "bedrock_routing_integrations/langchain/_served.py"
+SETTINGS = "bedrock_routing_integrations/langchain/_model_settings.py"
 CONNECTIONS = "bedrock_routing_integrations/connections/"
 STREAMS = "bedrock_routing_integrations/streams.py"
 RESOLUTION = "bedrock_routing_integrations/resolution/look_up.py"
@@ -112,7 +112,7 @@ def test_every_secret_of_upstreams_is_one_that_we_know():
     }
     relies(
         secret == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "bedrock_api_key"},
-        f"the list of secret fields ({secret})", CHAT, "Add it to _SECRETS, redeclare it, keep it out of pickles.",
+        f"the list of secret fields ({secret})", CHAT, "Add it to SECRETS, redeclare it, keep it out of pickles.",
     )  # fmt: skip
 
 
@@ -214,58 +214,75 @@ def upstream(*content, events=()):
     return ChatBedrockConverse(model=HAIKU, client=client, bedrock_client=client), client
 
 
-OPAQUE = Opaque({"a_b": 1})
+PROTECTED = Protected({"a_b": 1})
 
 
 def test_wrapped_values_and_marks_reach_the_client():
     llm, client = upstream({"text": "x"})
-    call = {"type": "non_standard", "value": {"toolUse": {"toolUseId": "t", "name": "n", "input": OPAQUE}}}
+    call = {"type": "non_standard", "value": {"toolUse": {"toolUseId": "t", "name": "n", "input": PROTECTED}}}
     llm.invoke(
         [
             HumanMessage("q"),
             AIMessage([call]),
             HumanMessage([{SYSTEM_BEGINS: True}, {"text": "s"}, {SYSTEM_ENDS: True}]),
-            ToolMessage([{"json": OPAQUE}], tool_call_id="t"),
+            ToolMessage([{"json": PROTECTED}], tool_call_id="t"),
         ],
         tools=[{"toolSpec": {"name": "n", "inputSchema": {"json": {"$defs": {"a_b": {}}}}}}],
-        request_metadata=OPAQUE,
+        request_metadata=PROTECTED,
     )  # fmt: skip
     _, assistant, user = client.request["messages"]
     advice = "Find another way to keep the user's keys; see what converse_turns unwraps."
     relies(
-        assistant["content"][0]["toolUse"]["input"] is OPAQUE, "non_standard blocks being handed on", WRITING, advice
+        assistant["content"][0]["toolUse"]["input"] is PROTECTED, "non_standard blocks being handed on", WRITING, advice
     )
     relies(SYSTEM_BEGINS in user["content"][0], "untyped blocks being handed on", WRITING, advice)
     (result,) = user["content"][3]["toolResult"]["content"]
-    relies(result["json"] is OPAQUE, "what is no dictionary being left alone", WRITING, advice)
-    relies(client.request["requestMetadata"] is OPAQUE, "arguments that are no dictionary left alone", WRITING, advice)
+    relies(result["json"] is PROTECTED, "what is no dictionary being left alone", WRITING, advice)
+    relies(
+        client.request["requestMetadata"] is PROTECTED, "arguments that are no dictionary left alone", WRITING, advice
+    )
     (spec,) = client.request["toolConfig"]["tools"]
     schema = spec["toolSpec"]["inputSchema"]["json"]
     relies(schema == {"$defs": {"a_b": {}}}, "the schema of a toolSpec being left alone", TOOLS, "Wrap the schema.")
 
 
 def test_blocks_of_kind_json_are_handed_on():
-    delta = {"contentBlockDelta": {"contentBlockIndex": 3, "delta": {"json": OPAQUE}}}
-    llm, _ = upstream({"json": OPAQUE}, events=[delta])
+    delta = {"contentBlockDelta": {"contentBlockIndex": 3, "delta": {"json": PROTECTED}}}
+    llm, _ = upstream({"json": PROTECTED}, events=[delta])
     advice = "Carry what langchain-aws would lose in another kind of block."
     relies(
-        llm.invoke("x").content == [{"type": "json", "json": OPAQUE}], "json blocks being handed on", ANSWERS, advice
+        llm.invoke("x").content == [{"type": "json", "json": PROTECTED}], "json blocks being handed on", ANSWERS, advice
     )
     streamed = next(chunk for chunk in llm.stream("x") if chunk.content)
-    expected = [{"type": "json", "json": OPAQUE, "index": 3}]
+    expected = [{"type": "json", "json": PROTECTED, "index": 3}]
     relies(streamed.content == expected, "json blocks of a stream being handed on", ANSWERS, advice)
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "prompt_prefill"])
+def test_structured_output_is_one_binding_then_a_parser(method):
+    class City(BaseModel):
+        name: str
+
+    llm, _ = upstream()
+    *steps, parser = llm.with_structured_output(City, method=method).steps
+    bindings = [step for step in steps if isinstance(step, RunnableBinding)]
+    relies(
+        len(bindings) == 1 and bindings[0].bound is llm and isinstance(parser, BaseOutputParser),
+        f"the steps of with_structured_output, now {steps}, {parser}",
+        "bedrock_routing_integrations/langchain/_structured_output.py", "See build_structured_output.",
+    )  # fmt: skip
 
 
 def test_arguments_of_a_call_are_those_that_we_know():
     taken = set(inspect.signature(ChatBedrockConverse._converse_params).parameters)
     known = {_snake_to_camel(name) for name in ARGUMENT_NAMES.values()} | {"modelId", "self"}
     new = taken - known
-    relies(not new, f"these arguments of a call only (new: {new})", ARGUMENTS, "Add them to NAMES.")
+    relies(not new, f"these arguments of a call only (new: {new})", ARGUMENTS, "Add them to ARGUMENT_NAMES.")
 
 
 def test_a_bracket_that_closes_nothing_is_no_partial_json():
     parsed = parse_partial_json('{"a": "b" (cut off) ]')
-    relies(parsed is None, "parse_partial_json giving up at a mismatched bracket", ANSWERS, "See cut_off_arguments.")
+    relies(parsed is None, "parse_partial_json giving up at a mismatched bracket", ANSWERS, "See invalid_ending.")
 
 
 def _snake_to_camel(name):
@@ -373,15 +390,18 @@ def test_a_client_that_is_given_is_kept_and_nothing_is_asked_when_constructing(t
 
 
 def test_its_validator_derives_these_settings_on_a_copy(theirs):
-    """`_probe` in chat_models runs upstream's validator on copies, one for each model of a router."""
+    """`_infer_settings` in chat_models runs upstream's validator on copies, one for each model of a router."""
     probe = theirs.model_copy(
         update={"model_id": "meta.llama3-1-8b-instruct-v1:0", "supports_tool_choice_values": None}
     )
     ChatBedrockConverse.validate_environment(probe)
     relies(
-        probe.supports_tool_choice_values == ("auto",), "validate_environment deriving tool choices", SERVED, "See it."
+        probe.supports_tool_choice_values == ("auto",),
+        "validate_environment deriving tool choices",
+        SETTINGS,
+        "See it.",
     )
-    relies(theirs.supports_tool_choice_values == ("auto", "any", "tool"), "model_copy being shallow", SERVED, "See it.")
+    relies(theirs.supports_tool_choice_values == ("auto", "any", "tool"), "a shallow model_copy", SETTINGS, "See it.")
 
 
 # langchain-core
@@ -429,7 +449,7 @@ def test_usage_is_counted_by_model_name():
 def test_a_config_without_a_concurrency_says_none():
     relies(
         ensure_config(None).get("max_concurrency") is None, "ensure_config({})['max_concurrency'] being None", CHAT,
-        "_with_concurrency takes every config for one with a bound of its own.",
+        "limit_concurrency takes every config for one with a bound of its own.",
     )  # fmt: skip
     assert ensure_config({"max_concurrency": 3})["max_concurrency"] == 3
 

@@ -1,4 +1,20 @@
-"""How likely a prefix is to come back, learned from those that did and did not."""
+"""Estimate the probability that a prefix returns, from how many like it did.
+
+Prefixes are counted by `Category`: what ends the prefix, and what is known of it. For each category a `Tally` counts
+how many were seen, how many returned within five minutes, and how many later within the hour. The estimate is the mean
+of a beta distribution: a prior for the category, worth two or three observations, updated first with the counts of all
+applications, then with those of the application itself (the same tools and system prompt).
+
+Three rules follow from what the counts must not do:
+
+- *Pending prefixes.* For the 5m TTL, count a prefix as a miss until it returns: waiting five minutes before learning
+  from a miss would cost too much. For the 1h TTL, count a pending prefix as 0.25 of a miss until it is overdue: waiting
+  is what the hour is for.
+- *Leaders.* The unseen prefixes of one request return together or not at all. Only the shortest (the leader) is counted
+  as an observation, whatever ends it; the longer ones are counted only once it has returned, so that one long one-off
+  prompt is one miss and not five.
+- *Forgetting.* Beyond 100 observations the counts are halved, so that a change of habits shows.
+"""
 
 from __future__ import annotations
 
@@ -9,359 +25,412 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.models.facts import CacheRules
 
-    from .candidates import Candidate, Place, Prefix
-    from .planner import Weighing
-    from .prefix_store import Record
+    from .candidates import CachePointCandidate, Prefix, PrefixBoundary
+    from .planner import Evaluation
+    from .prefix_store import PrefixRecord
 
-SOON = 300.0
-"""Seconds that an entry of ttl ``5m`` lasts from its last use."""
-LATER = 3600.0
-"""Seconds that an entry of ttl ``1h`` lasts."""
+TTL_5M = 300.0
+"""Seconds that a cache entry of ttl ``5m`` lasts from its last use."""
+TTL_1H = 3600.0
+"""Seconds that a cache entry of ttl ``1h`` lasts from its last use."""
 
 
 class Category(NamedTuple):
-    """What prefixes are expected to have in common: those of one category share their experience.
+    """The kind of prefixes whose reuse is counted together.
 
     Attributes:
-        kind: What ends the prefix: ``"tools"``, ``"system"``; in messages ``"head"`` (behind the first block of the
-            last message), ``"turn"`` (before the last message), ``"block"`` (before its last block), ``"end"`` (of the
-            request), ``"near"`` (as near to it as a point can stand), ``"past"`` (where an earlier request ended),
-            ``"shared"`` (elsewhere, where requests part).
-        state: What is known of it. ``"first"``: nothing, and of nothing before it in the messages either;
-            ``"resumed"``: likewise, though the conversation has been going on; ``"continuing"``: nothing, but an
-            earlier request ended within it; ``"branching"``: nothing, but it begins like an earlier one;
-            ``"sibling"``: another model of the router has seen it; ``"again"``: seen before.
-        slow: Whether the last gap (of it, or of the conversation that it continues) was longer than five minutes.
-        often: Whether it has come back before.
+        kind: Where the prefix ends. ``"tools"``, ``"system"``: at the end of that section. In messages ``"end"``: at
+            the end of the request; ``"before_end"``: as near to it as a cache point may stand; ``"first_block"``: after
+            the first block of the last message; ``"before_last_block"``: before its last block;
+            ``"before_last_message"``: before that message; ``"earlier_end"``: where an earlier request ended;
+            ``"divergence"``: elsewhere, where requests diverge.
+        state: What is known of the prefix. ``"new"``: neither it nor a shorter one in the messages was seen;
+            ``"resumed"``: likewise, though the conversation already has answers; ``"continuing"``: it was not seen, but
+            it continues an earlier request; ``"branching"``: it was not seen, but it begins like an earlier request;
+            ``"other_model"``: another model of the router has seen it; ``"known"``: the model has seen it.
+        long_gap: Whether the last gap (of the prefix, or of the conversation that it continues) was longer than five
+            minutes.
+        returned_before: Whether the prefix has returned before.
     """
 
     kind: str
     state: str
-    slow: bool = False
-    often: bool = False
+    long_gap: bool = False
+    returned_before: bool = False
 
 
-# (state, slow): the shares expected to come back within five minutes, and after that within an hour; and how many
-# observations that is worth. A prefix of which nothing is known is as likely to come back as not: where none does,
-# three are written for nothing before their price is no longer paid.
+# (state, long gap) → the shares expected to return within five minutes, and later within the hour; and the number of
+# observations that these are worth. Without evidence a prefix is as likely to return as not: if none does, three are
+# written in vain before the estimate no longer pays for a write.
 _PRIORS = {
-    ("first", False): (0.50, 0.05, 2.0),
+    ("new", False): (0.50, 0.05, 2.0),
     ("resumed", False): (0.50, 0.05, 2.0),
     ("branching", False): (0.50, 0.05, 2.0),
     ("branching", True): (0.15, 0.40, 2.0),
-    ("sibling", False): (0.60, 0.05, 2.0),
-    ("sibling", True): (0.15, 0.45, 2.0),
+    ("other_model", False): (0.60, 0.05, 2.0),
+    ("other_model", True): (0.15, 0.45, 2.0),
     ("continuing", False): (0.75, 0.02, 3.0),
     ("continuing", True): (0.15, 0.60, 3.0),
-    ("again", False): (0.75, 0.02, 2.0),
-    ("again", True): (0.15, 0.60, 2.0),
+    ("known", False): (0.75, 0.02, 2.0),
+    ("known", True): (0.15, 0.60, 2.0),
 }
-# A prefix comes back at least as often as a longer one that begins with it.
-_NEARER = {"tools": 0.03, "system": 0.025, "past": 0.015, "shared": 0.015}
-NEW = frozenset(["first", "resumed", "branching", "continuing"])
-"""States of what has not been seen. Of several such prefixes in the messages of one request the shortest leads."""
-LEADER = "new"
-"""The kind under which leaders are counted, whatever ends them: does anything of what is new come back?"""
-GUESSES = NEW - {"continuing"}
-"""Those of them for which nothing speaks but what others of their kind did."""
-_ALIKE = {"first": "resumed", "resumed": "first"}
-_ALSO = {"head": 0.97, "turn": 0.97, "block": 0.96, "near": 0.96, "end": 0.95, "shared": 0.96, "past": 0.96}
-_ALSO_STRENGTH = 2.0
-_OFTEN = 0.1
-_PATIENT = 0.35
-_MOST_TRIED = 100.0
-_AWAITED = 0.25
-_MOST_TALLIES = 256
+# Added for kinds whose prefixes are short: a prefix returns at least as often as a longer one that begins with it.
+_SHORTER_PREFIX_BONUS = {"tools": 0.03, "system": 0.025, "earlier_end": 0.015, "divergence": 0.015}
+_RETURNED_BEFORE_BONUS = 0.1
+_MAX_PROBABILITY = 0.97
+_EXPECTED_1H = 0.35  # prior of a return within the hour if the user asks for 1-hour entries
+
+UNSEEN = frozenset(["new", "resumed", "branching", "continuing"])
+"""States of prefixes that were not seen. Of several in the messages of one request the shortest is the leader."""
+WITHOUT_EVIDENCE = UNSEEN - {"continuing"}
+"""States of prefixes with no evidence of their own, only the category's history."""
+LEADER = "leader"
+"""`Category.kind` under which leaders are counted, whatever ends them."""
+_COUNTERPART = {"new": "resumed", "resumed": "new"}
+
+# Prior probability that a longer unseen prefix returns, given that its leader does; and what that is worth.
+_FOLLOWS = {
+    "first_block": 0.97, "before_last_message": 0.97, "before_last_block": 0.96, "before_end": 0.96, "end": 0.95,
+    "divergence": 0.96, "earlier_end": 0.96,
+}  # fmt: skip
+_FOLLOWS_OBSERVATIONS = 2.0
+
+_MAX_OBSERVED = 100.0
+_PENDING_MISS = 0.25
+_MAX_TALLIES = 256  # by category and application
 
 
 class Tally:
-    """How many prefixes were seen, and how many of them came back: within five minutes, and later within an hour.
+    """How many prefixes were seen, and how many of them returned within five minutes, and later within the hour."""
 
-    For the five minutes one counts as lost until it is back: waiting to see would cost too much. For the hour it counts
-    by a quarter while it is not overdue: waiting is what the hour is for.
-    """
-
-    __slots__ = ("awaited", "slow", "soon", "tried")
+    __slots__ = ("observed", "pending", "returned_1h", "returned_5m")
 
     def __init__(self) -> None:
-        self.tried = self.soon = self.slow = self.awaited = 0.0
+        self.observed = self.returned_5m = self.returned_1h = self.pending = 0.0
 
-    def add_trial(self) -> None:
-        """Count one that was seen. Of old experience less and less is kept, so that new habits show."""
-        self.tried += 1.0
-        self.awaited += 1.0
-        if self.tried > _MOST_TRIED:
-            for name in ("tried", "soon", "slow"):
-                setattr(self, name, getattr(self, name) / 2)
+    def add_observation(self) -> None:
+        """Count a prefix that may return."""
+        self.observed += 1.0
+        self.pending += 1.0
+        if self.observed > _MAX_OBSERVED:
+            self.observed /= 2
+            self.returned_5m /= 2
+            self.returned_1h /= 2
 
     def settle(self) -> None:
-        """It came back, or it is overdue."""
-        self.awaited = max(0.0, self.awaited - 1.0)
+        """Count one prefix less as pending: it returned or is overdue."""
+        self.pending = max(0.0, self.pending - 1.0)
 
     def add_return(self, gap: float) -> None:
-        """Count one that came back after so many seconds."""
-        if gap <= SOON:
-            self.soon = min(self.soon + 1.0, self.tried)
-        elif gap <= LATER:
-            self.slow = min(self.slow + 1.0, self.tried)
+        """Count a prefix that returned after `gap` seconds."""
+        if gap <= TTL_5M:
+            self.returned_5m = min(self.returned_5m + 1.0, self.observed)
+        elif gap <= TTL_1H:
+            self.returned_1h = min(self.returned_1h + 1.0, self.observed)
 
     def without(self, other: Tally | None) -> Tally:
-        """What is left of it without another."""
+        """Return the counts that are not in another tally."""
         if other is None:
             return self
-        left = Tally()
-        for name in self.__slots__:
-            setattr(left, name, max(0.0, getattr(self, name) - getattr(other, name)))
-        return left
+        rest = Tally()
+        rest.observed = max(0.0, self.observed - other.observed)
+        rest.returned_5m = max(0.0, self.returned_5m - other.returned_5m)
+        rest.returned_1h = max(0.0, self.returned_1h - other.returned_1h)
+        rest.pending = max(0.0, self.pending - other.pending)
+        return rest
 
-    def mixed(self, soon: float, slow: float, strength: float) -> tuple[float, float]:
-        """What is expected, given what was expected before and how many observations that was worth."""
-        awaited = min(self.awaited, self.tried)
-        settled = max(self.slow, self.tried - (1.0 - _AWAITED) * awaited)
-        soon = (strength * soon + self.soon) / (strength + self.tried)
-        return soon, min(1.0 - soon, (strength * slow + self.slow) / (strength + settled))
+    def posterior(self, within_5m: float, later: float, observations: float) -> tuple[float, float]:
+        """Return the prior updated with the counts.
+
+        Args:
+            within_5m: Prior probability of a return within five minutes.
+            later: Prior probability of a return later within the hour.
+            observations: The number of observations that the prior is worth.
+        """
+        pending = min(self.pending, self.observed)
+        observed_1h = max(self.returned_1h, self.observed - (1.0 - _PENDING_MISS) * pending)
+        within_5m = (observations * within_5m + self.returned_5m) / (observations + self.observed)
+        return within_5m, min(1.0 - within_5m, (observations * later + self.returned_1h) / (observations + observed_1h))
 
 
 Tallies = tuple[Tally, Tally]
-"""Of all applications, and of one."""
+"""The tally of a category for all applications, and for one."""
 
 
-def _to_the_same(chance: float, stays: float) -> float:
-    """How likely a prefix is to come back to the same model sooner or later, if it comes back each time so likely."""
-    return chance * stays / (1.0 - chance * (1.0 - stays))
+class ReuseStatistics:
+    """The tallies of one target, by category, and by category and application."""
 
-
-class Habits:
-    """The tallies of one target: by category, and by category and application.
-
-    An application (the same tools and system) is judged by its own experience as far as it goes, beyond that by the
-    experience of the others, and beyond that by the priors.
-    """
-
-    __slots__ = ("_all", "_own")
+    __slots__ = ("_by_application", "_by_category")
 
     def __init__(self) -> None:
-        self._all: dict[Category, Tally] = {}
-        self._own: dict[tuple[Category, int], Tally] = {}
+        self._by_category: dict[Category, Tally] = {}
+        self._by_application: dict[tuple[Category, int], Tally] = {}
 
     def tallies(self, category: Category, application: int) -> Tallies:
-        """Where to count."""
-        everyone = self._all.get(category) or self._all.setdefault(category, Tally())
-        key = (category, application)
-        own = self._own.pop(key, None)
-        if own is None:
-            while len(self._own) >= _MOST_TALLIES:
-                del self._own[next(iter(self._own))]
-            own = Tally()
-        self._own[key] = own  # the last one: the first are those that were not asked for
-        return everyone, own
-
-    def chances(
-        self, category: Category, application: int, stays: float, *, patient: bool = False
-    ) -> tuple[float, float]:
-        """How likely such a prefix is to come back to the same model within five minutes, and later within an hour.
+        """Return the tallies in which to count a prefix, creating them if needed.
 
         Args:
-            category: What it is.
-            application: Whose it is.
-            stays: How likely a conversation is to stay with a model; 1 where there is but one.
-            patient: Whether the caller says, by asking for entries of an hour, that it comes back within one.
+            category: The category of the prefix.
+            application: `Prefix.application`.
         """
-        soon, slow, strength = _PRIORS[category.state, category.slow]
-        if patient:
-            slow = max(slow, min(_PATIENT, 1.0 - soon))
-        soon, slow = _to_the_same(soon, stays), _to_the_same(slow, stays)
-        alike = category._replace(state=_ALIKE.get(category.state, category.state))
-        if alike != category and alike in self._all:  # where the one does not come back, the other hardly does
-            soon = min(soon, self._mixed(alike, application, soon, slow, strength)[0])
-        nearer = _NEARER.get(category.kind, 0.0) + (_OFTEN if category.often else 0.0)
-        if category.slow:
-            slow = min(0.97 - soon, slow + nearer)
-        else:
-            soon = min(0.97, soon + nearer)
-        return self._mixed(category, application, soon, min(slow, 1.0 - soon), strength)
+        of_all = self._by_category.get(category) or self._by_category.setdefault(category, Tally())
+        key = (category, application)
+        of_application = self._by_application.pop(key, None)
+        if of_application is None:
+            while len(self._by_application) >= _MAX_TALLIES:
+                del self._by_application[next(iter(self._by_application))]
+            of_application = Tally()
+        self._by_application[key] = of_application  # moved to the end: the first is the least recently used
+        return of_all, of_application
 
-    def also(self, category: Category, application: int) -> float:
-        """How likely a prefix is to come back, where the shorter one that leads it (see `LEADER`) does."""
-        soon, slow = self._mixed(category, application, _ALSO[category.kind], 0.0, _ALSO_STRENGTH)
-        return soon + slow
-
-    def _mixed(
-        self, category: Category, application: int, soon: float, slow: float, strength: float
+    def return_probabilities(
+        self, category: Category, application: int, stay_probability: float, *, expects_1h: bool = False
     ) -> tuple[float, float]:
-        everyone, own = self._all.get(category), self._own.get((category, application))
-        if everyone is None:
-            return soon, slow
-        if own is None or own.tried < everyone.tried:
-            soon, slow = everyone.without(own).mixed(soon, slow, strength)
-        return own.mixed(soon, slow, strength) if own is not None else (soon, slow)
+        """Return the probabilities that a prefix returns to its model within five minutes, and later within the hour.
+
+        Args:
+            category: The category of the prefix.
+            application: `Prefix.application`.
+            stay_probability: Probability that the next request of a conversation goes to the same model; 1 for a
+                target with one model.
+            expects_1h: Whether the user asks for 1-hour entries, and so expects reuse within the hour.
+        """
+        within_5m, later, observations = _PRIORS[category.state, category.long_gap]
+        if expects_1h:
+            later = max(later, min(_EXPECTED_1H, 1.0 - within_5m))
+        within_5m, later = _to_same_model(within_5m, stay_probability), _to_same_model(later, stay_probability)
+        counterpart = category._replace(state=_COUNTERPART.get(category.state, category.state))
+        if counterpart != category and counterpart in self._by_category:
+            # If prompts of the one state do not return, those of the other hardly will.
+            within_5m = min(within_5m, self._posterior(counterpart, application, within_5m, later, observations)[0])
+        bonus = _SHORTER_PREFIX_BONUS.get(category.kind, 0.0)
+        bonus += _RETURNED_BEFORE_BONUS if category.returned_before else 0.0
+        if category.long_gap:
+            later = min(_MAX_PROBABILITY - within_5m, later + bonus)
+        else:
+            within_5m = min(_MAX_PROBABILITY, within_5m + bonus)
+        return self._posterior(category, application, within_5m, min(later, 1.0 - within_5m), observations)
+
+    def follow_probability(self, category: Category, application: int) -> float:
+        """Return the probability that a longer unseen prefix returns, given that its leader does.
+
+        Args:
+            category: The category of the longer prefix.
+            application: `Prefix.application`.
+        """
+        within_5m, later = self._posterior(category, application, _FOLLOWS[category.kind], 0.0, _FOLLOWS_OBSERVATIONS)
+        return within_5m + later
+
+    def _posterior(
+        self, category: Category, application: int, within_5m: float, later: float, observations: float
+    ) -> tuple[float, float]:
+        """Update a prior with the counts of all other applications, then with those of this one."""
+        of_all = self._by_category.get(category)
+        of_application = self._by_application.get((category, application))
+        if of_all is None:
+            return within_5m, later
+        if of_application is None or of_application.observed < of_all.observed:
+            within_5m, later = of_all.without(of_application).posterior(within_5m, later, observations)
+        if of_application is None:
+            return within_5m, later
+        return of_application.posterior(within_5m, later, observations)
 
 
-# --- What one answer teaches ---
+def _to_same_model(probability: float, stay_probability: float) -> float:
+    """Return the probability that a prefix returns to the same model at its first or a later return."""
+    return probability * stay_probability / (1.0 - probability * (1.0 - stay_probability))
 
-_SURELY = 1.3
-_TURNS = 4
-_LANDMARKS = 8  # places of the first message, and of the last two, that are remembered
+
+# --- Learn from an answer ---
+
+_CERTAINLY_LONG_ENOUGH = 1.3  # times the minimum: such a prefix is cached, however wrong the estimate of its size
+_REMEMBERED_MESSAGES = 4
+_REMEMBERED_BOUNDARIES = 8  # of the first message, and of the last two
 
 
 def saved_tokens(usage: Mapping[str, Any], rules: CacheRules) -> float:
-    """What caching saved in one call, in plain input tokens; negative where it cost more."""
-    hour = sum(d.get("inputTokens") or 0 for d in usage.get("cacheDetails") or () if d.get("ttl") == "1h")
-    prices = dict(rules.write_multipliers)
-    short = (usage.get("cacheWriteInputTokens") or 0) - hour
-    dearer = short * (prices["5m"] - 1.0) + hour * (prices.get("1h", prices["5m"]) - 1.0)
-    return float((usage.get("cacheReadInputTokens") or 0) * (1.0 - rules.read_multiplier) - dearer)
-
-
-class Lesson:
-    """What the answer to one request teaches.
+    """Return what caching saved in one answered request, in plain input tokens; negative if it cost more.
 
     Args:
-        weighing: What was weighed for the request.
-        prefix: The request.
-        at: When it was sent.
-        model: The model that answered: a base model, or what the trace said.
-        usage: The answer's usage; without its cache members it says nothing about what is cached.
+        usage: The ``usage`` member of the response.
+        rules: The cache rules of the model, with its prices.
     """
+    details = usage.get("cacheDetails") or ()
+    written_1h = sum(detail.get("inputTokens") or 0 for detail in details if detail.get("ttl") == "1h")
+    prices = dict(rules.write_multipliers)
+    written_5m = (usage.get("cacheWriteInputTokens") or 0) - written_1h
+    premium = written_5m * (prices["5m"] - 1.0) + written_1h * (prices.get("1h", prices["5m"]) - 1.0)
+    return float((usage.get("cacheReadInputTokens") or 0) * (1.0 - rules.read_multiplier) - premium)
 
-    def __init__(self, weighing: Weighing, prefix: Prefix, at: float, model: str, usage: Mapping[str, Any]) -> None:
-        self._weighing, self._prefix, self._at, self._model = weighing, prefix, at, model
-        self._shelf = weighing.shelf
+
+def learn_from_answer(
+    evaluation: Evaluation, prefix: Prefix, sent_at: float, model: str, usage: Mapping[str, Any]
+) -> None:
+    """Update the state of a target with the answer to one request.
+
+    Args:
+        evaluation: What was known and decided when the request was planned.
+        prefix: The request.
+        sent_at: When it was planned, in seconds.
+        model: The model that answered: a base model, or the id in the router's trace.
+        usage: The ``usage`` member of the response; without its cache members it does not show what is cached.
+    """
+    _AnswerUpdate(evaluation, prefix, sent_at, model, usage).apply()
+
+
+class _AnswerUpdate:
+    """One call of `learn_from_answer`."""
+
+    def __init__(
+        self, evaluation: Evaluation, prefix: Prefix, sent_at: float, model: str, usage: Mapping[str, Any]
+    ) -> None:
+        self._evaluation, self._prefix, self._sent_at, self._model = evaluation, prefix, sent_at, model
+        self._state = evaluation.state
         self._read, self._written = usage.get("cacheReadInputTokens"), usage.get("cacheWriteInputTokens")
-        self._number = weighing.models.index(model) if model in weighing.models else None
-        self._hit = weighing.hits[self._number] if self._number is not None else 0.0
+        self._model_index = evaluation.models.index(model) if model in evaluation.models else None
+        self._expected_read = evaluation.expected_reads[self._model_index] if self._model_index is not None else 0.0
 
-    def learn(self) -> None:
-        """Write it down."""
-        self._check_read()
+    def apply(self) -> None:
+        self._check_expected_read()
         self._diagnose()
-        records = self._see()
-        leader: Record | None = None
-        for candidate in self._weighing.candidates:
-            record = records.get(candidate.at)
+        records = self._record_prefixes()
+        leader: PrefixRecord | None = None
+        for candidate in self._evaluation.candidates:
+            record = records.get(candidate.boundary_index)
             if record is None:
                 continue
-            if self._number is not None:
-                leader = self._expect(record, candidate, candidate.categories[self._number], leader)
+            if self._model_index is not None:
+                leader = self._expect_return(record, candidate, candidate.categories[self._model_index], leader)
             kind = candidate.categories[0].kind
-            record.ended = record.ended or kind == "end"
-            record.shared = record.shared or (kind == "shared" and not record.ended)
-        self._cache(records)
+            record.ended_request = record.ended_request or kind == "end"
+            record.is_divergence = record.is_divergence or (kind == "divergence" and not record.ended_request)
+        self._record_cache_entries(records)
 
-    def _find(self, place: Place) -> Record | None:
-        return self._shelf.find(self._model, place.digest, self._at)
+    def _find(self, boundary: PrefixBoundary) -> PrefixRecord | None:
+        return self._state.find(self._model, boundary.digest, self._sent_at)
 
-    def _check_read(self) -> None:
-        """Was what should have been read read?"""
-        if not self._hit or self._read is None:
+    def _check_expected_read(self) -> None:
+        """Count whether an expected read happened; if not, the longer entries are gone."""
+        if not self._expected_read or self._read is None:
             return
-        happened = self._read >= self._hit / 2
-        self._shelf.expected_read(happened=happened)
+        happened = self._read >= self._expected_read / 2
+        self._state.record_expected_read(happened=happened)
         if happened:
             return
-        for candidate in self._weighing.candidates:
-            record = self._find(candidate.place)
+        for candidate in self._evaluation.candidates:
+            record = self._find(candidate.boundary)
             if record is not None and candidate.tokens > self._read * 1.1:
-                record.until = 0.0
+                record.cached_until = 0.0
 
     def _diagnose(self) -> None:
-        weighing, diagnosis = self._weighing, self._shelf.diagnosis
-        if weighing.chosen and self._read is not None:
-            # Neither read nor written, though long enough by any estimate: the points did not reach the model.
-            longest = max(weighing.candidates[number].tokens for number in weighing.chosen)
-            lost = not self._written and longest > _SURELY * weighing.rules.min_tokens
-            diagnosis.read(expected=self._hit > 0 or lost, tokens=self._read)
-            given = any(weighing.candidates[number].given for number in weighing.chosen)
-            diagnosis.write(given=given, read=self._read, written=self._written or 0)
-        rules = weighing.rules
-        diagnosis.see_tools(
+        evaluation, diagnosis = self._evaluation, self._state.diagnosis
+        rules = evaluation.rules
+        chosen = evaluation.chosen_candidates
+        if chosen and self._read is not None:
+            # Neither read nor written, though certainly long enough: the cache points did not reach the model.
+            longest = max(candidate.tokens for candidate in chosen)
+            lost = not self._written and longest > _CERTAINLY_LONG_ENOUGH * rules.min_tokens
+            diagnosis.check_read(expected=self._expected_read > 0 or lost, tokens=self._read)
+            users = any(candidate.is_users for candidate in chosen)
+            diagnosis.check_user_points(has_user_points=users, read=self._read, written=self._written or 0)
+        diagnosis.check_tools(
             self._prefix,
-            cached=(self._read or 0) + (self._written or 0),
-            reading=rules.read_multiplier,
-            writing=rules.write_multiplier(rules.ttls[0]),
+            cached_tokens=(self._read or 0) + (self._written or 0),
+            read_price=rules.read_multiplier,
+            write_price=rules.write_multiplier(rules.ttls[0]),
         )
-        before = [candidate for candidate in weighing.candidates if candidate.place.section != "messages"]
-        if before:
-            last, least = before[-1], weighing.rules.min_tokens
-            known, reaches = max(last.seen) > float("-inf"), last.tokens >= least
-            if reaches or weighing.candidates[-1].tokens >= least:  # as it stands, or with what follows
-                diagnosis.see(self._prefix, known=known, alone=reaches)
-            if not self._read and not self._written:  # else it is cached together with what follows it
-                diagnosis.see_short(self._prefix.application, last.tokens, least)
+        candidates = evaluation.candidates
+        before_messages = [candidate for candidate in candidates if candidate.boundary.section != "messages"]
+        if before_messages:
+            last = before_messages[-1]
+            is_seen, is_long_enough = max(last.last_seen) > float("-inf"), last.tokens >= rules.min_tokens
+            if is_long_enough or candidates[-1].tokens >= rules.min_tokens:  # by itself, or with the messages
+                diagnosis.check_changes(self._prefix, is_seen=is_seen, is_long_enough=is_long_enough)
+            if not self._read and not self._written:  # else it is cached together with messages
+                diagnosis.check_length(self._prefix.application, last.tokens, rules.min_tokens)
 
-    def _see(self) -> dict[int, Record]:
-        """Count what came back, remember what may come back, and forget what a conversation has left behind."""
-        kept = self._worth_remembering()
-        records: dict[int, Record] = {}
-        for at, place in enumerate(self._prefix.places):
-            record = self._find(place)
+    def _record_prefixes(self) -> dict[int, PrefixRecord]:
+        """Count returns, remember prefixes that may return, and forget those that the conversation has outgrown."""
+        remembered = self._boundaries_to_remember()
+        records: dict[int, PrefixRecord] = {}
+        for index, boundary in enumerate(self._prefix.boundaries):
+            record = self._find(boundary)
             if record is not None:
-                record.came_back(self._at)
-                if at not in kept and not record.shared:
-                    self._shelf.drop(self._model, place.digest)
+                record.record_return(self._sent_at)
+                if index not in remembered and not record.is_divergence:
+                    self._state.remove(self._model, boundary.digest)
                     continue
-            elif at in kept:
-                record = self._shelf.add(self._model, place.digest, self._at)
+            elif index in remembered:
+                record = self._state.add(self._model, boundary.digest, self._sent_at)
             else:
                 continue
-            records[at] = record
+            records[index] = record
         return records
 
-    def _worth_remembering(self) -> set[int]:
-        """Where requests to come may part from this one: at candidates, around its first message and its last."""
-        places = self._prefix.places
+    def _boundaries_to_remember(self) -> set[int]:
+        """Return where later requests may diverge: at candidates, and around the first message and the last ones."""
+        boundaries = self._prefix.boundaries
         sections: dict[str, list[int]] = {"tools": [], "system": [], "messages": []}
-        for at, place in enumerate(places):
-            sections[place.section].append(at)
+        for index, boundary in enumerate(boundaries):
+            sections[boundary.section].append(index)
         messages = sections["messages"]
-        last = (places[messages[-1]].message or 0) if messages else 0
-        first = [at for at in messages if places[at].message == 0]
-        latest = [at for at in messages if (places[at].message or 0) >= last - 1]
-        kept = {candidate.at for candidate in self._weighing.candidates}
-        kept.update(sections["tools"][-1:], sections["system"][-_LANDMARKS:])
-        kept.update(first[:_LANDMARKS], latest[-_LANDMARKS:])
-        # Also where the last few messages end: what an application adds for one call only (a reminder, a list of things
-        # to do) is gone in the next.
-        kept.update({places[at].message: at for at in messages if (places[at].message or 0) >= last - _TURNS}.values())
-        return kept
+        last = (boundaries[messages[-1]].message_index or 0) if messages else 0
+        first_message = [index for index in messages if boundaries[index].message_index == 0]
+        last_two = [index for index in messages if (boundaries[index].message_index or 0) >= last - 1]
+        remembered = {candidate.boundary_index for candidate in self._evaluation.candidates}
+        remembered.update(sections["tools"][-1:], sections["system"][-_REMEMBERED_BOUNDARIES:])
+        remembered.update(first_message[:_REMEMBERED_BOUNDARIES], last_two[-_REMEMBERED_BOUNDARIES:])
+        # The ends of the last few messages: a message that an application adds for one call only (a reminder, a list
+        # of things to do) is missing in the next request.
+        message_ends = {
+            boundaries[index].message_index: index
+            for index in messages
+            if (boundaries[index].message_index or 0) >= last - _REMEMBERED_MESSAGES
+        }
+        remembered.update(message_ends.values())
+        return remembered
 
-    def _expect(self, record: Record, candidate: Candidate, category: Category, leader: Record | None) -> Record | None:
-        """Wait for the prefix to come back; returns what leads those that are new."""
-        habits, application = self._shelf.habits, self._prefix.application
-        if candidate.place.section != "messages" or category.state not in NEW:
-            self._shelf.expect(record, habits.tallies(category, application), self._patience(category))
+    def _expect_return(
+        self, record: PrefixRecord, candidate: CachePointCandidate, category: Category, leader: PrefixRecord | None
+    ) -> PrefixRecord | None:
+        """Count a prefix as an observation, or as a follower of the leader; return the leader."""
+        statistics, application = self._state.statistics, self._prefix.application
+        if candidate.boundary.section != "messages" or category.state not in UNSEEN:
+            tallies = statistics.tallies(category, application)
+            self._state.expect_return(record, tallies, self._overdue_after(category))
             return leader
         if leader is None:
-            tallies = habits.tallies(category._replace(kind=LEADER), application)
-            self._shelf.expect(record, tallies, self._patience(category))
+            tallies = statistics.tallies(category._replace(kind=LEADER), application)
+            self._state.expect_return(record, tallies, self._overdue_after(category))
             return record
-        record.tallies, record.overdue = habits.tallies(category, application), True  # counted when the leader is back
+        record.tallies, record.overdue = statistics.tallies(category, application), True  # counted with the leader
         leader.followers = (*leader.followers, record.tallies)
         return leader
 
-    def _patience(self, category: Category) -> float:
-        """Seconds after which a prefix is overdue: where gaps are long, somewhat more than the last one."""
-        if not category.slow:
-            return SOON
-        seen = [moment for candidate in self._weighing.candidates for moment in candidate.seen]
-        return min(LATER, 1.5 * max(self._at - max(seen), SOON))
+    def _overdue_after(self, category: Category) -> float:
+        """Return seconds after which a prefix is overdue: after a long gap, half as long again as that gap."""
+        if not category.long_gap:
+            return TTL_5M
+        last_seen = max(moment for candidate in self._evaluation.candidates for moment in candidate.last_seen)
+        return min(TTL_1H, 1.5 * max(self._sent_at - last_seen, TTL_5M))
 
-    def _cache(self, records: Mapping[int, Record]) -> None:
-        """What is cached now, as far as the usage tells."""
-        unknown = self._read is None and self._written is None
-        if not unknown and not (self._read or self._written):
+    def _record_cache_entries(self, records: Mapping[int, PrefixRecord]) -> None:
+        """Record which cache entries exist now, as far as the usage shows."""
+        is_unknown = self._read is None and self._written is None
+        if not is_unknown and not (self._read or self._written):
             return
-        for number in self._weighing.chosen:
-            candidate = self._weighing.candidates[number]
-            record = records.get(candidate.at)
+        for candidate in self._evaluation.chosen_candidates:
+            record = records.get(candidate.boundary_index)
             if record is None:
                 continue
-            lasts, live = LATER if candidate.ttl == "1h" else SOON, record.until > self._at
-            if self._read and not live and candidate.tokens <= self._hit:
-                continue  # inside of what was read nothing was written
-            record.lasts = max(lasts, record.lasts) if live else lasts
-            record.until = self._at + record.lasts
-        for candidate in self._weighing.candidates if self._hit and (self._read or unknown) else ():
-            record = records.get(candidate.at)
-            if record is not None and record.until > self._at and candidate.tokens == self._hit:
-                record.until = self._at + record.lasts  # reading renews
+            seconds, is_cached = TTL_1H if candidate.ttl == "1h" else TTL_5M, record.cached_until > self._sent_at
+            if self._read and not is_cached and candidate.tokens <= self._expected_read:
+                continue  # nothing is written inside of what is read
+            record.ttl_seconds = max(seconds, record.ttl_seconds) if is_cached else seconds
+            record.cached_until = self._sent_at + record.ttl_seconds
+        if not self._expected_read or not (self._read or is_unknown):
+            return
+        for candidate in self._evaluation.candidates:  # reading renews an entry
+            record = records.get(candidate.boundary_index)
+            if record is not None and record.cached_until > self._sent_at and candidate.tokens == self._expected_read:
+                record.cached_until = self._sent_at + record.ttl_seconds

@@ -1,71 +1,99 @@
-"""What caching has cost and saved so far: guesses are paid for out of savings, or out of very little."""
+"""Limit what speculative cache writes may cost.
+
+Writing a prefix to Bedrock's cache costs more than plain input (1.25 times for Claude's 5-minute entries) and pays only
+if the prefix is read later. The planner predicts whether it will be. This ledger bounds the loss when it is wrong.
+
+Two budgets apply to each request, both in plain input tokens:
+
+- ``speculative``: prefixes without evidence of reuse. At first about three requests' write premium; in the long run
+  1.5% of all input, plus what caching has saved so far.
+- ``total``: all writes. One average request's tokens, or eight for 1-hour entries, which take longer to pay back.
+
+Writes in flight count as lost until their answer arrives.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-_SECONDS_AT_STAKE = 600.0
+_RESERVED_SECONDS = 600.0  # after that the answer is taken as lost, and its reservation dropped
 
 
-class Budget(NamedTuple):
-    """What writing may cost in one request, in plain input tokens.
+class WriteBudget(NamedTuple):
+    """What cache writes may cost in one request beyond plain input, in plain input tokens.
 
     Attributes:
-        guesses: For what is only guessed to come back, if none of it does.
-        outlay: For everything, as far as it is not expected to come back.
-        outlay_of_hours: The same where entries of an hour are written, which are dearer and take longer to pay.
+        speculative: For prefixes without evidence of reuse, if none of them is read.
+        total: For all writes, weighted by the probability that they are not read.
+        total_1h: The same if the request writes 1-hour entries, which cost more and take longer to pay back.
     """
 
-    guesses: float
-    outlay: float
-    outlay_of_hours: float
+    speculative: float
+    total: float
+    total_1h: float
 
 
-class Account:
-    """The account of one target, in plain input tokens.
+class SavingsLedger:
+    """Track what caching cost and saved for one target, in plain input tokens."""
 
-    A prefix of which nothing is known is written on a guess. What that has cost more than caching saved, with what is
-    at stake in requests under way, may be a few guesses' worth to begin with, and 1.5% of all input in the long run.
-    What there is evidence for has a limit of its own: whatever the prompts are, caching hardly costs more than none.
-    """
+    __slots__ = ("_requests", "_reserved", "_saved", "_tokens")
 
-    __slots__ = ("_requests", "_saved", "_stakes", "_tokens")
-
-    _GUESSES = 3.2  # requests written on a guess
-    _OUTLAY, _OUTLAY_OF_HOURS = 1.0, 8.0  # requests
-    _ALWAYS = 0.015  # of all input
+    _SPECULATIVE_REQUESTS = 3.2  # average requests written without evidence of reuse
+    _TOTAL_REQUESTS, _TOTAL_REQUESTS_1H = 1.0, 8.0
+    _SHARE_OF_INPUT = 0.015
 
     def __init__(self) -> None:
         self._requests = 0
         self._tokens = self._saved = 0.0
-        self._stakes: dict[int, tuple[float, float]] = {}
+        self._reserved: dict[int, tuple[float, float]] = {}
 
-    def budget(self, tokens: float, premium: float) -> Budget:
-        """What may be paid in a request of so many tokens; `premium`: what a token written costs over plain."""
-        total = self._tokens + tokens
-        # A huge one among small ones does not vouch for itself.
-        mean = min(total / (self._requests + 1), self._tokens / self._requests) if self._tokens else tokens
-        always, left = self._ALWAYS * total, self._saved - sum(stake for _, stake in self._stakes.values())
-        return Budget(
-            max(self._GUESSES * premium * mean, always) + left,
-            max(self._OUTLAY * mean, always) + self._saved,
-            max(self._OUTLAY_OF_HOURS * mean, always) + self._saved,
+    def budget(self, request_tokens: float, write_premium: float) -> WriteBudget:
+        """Return what one request may spend on cache writes.
+
+        Args:
+            request_tokens: Estimated input tokens of the request.
+            write_premium: Extra cost of writing one token, as a share of a plain input token (0.25 for Claude, 5m).
+
+        Returns:
+            The budgets, in plain input tokens. Negative once earlier speculation has used them up.
+        """
+        input_tokens = self._tokens + request_tokens
+        # The smaller mean: a huge request among small ones must not raise its own budget.
+        mean = (
+            min(input_tokens / (self._requests + 1), self._tokens / self._requests) if self._tokens else request_tokens
+        )
+        long_run, reserved = self._SHARE_OF_INPUT * input_tokens, sum(lost for _, lost in self._reserved.values())
+        return WriteBudget(
+            max(self._SPECULATIVE_REQUESTS * write_premium * mean, long_run) + (self._saved - reserved),
+            max(self._TOTAL_REQUESTS * mean, long_run) + self._saved,
+            max(self._TOTAL_REQUESTS_1H * mean, long_run) + self._saved,
         )
 
-    def stake(self, request: object, tokens: float, now: float) -> None:
-        """A request is on its way in which so much is at stake."""
-        overdue = [key for key, (since, _) in self._stakes.items() if now - since > _SECONDS_AT_STAKE]
+    def reserve(self, request_id: int, tokens_at_risk: float, now: float) -> None:
+        """Count a request's speculative writes as lost until `release`.
+
+        Args:
+            request_id: Identifies the request in `release`.
+            tokens_at_risk: Cost of its speculative writes beyond plain input, in plain input tokens.
+            now: The time, in seconds.
+        """
+        overdue = [key for key, (since, _) in self._reserved.items() if now - since > _RESERVED_SECONDS]
         for key in overdue:
-            del self._stakes[key]
-        if tokens > 0:
-            self._stakes[id(request)] = now, tokens
+            del self._reserved[key]
+        if tokens_at_risk > 0:
+            self._reserved[request_id] = now, tokens_at_risk
 
-    def settle(self, request: object) -> None:
-        """It was answered, or failed."""
-        self._stakes.pop(id(request), None)
+    def release(self, request_id: int) -> None:
+        """Stop counting a request's writes as lost: it was answered or it failed."""
+        self._reserved.pop(request_id, None)
 
-    def pay(self, tokens: float, saved: float) -> None:
-        """What a request had, and what caching saved in it."""
+    def record(self, input_tokens: float, tokens_saved: float) -> None:
+        """Add an answered request.
+
+        Args:
+            input_tokens: Its input tokens, cached tokens included.
+            tokens_saved: What caching saved in it, in plain input tokens; negative if caching cost more.
+        """
         self._requests += 1
-        self._tokens += tokens
-        self._saved += saved
+        self._tokens += input_tokens
+        self._saved += tokens_saved

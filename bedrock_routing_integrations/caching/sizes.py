@@ -1,7 +1,15 @@
-"""How many tokens a block has, without a tokenizer, and what has to go into its digest.
+"""Estimate how many tokens Bedrock will count, without a tokenizer.
 
-Estimates: English has about four characters to a token; characters beyond ASCII count for more (one to a token in
-Chinese, two in Russian). What `Calibration` learns from the usage that comes back corrects them for each family.
+Three steps, each correcting the one before:
+
+- `measure` estimates one content block from its length: English text has about four characters per token; characters
+  beyond ASCII count for more (one per token in Chinese, two in Russian). Media have typical sizes. It also returns the
+  bytes that identify the block, since both need one pass over its content.
+- `Calibration` corrects the estimates of one model family by the ratio of counted to estimated tokens in its answers.
+  The planner compares its estimates with minimum and maximum prefix sizes.
+- `TokenCounts` estimates whole prompts for `RoutedClient.count_prompt_tokens`: it starts from the count of an earlier
+  prompt of the same application, and estimates only the difference. That needs no calibration for the fixed part
+  (tools, and what Bedrock adds around them), which no estimate from lengths gets right.
 """
 
 from __future__ import annotations
@@ -19,234 +27,259 @@ if TYPE_CHECKING:
     from .candidates import Prefix
 
 _CHARACTERS_PER_TOKEN = 4.0
-_TOKENS_PER_FOREIGN_BYTE = 0.4
+
+# --- One content block ---
+
+_TOKENS_PER_EXTRA_BYTE = 0.4  # UTF-8 bytes beyond the first of a character
 _IMAGE_TOKENS = 1_500.0  # Claude: width * height / 750, scaled down to about this; Nova's sizes are of this order
 _CLIP_TOKENS = 3_000.0
-_ELSEWHERE_TOKENS = 1_500.0  # in S3: it has a size that only Bedrock sees
+_S3_TOKENS = 1_500.0  # a document in S3, whose size only Bedrock sees
 _PDF_PAGE_TOKENS = 1_800.0  # AWS and Anthropic give 1,500 to 3,000 for a page
 _PDF_BYTES_PER_TOKEN = 40.0
 _OFFICE_BYTES_PER_TOKEN = 10.0  # compressed text
-_MOST_PAGES = 4_000  # more than any model reads
-_SEEN_ENOUGH = 1  # answer
-_DENSEST = 1.5  # of an estimate: text of 2.7 characters per token
-_UNSURE_OF_MEDIA = 1.2
+_MAX_PAGES = 4_000  # more than any model reads
 _PDF_PAGE = re.compile(rb"/Type\s*/Page\b")
-_PLAIN = frozenset(["txt", "md", "csv", "html"])
-# Of a big file its length and both ends are enough to know it again: a mistake would cost a wrong guess, nothing else.
-_WHOLE_BYTES = 65_536
+_PLAIN_TEXT_FORMATS = frozenset(["txt", "md", "csv", "html"])
+# A bigger file is identified by its length and both ends: mistaking one for another costs one wrong prediction.
+_MAX_IDENTITY_BYTES = 65_536
 
-Part = tuple[str, bytes, float, float]
-"""Of a block: its kind, what identifies it, tokens of text, tokens of media."""
+Measurement = tuple[str, bytes, float, float]
+"""Of a block: its kind, the bytes that identify it, and its estimated tokens of text and of media."""
 
 
-def measure(block: Mapping[str, Any]) -> Part:
-    """What a block of tools, system or messages is; both counts are estimates before calibration."""
+def measure(block: Mapping[str, Any]) -> Measurement:
+    """Return the kind, identity and estimated tokens of a block of tools, system or messages, before calibration."""
     text = block.get("text")
     if text is not None and isinstance(text, str):
-        data = text.encode("utf-8", "surrogatepass")
-        return "text", data, _text_tokens(len(text), len(data)), 0.0
+        identity = text.encode("utf-8", "surrogatepass")
+        return "text", identity, _text_tokens(len(text), len(identity)), 0.0
     kind = next(iter(block), "")
-    pieces: list[bytes] = []
-    words = media = 0.0
-    for piece, piece_words, piece_media in _pieces(kind, block.get(kind)):
-        pieces.append(piece)
-        words += piece_words
-        media += piece_media
-    return kind, b"\x1f".join(pieces), words, media
+    identities: list[bytes] = []
+    text_tokens = media_tokens = 0.0
+    for part_identity, part_text, part_media in _parts(kind, block.get(kind)):
+        identities.append(part_identity)
+        text_tokens += part_text
+        media_tokens += part_media
+    return kind, b"\x1f".join(identities), text_tokens, media_tokens
 
 
-def _pieces(kind: str, value: Any) -> Iterator[tuple[bytes, float, float]]:
-    """What is in a block, piece by piece: what identifies it, tokens of text, tokens of media."""
+def _parts(kind: str, value: Any) -> Iterator[tuple[bytes, float, float]]:
+    """Yield identity, tokens of text and tokens of media for each part of a block."""
     if kind == "toolResult" and isinstance(value, dict):
         yield _json({name: inner for name, inner in value.items() if name != "content"}), 0.0, 0.0
         for block in value.get("content") or ():
-            name, data, words, media = measure(block)
-            yield name.encode() + b":" + data, words, media
+            block_kind, identity, text_tokens, media_tokens = measure(block)
+            yield block_kind.encode() + b":" + identity, text_tokens, media_tokens
     elif kind == "document" and isinstance(value, dict):
-        yield from _document(value)
+        yield from _document_parts(value)
     elif kind in {"image", "video", "audio"} and isinstance(value, dict):
-        yield _source(value), 0.0, _IMAGE_TOKENS if kind == "image" else _CLIP_TOKENS
+        yield _media_identity(value), 0.0, _IMAGE_TOKENS if kind == "image" else _CLIP_TOKENS
     else:
-        data = _json(value)
-        yield data, _tokens_of(data), 0.0
+        encoded = _json(value)
+        yield encoded, _tokens_of(encoded), 0.0
 
 
-def _document(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float]]:
+def _document_parts(document: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float]]:
     source = document.get("source") or {}
-    about = _json([document.get("format"), document.get("name"), document.get("context"), document.get("citations")])
+    header = _json([document.get("format"), document.get("name"), document.get("context"), document.get("citations")])
     data = source.get("bytes")
     if not isinstance(data, (bytes, bytearray)):
         text = source.get("text")
-        whole = _json(source) if text is None else str(text).encode("utf-8", "surrogatepass")
-        known = text is not None or "content" in source
-        yield about + whole, _tokens_of(whole) if known else 0.0, 0.0 if known else _ELSEWHERE_TOKENS
+        content = _json(source) if text is None else str(text).encode("utf-8", "surrogatepass")
+        is_readable = text is not None or "content" in source
+        yield header + content, _tokens_of(content) if is_readable else 0.0, 0.0 if is_readable else _S3_TOKENS
         return
-    kind = document.get("format")
-    if kind in _PLAIN or (kind == "pdf" and not data.startswith(b"%PDF-")):
-        yield about + _ends(data), len(data) / _CHARACTERS_PER_TOKEN, 0.0
-    elif kind == "pdf":
-        pages = sum(1 for _ in islice(_PDF_PAGE.finditer(data), _MOST_PAGES))
-        # Where none can be seen (since PDF 1.5 they may be compressed) there is at least one.
-        unseen = max(_PDF_PAGE_TOKENS, len(data) / _PDF_BYTES_PER_TOKEN)
-        yield about + _ends(data), 0.0, pages * _PDF_PAGE_TOKENS or unseen
+    file_format = document.get("format")
+    if file_format in _PLAIN_TEXT_FORMATS or (file_format == "pdf" and not data.startswith(b"%PDF-")):
+        yield header + _both_ends(data), len(data) / _CHARACTERS_PER_TOKEN, 0.0
+    elif file_format == "pdf":
+        pages = sum(1 for _ in islice(_PDF_PAGE.finditer(data), _MAX_PAGES))
+        # Since PDF 1.5 the page objects may be compressed; there is at least one page.
+        without_pages = max(_PDF_PAGE_TOKENS, len(data) / _PDF_BYTES_PER_TOKEN)
+        yield header + _both_ends(data), 0.0, pages * _PDF_PAGE_TOKENS or without_pages
     else:
-        yield about + _ends(data), 0.0, len(data) / _OFFICE_BYTES_PER_TOKEN
+        yield header + _both_ends(data), 0.0, len(data) / _OFFICE_BYTES_PER_TOKEN
 
 
-def _source(value: Mapping[str, Any]) -> bytes:
+def _media_identity(value: Mapping[str, Any]) -> bytes:
     data = (value.get("source") or {}).get("bytes")
     if not isinstance(data, (bytes, bytearray)):
         return _json(value)
-    return _json({name: inner for name, inner in value.items() if name != "source"}) + _ends(data)
+    return _json({name: inner for name, inner in value.items() if name != "source"}) + _both_ends(data)
 
 
-def _ends(data: bytes | bytearray) -> bytes:
-    if len(data) <= _WHOLE_BYTES:
+def _both_ends(data: bytes | bytearray) -> bytes:
+    if len(data) <= _MAX_IDENTITY_BYTES:
         return bytes(data)
-    half = _WHOLE_BYTES // 2
+    half = _MAX_IDENTITY_BYTES // 2
     return b"%d:" % len(data) + bytes(data[:half]) + bytes(data[-half:])
 
 
-def _tokens_of(data: bytes) -> float:
-    return _text_tokens(len(data.decode("utf-8", "replace")), len(data))
+def _tokens_of(encoded: bytes) -> float:
+    return _text_tokens(len(encoded.decode("utf-8", "replace")), len(encoded))
 
 
-def _text_tokens(characters: int, size: int) -> float:
-    return characters / _CHARACTERS_PER_TOKEN + (size - characters) * _TOKENS_PER_FOREIGN_BYTE
+def _text_tokens(characters: int, utf8_bytes: int) -> float:
+    return characters / _CHARACTERS_PER_TOKEN + (utf8_bytes - characters) * _TOKENS_PER_EXTRA_BYTE
 
 
 def _json(value: Any) -> bytes:
-    # In the order in which it is written: another order of members is another prompt.
-    text = json.dumps(value, separators=(",", ":"), default=_other, ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass")
+    # Keys in the order of the request: another order is another prompt to the model.
+    encoded = json.dumps(value, separators=(",", ":"), default=_json_default, ensure_ascii=False)
+    return encoded.encode("utf-8", "surrogatepass")
 
 
-def _other(value: Any) -> str:
-    return _ends(value).hex() if isinstance(value, (bytes, bytearray)) else repr(value)
+def _json_default(value: Any) -> str:
+    return _both_ends(value).hex() if isinstance(value, (bytes, bytearray)) else repr(value)
+
+
+# --- Correct the estimates of one model family ---
+
+_MIN_ANSWERS = 1  # before `Calibration.upper_bound` relies on what was learned
+_DENSEST_TEXT = 1.5  # counted tokens per estimated token: text of 2.7 characters per token
+_MEDIA_UNCERTAINTY = 1.2
+_MIN_LEARNED_TOKENS = 200  # below that a few tokens more or less are a big ratio
 
 
 class Calibration:
-    """How far estimates are off for one model family: tokens counted by Bedrock per token estimated.
+    """The ratio of counted to estimated tokens for one model family, for text and for media.
 
-    Text and media are learned apart. What comes back is believed within limits: a canned answer in somebody's test, or
-    a gateway that counts in its own way, must not turn a planner's head.
+    The ratios stay within limits: a canned answer in somebody's test, or a gateway that counts in its own way, must not
+    distort the estimates of a whole process.
     """
 
-    __slots__ = ("_error", "_media", "_seen", "_text")
+    __slots__ = ("_answers", "_error", "_media_ratio", "_text_ratio")
 
-    _TEXT = (0.5, 2.5)
-    _MEDIA = (0.05, 20.0)  # what is in a compressed file is hard to tell from outside
-    _WEIGHT = 0.2  # of one answer; the first few count for more
-    _WIDEST, _NARROWEST = 0.15, 0.02
+    _TEXT_LIMITS = (0.5, 2.5)
+    _MEDIA_LIMITS = (0.05, 20.0)  # the content of a compressed file is hard to estimate from its size
+    _WEIGHT = 0.2  # of one answer; the first few have more
+    _MAX_MARGIN, _MIN_MARGIN = 0.15, 0.02
 
     def __init__(self) -> None:
-        self._text = self._media = 1.0
-        self._error = self._WIDEST
-        self._seen = 0
+        self._text_ratio = self._media_ratio = 1.0
+        self._error = self._MAX_MARGIN
+        self._answers = 0
 
-    def tokens(self, text: float, media: float) -> float:
-        """Tokens, corrected."""
-        return text * self._text + media * self._media
+    def tokens(self, text_tokens: float, media_tokens: float) -> float:
+        """Return a corrected estimate.
+
+        Args:
+            text_tokens: Estimated tokens of text.
+            media_tokens: Estimated tokens of media.
+        """
+        return text_tokens * self._text_ratio + media_tokens * self._media_ratio
 
     @property
     def margin(self) -> float:
-        """How far off a corrected estimate may well be, as a share of it."""
-        return min(self._WIDEST, max(self._NARROWEST, 2 * self._error))
+        """The likely error of a corrected estimate, as a share of it."""
+        return min(self._MAX_MARGIN, max(self._MIN_MARGIN, 2 * self._error))
 
-    def at_most(self, text: float, media: float) -> float:
-        """Tokens, as many as they may well be: what is too long is refused.
+    def upper_bound(self, text_tokens: float, media_tokens: float) -> float:
+        """Return a cautious estimate for comparison with a maximum, since Bedrock refuses longer prefixes.
 
-        What was learned of one language or kind of file is not relied on for the next.
+        It does not rely on a low ratio: that of one language or kind of file may not hold for the next.
+
+        Args:
+            text_tokens: Estimated tokens of text.
+            media_tokens: Estimated tokens of media.
         """
-        dense = 1.0 + self.margin if self._seen >= _SEEN_ENOUGH else _DENSEST
-        return text * max(1.0, self._text) * dense + media * max(1.0, self._media) * max(dense, _UNSURE_OF_MEDIA)
+        density = 1.0 + self.margin if self._answers >= _MIN_ANSWERS else _DENSEST_TEXT
+        text = text_tokens * max(1.0, self._text_ratio) * density
+        return text + media_tokens * max(1.0, self._media_ratio) * max(density, _MEDIA_UNCERTAINTY)
 
-    def learn(self, text: float, media: float, counted: int) -> None:
-        """Learn from one request: what was estimated, and what was counted."""
-        estimated = text * self._text + media * self._media
-        if estimated < 200 or counted <= 0:  # a few tokens more or less would be a big ratio
+    def learn(self, text_tokens: float, media_tokens: float, counted: int) -> None:
+        """Learn from one answer.
+
+        Args:
+            text_tokens: Estimated tokens of text in its prompt.
+            media_tokens: Estimated tokens of media in its prompt.
+            counted: The tokens that Bedrock counted.
+        """
+        estimated = text_tokens * self._text_ratio + media_tokens * self._media_ratio
+        if estimated < _MIN_LEARNED_TOKENS or counted <= 0:
             return
-        self._seen += 1
-        weight = max(self._WEIGHT, 1 / self._seen)
+        self._answers += 1
+        weight = max(self._WEIGHT, 1 / self._answers)
         self._error += weight * (min(1.0, abs(counted / estimated - 1)) - self._error)
-        if media * self._media > text * self._text:
-            self._media = self._mixed(self._media, (counted - text * self._text) / media, weight, self._MEDIA)
+        if media_tokens * self._media_ratio > text_tokens * self._text_ratio:
+            observed = (counted - text_tokens * self._text_ratio) / media_tokens
+            self._media_ratio = self._blended(self._media_ratio, observed, weight, self._MEDIA_LIMITS)
         else:
-            self._text = self._mixed(self._text, (counted - media * self._media) / text, weight, self._TEXT)
+            observed = (counted - media_tokens * self._media_ratio) / text_tokens
+            self._text_ratio = self._blended(self._text_ratio, observed, weight, self._TEXT_LIMITS)
 
     @staticmethod
-    def _mixed(old: float, new: float, weight: float, limits: tuple[float, float]) -> float:
-        least, most = limits
-        return min(most, max(least, old + weight * (new - old)))
+    def _blended(old: float, new: float, weight: float, limits: tuple[float, float]) -> float:
+        lowest, highest = limits
+        return min(highest, max(lowest, old + weight * (new - old)))
 
 
-# --- Estimate how many tokens Bedrock will count in a prompt ---
+# --- Estimate a whole prompt from counts of earlier ones ---
 
-_TOKEN_COUNTS_CHARACTERS_PER_TOKEN = 4.0
-_TOKENS_PER_FOREIGN_CHARACTER = 0.8  # beyond ASCII: one to a token in Chinese, two in Russian
-_MOST_KEPT = 2_000  # applications
-_ANSWERS = 8  # of one application
-_DOUBT = 30.0**2  # of a slope: prompts that differ by less than thirty tokens say little of it
-_PLAUSIBLE = (0.4, 3.0)  # tokens counted per token estimated, of an answer that is a turn of the next prompt
-_FRAME = 60  # tokens that a call of a tool has besides its text
-_SLOPES = (0.0, 10.0)  # tokens counted per token estimated; a gateway may count in its own way
-# Not text of the prompt: bytes of media are measured by `Prefix`, and models drop the reasoning of earlier turns.
-_SKIPPED = frozenset(["bytes", "cachePoint", "reasoningContent"])
+_TOKENS_PER_FOREIGN_CHARACTER = 0.8  # beyond ASCII: one per token in Chinese, two in Russian
+_MAX_APPLICATIONS = 2_000
+_ANSWERS_PER_APPLICATION = 8
+_SLOPE_PRIOR = 30.0**2  # prompts that differ by less than thirty tokens say little about the slope
+_PLAUSIBLE_ANSWER = (0.4, 3.0)  # counted tokens per estimated token, for an answer that is a turn of the next prompt
+_TOOL_CALL_TOKENS = 60  # of a tool call beyond its text
+_SLOPE_LIMITS = (0.0, 10.0)  # counted tokens per estimated token; a gateway may count in its own way
+# Not text of the prompt: `Prefix` measures the bytes of media, and models drop the reasoning of earlier turns.
+_SKIPPED_KEYS = frozenset(["bytes", "cachePoint", "reasoningContent"])
 
 
 def measure_text(value: Any) -> float:
-    """Return the tokens of all text in a part of a request, estimated from its length."""
+    """Return the estimated tokens of all text in a part of a request."""
     if isinstance(value, str):
         if value.isascii():
-            return len(value) / _TOKEN_COUNTS_CHARACTERS_PER_TOKEN
+            return len(value) / _CHARACTERS_PER_TOKEN
         foreign = len(value) - len(value.encode("ascii", "ignore"))
-        return (len(value) - foreign) / _TOKEN_COUNTS_CHARACTERS_PER_TOKEN + foreign * _TOKENS_PER_FOREIGN_CHARACTER
+        return (len(value) - foreign) / _CHARACTERS_PER_TOKEN + foreign * _TOKENS_PER_FOREIGN_CHARACTER
     if isinstance(value, dict):
         return sum(
-            len(str(key)) / _TOKEN_COUNTS_CHARACTERS_PER_TOKEN + measure_text(inner)
+            len(str(key)) / _CHARACTERS_PER_TOKEN + measure_text(inner)
             for key, inner in value.items()
-            if key not in _SKIPPED
+            if key not in _SKIPPED_KEYS
         )
     if isinstance(value, (list, tuple)):
         return sum(measure_text(inner) for inner in value)
     return 0.5 if isinstance(value, (int, float)) else 0.0
 
 
-class _Counted(NamedTuple):
-    """One answer.
+class _CountedPrompt(NamedTuple):
+    """A prompt that was answered.
 
     Attributes:
-        words: Tokens of text in its prompt, estimated.
-        messages: Messages of its prompt.
-        tokens: Tokens of its prompt, as Bedrock counted them.
-        answer: Tokens of the answer itself.
+        text: Estimated tokens of its text.
+        messages: Number of its messages.
+        tokens: Its tokens, as counted by Bedrock.
+        answer: Tokens of the answer.
     """
 
-    words: float
+    text: float
     messages: int
     tokens: int
     answer: int
 
 
-class _Measured(NamedTuple):
-    """The text of a prompt: of what comes before the messages, and of each message."""
+class _PromptText(NamedTuple):
+    """Estimated tokens of the text of a prompt, by section and message."""
 
     tools: float
     system: float
     messages: list[float]
 
     @property
-    def words(self) -> float:
+    def total(self) -> float:
         """Tokens of all text."""
         return self.tools + self.system + sum(self.messages)
 
 
 class TokenCounts:
-    """Remember what Bedrock counted, by application. Bounded; safe under threads."""
+    """Remember Bedrock's token counts by application. Bounded; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, deque[_Counted]] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, deque[_CountedPrompt]] = OrderedDict()
 
     def learn(self, scope: Hashable, request: Mapping[str, Any], tokens: int, answer: int = 0) -> None:
         """Remember the count of one prompt.
@@ -254,85 +287,95 @@ class TokenCounts:
         Args:
             scope: Identifies the target.
             request: The Converse request.
-            tokens: What Bedrock counted, cached tokens included.
+            tokens: The tokens that Bedrock counted, cached tokens included.
             answer: Tokens of the answer.
         """
         if tokens <= 0:
             return
-        measured = _measured(request)
-        key = _application(scope, measured)
+        text = _prompt_text(request)
+        key = _application_key(scope, text)
         with self._lock:
-            counted = self._kept.setdefault(key, deque(maxlen=_ANSWERS))
-            counted.append(_Counted(measured.words, len(measured.messages), tokens, answer))
-            self._kept.move_to_end(key)
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
+            prompts = self._prompts.setdefault(key, deque(maxlen=_ANSWERS_PER_APPLICATION))
+            prompts.append(_CountedPrompt(text.total, len(text.messages), tokens, answer))
+            self._prompts.move_to_end(key)
+            while len(self._prompts) > _MAX_APPLICATIONS:
+                self._prompts.popitem(last=False)
 
     def estimate(self, scope: Hashable, request: Mapping[str, Any], prefix: Prefix, calibration: Calibration) -> int:
-        """Return the tokens that a prompt will probably have.
+        """Return the estimated tokens of a prompt.
 
         Args:
             scope: Identifies the target.
             request: The Converse request.
-            prefix: The same, measured with its media.
-            calibration: What is known of the model family.
+            prefix: The same request, measured with its media.
+            calibration: That of the model family.
         """
-        measured = _measured(request)
+        text = _prompt_text(request)
         with self._lock:
-            counted = tuple(self._kept.get(_application(scope, measured), ()))
-        if not counted:
-            return max(1, round(calibration.tokens(prefix.words, prefix.media)))
-        # The prompt of nearest size: of several conversations with one application it is likely this one.
-        last = min(reversed(counted), key=lambda each: abs(each.words - measured.words))
-        known, known_words = _answer_in(request, measured, last)
-        more = known + (measured.words - last.words - known_words) * _slope(counted)
-        before = max((p.media for p in prefix.places if (p.message or 0) < last.messages), default=0.0)
-        more += calibration.tokens(0.0, prefix.media - before)
-        return max(1, round(last.tokens + more))
+            prompts = tuple(self._prompts.get(_application_key(scope, text), ()))
+        if not prompts:
+            return max(1, round(calibration.tokens(prefix.text_tokens, prefix.media_tokens)))
+        # Of several conversations with one application, the prompt of nearest size is likely the same conversation.
+        nearest = min(reversed(prompts), key=lambda prompt: abs(prompt.text - text.total))
+        answer_tokens, answer_text = _answer_in(request, text, nearest)
+        difference = answer_tokens + (text.total - nearest.text - answer_text) * _slope(prompts)
+        earlier_media = max(
+            (
+                boundary.media_tokens
+                for boundary in prefix.boundaries
+                if (boundary.message_index or 0) < nearest.messages
+            ),
+            default=0.0,
+        )
+        difference += calibration.tokens(0.0, prefix.media_tokens - earlier_media)
+        return max(1, round(nearest.tokens + difference))
 
     def forget(self) -> None:
         """Forget everything."""
-        self._lock = threading.Lock()  # after a fork it may be held by a thread that is not there
-        self._kept.clear()
+        self._lock = threading.Lock()  # after a fork the old one may be held by a thread that does not exist here
+        self._prompts.clear()
 
 
-def _measured(request: Mapping[str, Any]) -> _Measured:
+def _prompt_text(request: Mapping[str, Any]) -> _PromptText:
     tools = measure_text((request.get("toolConfig") or {}).get("tools") or ())
     messages = [measure_text(message.get("content") or ()) for message in request.get("messages") or ()]
-    return _Measured(tools, measure_text(request.get("system") or ()), messages)
+    return _PromptText(tools, measure_text(request.get("system") or ()), messages)
 
 
-def _application(scope: Hashable, measured: _Measured) -> Hashable:
-    """Return what prompts of one application have in common: the sizes of tools and system, which are seldom equal."""
-    return scope, round(measured.tools, 2), round(measured.system, 2)
+def _application_key(scope: Hashable, text: _PromptText) -> Hashable:
+    """Return what prompts of one application share: the sizes of tools and system, which are seldom equal by chance."""
+    return scope, round(text.tools, 2), round(text.system, 2)
 
 
-def _answer_in(request: Mapping[str, Any], measured: _Measured, last: _Counted) -> tuple[int, float]:
-    """Return the tokens of the last answer, and what they are estimated at, where the prompt goes on behind it.
+def _answer_in(request: Mapping[str, Any], text: _PromptText, earlier: _CountedPrompt) -> tuple[int, float]:
+    """Return the counted and the estimated tokens of an earlier answer, if the prompt continues with it; else zeros.
 
-    Bedrock has counted the answer as output. Reasoning in it does not count in the next prompt, so that such an answer
-    is estimated as any other message.
+    Bedrock counted the answer as output. An answer with reasoning is estimated like any other message, as the reasoning
+    does not count in the next prompt.
     """
     messages = request.get("messages") or ()
-    if not last.answer or len(messages) <= last.messages or messages[last.messages].get("role") != "assistant":
+    if not earlier.answer or len(messages) <= earlier.messages or messages[earlier.messages].get("role") != "assistant":
         return 0, 0.0
-    before = measured.tools + measured.system + sum(measured.messages[: last.messages])
-    turn, words = messages[last.messages], measured.messages[last.messages]
-    if abs(before - last.words) > 1e-6 or any("reasoningContent" in block for block in turn.get("content") or ()):
+    text_before = text.tools + text.system + sum(text.messages[: earlier.messages])
+    turn, turn_text = messages[earlier.messages], text.messages[earlier.messages]
+    has_reasoning = any("reasoningContent" in block for block in turn.get("content") or ())
+    if abs(text_before - earlier.text) > 1e-6 or has_reasoning:
         return 0, 0.0
-    # Another turn than the answer, such as one that the caller wrote or shortened, has another size.
-    is_answer = _PLAUSIBLE[0] * words <= last.answer <= _PLAUSIBLE[1] * words + _FRAME
-    return (last.answer, words) if is_answer else (0, 0.0)
+    # A turn that the user wrote or shortened has another size than the answer.
+    lowest, highest = _PLAUSIBLE_ANSWER
+    is_answer = lowest * turn_text <= earlier.answer <= highest * turn_text + _TOOL_CALL_TOKENS
+    return (earlier.answer, turn_text) if is_answer else (0, 0.0)
 
 
-def _slope(counted: tuple[_Counted, ...]) -> float:
-    """Return tokens counted per token estimated: least squares over the prompts, drawn towards one.
+def _slope(prompts: tuple[_CountedPrompt, ...]) -> float:
+    """Return counted tokens per estimated token: least squares over the prompts, with a prior of one.
 
-    What the family's calibration says is no help here: it has the fixed part in it.
+    The calibration of the family would be the wrong prior: it includes the fixed part of the prompts.
     """
-    mean_words = sum(each.words for each in counted) / len(counted)
-    mean_tokens = sum(each.tokens for each in counted) / len(counted)
-    spread = sum((each.words - mean_words) ** 2 for each in counted)
-    together = sum((each.words - mean_words) * (each.tokens - mean_tokens) for each in counted)
-    slope = (together + _DOUBT) / (spread + _DOUBT)
-    return min(max(slope, _SLOPES[0]), _SLOPES[1])
+    mean_text = sum(prompt.text for prompt in prompts) / len(prompts)
+    mean_tokens = sum(prompt.tokens for prompt in prompts) / len(prompts)
+    variance = sum((prompt.text - mean_text) ** 2 for prompt in prompts)
+    covariance = sum((prompt.text - mean_text) * (prompt.tokens - mean_tokens) for prompt in prompts)
+    slope = (covariance + _SLOPE_PRIOR) / (variance + _SLOPE_PRIOR)
+    lowest, highest = _SLOPE_LIMITS
+    return min(max(slope, lowest), highest)

@@ -38,7 +38,7 @@ from bedrock_routing_integrations.transport.streams import OpenedStream, events_
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
-    from bedrock_routing_integrations.caching import Draft, Planner
+    from bedrock_routing_integrations.caching import PlannedRequest, Planner
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
     from bedrock_routing_integrations.observability.external_spans import Outer
     from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
@@ -116,9 +116,9 @@ class Exchange:
         self._refused_points: tuple[str, str] | None = None
         self._resent = self._without_points = False
         _check_members(client, request)
-        self.prepared, self.draft = self._prepare()
+        self.prepared, self.planned = self._prepare()
 
-    def _prepare(self) -> tuple[PreparedRequest, Draft]:
+    def _prepare(self) -> tuple[PreparedRequest, PlannedRequest]:
         prepared = prepare_request(
             self._request,
             self.resolved,
@@ -176,7 +176,7 @@ class Exchange:
             error: The error that ended the stream.
             wait: Sleep for some seconds; return False if the caller closed the stream meanwhile.
         """
-        self._settings.planner.failed(self.draft)
+        self._settings.planner.record_failure(self.planned)
         self.earlier_attempts += 1 + (self._http.get("RetryAttempts") or 0)
         if error_kind(error) in _RETRYABLE and self.earlier_attempts < _most_attempts(self.client):
             seconds = random.random() * 2 ** (self.earlier_attempts - 1)  # noqa: S311 - botocore's exponential backoff with jitter
@@ -224,8 +224,8 @@ class Exchange:
         if self._refused_points is not None:
             code, message = self._refused_points
             self._refused_points = None
-            self._settings.planner.refused(self.draft, code, message, self.scope, target)
-            self.draft.take_out_ours()
+            self._settings.planner.record_refusal(self.planned, code, message, self.scope, target)
+            self.planned.remove_added_points()
         if self._new_removal is None:
             return
         refused, is_permanent = self._new_removal
@@ -246,15 +246,17 @@ class Exchange:
 
     def _send_once(self) -> dict[str, Any]:
         operation = self.client.converse_stream if self.prepared.streamed else self.client.converse
-        planner, draft = self._settings.planner, self.draft
+        planner, planned = self._settings.planner, self.planned
         if not self._without_points:
-            planner.sent(draft)
+            planner.record_sent(planned)
         try:
             with parse_errors_explained("ConverseStream" if self.prepared.streamed else "Converse"):
-                response: dict[str, Any] = operation(**(draft.without if self._without_points else draft.request))
+                response: dict[str, Any] = operation(
+                    **(planned.base_request if self._without_points else planned.request)
+                )
             return response if self.prepared.streamed else checked_answer(response)
         except Exception:
-            planner.failed(draft)
+            planner.record_failure(planned)
             raise
 
     def _change(self, error: Exception) -> bool:
@@ -263,11 +265,11 @@ class Exchange:
             self._learn_from_second_refusal(error)
             return False
         code, message, _ = aws_error(error)
-        points = self._settings.planner.may_be_ours(self.draft, code, message)
+        points = self._settings.planner.may_refuse_added_points(self.planned, code, message)
         if not (points and "cach" in message.lower()):
             removal = find_removal(
                 error,
-                self.draft.request,
+                self.planned.request,
                 streamed=self.prepared.streamed,
                 optional_output_format=self._options.optional_output_format,
             )
@@ -286,7 +288,7 @@ class Exchange:
         first = self._new_removal
         second = find_removal(
             error,
-            self.draft.request,
+            self.planned.request,
             streamed=self.prepared.streamed,
             optional_output_format=self._options.optional_output_format,
         )
@@ -309,7 +311,7 @@ class Exchange:
                     f"The request to {target} was sent again without its forced tool choice too: a model that cannot "
                     "stream tools may not accept one. The next request tries it.",
                 )
-        self.prepared, self.draft = self._prepare()
+        self.prepared, self.planned = self._prepare()
         if (before.request, before.streamed) == (self.prepared.request, self.prepared.streamed):
             return False
         self._resent, self._new_removal = True, removal

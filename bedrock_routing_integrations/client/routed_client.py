@@ -186,7 +186,7 @@ class RoutedClient:
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options)
         call = self._recorder.begin(
-            exchange.client, exchange.draft.request, exchange.resolved, outer=options.external_span
+            exchange.client, exchange.planned.request, exchange.resolved, outer=options.external_span
         )
         with call:
             response = self._send(exchange)
@@ -204,7 +204,7 @@ class RoutedClient:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options, stream=True)
         call = self._recorder.begin(
-            exchange.client, exchange.draft.request, exchange.resolved, stream=True, outer=options.external_span
+            exchange.client, exchange.planned.request, exchange.resolved, stream=True, outer=options.external_span
         )
         started = time.monotonic()
         with call:
@@ -224,7 +224,7 @@ class RoutedClient:
             return routing
 
         def give_up() -> None:
-            self._planner.failed(exchange.draft)
+            self._planner.record_failure(exchange.planned)
 
         def over(error: BaseException | None, received: StreamAccumulator) -> None:
             if not is_logged:
@@ -315,22 +315,22 @@ class RoutedClient:
             raise
 
     def _report(self, exchange: Exchange, response: Mapping[str, Any], **measured: Any) -> dict[str, Any]:
-        resolved, draft = exchange.resolved, exchange.draft
+        resolved, planned = exchange.resolved, exchange.planned
         traced = invoked_model_id(response)
         if traced is not None:
             self._resolver.learn(resolved, traced, self._control_plane)
-        points = [point.as_dict() for point in draft.points]
+        points = [point.as_dict() for point in planned.points]
         invocation = read_invocation(
-            draft.request,
+            planned.request,
             response,
             resolved,
             cache_points=points,
             earlier_attempts=exchange.earlier_attempts,
             **measured,
         )
-        self._planner.answered(draft, invocation.invoked_model or traced, response.get("usage"))
+        self._planner.record_answer(planned, invocation.invoked_model or traced, response.get("usage"))
         if invocation.usage is not None:
-            self._planner.counted(draft, exchange.scope, response["usage"])
+            self._planner.record_token_count(planned, exchange.scope, response["usage"])
         routing = invocation.as_dict()
         routing["cost_usd"], routing["fallback_cost_usd"] = costs(
             invocation,

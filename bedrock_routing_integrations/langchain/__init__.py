@@ -1,4 +1,4 @@
-"""LangChain's door: chat models and LLMs for any Bedrock target, what asks knowledge bases, and what it all cost.
+"""LangChain classes: chat model, LLM, retriever and chain on any Bedrock target, and a handler that counts cost.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[langchain]"``.
 """
@@ -19,7 +19,7 @@ __all__ = [
     "BedrockRouterLLM", "ChatBedrockRouter", "KnowledgeBaseChain", "KnowledgeBaseRetriever", "RoutingCallbackHandler",
 ]  # fmt: skip
 
-_HOMES = {
+_MODULES = {
     "BedrockRouterLLM": "llms",
     "ChatBedrockRouter": "chat_models",
     "KnowledgeBaseChain": "chains",
@@ -29,10 +29,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f".{_HOMES[name]}", __name__)
+        module = import_module(f".{_MODULES[name]}", __name__)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("langchain_aws", "langchain_core"):
             raise

@@ -1,7 +1,7 @@
-"""Check the arguments of a call, and of a constructor, and prepare them for langchain-aws.
+"""Check and normalize the arguments of calls and constructors, and write tools and tool choices for langchain-aws.
 
-langchain-aws raises a ``TypeError`` about a function of its own for an argument of a call that it does not know, and
-puts one of a constructor into the fields that the model is sent. Both are refused here by name.
+langchain-aws raises a ``TypeError`` about a function of its own for an unknown argument of a call, and sends an unknown
+argument of a constructor to the model as an additional field. Both are refused here, with advice.
 """
 
 from __future__ import annotations
@@ -11,34 +11,240 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
-from langchain_core.exceptions import OutputParserException
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableSequence
 from langchain_core.runnables.config import ensure_config
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, RootModel
 
 from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.requests import ROOT, object_schema
+from bedrock_routing_integrations.requests import object_schema
 from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES, is_neutral, without_neutral
 from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_COMPLETE
 from bedrock_routing_integrations.targets import TargetKind
 
-from ._answer_blocks import opaque
+from ._converse_client import protect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from langchain_core.runnables import RunnableConfig
+    from pydantic import BaseModel
 
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 
-# --- Tools and tool choices of LangChain's calls as Converse has them. ---
+# --- Arguments of a call ---
 
-_MOST_UNIONS = 16
-# Keywords of JSON Schema that hold a schema, several by name, or several in a list. What the others hold is data.
+_TARGET_NAMES = ("model", "model_id", "modelId")
+
+ARGUMENT_NAMES = {
+    "stop": "stop", "stop_sequences": "stop_sequences", "max_tokens": "max_tokens", "temperature": "temperature",
+    "top_p": "top_p", "tools": "tools", "tool_choice": "tool_choice", "inference_config": "inference_config",
+    "tool_config": "toolConfig", "additional_model_request_fields": "additional_model_request_fields",
+    "additional_model_response_field_paths": "additional_model_response_field_paths",
+    "guardrail_config": "guardrail_config", "performance_config": "performance_config", "service_tier": "service_tier",
+    "request_metadata": "request_metadata", "output_config": "output_config", "response_format": "response_format",
+    "reasoning_effort": "reasoning_effort", "cache_control": "cache_control", "stream": "stream",
+    "disable_streaming": "disable_streaming", "project_identifier": "project_identifier",
+    "guardrails": "guardrail_config",
+    "stopSequences": "stop_sequences", "maxTokens": "max_tokens", "topP": "top_p", "toolChoice": "tool_choice",
+    "inferenceConfig": "inference_config", "toolConfig": "toolConfig",
+    "additionalModelRequestFields": "additional_model_request_fields",
+    "additionalModelResponseFieldPaths": "additional_model_response_field_paths",
+    "guardrailConfig": "guardrail_config", "performanceConfig": "performance_config", "serviceTier": "service_tier",
+    "requestMetadata": "request_metadata", "outputConfig": "output_config", "projectIdentifier": "project_identifier",
+}  # fmt: skip
+"""Argument of a call → its name in langchain-aws. Names of langchain-aws and of Converse are accepted."""
+
+
+def pop_target(call: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the target that a call names, by any of its spellings, and the other arguments of the call.
+
+    Args:
+        call: The arguments of the call; not changed.
+
+    Raises:
+        InvalidRequestError: The call has an argument that only the constructor takes.
+    """
+    for name in ("cache", "cache_policy"):
+        if name in call:
+            raise InvalidRequestError(
+                f"{name} is set where the chat model is made, ChatBedrockRouter(model=…, cache=…), and not in a call."
+            )
+    targets = [call[name] for name in _TARGET_NAMES if call.get(name)]
+    rest = {name: value for name, value in call.items() if name not in _TARGET_NAMES}
+    return (targets[0] if targets else None), rest
+
+
+def check_target_kind(resolved: ResolvedTarget) -> None:
+    """Refuse a target that a chat model cannot call.
+
+    Raises:
+        InvalidRequestError: The target is a managed prompt: Converse takes it with ``promptVariables``, and without
+            ``system``, ``inferenceConfig`` and tools, which a chat model always sends.
+    """
+    if resolved.target.kind is TargetKind.PROMPT:
+        raise InvalidRequestError(
+            f"{resolved.target} is a managed prompt, which takes promptVariables and refuses what a chat model sends. "
+            "Call it with RoutedClient(boto3.client('bedrock-runtime')).converse(modelId=…, promptVariables={…})."
+        )
+
+
+def normalize_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by langchain-aws's names, without neutral values.
+
+    Args:
+        call: The arguments of the call, without its target.
+
+    Raises:
+        InvalidRequestError: An argument does not exist.
+    """
+    normalized: dict[str, Any] = {}
+    for name, value in call.items():
+        if value is None:
+            continue
+        if name in ARGUMENT_NAMES:
+            if name not in NEUTRAL_VALUES or not is_neutral(name, value):
+                normalized[ARGUMENT_NAMES[name]] = value
+        elif not is_neutral(name, value):
+            raise InvalidRequestError(_unknown_argument(name, value))
+    return normalized
+
+
+def _unknown_argument(name: str, value: Any) -> str:
+    if name == "n":
+        return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
+    known = [each for each in ARGUMENT_NAMES if "_" in each or each.islower()]
+    return f"{name} is not an argument of a call. {_advice(name, value, known)}"
+
+
+def _advice(name: str, value: Any, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+    shown = repr(value) if isinstance(value, (int, float, bool)) else "…"
+    return (f"Did you mean {near[0]}? " if near else "") + (
+        f"A field of the model's own belongs into additional_model_request_fields={{{name!r}: {shown}}}."
+    )
+
+
+def converse_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call with the user's data protected from renaming, and tools in Converse's form."""
+    prepared = dict(call)
+    if "request_metadata" in call:
+        prepared["request_metadata"] = protect(call["request_metadata"])
+    if call.get("additional_model_request_fields"):
+        prepared["additional_model_request_fields"] = protect_fields(call["additional_model_request_fields"])
+    config = call.get("toolConfig")
+    if call.get("tools"):
+        specs = tool_specs(call["tools"])
+        if config is None and any("systemTool" in spec for spec in specs):  # langchain-aws takes those there only
+            del prepared["tools"]
+            config = {"tools": specs, "toolChoice": prepared.pop("tool_choice", None)}
+        else:
+            prepared["tools"] = specs
+    if config:
+        choice = converse_tool_choice(config.get("toolChoice"))
+        rest = {name: value for name, value in config.items() if name not in ("tools", "toolChoice")}
+        # A new list: langchain-aws appends cache points to it.
+        prepared["toolConfig"] = {**rest, "tools": tool_specs(config.get("tools") or ())}
+        if choice:
+            prepared["toolConfig"]["toolChoice"] = choice
+    return prepared
+
+
+def protect_fields(fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return additional model request fields from which langchain-aws drops nothing.
+
+    langchain-aws itself reads ``reasoningConfig``, which stays as it is.
+    """
+    if not fields:
+        return None
+    return {name: value if name == "reasoningConfig" else protect(value) for name, value in fields.items()}
+
+
+def limit_concurrency(config: Any, max_concurrency: int) -> Any:
+    """Return a config with `max_concurrency` if it sets none. LangChain's own default is ``cpu_count + 4`` threads.
+
+    Args:
+        config: A RunnableConfig, a sequence of them, or None.
+        max_concurrency: Maximum number of calls at once.
+    """
+    if config is not None and not isinstance(config, dict):
+        return [limit_concurrency(each, max_concurrency) for each in config]
+    if ensure_config(config).get("max_concurrency") is not None:  # type: ignore[arg-type]  # a RunnableConfig is a dict
+        return config
+    return {**(config or {}), "max_concurrency": max_concurrency}
+
+
+# --- Tool choices ---
+
+_PREFERRED = "preferred"
+
+
+def read_tool_choice(choice: Any) -> tuple[dict[str, Any] | None, bool]:
+    """Return a tool choice in Converse's form, and whether it is only preferred: ``{"preferred": choice}``.
+
+    Raises:
+        InvalidRequestError: `choice` is not valid.
+    """
+    is_preferred = isinstance(choice, Mapping) and choice.keys() == {_PREFERRED}
+    return converse_tool_choice(choice[_PREFERRED] if is_preferred else choice), is_preferred
+
+
+def with_tool_choice(bound: Mapping[str, Any], choice: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments that langchain-aws bound with tools, with another tool choice.
+
+    Args:
+        bound: The arguments of the binding; not changed.
+        choice: The tool choice.
+    """
+    config = bound.get("toolConfig")
+    if config is not None:
+        return {**bound, "toolConfig": {**config, "toolChoice": choice}}
+    return {**bound, "tool_choice": choice}
+
+
+def settle_call_tool_choice(
+    call: dict[str, Any], supported: Sequence[str], constructed: Mapping[str, Any] | None, resolved: ResolvedTarget
+) -> dict[str, Any]:
+    """Return a call whose tool choice all candidate models accept.
+
+    Args:
+        call: The arguments of the call; not changed.
+        supported: The kinds of tool choice that all candidate models accept.
+        constructed: The additional model request fields of the chat model. The call's own override them.
+        resolved: The target.
+
+    Raises:
+        InvalidRequestError: The caller forces a tool, and not all candidate models can be forced.
+    """
+
+    def settle(requested: Any) -> dict[str, Any] | None:
+        choice, is_preferred = read_tool_choice(requested)
+        if not choice or "none" in choice:
+            return choice
+        (kind,) = choice
+        settled = settle_tool_choice(
+            kind,
+            requested,
+            supported,
+            resolved,
+            preferred=is_preferred,
+            thinking=is_thinking({**(constructed or {}), **(call.get("additional_model_request_fields") or {})}),
+        )
+        return choice if settled == kind else {settled: {}} if settled else None
+
+    config = call.get("toolConfig")
+    if config and read_tool_choice(config.get("toolChoice"))[1]:
+        return {**call, "toolConfig": {**config, "toolChoice": settle(config["toolChoice"])}}
+    if not call.get("tool_choice"):
+        return call
+    if not call.get("tools"):
+        return {name: value for name, value in call.items() if name != "tool_choice"}
+    return {**call, "tool_choice": settle(call["tool_choice"])}
+
+
+# --- Tools ---
+
+_MOST_UNIONS = 16  # parameters of several types in a request to Claude
+# Keywords of JSON Schema whose value is a schema, a dictionary of schemas, or a list of schemas. Other values are data.
 _SCHEMA = frozenset([
     "items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else", "propertyNames",
     "unevaluatedItems", "unevaluatedProperties",
@@ -48,7 +254,7 @@ _LISTED_SCHEMAS = frozenset(["allOf", "anyOf", "oneOf", "prefixItems", "items"])
 
 
 def tool_specs(tools: Sequence[Any]) -> list[Any]:
-    """Return tools as Converse has them: ``toolSpec``, ``systemTool`` and ``cachePoint``.
+    """Return tools in Converse's form: ``toolSpec``, ``systemTool`` and ``cachePoint``.
 
     Args:
         tools: Tools in any form that langchain-aws takes; not changed.
@@ -63,7 +269,7 @@ def tool_specs(tools: Sequence[Any]) -> list[Any]:
 
 
 def _tool_spec(tool: Any) -> Any:
-    if isinstance(tool, str):  # the name of a system tool, as `bind_tools` takes it
+    if isinstance(tool, str):  # the name of a system tool
         return {"systemTool": {"name": tool}}
     if hasattr(tool, "to_bedrock_format"):  # langchain-aws's NovaSystemTool
         return tool.to_bedrock_format()
@@ -82,7 +288,7 @@ def _tool_spec(tool: Any) -> Any:
 
 
 def _unions(value: Any) -> int:
-    """Return how many parameters of several types a schema has."""
+    """Return the number of parameters of several types in a schema."""
     if isinstance(value, list):
         return sum(_unions(each) for each in value)
     if not isinstance(value, dict):
@@ -101,9 +307,9 @@ def _without_null(spec: Any) -> Any:
 def without_null(schema: Any) -> Any:
     """Return a JSON schema without ``null`` among alternatives.
 
-    langchain-aws takes it out of all schemas, as Claude takes no more than 16 parameters of several types in a request.
-    With fewer the schema stays as the user wrote it (recorded: Nova 2 takes ``anyOf`` with null). With more, an
-    optional parameter need not be null: the model leaves it out.
+    Claude accepts at most 16 parameters of several types in a request, so langchain-aws removes ``null`` from all
+    schemas. Here a request with fewer keeps the user's schemas (recorded: Nova 2 accepts ``anyOf`` with null). In a
+    request with more, the model leaves out an optional parameter in place of sending null.
     """
     if not isinstance(schema, dict):
         return schema
@@ -131,76 +337,25 @@ def _is_null(schema: Any) -> bool:
     return isinstance(schema, dict) and schema.get("type") == "null"
 
 
-def with_choice(bound: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that langchain-aws bound with tools, with a tool choice."""
-    config = bound.get("toolConfig")
-    if config is not None:
-        return {**bound, "toolConfig": {**config, "toolChoice": choice}}
-    return {**bound, "tool_choice": choice}
+# --- Arguments of a constructor ---
 
 
-# Arguments of a call → the name by which langchain-aws takes them: its own and Converse's are taken.
-NAMES = {
-    "stop": "stop", "stop_sequences": "stop_sequences", "max_tokens": "max_tokens", "temperature": "temperature",
-    "top_p": "top_p", "tools": "tools", "tool_choice": "tool_choice", "inference_config": "inference_config",
-    "tool_config": "toolConfig", "additional_model_request_fields": "additional_model_request_fields",
-    "additional_model_response_field_paths": "additional_model_response_field_paths",
-    "guardrail_config": "guardrail_config", "performance_config": "performance_config", "service_tier": "service_tier",
-    "request_metadata": "request_metadata", "output_config": "output_config", "response_format": "response_format",
-    "reasoning_effort": "reasoning_effort", "cache_control": "cache_control", "stream": "stream",
-    "disable_streaming": "disable_streaming", "project_identifier": "project_identifier",
-    "guardrails": "guardrail_config",
-    "stopSequences": "stop_sequences", "maxTokens": "max_tokens", "topP": "top_p", "toolChoice": "tool_choice",
-    "inferenceConfig": "inference_config", "toolConfig": "toolConfig",
-    "additionalModelRequestFields": "additional_model_request_fields",
-    "additionalModelResponseFieldPaths": "additional_model_response_field_paths",
-    "guardrailConfig": "guardrail_config", "performanceConfig": "performance_config", "serviceTier": "service_tier",
-    "requestMetadata": "request_metadata", "outputConfig": "output_config", "projectIdentifier": "project_identifier",
-}  # fmt: skip
-
-
-def checked_call(call: Mapping[str, Any], ours: Iterable[str]) -> dict[str, Any]:
-    """Return the arguments of a call by the names of langchain-aws, without those that ask for nothing.
-
-    Args:
-        call: The arguments.
-        ours: Names that are handed from one part of this package to another.
-
-    Raises:
-        InvalidRequestError: An argument that a call does not take.
-    """
-    checked: dict[str, Any] = {}
-    for name, value in call.items():
-        if name in ours:
-            checked[name] = value
-        elif value is None:
-            continue
-        elif name in NAMES:
-            if name not in NEUTRAL_VALUES or not is_neutral(name, value):
-                checked[NAMES[name]] = value
-        elif not is_neutral(name, value):
-            raise InvalidRequestError(_unknown_argument(name, value))
-    return checked
-
-
-def _unknown_argument(name: str, value: Any) -> str:
-    if name == "n":
-        return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
-    known = [each for each in NAMES if "_" in each or each.islower()]
-    return f"{name} is not an argument of a call. {_advice(name, value, known)}"
-
-
-def known_arguments(model: type[BaseModel]) -> set[str]:
-    """Return what the constructor of a chat model takes."""
+def constructor_arguments(model: type[BaseModel]) -> set[str]:
+    """Return the names of the arguments that the constructor of a chat model takes."""
     aliases = [field.alias for field in model.model_fields.values() if field.alias]
     return {*model.model_fields, *aliases, "model_kwargs"}
 
 
-def checked_constructor(class_name: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    """Return the arguments of a constructor, without those that are no field and ask for nothing.
+def check_constructor_arguments(class_name: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Return the arguments of a constructor, without unknown ones whose value is neutral.
+
+    Args:
+        class_name: The class, for error messages.
+        values: The arguments; not changed.
+        known: The names of arguments that the constructor takes.
 
     Raises:
-        InvalidRequestError: One is no field, and asks for something.
+        InvalidRequestError: An argument does not exist, and its value is not neutral.
     """
     checked = without_neutral(values, known)
     for name, value in checked.items():
@@ -209,248 +364,24 @@ def checked_constructor(class_name: str, values: Mapping[str, Any], known: set[s
     return checked
 
 
-def _advice(name: str, value: Any, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
-    shown = repr(value) if isinstance(value, (int, float, bool)) else "…"
-    return (f"Did you mean {near[0]}? " if near else "") + (
-        f"A field of the model's own belongs into additional_model_request_fields={{{name!r}: {shown}}}."
-    )
-
-
-def converse_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call with the user's data kept from renaming, and tools as Converse has them."""
-    prepared = dict(call)
-    if "request_metadata" in call:
-        prepared["request_metadata"] = opaque(call["request_metadata"])
-    if call.get("additional_model_request_fields"):
-        prepared["additional_model_request_fields"] = opaque_fields(call["additional_model_request_fields"])
-    config = call.get("toolConfig")
-    if call.get("tools"):
-        specs = tool_specs(call["tools"])
-        if config is None and any("systemTool" in spec for spec in specs):  # langchain-aws takes those there only
-            del prepared["tools"]
-            config = {"tools": specs, "toolChoice": prepared.pop("tool_choice", None)}
-        else:
-            prepared["tools"] = specs
-    if config:
-        choice = converse_tool_choice(config.get("toolChoice"))
-        rest = {name: value for name, value in config.items() if name not in ("tools", "toolChoice")}
-        # A list of its own: langchain-aws appends cache points to it.
-        prepared["toolConfig"] = {**rest, "tools": tool_specs(config.get("tools") or ())}
-        if choice:
-            prepared["toolConfig"]["toolChoice"] = choice
-    return prepared
-
-
-def opaque_fields(fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return additional model request fields of which langchain-aws drops nothing.
-
-    It looks into ``reasoningConfig`` itself.
-    """
-    if not fields:
-        return None
-    return {name: value if name == "reasoningConfig" else opaque(value) for name, value in fields.items()}
-
-
-# --- What is done to the arguments of a call before langchain-aws sees them. ---
-
-# Says, between `bind_tools` and the call, that a forced tool choice was our idea and may be given up.
-PREFERRED = "tool_choice_preferred"
-_MODEL_NAMES = ("model", "model_id", "modelId")
-
-
-def split_model(call: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The target that a call names, by any of its spellings, and the call without it.
+def normalize_cache_policy(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor with a cache policy in `cache` moved to `cache_policy`.
 
     Raises:
-        InvalidRequestError: The call says what is said when a chat model is made.
+        InvalidRequestError: The value is neither a cache policy nor one of LangChain's.
     """
-    for name in ("cache", "cache_policy"):
-        if name in call:
-            raise InvalidRequestError(
-                f"{name} is set where the chat model is made, ChatBedrockRouter(model=…, cache=…), and not in a call."
-            )
-    named = [call[name] for name in _MODEL_NAMES if call.get(name)]
-    return (named[0] if named else None), {name: value for name, value in call.items() if name not in _MODEL_NAMES}
-
-
-def check_kind(resolved: ResolvedTarget) -> None:
-    """Refuse what a chat model cannot call.
-
-    Raises:
-        InvalidRequestError: A managed prompt: Converse takes it with ``promptVariables``, and without ``system``,
-            ``inferenceConfig`` and tools, which a chat model always sends.
-    """
-    if resolved.target.kind is TargetKind.PROMPT:
-        raise InvalidRequestError(
-            f"{resolved.target} is a managed prompt, which takes promptVariables and refuses what a chat model sends. "
-            "Call it with RoutedClient(boto3.client('bedrock-runtime')).converse(modelId=…, promptVariables={…})."
-        )
-
-
-def with_settled_choice(
-    call: dict[str, Any], supported: Sequence[str], constructed: Mapping[str, Any] | None, resolved: ResolvedTarget
-) -> dict[str, Any]:
-    """The call with a tool choice that all models of the target take.
-
-    Args:
-        call: The call's arguments; not changed.
-        supported: The kinds of choice that all models take.
-        constructed: The model request fields that the chat model was constructed with; the call's own come on top.
-        resolved: The target.
-
-    Raises:
-        InvalidRequestError: The caller forces a tool, and not all models can be forced.
-    """
-    asked = call.get("tool_choice")
-    choice = converse_tool_choice(asked)
-    kind = next(iter(choice), None) if choice else None
-    if choice is None or kind is None or not call.get("tools"):
-        return {name: value for name, value in call.items() if name != "tool_choice"}
-    if kind == "none":
-        return {**call, "tool_choice": choice}
-    settled = settle_tool_choice(
-        kind,
-        asked,
-        supported,
-        resolved,
-        preferred=bool(call.get(PREFERRED)),
-        thinking=is_thinking({**(constructed or {}), **(call.get("additional_model_request_fields") or {})}),
-    )
-    settled_choice = choice if settled == kind else {settled: {}} if settled else None
-    return {**call, "tool_choice": settled_choice}
-
-
-def with_cache_policy(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor, with what `cache` says of cachePoints under the name of our own field.
-
-    Raises:
-        InvalidRequestError: It says nothing that we or LangChain know.
-    """
-    if is_policy(values.get("cache")):
+    if is_cache_policy(values.get("cache")):
         values = {**{name: v for name, v in values.items() if name != "cache"}, "cache_policy": values["cache"]}
-    given = values.get("cache_policy", "auto")
-    policy = policy_of(given)
-    return {**values, "cache_policy": policy} if isinstance(given, dict) else values  # as `dumps` writes it
+    value = values.get("cache_policy", "auto")
+    policy = policy_of(value)
+    return {**values, "cache_policy": policy} if isinstance(value, dict) else values  # a dict is what `dumps` writes
 
 
-def is_policy(cache: Any) -> bool:
-    """Whether `cache` is to say something of cachePoints. LangChain's own: a cache of responses, True, False, None."""
+def is_cache_policy(cache: Any) -> bool:
+    """Return whether `cache` is about cache points. LangChain's values: a cache of responses, True, False, None."""
     return not isinstance(cache, (BaseCache, bool, type(None)))
 
 
-def written_policy(cache: Any) -> Any:
-    """A `cache_policy` as JSON has it."""
-    return cache.as_dict() if isinstance(cache, CachePolicy) else cache
-
-
-def with_concurrency(config: Any, max_concurrency: int) -> Any:
-    """The config with our bound where nobody set one; LangChain's own is ``cpu_count + 4`` threads."""
-    if config is not None and not isinstance(config, dict):
-        return [with_concurrency(each, max_concurrency) for each in config]
-    if ensure_config(config).get("max_concurrency") is not None:  # type: ignore[arg-type]  # a RunnableConfig is a dict
-        return config
-    return {**(config or {}), "max_concurrency": max_concurrency}
-
-
-# --- Structured output whose schema is not of an object ---
-
-# Where the known forms of a tool, other than a JSON schema itself, keep the schema.
-_SCHEMA_MEMBERS = ("parameters", "input_schema")
-
-
-def with_object_root(schema: Any) -> tuple[Any, bool]:
-    """Return a schema, or a tool, as a dictionary whose root is an object, and whether it had to be wrapped.
-
-    Args:
-        schema: What LangChain takes as schema or tool; what is no dictionary is returned as it is.
-    """
-    if not isinstance(schema, Mapping) or "toolSpec" in schema:
-        return schema, False
-    if isinstance(schema.get("function"), Mapping):
-        function, is_wrapped = with_object_root(schema["function"])
-        return {**schema, "function": function}, is_wrapped
-    for member in _SCHEMA_MEMBERS:
-        if isinstance(schema.get(member), dict):
-            inner, is_wrapped = object_schema(schema[member])
-            return ({**schema, member: inner}, True) if is_wrapped else (schema, False)
-    if "title" not in schema or "name" in schema:
-        return schema, False
-    head = {name: schema[name] for name in ("title", "description") if name in schema}
-    root, is_wrapped = object_schema({name: value for name, value in schema.items() if name not in head})
-    return ({**head, **root}, True) if is_wrapped else (schema, False)
-
-
-def planned_schema(schema: Any, method: str) -> tuple[Any, Callable[[Any], Any] | None]:
-    """Return the schema to ask for, and a function from the answer to the caller's value; None where they are equal."""
-    if isinstance(schema, type) and issubclass(schema, RootModel) and method != "function_calling":
-        # As a tool's arguments, pydantic takes the one property itself.
-        described = {"title": schema.__name__, "description": schema.__doc__ or schema.__name__}
-        wrapped, is_wrapped = with_object_root({**schema.model_json_schema(), **described})
-        model: type[BaseModel] = schema
-        return (wrapped, lambda value: model.model_validate(value[ROOT])) if is_wrapped else (schema, None)
-    wrapped, is_wrapped = with_object_root(schema)
-    return (wrapped, lambda value: value[ROOT]) if is_wrapped else (schema, None)
-
-
-def taking_out(chain: Runnable[Any, Any], restore: Callable[[Any], Any], *, include_raw: bool) -> Runnable[Any, Any]:
-    """Return a chain that gives the caller's value. A stream gives it once it is whole."""
-
-    def value_of(parsed: Any) -> Any:
-        return None if parsed is None else restore(parsed)
-
-    def of_raw(answer: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {**answer, "parsed": value_of(answer.get("parsed"))}
-        except Exception as error:  # noqa: BLE001 - with include_raw=True no error of parsing is raised
-            return {**answer, "parsed": None, "parsing_error": error}
-
-    return chain | RunnableLambda(of_raw if include_raw else value_of)
-
-
-class _WholeAnswer(RunnablePassthrough):  # type: ignore[type-arg]  # of messages
-    """Hands messages on; raises at the end of a stream whose answer was cut off.
-
-    LangChain's parsers complete what has arrived of an object: without the error the half of one looks finished.
-    """
-
-    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002 - its name
-        """Hand the chunks on."""
-        reason = None
-        for chunk in input:
-            reason = _stop_reason(chunk) or reason
-            yield chunk
-        _check_whole(reason)
-
-    async def atransform(
-        self,
-        input: AsyncIterator[Any],  # noqa: A002 - its name
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
-        """Hand the chunks on."""
-        reason = None
-        async for chunk in input:
-            reason = _stop_reason(chunk) or reason
-            yield chunk
-        _check_whole(reason)
-
-
-def _stop_reason(chunk: Any) -> str | None:
-    reason = (getattr(chunk, "response_metadata", None) or {}).get("stopReason")
-    return reason if isinstance(reason, str) else None
-
-
-def _check_whole(reason: str | None) -> None:
-    if reason in NEVER_COMPLETE:
-        raise OutputParserException(
-            f"The object is not complete (stop reason {reason}): {CUT_OFF[reason]} What was yielded is a part of it."
-        )
-
-
-def checked_to_its_end(chain: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return a chain of a model and a parser whose streams raise where the answer was cut off."""
-    if not isinstance(chain, RunnableSequence) or len(chain.steps) < 2:
-        return chain
-    *before, parser = chain.steps
-    return RunnableSequence(*before, _WholeAnswer(), parser)
+def serialize_cache_policy(cache_policy: Any) -> Any:
+    """Return a `cache_policy` in a form that JSON can hold."""
+    return cache_policy.as_dict() if isinstance(cache_policy, CachePolicy) else cache_policy

@@ -1,17 +1,17 @@
-"""Prepare LangChain's messages for langchain-aws, which writes them as a Converse request.
+"""Convert LangChain's messages to a form that langchain-aws writes as a Converse request without loss.
 
-langchain-aws renames keys of the user's data, decides by one model's name which reasoning may stay, refuses media that
-Converse takes, and moves every system message to the front. What it would damage is written here as Converse has it, in
-blocks that it hands on:
+langchain-aws renames the keys of the user's data, decides by one model's name which reasoning may stay, refuses media
+that Converse takes, and moves every system message to the front. `converse_messages` writes such content as Converse's
+blocks, which langchain-aws passes through:
 
-- arguments of tool calls and JSON in tool results, wrapped in `Opaque`;
-- reasoning of earlier turns, whole: the core leaves out what the target's models refuse;
-- images, documents, videos and sounds (`_media_blocks`);
-- a system message amid the conversation, as blocks of a user's turn between two marks: `_converse_client` makes it a
-  message of role ``system`` again.
+- arguments of tool calls and JSON in tool results, protected from renaming (`_converse_client.protect`);
+- reasoning of earlier turns, all of it: the core removes what the target's models refuse;
+- images, documents, videos and sounds (`media_block`);
+- a system message amid the conversation, as blocks of a user's turn between two markers, which `_converse_client` makes
+  a message of role ``system`` again.
 
-Without tools in the call Bedrock refuses tool calls and results in the history, and langchain-aws writes them as text;
-JSON is written as text here then.
+Bedrock refuses tool calls and results in the history of a call without tools. langchain-aws writes them as text then,
+and so does this module.
 
 The caller's messages are not changed.
 """
@@ -32,34 +32,34 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.models.families import base_model_id
 from bedrock_routing_integrations.requests.documents import FORMATS, decode_base64, media_format, media_source
 
-from ._answer_blocks import opaque
+from ._converse_client import SYSTEM_BEGINS, SYSTEM_ENDS, protect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-# --- Write LangChain's blocks of images, files, videos and sounds as Converse's. ---
+# --- Media ---
 
-# LangChain's name of a kind of block → Converse's.
+# LangChain's type of a block → Converse's.
 _KINDS = {"image": "image", "file": "document", "video": "video", "audio": "audio", "text-plain": "document"}
-# OpenAI's: the member that holds the URL or the data has the block's own name.
+# OpenAI's types. The member that holds the URL or the data has the name of the type.
 _OPENAI = {"image_url": "image", "video_url": "video", "audio_url": "audio", "input_audio": "audio"}
 _NAMES = ("name", "filename", "title")
 
 
 def media_block(block: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the Converse block of a media block; None where `block` is of another kind.
+    """Return the Converse block of a media block; None for a block of another type.
 
     Args:
         block: A content block with a ``type``; not changed.
 
     Raises:
-        InvalidRequestError: The media cannot be sent: its URL would have to be fetched, its id is another provider's,
-            its type is unknown, or it holds nothing.
+        InvalidRequestError: The media cannot be sent: the URL would have to be fetched, the id is another provider's,
+            the type is unknown, or the block is empty.
     """
     kind = block["type"]
     if kind in FORMATS and isinstance(block.get(kind), Mapping) and "source" in block[kind]:
-        return {kind: block[kind]}  # Converse's own, with a type beside it
+        return {kind: block[kind]}  # Converse's own block, with a type added
     if kind in _OPENAI:
         return _openai_block(block, kind)
     if kind == "file" and isinstance(block.get("file"), Mapping):
@@ -74,15 +74,15 @@ def media_block(block: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _openai_block(block: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    given = block.get(kind)
-    member = {"url": given} if isinstance(given, str) else dict(given or {})
+    value = block.get(kind)
+    member = {"url": value} if isinstance(value, str) else dict(value or {})
     if kind == "input_audio":
         member = {"base64": member.get("data"), "mime_type": member.get("format")}
     return _converse_block(_OPENAI[kind], _without_none({**member, "extras": block.get("extras")}), kind)
 
 
 def _with_source(block: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
-    """Return the Converse block of one of Anthropic's, or of langchain-aws's own for videos."""
+    """Return the Converse block of a block with a ``source``: Anthropic's form, and langchain-aws's for videos."""
     source = block["source"]
     mime_type = source.get("media_type") or source.get("mediaType")
     form, data = source.get("type"), source.get("data")
@@ -104,7 +104,7 @@ def _with_source(block: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
 
 
 def _standard(block: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a standard block in its form of langchain-core 1."""
+    """Return a standard block in the form of langchain-core 1. Earlier versions have a ``source_type``."""
     form = block.get("source_type")
     if form == "base64":
         return {**block, "base64": block.get("data")}
@@ -113,25 +113,25 @@ def _standard(block: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**block, "file_id": block.get("id")} if form == "id" else block
 
 
-def _converse_block(kind: str, media: Mapping[str, Any], given: str) -> dict[str, Any]:
+def _converse_block(kind: str, media: Mapping[str, Any], block_type: str) -> dict[str, Any]:
     """Return the Converse block.
 
     Args:
-        kind: Converse's kind of block.
+        kind: Converse's type of the block.
         media: ``url``, ``base64``, ``text`` or ``file_id``, ``mime_type``, names and extras.
-        given: What the caller's block is called, for error messages.
+        block_type: The type of the caller's block, for error messages.
     """
-    at = f"the {given} block"
+    subject = f"the {block_type} block"
     extras = {**(media.get("metadata") or {}), **(media.get("extras") or {})}
-    source, mime_type = _source(media, extras, at)
+    source, mime_type = _source(media, extras, subject)
     content = source.get("bytes", b"")
     names = [media[name] for name in _NAMES if media.get(name)] + [extras[name] for name in _NAMES if extras.get(name)]
-    place = (source.get("s3Location") or {}).get("uri")
+    uri = (source.get("s3Location") or {}).get("uri")
     mime_type = media.get("mime_type") or mime_type
-    form = "txt" if "text" in media else media_format(kind, mime_type, *names, place, content=content)
+    form = "txt" if "text" in media else media_format(kind, mime_type, *names, uri, content=content)
     if form is None:
         raise InvalidRequestError(
-            f"{at} is {mime_type or 'of unknown type'}, which Bedrock does not take. Set mime_type to one of "
+            f"{subject} is {mime_type or 'of unknown type'}, which Bedrock does not take. Set mime_type to one of "
             f"{', '.join(FORMATS[kind])}."
         )
     if kind != "document":
@@ -144,27 +144,27 @@ def _converse_block(kind: str, media: Mapping[str, Any], given: str) -> dict[str
     return {"document": document}
 
 
-def _source(media: Mapping[str, Any], extras: Mapping[str, Any], at: str) -> tuple[dict[str, Any], str | None]:
+def _source(media: Mapping[str, Any], extras: Mapping[str, Any], subject: str) -> tuple[dict[str, Any], str | None]:
     if media.get("base64") is not None:
-        return {"bytes": decode_base64(media["base64"], at)}, None
+        return {"bytes": decode_base64(media["base64"], subject)}, None
     if isinstance(media.get("url"), str):
         owner = extras.get("bucketOwner") or extras.get("bucket_owner") or media.get("bucketOwner")
-        return media_source(media["url"], at, bucket_owner=owner)
+        return media_source(media["url"], subject, bucket_owner=owner)
     text = media.get("text")
     if isinstance(text, str) and text:
         return {"bytes": text.encode("utf-8", "replace")}, None
     if media.get("file_id"):
         raise InvalidRequestError(
-            f"{at} names file_id={media['file_id']!r}, which is known to another provider only. Pass the bytes in "
+            f"{subject} names file_id={media['file_id']!r}, which is known to another provider only. Pass the bytes in "
             "base64, or an s3:// URL."
         )
-    raise InvalidRequestError(f"{at} holds nothing. Pass the bytes in base64, or an s3:// URL.")
+    raise InvalidRequestError(f"{subject} holds nothing. Pass the bytes in base64, or an s3:// URL.")
 
 
 def _document_name(names: list[Any], source: Mapping[str, Any]) -> str:
-    """Return a document's name; without one, of an S3 object its key's last part, of bytes a digest.
+    """Return the name of a document: the caller's, else the last part of the S3 key, else a digest of the bytes.
 
-    The same document gets the same name each time: prompt caching compares the requests.
+    The same document gets the same name each time, because prompt caching compares the requests.
     """
     if names:
         return str(names[0])
@@ -177,11 +177,10 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-SYSTEM_BEGINS, SYSTEM_ENDS = "bedrockRoutingSystemBegins", "bedrockRoutingSystemEnds"
-"""Marks of a system message amid the conversation: the only key of a block."""
+# --- Messages ---
 
-# The chat models of langchain-aws write these; other providers' reasoning means nothing to Bedrock.
-_BEDROCK = (None, "bedrock_converse", "bedrock")
+# `model_provider` of messages of langchain-aws's chat models. Bedrock cannot use other providers' reasoning.
+_BEDROCK_PROVIDERS = (None, "bedrock_converse", "bedrock")
 _REASONING = frozenset(["reasoning", "reasoning_content", "thinking"])
 _CALLS = frozenset(["tool_use", "tool_call", "tool_call_chunk", "server_tool_use", "server_tool_call"])
 _SERVER_CALLS = frozenset(["server_tool_use", "server_tool_call"])
@@ -192,35 +191,35 @@ _OF_ONE_PROVIDER = frozenset([*_REASONING, *_SERVER_CALLS, "server_tool_result"]
 def converse_messages(
     messages: Sequence[BaseMessage], *, provider: str = "", has_tools: bool = True
 ) -> list[BaseMessage]:
-    """Return the messages for langchain-aws.
+    """Return the messages of a call in a form that langchain-aws writes without loss.
 
     Args:
         messages: The messages of a call; not changed.
-        provider: Whose models answer (``anthropic``); empty where it is not known, or they are of several providers.
+        provider: The provider of the candidate models (``anthropic``); empty if unknown, or if there are several.
         has_tools: Whether the call has tools.
 
     Raises:
-        InvalidRequestError: A media block that cannot be sent.
+        InvalidRequestError: A media block cannot be sent.
     """
-    writer = _Writer(messages, provider, has_tools=has_tools)
+    converter = _MessageConverter(messages, provider, has_tools=has_tools)
     prepared: list[BaseMessage] = []
     is_leading = True
     for message in messages:
-        written: BaseMessage | None
+        converted: BaseMessage | None
         if isinstance(message, SystemMessage):
-            written = message if is_leading else _marked(message)
+            converted = message if is_leading else _between_markers(message)
         else:
             is_leading = False
-            written = writer.written(message)
-        if written is not None:
-            prepared.append(written)
+            converted = converter.convert(message)
+        if converted is not None:
+            prepared.append(converted)
     if prepared and prepared[-1] is messages[-1] and isinstance(prepared[-1], AIMessage):
         prepared[-1] = prepared[-1].model_copy()  # langchain-aws strips white space from it in place
     return prepared
 
 
-def _marked(message: SystemMessage) -> HumanMessage | None:
-    """Return a system message as a user's turn between marks; None where it says nothing."""
+def _between_markers(message: SystemMessage) -> HumanMessage | None:
+    """Return a system message as a user's turn between markers; None if it is empty."""
     content = [message.content] if isinstance(message.content, str) else message.content
     blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in content]
     blocks = [block for block in blocks if block.get("type") != "text" or str(block.get("text", "")).strip()]
@@ -229,20 +228,22 @@ def _marked(message: SystemMessage) -> HumanMessage | None:
     return HumanMessage([{SYSTEM_BEGINS: True}, *[_copied(block) for block in blocks], {SYSTEM_ENDS: True}])
 
 
-class _Writer:
-    """Writes the messages of one call."""
+class _MessageConverter:
+    """Convert the messages of one call."""
 
     def __init__(self, messages: Sequence[BaseMessage], provider: str, *, has_tools: bool) -> None:
         self._messages, self._provider, self._has_tools = messages, provider, has_tools
         self._answered: set[Any] | None = None
 
-    def written(self, message: BaseMessage) -> BaseMessage:
-        """Return the message as langchain-aws is given it; the same one where nothing in it could be damaged."""
+    def convert(self, message: BaseMessage) -> BaseMessage:
+        """Return the message to hand to langchain-aws; the same object if langchain-aws loses nothing of it."""
         if isinstance(message, AIMessage):
             return self._assistant(message)
         if isinstance(message.content, str):
             return message
-        content = [part for block in _with_marked_blanks(message.content) for part in self._user_block(block)]
+        content = [
+            part for block in _keep_blank_before_cache_point(message.content) for part in self._user_block(block)
+        ]
         return message.model_copy(update={"content": content})
 
     def _user_block(self, block: Any) -> Iterator[Any]:
@@ -253,14 +254,14 @@ class _Writer:
         else:
             yield from self._converse_blocks(block) or [_copied(block)]
 
-    # --- the assistant's turns ---
+    # --- Messages of the assistant ---
 
     def _assistant(self, message: AIMessage) -> AIMessage:
         invalid = [call for call in message.invalid_tool_calls if call.get("id")]
         if isinstance(message.content, str) and not invalid and (self._has_tools or not message.tool_calls):
             return message
         metadata = message.response_metadata
-        is_foreign = metadata.get("model_provider") not in _BEDROCK
+        is_foreign = metadata.get("model_provider") not in _BEDROCK_PROVIDERS
         content: Iterable[Any] = [message.content] if isinstance(message.content, str) else message.content
         if is_foreign and metadata.get("output_version") != "v1":
             content = _standard_blocks(message) or content
@@ -289,45 +290,45 @@ class _Writer:
             return
         kind = block.get("type")
         if kind == "non_standard" and isinstance(block.get("value"), dict):
-            # langchain-core's wrapping of what it has no block for, such as a system tool's call.
+            # langchain-core's form of a block that it does not know, such as a system tool's call.
             block = block["value"]
             kind = block.get("type")
         if kind in (*_CALLS, "invalid_tool_call") and block.get("id") in cut_off:
-            # Nobody ran a call that was cut off, so that most have no result, without which Bedrock refuses them.
+            # A call that was cut off was not run. Bedrock refuses a call without a result.
             if self._is_answered(block.get("id")):
                 yield from self._call(block, message)
         elif kind in _REASONING:
-            yield from map(_wrapped, self._reasoning(block, message))
+            yield from map(_as_non_standard, self._reasoning(block, message))
         elif kind in _CALLS:
             yield from self._call(block, message)
         else:
             blocks = self._converse_blocks(block)
             if blocks is not None:
-                yield from map(_wrapped, blocks)
+                yield from map(_as_non_standard, blocks)
             elif kind is None and message.response_metadata.get("output_version") == "v1":
-                yield _wrapped(block)  # langchain-aws wants a type in each block of this version
+                yield _as_non_standard(block)  # langchain-aws wants a type in each block of this version
             else:
                 yield _copied(block)
 
     def _call(self, block: Mapping[str, Any], message: AIMessage) -> Iterator[dict[str, Any]]:
-        """Yield a tool call. Of the same id in `tool_calls`, whose arguments hold, langchain-aws takes those."""
+        """Yield a tool call. The arguments in `tool_calls` override those in the block, as in langchain-aws."""
         id_ = block.get("id") or ""
         name, arguments = block.get("name") or "", _arguments(block.get("input", block.get("args")))
         known = next((call for call in message.tool_calls if id_ and call.get("id") == id_), None)
         if known is not None:
             name, arguments = known["name"], known["args"]
         if not self._has_tools:
-            yield _wrapped({"text": _call_as_text(name, arguments)})
+            yield _as_non_standard({"text": _call_as_text(name, arguments)})
             return
-        call = {"toolUseId": id_, "name": name, "input": opaque(arguments)}
+        call = {"toolUseId": id_, "name": name, "input": protect(arguments)}
         if block.get("type") in _SERVER_CALLS:
             call["type"] = "server_tool_use"
-        yield _wrapped({"toolUse": call})
+        yield _as_non_standard({"toolUse": call})
 
     def _reasoning(self, block: Mapping[str, Any], message: AIMessage) -> Iterator[dict[str, Any]]:
         text, signature, redacted = _reasoning_parts(block)
         if self._is_of_another_provider(message):
-            signature = redacted = None  # state of the models that wrote it, which others refuse
+            signature = redacted = None  # state of the provider's models, which others refuse
         if text or signature:
             parts = {"text": text or "", **({"signature": signature} if signature else {})}
             yield {"reasoningContent": {"reasoningText": parts}}
@@ -349,10 +350,10 @@ class _Writer:
                         self._answered.add(result.get("toolUseId") or result.get("tool_use_id"))
         return tool_call_id in self._answered
 
-    # --- blocks of both roles ---
+    # --- Blocks of both roles ---
 
     def _converse_blocks(self, block: dict[str, Any]) -> list[dict[str, Any]] | None:
-        """Return a block's Converse blocks; None where langchain-aws writes it without damage."""
+        """Return the Converse blocks of a block; None if langchain-aws writes it without loss."""
         kind = block.get("type")
         if kind is None:
             return self._native_blocks(block)
@@ -372,7 +373,7 @@ class _Writer:
         return None if media is None else [media]
 
     def _native_blocks(self, block: dict[str, Any]) -> list[dict[str, Any]] | None:
-        """Return a block that is Converse's own already, its data kept from renaming."""
+        """Return a block that is already Converse's own, with its data protected; None if it needs no protection."""
         if "json" in block:
             return [self._json(block["json"])]
         if isinstance(block.get("toolUse"), dict):
@@ -380,7 +381,7 @@ class _Writer:
             arguments = _arguments(call.get("input"))
             if not self._has_tools:
                 return [{"text": _call_as_text(call.get("name") or "", arguments)}]
-            return [{"toolUse": {**call, "input": opaque(arguments)}}]
+            return [{"toolUse": {**call, "input": protect(arguments)}}]
         if isinstance(block.get("toolResult"), dict):
             result = block["toolResult"]
             content = self._result_content(result.get("content"))
@@ -394,7 +395,7 @@ class _Writer:
         return {"text": f"[Tool output: {text}]"}
 
     def _result_content(self, content: Any) -> list[dict[str, Any]] | None:
-        """Return a tool result's content as Converse has it; None where a block in it is for langchain-aws to write."""
+        """Return the content of a tool result in Converse's form; None if langchain-aws must write a block of it."""
         blocks = [content] if isinstance(content, (str, dict)) else list(content or ())
         written: list[dict[str, Any]] = []
         for block in blocks:
@@ -411,14 +412,15 @@ class _Writer:
 
     def _json(self, value: Any) -> dict[str, Any]:
         if self._has_tools:
-            return {"json": opaque(value)}
+            return {"json": protect(value)}
         return {"text": json.dumps(value, ensure_ascii=False, default=str)}
 
 
-def _with_marked_blanks(content: Sequence[Any]) -> Iterator[Any]:
-    """Yield blocks; blank text before a cache point as Converse's own block, which langchain-aws does not replace.
+def _keep_blank_before_cache_point(content: Sequence[Any]) -> Iterator[Any]:
+    """Yield blocks, with blank text before a cache point in Converse's form, which langchain-aws does not replace.
 
-    It is the known way to put a point behind a text document, and Bedrock takes it (recorded with Claude Sonnet 4.5).
+    Blank text is the known way to put a cache point after a text document. Bedrock accepts it (recorded with Claude
+    Sonnet 4.5).
     """
     for number, block in enumerate(content):
         follows = content[number + 1] if number + 1 < len(content) else None
@@ -430,7 +432,7 @@ def _with_marked_blanks(content: Sequence[Any]) -> Iterator[Any]:
 
 
 def _without_blanks(content: Iterable[Any]) -> list[Any]:
-    """Return the blocks of an answer without blank text, in whose place langchain-aws would send a full stop."""
+    """Return the blocks of an answer without blank text, which langchain-aws would replace by a full stop."""
     blocks = list(content)
     kept = [block for block in blocks if not _is_blank(block) or _cites(block)]
     return kept or blocks
@@ -443,24 +445,24 @@ def _is_blank(block: Any) -> bool:
 
 
 def _cites(block: Any) -> bool:
-    """Return whether a text block cites something, in either version of LangChain's blocks."""
+    """Return whether a text block has citations, in either version of LangChain's blocks."""
     return isinstance(block, dict) and bool(block.get("citations") or block.get("annotations"))
 
 
 def _copied(block: Any) -> Any:
-    """Return a copy of a block that langchain-aws may change, without the position that it had in a stream."""
+    """Return a copy of a block, which langchain-aws may change, without its index in a stream."""
     return {name: value for name, value in block.items() if name != "index"} if isinstance(block, dict) else block
 
 
-def _wrapped(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a Converse block as langchain-core wraps a block that it does not know: langchain-aws takes the value."""
+def _as_non_standard(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a Converse block in a standard block of type ``non_standard``, of which langchain-aws sends the value."""
     return {"type": "non_standard", "value": block}
 
 
 def _standard_blocks(message: AIMessage) -> list[Any] | None:
     try:
         return list(message.content_blocks)
-    except Exception:  # noqa: BLE001 - langchain-core's translators raise what they like at content of their provider
+    except Exception:  # noqa: BLE001 - langchain-core's translators raise any error at content of their provider
         return None
 
 
@@ -472,26 +474,26 @@ def _is_of_one_provider(block: Any) -> bool:
     return inner.get("type") in _OF_ONE_PROVIDER
 
 
-def _arguments(given: Any) -> Any:
-    """Return the arguments of a call; none, and what is not one JSON object, as no arguments."""
-    if isinstance(given, str):
+def _arguments(arguments: Any) -> Any:
+    """Return the arguments of a call. Text that is not a JSON object counts as no arguments."""
+    if isinstance(arguments, str):
         try:
-            given = json.loads(given or "{}", strict=False)
+            arguments = json.loads(arguments or "{}", strict=False)
         except ValueError:
             return {}
-        return given if isinstance(given, dict) else {}
-    return {} if given is None else given
+        return arguments if isinstance(arguments, dict) else {}
+    return {} if arguments is None else arguments
 
 
 def _call_as_text(name: str, arguments: Any) -> str:
-    # As langchain-aws writes it.
+    # The form that langchain-aws writes.
     if not arguments:
         return f"[Called {name}]"
     return f"[Called {name} with parameters: {json.dumps(arguments, ensure_ascii=False, default=str)}]"
 
 
 def _calls(blocks: Sequence[Any], tool_call_id: Any) -> bool:
-    """Return whether a block written already is the call of this id."""
+    """Return whether the converted blocks contain the call of this id."""
     return any(
         isinstance(block, dict) and (block.get("value") or {}).get("toolUse", {}).get("toolUseId") == tool_call_id
         for block in blocks
@@ -507,7 +509,7 @@ def _is_error(block: Mapping[str, Any]) -> bool:
 
 
 def _reasoning_parts(block: Mapping[str, Any]) -> tuple[str | None, str | None, bytes | None]:
-    """Return text, signature and redacted reasoning of any form of a reasoning block."""
+    """Return text, signature and redacted content of a reasoning block in any form."""
     inner = block.get("reasoning_content") or block.get("reasoningContent") or {}
     text = inner.get("reasoningText") or inner.get("reasoning_text") or {}
     extras = block.get("extras") or {}
@@ -524,8 +526,8 @@ def _reasoning_parts(block: Mapping[str, Any]) -> tuple[str | None, str | None, 
 
 def _redacted_bytes(data: Any) -> bytes | None:
     if not isinstance(data, str):
-        return data or None  # bytes, as messages of earlier versions hold them
+        return data or None  # bytes, in messages of earlier versions
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        return None  # another library's form of it; without the bytes it says nothing
+        return None  # another library's form; only the bytes can be sent back

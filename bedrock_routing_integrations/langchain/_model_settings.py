@@ -1,4 +1,9 @@
-"""What langchain-aws derives from the name of a model, reduced to what all models of a target allow."""
+"""Combine the settings that langchain-aws infers from a model's name, for all candidate models of a target.
+
+langchain-aws infers a profile, the supported tool choices and the request fields for reasoning from the name of one
+model, in its pydantic validator. For a target with several models the validator runs once for each, on a copy of the
+chat model (`fields_for_inference` makes the copy one of that model). `combine_settings` keeps what all of them allow.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from langchain_aws import ChatBedrockConverse
 
@@ -21,84 +26,99 @@ if TYPE_CHECKING:
 
     from .chat_models import ChatBedrockRouter
 
-# Stands for a model of which nothing is known: no rule of langchain-aws is made for it.
-_NEUTRAL_MODEL = "unknown.unknown"
+# A model id for which langchain-aws has no rule.
+_UNKNOWN_MODEL = "unknown.unknown"
 
 
-def probe_update(asked: dict[str, Any], candidate: Candidate | None, reasoning_effort: Any) -> dict[str, Any]:
-    """What to change on a copy so that upstream's validator derives settings for a model, and does nothing else."""
-    base = candidate.base_model if candidate else None
-    model = base or _NEUTRAL_MODEL
+def fields_for_inference(
+    user_settings: Mapping[str, Any], candidate: Candidate | None, reasoning_effort: Any
+) -> dict[str, Any]:
+    """Return the fields of a copy on which langchain-aws's validator infers the settings of a model and does no more.
+
+    Args:
+        user_settings: The settings that the user has made.
+        candidate: The model; None for one of which nothing is known.
+        reasoning_effort: The field of this name of the chat model.
+    """
+    base_model = candidate.base_model if candidate else None
+    model = base_model or _UNKNOWN_MODEL
     return {
-        **asked,
-        # Upstream's profile cards go by the id of the profile first: some geographies have limits of their own.
-        "model_id": (_bare_id(candidate) if candidate and base else None) or model,
-        "base_model_id": base,
-        "provider": asked["provider"] or model.partition(".")[0],
-        # Upstream makes clients where there are none, and registers the headers on them.
+        **user_settings,
+        # langchain-aws first looks for a profile by the id of the inference profile: some geographies have own limits.
+        "model_id": (_listed_id(candidate) if candidate and base_model else None) or model,
+        "base_model_id": base_model,
+        "provider": user_settings["provider"] or model.partition(".")[0],
+        # The validator makes clients where there are none, and registers the headers on them.
         "client": _NO_CLIENT,
         "bedrock_client": _NO_CLIENT,
-        "config": None,  # for the client; upstream merges it first, and ours may be a mapping
+        "config": None,  # for the client; langchain-aws calls its `merge`, and ours may be a mapping
         "default_headers": None,
-        # Upstream warns, and drops it, for models that it does not know; such a target may be known later.
-        "reasoning_effort": reasoning_effort if base else None,
+        # langchain-aws drops it for unknown models, with a warning. The model may become known later.
+        "reasoning_effort": reasoning_effort if base_model else None,
     }
 
 
-def _bare_id(candidate: Candidate) -> str | None:
+def _listed_id(candidate: Candidate) -> str | None:
     target = parse_target(candidate.model_id)
-    named = target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
-    return target.resource_id if named else None
+    has_name = target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
+    return target.resource_id if has_name else None
 
 
 def combine_settings(
-    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+    user_settings: Mapping[str, Any], resolved: ResolvedTarget, inferred: Sequence[ChatBedrockConverse]
 ) -> dict[str, Any]:
-    """The settings of a target whose models gave `probes`."""
+    """Return the settings that all candidate models of a target allow.
+
+    Args:
+        user_settings: The settings that the user has made. They override inferred ones.
+        resolved: The target.
+        inferred: For each candidate model, a chat model with the settings that langchain-aws has inferred.
+    """
     models = resolved.base_models
+    first_provider = models[0].partition(".")[0] if models else ""
     return {
-        # For names that upstream matches by their text, one model of the family stands for all.
+        # langchain-aws searches this for names of families. One model of the family stands for all.
         "base_model_id": models[0] if models else None,
-        "provider": asked["provider"] or resolved.facts.provider or (models[0].partition(".")[0] if models else ""),
-        "profile": asked["profile"] or _profile(resolved, probes),
-        "supports_tool_choice_values": _tool_choices(asked, resolved, probes),
-        "additional_model_request_fields": _common_fields(asked, resolved, probes),
+        "provider": user_settings["provider"] or resolved.facts.provider or first_provider,
+        "profile": user_settings["profile"] or _profile(resolved, inferred),
+        "supports_tool_choice_values": _tool_choices(user_settings, resolved, inferred),
+        "additional_model_request_fields": _request_fields(user_settings, resolved, inferred),
     }
 
 
-def _common_fields(
-    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+def _request_fields(
+    user_settings: Mapping[str, Any], resolved: ResolvedTarget, inferred: Sequence[ChatBedrockConverse]
 ) -> dict[str, Any] | None:
-    """What `reasoning_effort` becomes. It is written differently for each model, and a router chooses after us."""
-    fields = [probe.additional_model_request_fields for probe in probes]
-    if all(field == fields[0] for field in fields):
+    """Return the fields that ask for `reasoning_effort`, if all models take the same: Bedrock routes after us."""
+    fields = [model.additional_model_request_fields for model in inferred]
+    if all(each == fields[0] for each in fields):
         return fields[0]
     warn_once(
         ("reasoning_effort", resolved.target.model_id),
         f"reasoning_effort is left out for {resolved.target}: its models ({', '.join(resolved.base_models)}) take it "
         "in different ways.",
     )
-    fields_asked: dict[str, Any] | None = asked["additional_model_request_fields"]
-    return fields_asked
+    user_fields: dict[str, Any] | None = user_settings["additional_model_request_fields"]
+    return user_fields
 
 
 def _tool_choices(
-    asked: dict[str, Any], resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]
+    user_settings: Mapping[str, Any], resolved: ResolvedTarget, inferred: Sequence[ChatBedrockConverse]
 ) -> tuple[str, ...]:
-    if asked["supports_tool_choice_values"] is not None:
-        return tuple(asked["supports_tool_choice_values"])
+    if user_settings["supports_tool_choice_values"] is not None:
+        return tuple(user_settings["supports_tool_choice_values"])
     allowed = resolved.facts.tool_choice
-    for probe in probes:
-        # The catalog knows families; upstream also knows what thinking rules out. An empty answer of upstream's
-        # means that it does not know the model.
-        if probe.supports_tool_choice_values:
-            allowed = tuple(choice for choice in allowed if choice in probe.supports_tool_choice_values)
+    for model in inferred:
+        # Our facts are about families. langchain-aws also knows what thinking rules out. An empty value means that it
+        # does not know the model.
+        if model.supports_tool_choice_values:
+            allowed = tuple(choice for choice in allowed if choice in model.supports_tool_choice_values)
     return allowed
 
 
-def _profile(resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]) -> dict[str, Any]:
-    """Upstream's profile cards, and what the catalog knows where they are silent (they leave out older models)."""
-    profile = _common_profile([probe.profile or {} for probe in probes])
+def _profile(resolved: ResolvedTarget, inferred: Sequence[ChatBedrockConverse]) -> dict[str, Any]:
+    """Return langchain-aws's profile, completed by our facts: langchain-aws has no profiles of older models."""
+    profile = _common_profile([model.profile or {} for model in inferred])
     facts = resolved.facts
     known = {
         "max_input_tokens": facts.context_window,
@@ -110,11 +130,11 @@ def _profile(resolved: ResolvedTarget, probes: Sequence[ChatBedrockConverse]) ->
 
 
 def _common_profile(profiles: Sequence[Any]) -> dict[str, Any]:
-    """What every profile says: the smallest limits, the flags that all have, and what is equal in all."""
+    """Return the smallest limits, the flags that all profiles have, and the values that are equal in all."""
     common: dict[str, Any] = {}
     for name in dict.fromkeys(name for profile in profiles for name in profile):
         values = [profile.get(name) for profile in profiles]
-        if any(value is False for value in values):  # what one model refuses is refused
+        if any(value is False for value in values):  # refused by one model
             common[name] = False
         elif all(isinstance(value, int) and value is not True for value in values):
             common[name] = min(values)
@@ -124,10 +144,10 @@ def _common_profile(profiles: Sequence[Any]) -> dict[str, Any]:
 
 
 class _NoClient:
-    """Fills upstream's client fields while it derives settings; using it is a mistake, and says so."""
+    """Fill langchain-aws's client fields during inference. Raise if a client is used."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"no client is used while settings are derived, but {name!r} was asked for")
+        raise AttributeError(f"no client is used while settings are inferred, but {name!r} was requested")
 
 
 _NO_CLIENT = _NoClient()
@@ -220,7 +240,7 @@ def client_of(model: ChatBedrockRouter, given: Any) -> RoutedClient:
     )
 
 
-def without_derived(values: dict[str, Any]) -> dict[str, Any]:
+def without_inferred_settings(values: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a constructor, where they are the fields of another chat model: those that were asked for.
 
     LangChain's configurable fields make a new object, at each call, from those of another: what was derived for the

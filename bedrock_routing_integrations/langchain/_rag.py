@@ -39,7 +39,7 @@ from bedrock_routing_integrations.knowledge_base import (
     select_images,
 )
 
-from ._call_arguments import split_model
+from ._call_arguments import pop_target
 from .chat_models import ChatBedrockRouter
 from .retrievers import passage_of
 
@@ -81,7 +81,7 @@ def _is_image(block: dict[str, Any]) -> bool:
 def _reads_images(model: Any, called: str | None = None) -> bool:
     """Whether a model is known to read images; `called` is the target that a binding names instead of its own."""
     if isinstance(model, RunnableBindingBase):
-        return _reads_images(model.bound, called or split_model(model.kwargs)[0])
+        return _reads_images(model.bound, called or pop_target(model.kwargs)[0])
     if isinstance(model, RunnableWithFallbacks):
         return all(_reads_images(each, called) for each in (model.runnable, *model.fallbacks))
     if not isinstance(model, BaseChatModel):

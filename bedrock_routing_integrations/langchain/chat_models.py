@@ -1,8 +1,12 @@
-"""`ChatBedrockRouter`: langchain-aws's chat model, for any Bedrock target, saying which model answered.
+"""Define `ChatBedrockRouter`, LangChain's chat model for any Bedrock target.
 
-It is ``ChatBedrockConverse`` handed a `RoutedClient`. What langchain-aws decides by a model's name (how messages are
-written, which tool choices exist, whether reasoning can be asked for) is decided here per call, for the models that the
-target can use: for each call a copy of the chat model is made *as served* by those models, and does the work.
+`ChatBedrockRouter` is ``langchain_aws.ChatBedrockConverse`` with a `RoutedClient` in place of a boto3 client.
+
+langchain-aws decides by the name of one model how it writes messages, which tool choices it allows and how it asks for
+reasoning. A target such as a router has several models, and they may be unknown until the first call. So each call is
+made on a copy of the chat model that is configured for the target's candidate models (`_configured_for`,
+`_model_settings`). The copy's client is a `ConverseClient`, which corrects the requests that langchain-aws writes and
+the responses that it reads (`_converse_client`).
 """
 
 from __future__ import annotations
@@ -26,42 +30,44 @@ from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
 from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
 from bedrock_routing_integrations.requests import SystemPlacement, check_placement
-from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice
 from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._answer_blocks import (
-    as_chunk,
-    copied_containers,
-    invalidate_cut_off_call,
-    name_the_model,
-    restore_fields,
-    restored_content,
-    token_usage,
-)
 from ._call_arguments import (
-    PREFERRED,
-    check_kind,
-    checked_call,
-    checked_constructor,
-    checked_to_its_end,
+    check_constructor_arguments,
+    check_target_kind,
+    constructor_arguments,
     converse_arguments,
-    known_arguments,
-    opaque_fields,
-    planned_schema,
-    split_model,
-    taking_out,
-    with_cache_policy,
-    with_choice,
-    with_concurrency,
-    with_object_root,
-    with_settled_choice,
-    written_policy,
+    limit_concurrency,
+    normalize_arguments,
+    normalize_cache_policy,
+    pop_target,
+    protect_fields,
+    read_tool_choice,
+    serialize_cache_policy,
+    settle_call_tool_choice,
+    with_tool_choice,
 )
-from ._converse_client import ConverseClient
+from ._converse_client import (
+    ConverseClient,
+    answer_as_chunk,
+    invalidate_incomplete_call,
+    restore_content,
+    restore_response_fields,
+    set_invoked_model,
+    sum_token_usage,
+)
 from ._converse_messages import converse_messages
-from ._model_settings import SECRETS, OwnClient, client_of, combine_settings, probe_update, without_derived
+from ._model_settings import (
+    SECRETS,
+    OwnClient,
+    client_of,
+    combine_settings,
+    fields_for_inference,
+    without_inferred_settings,
+)
+from ._structured_output import build_structured_output, tool_with_object_root
 from ._traces import Tracing, tracers_among
 
 if TYPE_CHECKING:
@@ -79,87 +85,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
-
-
-# --- What a `ChatBedrockRouter` is made of ---
-
-
-class Settings(ChatBedrockConverse):
-    """The fields of `ChatBedrockRouter`, which documents them."""
-
-    base_models: list[str] | None = None
-    cache_policy: Any = "auto"
-    prices: Any = None
-    telemetry: Any = "auto"
-    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
-    mid_conversation_system: SystemPlacement | None = None
-    project_identifier: str | None = None
-    # Redeclared: upstream fills these from the environment once, so a key that is rotated later would not be seen.
-    aws_access_key_id: SecretStr | None = Field(default=None)
-    aws_secret_access_key: SecretStr | None = Field(default=None)
-    aws_session_token: SecretStr | None = Field(default=None)
-    bedrock_api_key: SecretStr | None = Field(default=None, alias="api_key")
-    # Redeclared: headers carry tokens, and upstream shows them in repr, dumps and callbacks.
-    default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def set_disable_streaming(cls, values: Any) -> Any:
-        """Check the target. Whether it streams is decided when it is called, for the models that it then has."""
-        given = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
-        if given is None:
-            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
-        check_placement(values.get("mid_conversation_system"))
-        values = {n: value for n, value in without_derived(values).items() if n not in ("model", "model_id")}
-        if isinstance(values.get("telemetry"), dict):  # as `dumps` writes it
-            values["telemetry"] = telemetry_of(values["telemetry"])
-        return {**with_cache_policy(values), "model": parse_target(given).model_id}
-
-    @model_validator(mode="before")
-    @classmethod
-    def build_extra(cls, values: Any) -> Any:
-        """Refuse unknown arguments, which langchain-aws would put into the fields that the model is sent.
-
-        Raises:
-            InvalidRequestError: There is no such argument.
-        """
-        if not isinstance(values, dict):
-            return values
-        values = checked_constructor(cls.__name__, values, known_arguments(cls))
-        fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
-        values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
-        return {**values, "additional_model_request_fields": fields} if fields else values
-
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        # LangChain's caches tell models apart by this; headers can name a tenant, and are not in what is dumped.
-        headers = json.dumps(sorted((self.default_headers or {}).items()))
-        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
-
-    @property
-    def lc_attributes(self) -> dict[str, Any]:
-        """What ``langchain_core.load.dumps`` writes in another form than the field has."""
-        written = {"cache_policy": written_policy(self.cache_policy), "telemetry": written_telemetry(self.telemetry)}
-        return {**super().lc_attributes, **written}
-
-    @field_serializer("cache_policy")
-    def _write_policy(self, cache: Any) -> Any:
-        return written_policy(cache)
-
-    @field_serializer("telemetry")
-    def _write_telemetry(self, telemetry: Any) -> Any:
-        return written_telemetry(telemetry)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
-        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
-            warn_once(
-                "pickle",
-                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
-                "credentials that it finds.",
-            )
-        state = super().__getstate__()
-        hidden = dict.fromkeys((*SECRETS, "default_headers"))
-        return {**state, "__dict__": {**state["__dict__"], **hidden}}
 
 
 # --- Which of LangChain's runs a call belongs to: who hears of it, and under which id. ---
@@ -213,7 +138,7 @@ def take_run(call: dict[str, Any], run_manager: BaseRunManager | None) -> Run | 
     return run_of(run_manager)
 
 
-class Runs(Settings):
+class Runs(ChatBedrockConverse):
     """A chat model that knows, in streams too, which run a call belongs to, and what LangChain records of its runs."""
 
     def generate(
@@ -267,57 +192,6 @@ class Runs(Settings):
         """LangChain's ``astream``."""
         config = self._noting_config(config)
         return _aforgetting(super().astream(input, config, stop=stop, **kwargs), config)
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """LangChain's ``batch``, up to `max_concurrency` calls at once unless the config names another number."""
-        config = with_concurrency(config, self.max_concurrency)
-        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def batch_as_completed(  # type: ignore[override]  # upstream's overloads differ in `return_exceptions` only
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
-        """LangChain's ``batch_as_completed``, with as many calls at once as `batch`."""
-        config = with_concurrency(config, self.max_concurrency)
-        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
-
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        outputs = [output for output in llm_outputs if output]
-        if len(outputs) <= 1:
-            return outputs[0] if outputs else {}
-        names = {output["model_name"] for output in outputs}
-        return {
-            **({"model_name": names.pop()} if len(names) == 1 else {}),
-            "token_usage": token_usage([output["token_usage"] for output in outputs]),
-            ROUTING: [output[ROUTING] for output in outputs],
-        }
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        named_id, rest = split_model(kwargs)
-        model_id = named_id or self.model_id
-        # With a Region upstream does not ask the client for it, which would build one in an event loop.
-        if self.region_name and len(rest) == len(kwargs):
-            return super()._get_ls_params(stop=stop, **kwargs)
-        try:
-            region = self.client.region(model_id)
-        except InvalidTargetError:  # the call will say so
-            region = None
-        named = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
-        params = super(Runs, named)._get_ls_params(stop=stop, **rest)
-        if region is None:
-            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
-        return params
 
     def _noting_config(self, config: RunnableConfig | None) -> RunnableConfig | None:
         given = ensure_config(config)
@@ -385,45 +259,46 @@ class _Noting(BaseCallbackHandler):
 
 
 class ChatBedrockRouter(Runs):
-    """A chat model on any Bedrock target: prompt routers, inference profiles, models of every kind, managed prompts.
+    """Chat model on any Bedrock target: prompt router, inference profile, model of any kind.
 
-    All arguments of ``ChatBedrockConverse`` are taken; `provider` is never needed. Nothing is sent, and no boto3 client
-    is made, when it is constructed: the target is looked up at the first call, and connections are shared.
+    It takes all arguments of ``ChatBedrockConverse`` and never needs `provider`. The constructor sends nothing and
+    makes no boto3 client. The first call looks the target up. Objects with equal connection settings share connections.
 
-    Each message says what happened in ``response_metadata["routing"]``, and ``response_metadata["model_name"]`` is the
-    model that answered.
+    ``response_metadata["routing"]`` of each message describes the call; ``response_metadata["model_name"]`` is the
+    invoked model.
 
     Differences from ``ChatBedrockConverse``:
 
-    - Credentials in the environment are read when a call is made, not when the object is.
-    - Without `region_name` the Region of a target's ARN is used.
-    - `model` may also be given to a call: ``llm.invoke("…", model=other_target)``.
-    - ``batch`` runs up to `max_concurrency` calls at once unless its config says otherwise.
+    - Credentials in the environment are read at each call, not in the constructor.
+    - Without `region_name` the Region of the target's ARN is used.
+    - A call can name another target: ``llm.invoke("…", model=other_target)``.
+    - ``batch`` runs up to `max_concurrency` calls at once unless its config sets another number.
     - A stream that breaks off raises `StreamInterruptedError`.
-    - cachePoints of yours, of ``cache_control=`` and of LangChain's prompt caching middleware are kept; where Bedrock
-      would refuse one it is repaired or left out, with a warning.
+    - Cache points in messages, of ``cache_control=`` and of LangChain's prompt caching middleware are kept. One that
+      Bedrock would refuse is repaired or left out, with a warning.
 
     Args:
-        model: What to call; see `parse_target` for the forms.
-        base_models: The base models that `model` can use. Given, the target is not looked up (needs no IAM permission).
-            The ids of profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
-        cache: ``"auto"`` (the default): requests get the cachePoints that are expected to save money; ``"off"``: none
-            but your own; or a `CachePolicy`. What LangChain itself means by `cache` (a cache of responses, True, False,
-            None) is passed on to LangChain.
-        cache_policy: Where the above is kept. To say both, give LangChain's as `cache`, and this.
-        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see
+        model: The target; see `parse_target` for its forms.
+        base_models: The candidate models of `model`. With them the target is not looked up, which saves the IAM
+            permission. Ids of inference profiles (``us.…``, ``global.…``) also select the price, where geographies
+            differ.
+        cache: ``"auto"`` (default) adds the cache points that are expected to save money, ``"off"`` adds none, a
+            `CachePolicy` sets the details. LangChain's own values (a cache of responses, True, False, None) go to
+            LangChain.
+        cache_policy: The field that keeps `cache`. Set it to combine a cache policy with LangChain's `cache`.
+        prices: Model, profile or ARN → US dollars per million tokens, to replace genai-prices': see
             ``bedrock_routing_integrations.costs.prices.Prices``.
-        telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
-            recording and no handler of LangChain's tells of it; ``"always"``, ``"off"``; or a
+        telemetry: OpenTelemetry for each call. ``"auto"`` (default): a span and metrics if the current span is
+            recording and no LangChain handler already records the call. ``"always"``, ``"off"``, or a
             ``bedrock_routing_integrations.observability.options.Telemetry``.
-        max_concurrency: Asynchronous and batched calls that run at once; also the size of the connection pool.
-        mid_conversation_system: Where a SystemMessage after the first other message goes: ``"native"``, ``"inline"`` or
-            ``"hoist"``; None for what the models are known to take. See `RoutedClient`.
-        project_identifier: Converse's ``projectIdentifier``. A call may name another one.
+        max_concurrency: Maximum number of asynchronous and batched calls at once, and the size of the connection pool.
+        mid_conversation_system: Position of a SystemMessage after the first other message: ``"native"``, ``"inline"``
+            or ``"hoist"``. None (default) selects what the models are known to accept. See `RoutedClient`.
+        project_identifier: Converse's ``projectIdentifier``. A call can name another project.
 
     Raises:
-        InvalidTargetError: `model` is no target.
-        InvalidRequestError: An argument that there is not, or with a value that it cannot have.
+        InvalidTargetError: `model` is not a valid target.
+        InvalidRequestError: An argument does not exist, or its value is not valid.
 
     Example:
         ```python
@@ -434,121 +309,237 @@ class ChatBedrockRouter(Runs):
         ```
     """
 
-    # What was asked for, before anything was derived for a model; and what was derived when constructing.
-    _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _derived: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _settings: dict[tuple[Any, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
+    base_models: list[str] | None = None
+    cache_policy: Any = "auto"
+    prices: Any = None
+    telemetry: Any = "auto"
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    mid_conversation_system: SystemPlacement | None = None
+    project_identifier: str | None = None
+    # Redeclared: langchain-aws reads these from the environment once, so it would miss a rotated key.
+    aws_access_key_id: SecretStr | None = Field(default=None)
+    aws_secret_access_key: SecretStr | None = Field(default=None)
+    aws_session_token: SecretStr | None = Field(default=None)
+    bedrock_api_key: SecretStr | None = Field(default=None, alias="api_key")
+    # Redeclared: headers carry tokens, and langchain-aws shows them in repr, dumps and callbacks.
+    default_headers: Mapping[str, str] | None = Field(default=None, exclude=True, repr=False)
+
+    _user_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Values of the fields that langchain-aws infers from the model's name, as the user set them."""
+    _inferred_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Values of the same fields after inference. A field that has another value now was set by the user since."""
+    _settings_by_models: dict[tuple[Any, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    # --- Construction. langchain-aws's validators are overridden by their names. ---
+
+    @model_validator(mode="before")
+    @classmethod
+    def set_disable_streaming(cls, values: Any) -> Any:
+        """Normalize the target and the arguments of our own fields.
+
+        Whether the target streams is decided at each call, for the models that it then has.
+
+        Raises:
+            InvalidTargetError: `model` is not a valid target.
+            InvalidRequestError: `model` is missing, or `mid_conversation_system` or `cache` is not valid.
+        """
+        model = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
+        if model is None:
+            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+        check_placement(values.get("mid_conversation_system"))
+        values = {n: v for n, v in without_inferred_settings(values).items() if n not in ("model", "model_id")}
+        if isinstance(values.get("telemetry"), dict):  # the form that `dumps` writes
+            values["telemetry"] = telemetry_of(values["telemetry"])
+        return {**normalize_cache_policy(values), "model": parse_target(model).model_id}
+
+    @model_validator(mode="before")
+    @classmethod
+    def build_extra(cls, values: Any) -> Any:
+        """Refuse unknown arguments, which langchain-aws would send to the model as additional fields.
+
+        Raises:
+            InvalidRequestError: An argument does not exist.
+        """
+        if not isinstance(values, dict):
+            return values
+        values = check_constructor_arguments(cls.__name__, values, constructor_arguments(cls))
+        fields = {**(values.get("model_kwargs") or {}), **(values.get("additional_model_request_fields") or {})}
+        values = {n: v for n, v in values.items() if n not in ("model_kwargs", "additional_model_request_fields")}
+        return {**values, "additional_model_request_fields": fields} if fields else values
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
-        """Prepare what is known without asking anybody; upstream would look up, and make clients."""
+        """Infer settings without a look-up; langchain-aws would make clients and ask the control plane."""
         key = self.bedrock_api_key
         if key and key.get_secret_value() == os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
-            self.bedrock_api_key = None  # upstream copied it; boto3 reads it at the call, when it may be another one
+            self.bedrock_api_key = None  # copied by langchain-aws; boto3 reads the current value at each call
         if self.base_models is None and self.base_model_id is not None:
             self.base_models = [self.base_model_id]
         self.client = client_of(self, self.client)
-        self._asked = {
+        self._user_settings = {
             "provider": self.provider,
-            # langchain-core has filled in a missing profile by the model's name already.
+            # langchain-core has already filled in a missing profile by the model's name.
             "profile": None if self.profile == self._resolve_model_profile() else self.profile,
             "supports_tool_choice_values": self.supports_tool_choice_values,
             "additional_model_request_fields": self.additional_model_request_fields,
         }
-        known = self.client.peek(self.model_id)
-        settings = self._settings_for(known)
-        # What a look-up told is not written down: `dumps`, and LangChain's cache keys made of it, must not depend on
-        # what this process happens to have looked up.
-        if known.base_models and known.is_stated:
-            for name in self._asked:
+        resolved = self.client.peek(self.model_id)
+        settings = self._settings_for(resolved)
+        # The result of a look-up is not written to the fields: `dumps`, and LangChain's cache keys made of it, must not
+        # depend on the look-ups that this process happens to have made.
+        if resolved.base_models and resolved.is_stated:
+            for name in self._user_settings:
                 setattr(self, name, settings[name])
-            if known.target.kind not in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE):
-                self.base_model_id = self.base_model_id or known.only_model
-        self._derived = {name: getattr(self, name) for name in self._asked}
+            if resolved.target.kind not in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE):
+                self.base_model_id = self.base_model_id or resolved.only_model
+        self._inferred_settings = {name: getattr(self, name) for name in self._user_settings}
         if isinstance(self.client, OwnClient):
-            self.client.derived.update(self._derived)
+            self.client.derived.update(self._inferred_settings)
         self._add_version("bedrock-routing-integrations", _version())
         return self
 
     def resolved(self) -> Self:
-        """Ask now which models the target can use, and write down what all of them allow.
+        """Look the target up now and return a copy with the settings that all its candidate models allow.
 
-        For those who read it off the object, such as LangChain's summarization middleware (``profile``): of a router or
-        an application profile nothing is known before the first call.
+        For code that reads the settings from the object, such as LangChain's summarization middleware (``profile``).
+        The models of a router or an application profile are unknown before the first call.
 
         Returns:
             A copy with `profile`, `supports_tool_choice_values` and, where only one model can answer, `base_model_id`.
         """
-        known = self.client.resolve(self.model_id)
-        copy = self.model_copy(
-            update={**self._settings_for(known), "base_model_id": self.base_model_id or known.only_model}
-        )
-        copy._derived = {name: getattr(copy, name) for name in self._asked}  # noqa: SLF001 - a copy of ourselves
+        resolved = self.client.resolve(self.model_id)
+        settings = {**self._settings_for(resolved), "base_model_id": self.base_model_id or resolved.only_model}
+        copy = self.model_copy(update=settings)
+        copy._inferred_settings = {name: getattr(copy, name) for name in self._user_settings}  # noqa: SLF001 - own class
         return copy
 
-    # --- the copy that does the work ---
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values for some fields.
+
+        Args:
+            update: Field → value. ``client`` may be a boto3 client or a `RoutedClient`.
+            deep: Whether to copy the values of the fields, too.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        if update and "client" in update:
+            copied.client = update["client"]
+        return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Tests and applications replace the client by a boto3 client or by one of their own.
+        if name == "client" and not isinstance(value, RoutedClient):
+            value = client_of(self, value)
+        super().__setattr__(name, value)
+
+    # --- Serialization ---
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Secrets stay in this process: a copy elsewhere looks for its own credentials.
+        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
+            warn_once(
+                "pickle",
+                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
+                "credentials that it finds.",
+            )
+        state = super().__getstate__()
+        hidden = dict.fromkeys((*SECRETS, "default_headers"))
+        return {**state, "__dict__": {**state["__dict__"], **hidden}}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Values that ``langchain_core.load.dumps`` writes in another form than the field has."""
+        return {
+            **super().lc_attributes,
+            "cache_policy": serialize_cache_policy(self.cache_policy),
+            "telemetry": written_telemetry(self.telemetry),
+        }
+
+    @field_serializer("cache_policy")
+    def _serialize_cache_policy(self, cache_policy: Any) -> Any:
+        return serialize_cache_policy(cache_policy)
+
+    @field_serializer("telemetry")
+    def _serialize_telemetry(self, telemetry: Any) -> Any:
+        return written_telemetry(telemetry)
+
+    @property
+    def _llm_type(self) -> str:
+        return "amazon_bedrock_router_chat"
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return the path by which ``langchain_core.load.load`` finds this class."""
+        return ["bedrock_routing_integrations", "langchain"]
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain's caches key on this. Headers can name a tenant, and `dumps` leaves them out.
+        headers = json.dumps(sorted((self.default_headers or {}).items()))
+        return f"{super()._get_llm_string(stop, **kwargs)}---{hashlib.sha256(headers.encode()).hexdigest()}"
+
+    # --- Settings for the models that can answer a call ---
 
     def _settings_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
-        """What langchain-aws derives from a model's name, for all the models that the target can use."""
-        # `reasoning_effort` can be set on the object, or on a copy that shares these settings, at any time.
+        """Return the settings that langchain-aws infers from a model's name, combined for all candidate models."""
+        # `reasoning_effort` is part of the key: users set it on the object, or on a copy that shares this dictionary.
         models = tuple(candidate.model_id for candidate in resolved.candidates)
         key = (resolved.facts.provider, self.reasoning_effort, models)
-        found = self._settings.get(key)
-        if found is None:
-            probes = [self._probe(candidate) for candidate in resolved.candidates or (None,)]
-            found = self._settings[key] = combine_settings(self._asked, resolved, probes)
-        return found
+        settings = self._settings_by_models.get(key)
+        if settings is None:
+            inferred = [self._infer_settings(candidate) for candidate in resolved.candidates or (None,)]
+            settings = self._settings_by_models[key] = combine_settings(self._user_settings, resolved, inferred)
+        return settings
 
-    def _probe(self, candidate: Candidate | None) -> Self:
-        """A copy on which upstream's own validator has derived its settings for one model."""
-        probe = super().model_copy(update=probe_update(self._asked, candidate, self.reasoning_effort))
-        super(ChatBedrockRouter, probe).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
-        return probe
+    def _infer_settings(self, candidate: Candidate | None) -> Self:
+        """Return a copy on which langchain-aws's own validator has inferred its settings for one model."""
+        copy = super().model_copy(update=fields_for_inference(self._user_settings, candidate, self.reasoning_effort))
+        super(ChatBedrockRouter, copy).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
+        return copy
 
-    def _as_served(self, resolved: ResolvedTarget) -> Self:
-        return self.model_copy(update=self._served_fields(resolved))
+    def _configured_for(self, resolved: ResolvedTarget) -> Self:
+        """Return a copy with the settings for the candidate models of a target."""
+        return self.model_copy(update=self._fields_for(resolved))
 
-    def _served_fields(self, resolved: ResolvedTarget) -> dict[str, Any]:
-        settings, now, derived = self._settings_for(resolved), self.__dict__, self._derived
-        # What the user set on the object after constructing it stays.
+    def _fields_for(self, resolved: ResolvedTarget) -> dict[str, Any]:
+        settings, current, inferred = self._settings_for(resolved), self.__dict__, self._inferred_settings
+        # A value that the user has set on the object since its construction stays.
         fields = {
-            name: value for name, value in settings.items() if name == "base_model_id" or now[name] is derived.get(name)
+            name: value
+            for name, value in settings.items()
+            if name == "base_model_id" or current[name] is inferred.get(name)
         }
         if self.raw_blocks is not None:
-            fields["raw_blocks"] = copied_containers(self.raw_blocks)
+            fields["raw_blocks"] = _copy_raw_blocks(self.raw_blocks)
         return {**fields, "model_id": resolved.target.model_id}
 
-    def _prepare(
+    def _prepare_call(
         self, messages: Sequence[BaseMessage], call: dict[str, Any], run: Run | None, *, is_counting: bool = False
     ) -> tuple[Self, list[BaseMessage], dict[str, Any]]:
-        """Return the copy for a call, and the call's messages and arguments as langchain-aws is given them."""
-        model_id, call = self._called_model(call)
-        call = checked_call(call, (PREFERRED,))
-        client = self._own_client()
+        """Return the copy that makes a call, and the messages and arguments to call it with."""
+        model_id, call = self._pop_target(call)
+        call = normalize_arguments(call)
+        client = self._current_client()
         resolved = client.resolve(model_id)
-        check_kind(resolved)
-        fields = self._served_fields(resolved)
+        check_target_kind(resolved)
+        fields = self._fields_for(resolved)
         model_fields = fields.get("additional_model_request_fields", self.additional_model_request_fields)
-        if call.get("tool_choice"):
-            supported = fields.get("supports_tool_choice_values", self.supports_tool_choice_values)
-            call = with_settled_choice(call, supported or (), model_fields, resolved)
-        call.pop(PREFERRED, None)
+        supported = fields.get("supports_tool_choice_values", self.supports_tool_choice_values)
+        call = settle_call_tool_choice(call, supported or (), model_fields, resolved)
         project = call.pop("project_identifier", None) or self.project_identifier
         call = converse_arguments(call)
         has_tools = is_counting or bool(call.get("tools") or (call.get("toolConfig") or {}).get("tools"))
-        provider = self._asked["provider"] or resolved.facts.provider
-        written = converse_messages(messages, provider=provider, has_tools=has_tools)
-        sending = ConverseClient(
+        provider = self._user_settings["provider"] or resolved.facts.provider
+        prepared = converse_messages(messages, provider=provider, has_tools=has_tools)
+        converse_client = ConverseClient(
             client.for_call(CallOptions(external_span=run.outer() if run else None)),
             {"projectIdentifier": project} if project else None,
             is_counting=is_counting,
         )
-        update = {**fields, "client": sending, "additional_model_request_fields": opaque_fields(model_fields)}
-        # Our own `model_copy` would make a client of ours of this one.
-        return super().model_copy(update=update), written, call
+        update = {**fields, "client": converse_client, "additional_model_request_fields": protect_fields(model_fields)}
+        # Not our own `model_copy`, which would replace this client by a `RoutedClient`.
+        return super().model_copy(update=update), prepared, call
 
-    def _own_client(self) -> RoutedClient:
-        """Return the client, as the fields are now."""
+    def _current_client(self) -> RoutedClient:
+        """Return the client for the current values of the fields."""
         client: RoutedClient = self.client
         if isinstance(client, OwnClient):
             following = client.following(self)
@@ -556,24 +547,12 @@ class ChatBedrockRouter(Runs):
                 self.client = client = following
         return client
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Tests and applications put a boto3 client, or one of their own, in the place of ours.
-        if name == "client" and not isinstance(value, RoutedClient):
-            value = client_of(self, value)
-        super().__setattr__(name, value)
+    def _pop_target(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the target of a call, which may name its own, and its other arguments."""
+        model_id, rest = pop_target(call)
+        return model_id or self.model_id, rest
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, with other values for some fields; a boto3 client, or one of your own, is taken for ``client``."""
-        copied = super().model_copy(update=update, deep=deep)
-        if update and "client" in update:
-            copied.client = update["client"]
-        return copied
-
-    def _called_model(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        named, rest = split_model(call)
-        return named or self.model_id, rest
-
-    # --- LangChain's extension points ---
+    # --- Calls ---
 
     def _generate(
         self,
@@ -584,19 +563,18 @@ class ChatBedrockRouter(Runs):
     ) -> ChatResult:
         run = take_run(kwargs, run_manager)
         tracing = Tracing(run)
-        served, written, call = self._prepare(messages, kwargs, run)
-        result = super(ChatBedrockRouter, served)._generate(written, stop, run_manager, **call)
+        configured, prepared, call = self._prepare_call(messages, kwargs, run)
+        result = super(ChatBedrockRouter, configured)._generate(prepared, stop, run_manager, **call)
         message = result.generations[0].message
-        message.content = restored_content(message.content)
-        invalidate_cut_off_call(cast("AIMessage", message))
-        name_the_model(message)
+        message.content = restore_content(message.content)
+        invalidate_incomplete_call(cast("AIMessage", message))
+        set_invoked_model(message)
         metadata = message.response_metadata
-        restore_fields(metadata)
+        restore_response_fields(metadata)
         tracing.tell(metadata)
-        usage = getattr(message, "usage_metadata", None)
         result.llm_output = {
             "model_name": metadata.get("model_name"),
-            "token_usage": token_usage([usage or {}]),
+            "token_usage": sum_token_usage([getattr(message, "usage_metadata", None) or {}]),
             ROUTING: metadata.get(ROUTING),
         }
         return result
@@ -611,19 +589,19 @@ class ChatBedrockRouter(Runs):
         run = take_run(kwargs, run_manager)
         tracing = Tracing(run)
         if kwargs.get("disable_streaming"):
-            chunks = iter([as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
+            chunks = iter([answer_as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
         else:
-            served, written, call = self._prepare(messages, kwargs, run)
-            # Upstream reports each token before its model name is put right, so it gets no run manager.
-            chunks = super(ChatBedrockRouter, served)._stream(written, stop, None, **call)
+            configured, prepared, call = self._prepare_call(messages, kwargs, run)
+            # Without a run manager: langchain-aws would report each token before its model name is corrected.
+            chunks = super(ChatBedrockRouter, configured)._stream(prepared, stop, None, **call)
         for chunk in chunks:
             message = chunk.message
             if message.content:
-                message.content = restored_content(message.content)
+                message.content = restore_content(message.content)
             if message.response_metadata:
-                restore_fields(message.response_metadata)
+                restore_response_fields(message.response_metadata)
             if ROUTING in message.response_metadata:
-                name_the_model(message)
+                set_invoked_model(message)
                 tracing.tell(message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -655,6 +633,78 @@ class ChatBedrockRouter(Runs):
         finally:
             await chunks.aclose()
 
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer several inputs, up to `max_concurrency` at once unless the config sets another number.
+
+        Args:
+            inputs: One input per call.
+            config: One config for all calls, or a list with one for each.
+            return_exceptions: Whether to return the exception of a failed call in place of its message.
+            **kwargs: Arguments of each call.
+
+        Returns:
+            The messages, in the order of `inputs`.
+        """
+        config = limit_concurrency(config, self.max_concurrency)
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(  # type: ignore[override]  # LangChain's overloads differ in `return_exceptions` only
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """Answer several inputs as `batch` does, and yield each message when it is complete.
+
+        Args:
+            inputs: One input per call.
+            config: One config for all calls, or a sequence with one for each.
+            return_exceptions: Whether to yield the exception of a failed call in place of its message.
+            **kwargs: Arguments of each call.
+
+        Yields:
+            The position in `inputs`, and the message.
+        """
+        config = limit_concurrency(config, self.max_concurrency)
+        yield from super().batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)  # type: ignore[call-overload]
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        outputs = [output for output in llm_outputs if output]
+        if len(outputs) <= 1:
+            return outputs[0] if outputs else {}
+        names = {output["model_name"] for output in outputs}
+        return {
+            **({"model_name": names.pop()} if len(names) == 1 else {}),
+            "token_usage": sum_token_usage([output["token_usage"] for output in outputs]),
+            ROUTING: [output[ROUTING] for output in outputs],
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        model_id, rest = self._pop_target(kwargs)
+        # Without a Region langchain-aws would ask the client for it, which would make a client in an event loop.
+        if self.region_name and len(rest) == len(kwargs):
+            return super()._get_ls_params(stop=stop, **kwargs)
+        try:
+            region = self.client.region(model_id)
+        except InvalidTargetError:  # the call raises it
+            region = None
+        copy = self.model_copy(update={"model_id": model_id, "region_name": region or ""})
+        params = super(ChatBedrockRouter, copy)._get_ls_params(stop=stop, **rest)
+        if region is None:
+            params.get("ls_invocation_params", {}).pop("region_name", None)  # type: ignore[attr-defined]
+        return params
+
+    # --- Tools and structured output ---
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | str],
@@ -663,57 +713,72 @@ class ChatBedrockRouter(Runs):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """LangChain's ``bind_tools``. Which tool choices the target takes is checked now if known, else at the call."""
-        model_id, _ = self._called_model(kwargs)
-        resolved = self.client.peek(model_id)
-        if "ls_structured_output_format" in kwargs:
-            kwargs[PREFERRED] = True
-        choice = converse_tool_choice(tool_choice)
-        forbids_calls = choice is not None and "none" in choice
-        served = self._as_served(resolved)
-        bound: Any = super(ChatBedrockRouter, served).bind_tools(
-            [with_object_root(tool)[0] for tool in tools],
-            tool_choice=None if forbids_calls else choice,
+        """Return a model that can call tools.
+
+        A tool choice is checked now if the candidate models are known, else at the call.
+
+        Args:
+            tools: Tools in any form that LangChain takes, or names of Bedrock's system tools.
+            tool_choice: ``"auto"``, ``"any"``, ``"none"``, a tool's name, or a dictionary as Converse, Anthropic or
+                OpenAI take it. ``{"preferred": choice}`` is sent if all candidate models accept it, else replaced by
+                the nearest choice that they accept.
+            strict: Whether the arguments must match the schema exactly, for models that can guarantee it.
+            **kwargs: Further arguments of each call.
+
+        Raises:
+            InvalidRequestError: `tool_choice` is not valid.
+            ValueError: The candidate models are known and do not all accept `tool_choice`.
+        """
+        model_id, _ = self._pop_target(kwargs)
+        choice, is_preferred = read_tool_choice(tool_choice)
+        # `with_structured_output` prefers to force its tool. Models that refuse it are asked without.
+        is_preferred = is_preferred or "ls_structured_output_format" in kwargs
+        is_own_form = choice is not None and (is_preferred or "none" in choice)
+        configured = self._configured_for(self.client.peek(model_id))
+        bound: Any = super(ChatBedrockRouter, configured).bind_tools(
+            [tool_with_object_root(tool)[0] for tool in tools],
+            tool_choice=None if is_own_form else choice,
             strict=strict,
             **kwargs,
         )
         update: dict[str, Any] = {"bound": self}
-        if choice is not None and forbids_calls:  # langchain-aws takes it for the name of a tool
-            update["kwargs"] = with_choice(bound.kwargs, choice)
+        if is_own_form:  # langchain-aws does not know these choices
+            update["kwargs"] = with_tool_choice(bound.kwargs, {"preferred": choice} if is_preferred else choice)
         return bound.model_copy(update=update)  # type: ignore[no-any-return]
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """LangChain's ``with_structured_output``. The tool is forced where the target allows it.
+        """Return a chain that answers with a value of a schema. The tool is forced where the target allows it.
 
-        The schema may also be of a list or another value that is not an object.
+        Args:
+            schema: A pydantic class, a TypedDict class or a JSON schema. Unlike langchain-aws's, it need not describe
+                an object: a list, for example, works as well.
+            include_raw: Whether to return a dictionary of ``raw``, ``parsed`` and ``parsing_error``, not the value.
+            **kwargs: ``method`` (``"function_calling"``, ``"json_schema"`` or ``"prompt_prefill"``) and ``strict``, as
+                for ``ChatBedrockConverse``.
         """
-        planned = self._as_served(self.client.peek(self.model_id))
-        schema, restore = planned_schema(schema, kwargs.get("method", "function_calling"))
-        chain = super(ChatBedrockRouter, planned).with_structured_output(schema, include_raw=include_raw, **kwargs)
-        # It goes on to serve calls, for which everything is derived anew.
-        for name in ("base_model_id", "raw_blocks", *self._asked):
-            setattr(planned, name, getattr(self, name))
-        if not include_raw:
-            chain = checked_to_its_end(chain)
-        if restore is not None:
-            chain = taking_out(chain, restore, include_raw=include_raw)
+        configured = self._configured_for(self.client.peek(self.model_id))
+        chain = build_structured_output(
+            super(ChatBedrockRouter, configured).with_structured_output, self, schema, include_raw=include_raw, **kwargs
+        )
         return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", chain)
 
+    # --- Token counts ---
+
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text by itself: Bedrock's count where it has one for the models, else an estimate."""
+        """Return the number of tokens of a text: Bedrock's count where it has one for the models, else an estimate."""
         if not text:
             return 0
         messages = [{"role": "user", "content": [{"text": text}]}]
-        count: int = self._own_client().count_prompt_tokens(modelId=self.model_id, messages=messages)
+        count: int = self._current_client().count_prompt_tokens(modelId=self.model_id, messages=messages)
         return count
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count the input tokens of a call with these messages and tools, as ``invoke`` would send it.
+        """Return the number of input tokens of a call with these messages and tools, as ``invoke`` would send it.
 
         Args:
-            messages: The messages. Of none there are 0 tokens.
+            messages: The messages. Without messages and tools the result is 0.
             tools: Tools in any form that `bind_tools` takes.
 
         Returns:
@@ -723,19 +788,18 @@ class ChatBedrockRouter(Runs):
             return 0
         # Without a tool config langchain-aws would write tool calls in the messages as text.
         call: dict[str, Any] = {"tools": tools} if tools else {"toolConfig": {"tools": []}}
-        served, written, call = self._prepare(messages, call, None, is_counting=True)
-        super(ChatBedrockRouter, served)._generate(written, None, None, **call)
-        counting: ConverseClient = served.client
+        configured, prepared, call = self._prepare_call(messages, call, None, is_counting=True)
+        super(ChatBedrockRouter, configured)._generate(prepared, None, None, **call)
+        counting: ConverseClient = configured.client
         return counting.counted
 
-    @property
-    def _llm_type(self) -> str:
-        return "amazon_bedrock_router_chat"
 
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Where ``langchain_core.load.load`` finds this class."""
-        return ["bedrock_routing_integrations", "langchain"]
+def _copy_raw_blocks(raw_blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the user's raw messages with lists of their own, to which langchain-aws appends cache points."""
+    return [
+        {**message, "content": list(message["content"])} if isinstance(message.get("content"), list) else dict(message)
+        for message in raw_blocks
+    ]
 
 
 def _version() -> str:

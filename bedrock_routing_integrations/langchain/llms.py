@@ -1,4 +1,4 @@
-"""`BedrockRouterLLM`: LangChain's text-completion interface over the same engine, for chains that want strings."""
+"""Define `BedrockRouterLLM`, LangChain's text-completion model for any Bedrock target, for chains of strings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._answer_blocks import token_usage
-from ._call_arguments import checked_constructor, is_policy, known_arguments, with_concurrency
+from ._call_arguments import (
+    check_constructor_arguments,
+    constructor_arguments,
+    is_cache_policy,
+    limit_concurrency,
+)
+from ._converse_client import sum_token_usage
 from ._traces import failure, name_in_traces, tell
 from .chat_models import RUN, ChatBedrockRouter, run_of
 
@@ -32,16 +37,17 @@ if TYPE_CHECKING:
 
 
 class BedrockRouterLLM(LLM):
-    """A text model on any Bedrock target: a string in, a string out.
+    """Text-completion model on any Bedrock target: a string in, a string out.
 
-    Takes all the arguments of `ChatBedrockRouter`, which does the work: each prompt is sent as one user message. What
-    happened is in the generation's ``generation_info["routing"]``.
+    It takes all arguments of `ChatBedrockRouter`, and sends each prompt as one user message through such a chat model.
+    ``generation_info["routing"]`` of each generation describes the call.
 
     Args:
-        chat_model: The chat model that does the work; made from the other arguments where it is not given.
+        chat_model: The chat model to call. By default it is made from the other arguments.
 
     Raises:
-        InvalidTargetError: `model` is no target.
+        InvalidTargetError: `model` is not a valid target.
+        InvalidRequestError: An argument does not exist, or is given together with `chat_model`.
 
     Example:
         ```python
@@ -57,18 +63,20 @@ class BedrockRouterLLM(LLM):
     if TYPE_CHECKING:
 
         def __init__(self, *, model: str = ..., chat_model: ChatBedrockRouter = ..., **kwargs: Any) -> None:
-            """For type checkers: pydantic shows them the fields only."""
+            """Declare the arguments for type checkers, to which pydantic shows only the fields."""
 
     @model_validator(mode="before")
     @classmethod
     def _make_chat_model(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        points = {"cache"} if is_policy(values.get("cache")) else set()  # what else `cache` can be is LangChain's own
+        points = (
+            {"cache"} if is_cache_policy(values.get("cache")) else set()
+        )  # what else `cache` can be is LangChain's own
         engine = {name: value for name, value in values.items() if name not in cls.model_fields or name in points}
         own = {name: value for name, value in values.items() if name not in engine}
         if "chat_model" not in own:
-            engine = checked_constructor(cls.__name__, engine, known_arguments(ChatBedrockRouter))
+            engine = check_constructor_arguments(cls.__name__, engine, constructor_arguments(ChatBedrockRouter))
             own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:
             raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
@@ -81,7 +89,7 @@ class BedrockRouterLLM(LLM):
 
     @property
     def client(self) -> Any:
-        """The client of the chat model. A boto3 client, or one of your own, can be put in its place."""
+        """The client of the chat model. It can be set to a boto3 client or a `RoutedClient`."""
         return self.chat_model.client
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -98,12 +106,22 @@ class BedrockRouterLLM(LLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """LangChain's ``batch``, in which each prompt is a call by itself.
+        """Answer several prompts, each in a call and a run of its own.
 
-        LangChain's own makes one call of all of them: one that fails takes the answers of the others with it, and
-        tracers are told who answered the first one only. ``generate`` still does.
+        LangChain's ``batch`` answers all prompts in one run: a call that fails loses the answers of the others, and
+        tracers get the invoked model of the first prompt only. ``generate`` still does so.
+
+        Args:
+            inputs: The prompts.
+            config: One config for all calls, or a list with one for each. At most `max_concurrency` calls of the chat
+                model run at once unless it sets another number.
+            return_exceptions: Whether to return the exception of a failed call in place of its text.
+            **kwargs: Arguments of each call.
+
+        Returns:
+            The texts, in the order of `inputs`.
         """
-        config = with_concurrency(config, self.chat_model.max_concurrency)
+        config = limit_concurrency(config, self.chat_model.max_concurrency)
         return super(BaseLLM, self).batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
@@ -114,7 +132,17 @@ class BedrockRouterLLM(LLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """`batch`, asynchronously."""
+        """Answer several prompts as `batch` does, asynchronously.
+
+        Args:
+            inputs: The prompts.
+            config: One config for all calls, or a list with one for each.
+            return_exceptions: Whether to return the exception of a failed call in place of its text.
+            **kwargs: Arguments of each call.
+
+        Returns:
+            The texts, in the order of `inputs`.
+        """
         return await super(BaseLLM, self).abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def _call(
@@ -142,7 +170,7 @@ class BedrockRouterLLM(LLM):
         if len(prompts) == 1:
             generations = [self._answer(prompts[0], stop, **kwargs)]
         else:
-            # Not the pool of the asynchronous calls: this may be running in one of its threads.
+            # Not the thread pool of asynchronous calls: this function may run in one of its threads.
             with ContextThreadPoolExecutor(min(len(prompts), self.chat_model.max_concurrency)) as threads:
                 started = [threads.submit(self._answer, prompt, stop, **kwargs) for prompt in prompts]
                 for waiting in wait(started, return_when=FIRST_EXCEPTION).not_done:
@@ -154,7 +182,7 @@ class BedrockRouterLLM(LLM):
     def _all_or_none(
         self, done: list[Future[Generation]], run: CallbackManagerForLLMRun | None, **call: Any
     ) -> list[Generation]:
-        """The answers to several prompts, of which LangChain gets none where one prompt has failed."""
+        """Return the answers to several prompts, or raise the first error: LangChain takes all answers or none."""
         sent = [each for each in done if not each.cancelled()]
         errors = [error for each in sent if (error := each.exception()) is not None]
         if not errors:
@@ -162,7 +190,7 @@ class BedrockRouterLLM(LLM):
         # LangChain tells of the first error only, for all prompts; what was answered has been paid for.
         if run is not None:
             infos = [each.result().generation_info for each in sent if each.exception() is None]
-            model_id, _ = self.chat_model._called_model(call)  # noqa: SLF001 - our own class
+            model_id, _ = self.chat_model._pop_target(call)  # noqa: SLF001 - our own class
             others = [failure(error, model_id) for error in errors[1:] if isinstance(error, Exception)]
             for data in (*(info[ROUTING] for info in infos if info and ROUTING in info), *others):
                 tell(run, data)
@@ -215,11 +243,16 @@ class BedrockRouterLLM(LLM):
             await chunks.aclose()
 
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text: see `ChatBedrockRouter.get_num_tokens`."""
+        """Return the number of tokens of a text: see `ChatBedrockRouter.get_num_tokens`."""
         return self.chat_model.get_num_tokens(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Count the tokens of messages: see `ChatBedrockRouter.get_num_tokens_from_messages`."""
+        """Return the number of input tokens of a call: see `ChatBedrockRouter.get_num_tokens_from_messages`.
+
+        Args:
+            messages: The messages. Without messages and tools the result is 0.
+            tools: Tools in any form that `ChatBedrockRouter.bind_tools` takes.
+        """
         return self.chat_model.get_num_tokens_from_messages(messages, tools)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -228,7 +261,7 @@ class BedrockRouterLLM(LLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        # LangChain's caches tell models apart by these.
+        # LangChain's caches key on these.
         return {"model_name": self.model, "chat_model": self.chat_model._get_llm_string()}  # noqa: SLF001 - our own class
 
     @property
@@ -237,17 +270,17 @@ class BedrockRouterLLM(LLM):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """The chat model inside says what can be written down, and hides its secrets."""
+        """Return True: the chat model inside serializes itself without its secrets."""
         return True
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Where ``langchain_core.load.load`` finds this class."""
+        """Return the path by which ``langchain_core.load.load`` finds this class."""
         return ["bedrock_routing_integrations", "langchain"]
 
 
 def _info(message: BaseMessage) -> dict[str, Any] | None:
-    """What is known of the answer, or of this part of it, besides its text."""
+    """Return the ``generation_info`` of an answer or of a chunk; None if there is none."""
     metadata = message.response_metadata
     info = {name: metadata[name] for name in (ROUTING, "model_name", "stopReason") if name in metadata}
     usage = getattr(message, "usage_metadata", None)
@@ -263,6 +296,6 @@ def _result(generations: list[Generation]) -> LLMResult:
     output = {
         ROUTING: infos[0].get(ROUTING) if len(infos) == 1 else [info.get(ROUTING) for info in infos],
         **({"model_name": names.pop()} if len(names) == 1 else {}),
-        "token_usage": token_usage(usages),
+        "token_usage": sum_token_usage(usages),
     }
     return LLMResult(generations=[[generation] for generation in generations], llm_output=output)
