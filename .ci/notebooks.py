@@ -14,12 +14,15 @@ from nbclient import NotebookClient
 
 COOKBOOK = Path(__file__).parent.parent / "cookbook"
 STABLE = [
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: (?:to|–|-) \d{4}-\d\d-\d\d \d\d:\d\d)? UTC"), "2026-12-01 UTC"),
+    (
+        re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?: (?:to|\u2013|-) \d{4}-\d\d-\d\d \d\d:\d\d)? UTC"),
+        "2026-12-01 UTC",
+    ),
     (re.compile(r"('request_id': ')[0-9a-f-]{36}"), r"\g<1>00000000-0000-0000-0000-000000000000"),
 ]
 
 
-def stable(value):
+def stable(value: object) -> object:
     """Return an output with times and ids replaced."""
     if isinstance(value, dict):
         return type(value)({name: part if name == "image/png" else stable(part) for name, part in value.items()})
@@ -31,7 +34,7 @@ def stable(value):
     return value
 
 
-def execute(path):
+def execute(path: Path) -> None:
     """Run all cells of a notebook in a fresh kernel and save it."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, record_timing=False, coalesce_streams=True).execute(cwd=str(path.parent))

@@ -12,7 +12,9 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "cookbook").glob("*.ipynb"))
 # Paths of a machine, times of day, and ids that differ in each run.
-UNSTABLE = re.compile(r"/(?:home|root|tmp|Users)/|\b\d\d:\d\d(?::\d\d)? UTC|[0-9a-f]{8}-(?!0000)[0-9a-f]{4}-[0-9a-f]{4}")
+UNSTABLE = re.compile(
+    r"/(?:home|root|tmp|Users)/|\b\d\d:\d\d(?::\d\d)? UTC|[0-9a-f]{8}-(?!0000)[0-9a-f]{4}-[0-9a-f]{4}"
+)
 
 
 def code_cells(path):
@@ -28,13 +30,16 @@ def test_cookbook_has_notebooks():
     assert NOTEBOOKS
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_and_prints_its_saved_outputs(path):
     names = {"__name__": "__main__"}
     for number, cell in enumerate(code_cells(path)):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile("".join(cell["source"]), f"{path.name}[{number}]", "exec"), names)
+            # Without this file's `from __future__ import annotations`.
+            code = compile("".join(cell["source"]), f"{path.name}[{number}]", "exec", dont_inherit=True)
+            exec(code, names)
         assert printed.getvalue() == saved_text(cell, "stdout"), "run .ci/notebooks.py to save the outputs again"
 
 

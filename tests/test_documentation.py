@@ -8,7 +8,7 @@ What a page promises is in its blocks:
   with ``title="NAME"``) and ``logs/``, an invocation log. A ``text`` block after it is the output of its last line.
 - A ``json`` block is valid JSON. ``sh`` blocks are not run: they need AWS, or run until they are stopped.
 
-With ``UPDATE_DOCS=1`` in the environment, outputs that differ are written into the pages. Read the diff afterwards.
+With ``UPDATE_DOCS=1`` in the environment, outputs that differ are written into the pages (with ``-n 0``: one process).
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from pathlib import Path
 
 import pytest
 from llama_index_instrumentation import get_dispatcher
+from typer.testing import CliRunner
 
 import bedrock_routing_integrations
+from bedrock_routing_integrations.cli.app import app
 from bedrock_routing_integrations.emulator import BedrockEmulator
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +103,8 @@ def run(code, fixtures):
     names = {}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), event_handlers_restored():
-        exec(compile(textwrap.dedent(code), "<example>", "exec"), names)
+        # Without this file's `from __future__ import annotations`.
+        exec(compile(textwrap.dedent(code), "<example>", "exec", dont_inherit=True), names)
         for name, value in list(names.items()):
             if name.startswith("test_"):
                 value(**{argument: fixtures[argument] for argument in inspect.signature(value).parameters})
@@ -147,9 +150,8 @@ def test_console_block_runs_and_prints_its_output(bedrock_emulator_env, workspac
             (workspace / other.title).write_text(other.code, encoding="utf-8")
     lines = [line for line in block.code.splitlines() if line.startswith("bedrock-routing ")]
     for line in lines:
-        command = [sys.executable, "-m", "bedrock_routing_integrations", *shlex.split(line)[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert done.exit_code == 0, done.output
     if lines:
         assert_output(page, block, done.stdout)
 
@@ -229,8 +231,9 @@ def test_page_keeps_to_the_style(page):
 
 
 def run_docs(*options):
-    command = [sys.executable, "-m", "bedrock_routing_integrations", "docs", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    done = CliRunner().invoke(app, ["docs", *options])
+    assert done.exit_code == 0
+    return done.stdout
 
 
 def test_docs_command_prints_paths_and_urls():
