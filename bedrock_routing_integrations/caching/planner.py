@@ -172,7 +172,7 @@ def _planned_points(chosen: list[CachePointCandidate]) -> Iterator[PlannedPoint]
 
 _CLEARLY_LATER = 0.25
 LOOK_BACK = 16
-"""Blocks before a cache point in which an entry is certainly found. AWS's guide says "about 20"."""
+"""Blocks before a cache point in which an entry is certainly found. AWS's guide: "about 20"."""
 _NEGLIGIBLE = 1e-6
 
 
