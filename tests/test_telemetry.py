@@ -24,8 +24,8 @@ from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.observability import spans
 from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import TOKENS, histogram_of, tracer_of
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 800
@@ -190,8 +190,8 @@ def test_many_clients_share_what_a_provider_makes(bedrock, told, router, caplog)
         client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
         client.converse(modelId=router, **ask(HELLO))
     assert caplog.messages == [], "the SDK warns of a second metric by the same name"
-    assert histogram_of(told.meters, TOKENS) is histogram_of(told.meters, TOKENS)
-    assert tracer_of(told.tracers) is tracer_of(told.tracers)
+    assert spans._histograms(told.meters) is spans._histograms(told.meters)
+    assert spans._tracer(told.tracers) is spans._tracer(told.tracers)
 
 
 # --- when ---
@@ -257,13 +257,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.observability.spans import is_configured
+from bedrock_routing_integrations.observability.spans import has_meter_provider
 
 asked = dict(modelId="amazon.nova-lite-v1:0", messages=[{"role": "user", "content": [{"text": "Hi"}]}])
 with BedrockEmulator() as bedrock:
     client = RoutedClient(bedrock.client("bedrock-runtime"))
     client.converse(**asked)
-    assert not is_configured(None)
+    assert not has_meter_provider(None)
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     client.converse(**asked)
@@ -367,7 +367,7 @@ def test_options_survive_copies_and_pickles_without_their_providers(told):
 def test_a_client_keeps_them_in_a_pickle(told):
     client = RoutedClient(Connection(), telemetry=told.options(spans="off", content=False))
     again = pickle.loads(pickle.dumps(client))
-    assert again._recorder.options == Telemetry(spans="off", content=False)
+    assert again._telemetry == Telemetry(spans="off", content=False)
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter, BedrockRouterLLM])

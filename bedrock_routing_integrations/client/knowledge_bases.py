@@ -25,8 +25,14 @@ from bedrock_routing_integrations.knowledge_base import (
 )
 from bedrock_routing_integrations.models.candidates import from_base_models
 from bedrock_routing_integrations.models.look_ups import shared_resolver
-from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import Recorder
+from bedrock_routing_integrations.observability import (
+    CallStarted,
+    ObservedCall,
+    OpenTelemetryObserver,
+    Telemetry,
+    telemetry_of,
+)
+from bedrock_routing_integrations.observability.call_events import emit_end_of_stream
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.answer_validation import (
@@ -44,8 +50,7 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.knowledge_base import GenerationOptions, KnowledgeBaseId, Question, SearchOptions
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
-    from bedrock_routing_integrations.observability.external_spans import Outer
-    from bedrock_routing_integrations.observability.spans import Call
+    from bedrock_routing_integrations.observability import ExternalSpan
 
 
 # --- What kind a knowledge base is ---
@@ -163,7 +168,7 @@ class KnowledgeBaseClient:
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
-        self._recorder = Recorder(telemetry_of(telemetry))
+        self._observers = (OpenTelemetryObserver(telemetry_of(telemetry)),)
         self.source = client if isinstance(client, Connection) else GivenClient(client, SERVICE)
 
     def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
@@ -178,11 +183,11 @@ class KnowledgeBaseClient:
         *,
         image: bytes | str | None = None,
         next_token: str | None = None,
-        outer: Outer | None = None,
+        external_span: ExternalSpan | None = None,
     ) -> Retrieved:
         """One page of results, with those left out that score below ``options.score_threshold``.
 
-        `outer` is who tells OpenTelemetry of it already, where that is known.
+        `external_span` is the OpenTelemetry span that an instrumentation has made for the retrieval, if known.
 
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
@@ -203,7 +208,8 @@ class KnowledgeBaseClient:
                 next_token=next_token,
             )
             with parse_errors_explained("Retrieve"):
-                return _sent(self._recorder.begin_retrieval(client, request, outer=outer), client.retrieve, request)
+                started = CallStarted(operation="Retrieve", client=client, request=request, external_span=external_span)
+                return self._send(started, client.retrieve)
 
         response = self._as_its_type(knowledge_base, options, send)
         passages = [read_passage(result) for result in retrieval_results(response)]
@@ -269,9 +275,8 @@ class KnowledgeBaseClient:
                 ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
         """
         call = self._prepare(question, model, search, options, base_models)
-        told = self._recorder.begin_generation(call.client, call.request, call.resolved)
         with _explained(self, question, search), parse_errors_explained("RetrieveAndGenerate"):
-            answer = _sent(told, call.client.retrieve_and_generate, call.request)
+            answer = self._send(call.started("RetrieveAndGenerate"), call.client.retrieve_and_generate)
         response = checked_generation(answer)
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
@@ -296,15 +301,26 @@ class KnowledgeBaseClient:
                 so one that is cut between two events cannot be told from one that is complete.
         """
         call = self._prepare(question, model, search, options, base_models)
-        told = self._recorder.begin_generation(call.client, call.request, call.resolved, stream=True)
-        with _explained(self, question, search), told:
-            response = call.client.retrieve_and_generate_stream(**call.request)
-        told.opened(_request_id(response))
+        observed = ObservedCall(call.started("RetrieveAndGenerateStream"), self._observers)
+        with _explained(self, question, search), observed:
+            with observed.sending():
+                response = call.client.retrieve_and_generate_stream(**call.request)
+            observed.attempted(response)
         reader = AnswerReader(question.only_source)
         session = response.get("sessionId")
-        parts = told.until_over(_parts(response, reader, session))
+        parts = emit_end_of_stream(observed, _parts(response, reader, session))
+        observed.watch(parts)
         next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
         return Generated(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
+
+    def _send(self, started: CallStarted, send: Callable[..., Any]) -> dict[str, Any]:
+        """Send a request, and emit the events of the call."""
+        with ObservedCall(started, self._observers) as call:
+            with call.sending():
+                response: dict[str, Any] = send(**started.request)
+            call.attempted(response)
+            call.answered(lambda: response)
+        return response
 
     def _prepare(
         self,
@@ -358,6 +374,10 @@ class _Call:
     request: dict[str, Any]
     resolved: ResolvedTarget
 
+    def started(self, operation: str) -> CallStarted:
+        """Return the first event of the call."""
+        return CallStarted(operation=operation, client=self.client, request=self.request, resolved=self.resolved)
+
     def routing(self, response: dict[str, Any]) -> dict[str, Any]:
         """The ``"routing"`` entry: of what was served the API says nothing, so most of it is None."""
         config = self.request["retrieveAndGenerateConfiguration"]
@@ -387,19 +407,6 @@ def _region_of(client: Any) -> str:
     """The Region in the ARN of a model that is named by its id; a stand-in of somebody's own may be in none."""
     region: str | None = getattr(getattr(client, "meta", None), "region_name", None)
     return region or "us-east-1"
-
-
-def _sent(call: Call, send: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Send a request as a call that OpenTelemetry is told of."""
-    with call:
-        response: dict[str, Any] = send(**request)
-    call.opened(_request_id(response))
-    call.over(None, response)
-    return response
-
-
-def _request_id(response: dict[str, Any]) -> str | None:
-    return (response.get("ResponseMetadata") or {}).get("RequestId")
 
 
 # A function of its own, so that forgetting the iterator closes the connection at once.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -15,9 +14,14 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
 from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
 from bedrock_routing_integrations.models.look_ups import Resolver, shared_resolver
-from bedrock_routing_integrations.observability.logs import log_call, log_unanswered
-from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import Recorder
+from bedrock_routing_integrations.observability import (
+    CallStarted,
+    LogObserver,
+    ObservedCall,
+    OpenTelemetryObserver,
+    Telemetry,
+    telemetry_of,
+)
 from bedrock_routing_integrations.requests import (
     RefusalMemory,
     Refused,
@@ -25,7 +29,6 @@ from bedrock_routing_integrations.requests import (
     prepare_request,
     shared_refusals,
 )
-from bedrock_routing_integrations.runtime import logger
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStream, malformed
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.models.look_ups import ControlPlane
+    from bedrock_routing_integrations.observability import CallObserver
     from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 
@@ -105,7 +109,8 @@ class RoutedClient:
         self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
         self._policy = policy_of(cache)
         self._prices, self._own_prices = Prices(prices), prices
-        self._recorder = Recorder(telemetry_of(telemetry))
+        self._telemetry = telemetry_of(telemetry)
+        self._observers: tuple[CallObserver, ...] = (LogObserver(), OpenTelemetryObserver(self._telemetry))
         self._placement = check_placement(mid_conversation_system)
         alone = clock is not time.monotonic
         self._planner = Planner(self._policy, _memory(self._policy.memory, alone=alone), clock)
@@ -185,58 +190,63 @@ class RoutedClient:
         if "modelId" not in request:  # boto3 says best what is missing
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options)
-        call = self._recorder.begin(
-            exchange.client, exchange.planned.request, exchange.resolved, outer=options.external_span
-        )
-        with call:
-            response = self._send(exchange)
-        routing = self._report(exchange, response)
-        call.answered(routing)
-        call.over(None, response)
-        answer = {**exchange.restored(response), ROUTING: routing}
-        reason = response.get("stopReason")
-        if reason in MALFORMED:
-            raise malformed(reason, answer)
+        with self._observe("Converse", exchange, options) as call:
+            response = exchange.send(call)
+            routing = self._report(exchange, response)
+            answer = {**exchange.restored(response), ROUTING: routing}
+            reason = response.get("stopReason")
+            error = malformed(reason, answer) if reason in MALFORMED else None
+            call.answered(lambda: response, routing, error)
+        if error is not None:
+            raise error
         return answer
 
     def _converse_stream(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
         if "modelId" not in request:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options, stream=True)
-        call = self._recorder.begin(
-            exchange.client, exchange.planned.request, exchange.resolved, stream=True, outer=options.external_span
-        )
-        started = time.monotonic()
-        with call:
-            response = self._send(exchange)
-        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
-        call.opened(request_id)
-        is_logged: list[bool] = []  # by one line, however often it is over
+        with self._observe("ConverseStream", exchange, options) as call:
+            started = time.monotonic()
+            response = exchange.send(call)
 
         def describe(
-            metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None, http: Mapping[str, Any]
+            metadata: dict[str, Any], first_token_ms: int | None, received: StreamAccumulator, http: Mapping[str, Any]
         ) -> dict[str, Any]:
-            is_logged.append(True)
+            reason = received.stop_reason
             routing = self._report(
-                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=stop_reason
+                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=reason
             )
-            call.answered(routing)
+            error = malformed(reason, received.response()) if reason in MALFORMED else None
+            call.answered(received.response, routing, error)
             return routing
 
-        def give_up() -> None:
+        def abandon_cache_plan() -> None:
             self._planner.record_failure(exchange.planned)
 
-        def over(error: BaseException | None, received: StreamAccumulator) -> None:
-            if not is_logged:
-                is_logged.append(True)
-                log_unanswered(exchange.resolved.target.model_id, error, request_id)
-            call.stream_over(error, received)
+        def end(error: BaseException | None, received: StreamAccumulator) -> None:
+            if error is None:
+                call.abandoned(received.response)
+            else:
+                call.failed(error, received.response)
 
-        listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
-        opened = exchange.open(response, started)
-        stream = RoutedStream(opened, describe, exchange.reopen, exchange.settle, give_up, listener)
+        reopen = functools.partial(exchange.reopen, call)
+        listener = end if call.has_listeners else None
+        stream = RoutedStream(
+            exchange.open(response, started), describe, reopen, exchange.settle, abandon_cache_plan, listener
+        )
+        call.watch(iter(stream), stream.received.response)
         kept = {name: value for name, value in response.items() if name in ("stream", "ResponseMetadata")}
         return {**kept, "stream": stream}
+
+    def _observe(self, operation: str, exchange: Exchange, options: CallOptions) -> ObservedCall:
+        started = CallStarted(
+            operation=operation,
+            client=exchange.client,
+            request=exchange.planned.request,
+            resolved=exchange.resolved,
+            external_span=options.external_span,
+        )
+        return ObservedCall(started, (*self._observers, *options.observers))
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
@@ -306,14 +316,6 @@ class RoutedClient:
     def _scope(self, resolved: ResolvedTarget) -> Hashable:
         return self._source.caller(), resolved.target.model_id
 
-    @staticmethod
-    def _send(exchange: Exchange) -> dict[str, Any]:
-        try:
-            return exchange.send()
-        except Exception as error:
-            log_unanswered(exchange.resolved.target.model_id, error)
-            raise
-
     def _report(self, exchange: Exchange, response: Mapping[str, Any], **measured: Any) -> dict[str, Any]:
         resolved, planned = exchange.resolved, exchange.planned
         traced = invoked_model_id(response)
@@ -338,7 +340,6 @@ class RoutedClient:
             self._prices,
             region=getattr(getattr(exchange.client, "meta", None), "region_name", None),
         )
-        log_call(routing)
         return routing
 
     def __getattr__(self, name: str) -> Any:
@@ -374,7 +375,7 @@ class RoutedClient:
             base_models=self._base_models,
             cache=self._policy,
             prices=self._own_prices,
-            telemetry=self._recorder.options,
+            telemetry=self._telemetry,
             mid_conversation_system=self._placement,
         )
         return again, (self._source,)

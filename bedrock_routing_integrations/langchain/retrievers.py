@@ -22,7 +22,7 @@ from bedrock_routing_integrations.knowledge_base import (
     parse_knowledge_base_id,
     refuse_unknown,
 )
-from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
+from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.transport.threads import run_in_thread
 
 from ._model_settings import SECRETS, connection_of
@@ -239,7 +239,7 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
             query,
             self.search_options(options),
             image=image,
-            outer=_outer_of(run_manager),
+            external_span=_external_span_of(run_manager),
         )
         documents = Found(document_of(passage, found.guardrail_action) for passage in found.passages)
         documents.guardrail_action = found.guardrail_action
@@ -284,12 +284,12 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
             yield document
 
 
-def _outer_of(run_manager: CallbackManagerForRetrieverRun | None) -> Outer | None:
+def _external_span_of(run_manager: CallbackManagerForRetrieverRun | None) -> ExternalSpan | None:
     """Return who of LangChain's handlers tells OpenTelemetry of a retriever's run; None where nobody does."""
     unheard = BaseCallbackHandler.on_retriever_start
     handlers = getattr(run_manager, "handlers", ())
     telling = [each for each in handlers if getattr(type(each), "on_retriever_start", unheard) is not unheard]
-    return outer_of(telling, run_id=getattr(run_manager, "run_id", None))
+    return find_external_span(telling, run_id=getattr(run_manager, "run_id", None))
 
 
 def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:

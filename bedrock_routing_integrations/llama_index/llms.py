@@ -64,7 +64,7 @@ from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._instrumentation import CHAT, COMPLETION, Call, Kind, outer_of_call
+from ._instrumentation import CHAT, COMPLETION, Call, Kind, external_span_of_call
 from ._requests import (
     ONE_TOOL_CALL,
     OPTIONS,
@@ -624,7 +624,7 @@ class BedrockRouter(StructuredOutput):
             request["outputConfig"] = output_format(request["toolConfig"])
         wrapped = wrapped_tools(request.get("toolConfig"))
         reading = {"one_tool_call": bool(call.get(ONE_TOOL_CALL)), "wrapped": wrapped}
-        options = CallOptions(outer_of_call(self), optional_output_format=optional)
+        options = CallOptions(external_span_of_call(self), optional_output_format=optional)
         return client.for_call(options), request, reading
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:

@@ -28,7 +28,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import SearchOptions, parse_knowledge_base_id, refuse_unknown
 from bedrock_routing_integrations.transport.threads import run_in_thread
 
-from ._instrumentation import outer_of_call
+from ._instrumentation import external_span_of_call
 from ._nodes import Found, convert_filter, is_metadata_filter, nodes_of
 
 if TYPE_CHECKING:
@@ -339,7 +339,11 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
         search = self._search
         image = search.image if search.image is not None else _read_image(query_bundle.image_path)
         found = self._client.retrieve(
-            self._knowledge_base, query_bundle.query_str, search.options, image=image, outer=outer_of_call(self)
+            self._knowledge_base,
+            query_bundle.query_str,
+            search.options,
+            image=image,
+            external_span=external_span_of_call(self),
         )
         search.guardrail_action = found.guardrail_action
         return nodes_of(found.passages, found.guardrail_action)
