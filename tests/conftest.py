@@ -59,7 +59,7 @@ def _own_environment(request, monkeypatch, nobodys_files):
     shared_memory.forget()
     shared_refusals.forget()
     shared_types.forget()
-    for room in ("langchain._memory", "llama_index._knowledge_base_conversing"):
+    for room in ("langchain._rag_messages", "llama_index._rag_messages"):
         module = sys.modules.get(f"bedrock_routing_integrations.{room}")
         if module is not None:
             module.shared_sessions.forget()

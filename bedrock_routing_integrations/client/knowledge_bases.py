@@ -16,8 +16,8 @@ from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpi
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.knowledge_base import (
     MANAGED,
+    AnswerPart,
     AnswerReader,
-    Part,
     Passage,
     generate_request,
     read_passage,
@@ -136,7 +136,7 @@ SERVICE = "bedrock-agent-runtime"
 
 
 @dataclass(frozen=True)
-class Retrieved:
+class RetrievedPage:
     """A page of results.
 
     Attributes:
@@ -184,7 +184,7 @@ class KnowledgeBaseClient:
         image: bytes | str | None = None,
         next_token: str | None = None,
         external_span: ExternalSpan | None = None,
-    ) -> Retrieved:
+    ) -> RetrievedPage:
         """One page of results, with those left out that score below ``options.score_threshold``.
 
         `external_span` is the OpenTelemetry span that an instrumentation has made for the retrieval, if known.
@@ -216,7 +216,7 @@ class KnowledgeBaseClient:
         least = options.score_threshold
         if least is not None:
             passages = [passage for passage in passages if passage.score is not None and passage.score >= least]
-        return Retrieved(tuple(passages), response.get("nextToken"), response.get("guardrailAction"))
+        return RetrievedPage(tuple(passages), response.get("nextToken"), response.get("guardrailAction"))
 
     def iterate(
         self,
@@ -264,7 +264,7 @@ class KnowledgeBaseClient:
         search: SearchOptions,
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
-    ) -> Generated:
+    ) -> GeneratedAnswer:
         """RetrieveAndGenerate.
 
         Raises:
@@ -281,7 +281,7 @@ class KnowledgeBaseClient:
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
         session = session_id(response, "RetrieveAndGenerate")
-        return Generated(reader, session, call.routing(response), iter(()))
+        return GeneratedAnswer(reader, session, call.routing(response), iter(()))
 
     def generate_stream(
         self,
@@ -290,7 +290,7 @@ class KnowledgeBaseClient:
         search: SearchOptions,
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
-    ) -> Generated:
+    ) -> GeneratedAnswer:
         """Call RetrieveAndGenerateStream: the same, its parts as they arrive.
 
         It returns when the first event has arrived, so that what fails at once fails here and not while iterating.
@@ -311,7 +311,7 @@ class KnowledgeBaseClient:
         parts = emit_end_of_stream(observed, _parts(response, reader, session))
         observed.watch(parts)
         next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
-        return Generated(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
+        return GeneratedAnswer(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
 
     def _send(self, started: CallStarted, send: Callable[..., Any]) -> dict[str, Any]:
         """Send a request, and emit the events of the call."""
@@ -387,7 +387,7 @@ class _Call:
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedAnswer:
     """An answer: complete in `reader`, or arriving in `parts`.
 
     Attributes:
@@ -400,7 +400,7 @@ class Generated:
     reader: AnswerReader
     session_id: str | None
     routing: dict[str, Any]
-    parts: Iterator[Part]
+    parts: Iterator[AnswerPart]
 
 
 def _region_of(client: Any) -> str:
@@ -410,7 +410,7 @@ def _region_of(client: Any) -> str:
 
 
 # A function of its own, so that forgetting the iterator closes the connection at once.
-def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[Part]:
+def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[AnswerPart]:
     """Yield an empty part when the first event has arrived, then a part for each event and one for the end."""
     stream, arrived = response["stream"], False
     try:
@@ -420,7 +420,7 @@ def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) 
             if first is None:
                 raise empty_stream(response, "the stream had no event")
             arrived = True
-            yield Part()
+            yield AnswerPart()
             for event in itertools.chain([first], events):
                 yield reader.read_event(event)
             last = reader.finish()
