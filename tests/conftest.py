@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import socket
 import sys
+from collections import defaultdict
 
 import boto3
 import pytest
 from cached_calls import a_world
+from hypothesis import HealthCheck, settings
 
 from bedrock_routing_integrations.caching import shared_memory
 from bedrock_routing_integrations.client.knowledge_bases import shared_types
@@ -25,10 +28,31 @@ from bedrock_routing_integrations.runtime import forget_warnings
 asyncio.set_event_loop(None)
 
 
+# Few examples, always the same ones. CI tries many, others each time: --hypothesis-profile=sweep.
+settings.register_profile(
+    "fast", max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("sweep", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fast")
+
+
 def pytest_xdist_auto_num_workers(config):
     """Return how many processes run the tests: one for each core, up to eight, for the whole suite; else this one."""
     whole_suite = config.args == config.getini("testpaths")
     return min(os.cpu_count() or 1, 8) if whole_suite and not config.option.collectonly else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what `sample` leaves out: the same cases each time, spread over all."""
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for test in cases.values():
+        (number,) = test[0].get_closest_marker("sample").args
+        for item in random.Random(0).sample(test, max(0, len(test) - number)):
+            item.add_marker("sweep")
 
 
 def pytest_collection_finish():

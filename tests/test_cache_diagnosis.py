@@ -262,7 +262,7 @@ def test_nothing_is_said_about_pauses_one_offs_and_short_prompts(world, warned):
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=12, max_size=40)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(secrets)
 def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(running, caplog, secret):
     world = running.fresh()

@@ -9,7 +9,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
@@ -368,7 +368,6 @@ def test_image_size_reads_every_kind_of_webp():
 
 
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 40), st.binary(max_size=40))
-@settings(deadline=None)
 def test_image_size_survives_whatever_the_bytes_are(kind, at, more):
     size = image_size(FILES[kind][:at] + more)
     assert size is None or all(isinstance(side, int) for side in size)

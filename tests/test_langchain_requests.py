@@ -8,7 +8,7 @@ import json
 import warnings
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.load import dumps, loads
 from langchain_core.messages import (
@@ -233,7 +233,6 @@ def plain():
         yield server, ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments).bind_tools([NOW])
 
 
-@settings(deadline=None, max_examples=60)
 @given(data=st.dictionaries(keys, values, max_size=4))
 def test_any_data_of_the_user_arrives_as_given(plain, data):
     server, llm = plain

@@ -7,7 +7,7 @@ import re
 from typing import Generic, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
@@ -334,14 +334,12 @@ values = st.recursive(
 words = st.text(st.sampled_from('ab {}[]",:0\n`'), max_size=20)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.builds(Bill, total=st.floats(-1e6, 1e6), tip=st.none() | st.floats(0, 9)), st.text("ab .,:\n", max_size=20))
 def test_object_is_found_among_words(bill, around):
     llm_text = f"{around}{bill.model_dump_json()}{around}"
     assert object_in(llm_text) == bill.model_dump()
 
 
-@settings(max_examples=300, deadline=None)
 @given(words, values, words)
 def test_what_is_found_in_any_text_is_valid(before, value, after):
     found = object_in(before + json.dumps(value) + after)

@@ -90,7 +90,7 @@ def typos(draw: st.DrawFn) -> tuple[str, str]:
     return model_id, slip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(typos())
 def test_what_is_suggested_for_a_typo_can_be_called(answers, typo):
     _, slip = typo
