@@ -100,6 +100,7 @@ def test_a_memory_can_be_shared_by_hand(world):
 # --- how much, and for how long ---
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
 def test_the_memory_is_bounded_and_what_is_used_stays(world, most):
     memory = PrefixMemory(max_prefixes=most)
@@ -154,6 +155,7 @@ def everything(thing, seen=None):
 # --- threads, tasks, forks ---
 
 
+@pytest.mark.sweep
 def test_eight_threads_that_use_one_memory_do_it_no_harm(world):
     """Conversations, documents and one-offs, with so small a memory that it forgets all the time."""
     memory = PrefixMemory(max_prefixes=50)

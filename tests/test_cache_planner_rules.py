@@ -151,6 +151,7 @@ def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_r
 # --- over the wire ---
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bedrock_answers_at_once_whatever_was_planned(family):
     clock, chance = Clock(), random.Random(family)

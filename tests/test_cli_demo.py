@@ -37,6 +37,7 @@ def demo():
     return command("demo", env=hostile_environment())
 
 
+@pytest.mark.sweep
 @pytest.fixture(scope="module")
 def whole_demo():
     """The demo with ``--all``, in a pipe."""
@@ -169,6 +170,7 @@ main()
     assert re.search(rf'Skipped {named}: .* pip install "bedrock-routing-integrations\[', done.stdout)
 
 
+@pytest.mark.sweep
 def test_demo_without_any_framework_says_so_and_fails():
     hidden = {"langchain_aws": None, "llama_index": None}
     code = f"import sys; sys.modules.update({hidden}); from bedrock_routing_integrations.cli import main; main()"

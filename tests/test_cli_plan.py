@@ -149,6 +149,7 @@ def test_plan_in_a_pipe_is_plain(tmp_path):
     assert table(done.stdout)["system[1]"][0] == "placed"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_plan_fits_the_terminal(tmp_path, columns):
     path = tmp_path / "request.json"

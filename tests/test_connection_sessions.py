@@ -233,6 +233,7 @@ def used_by_a_connection(session, form):
     return client.runtime_client(MODEL), client
 
 
+@pytest.mark.sample(4)
 @both_kinds
 @pytest.mark.parametrize("form", [*FORMS, "look-up"])
 def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, session_of, form):

@@ -697,6 +697,7 @@ def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, e
 AGENT_RUNTIME = "bedrock-agent-runtime"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("endpoint", "serves"),
     [

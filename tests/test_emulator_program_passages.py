@@ -236,6 +236,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_large_inputs_are_read_in_linear_time(text):
     text, where = text

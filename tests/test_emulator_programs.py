@@ -217,6 +217,7 @@ def test_any_prompt_is_answered_and_always_in_the_same_way(question, large):
             assert "".join(delta["text"] for delta in deltas(block)) == block["text"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "question", ["\n" * 99_999 + "?", "Paris and " * 9_999, '{"type": ' * 5_000, "0" * 99_999, "1-" * 5_000]
 )

@@ -94,6 +94,7 @@ def command_lines():
     return [line for line in lines if line.startswith("bedrock-routing ")]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("line", command_lines())
 def test_a_command_of_the_readme(bedrock_emulator_env, line):
     arguments = shlex.split(line)[1:]

@@ -243,6 +243,7 @@ ON_ONE_LINE = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", ON_ONE_LINE)
 @given(
     st.lists(st.text(st.sampled_from('"\\{}[],: aü€\u2028'), max_size=60), min_size=9, max_size=12),

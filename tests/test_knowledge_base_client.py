@@ -327,6 +327,7 @@ def test_an_error_that_bedrock_reports_in_the_stream_is_boto3s(bedrock, kb):
     assert answer.reader.text, "what had arrived is there"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("leave", ["close", "forget", "close unread", "forget unread"])
 def test_a_stream_that_is_given_up_closes_its_connection(bedrock, kb, leave):
     bedrock.fail("slow_stream", operation=STREAM, seconds=30)

@@ -170,6 +170,7 @@ async def test_tool_call_cut_off_is_invalid(way, version, stop):
         assert server.turn_after(kept) == [{"text": "I call."}]
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("cut", range(len(ARGUMENTS) + 1))
 async def test_tool_call_cut_off_anywhere_never_runs(cut):
     events = stream_of(call_start(0, "t1", "now"), *([call_delta(0, ARGUMENTS[:cut])] if cut else []), block_stop(0),
@@ -264,6 +265,7 @@ async def test_whole_call_without_input_has_no_arguments():
 HIDDEN = b"\0\1\2\xff hidden"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("version", ["v0", "v1"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_redacted_reasoning_is_base64_text_in_messages(way, version):

@@ -259,6 +259,7 @@ COPIES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(8)
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("cache", ["off", POLICY, CachePolicy(sections=("system",), memory="own")])

@@ -283,6 +283,7 @@ def test_llm_output_has_token_usage_and_model_name(bedrock):
     assert output["token_usage"]["total_tokens"] > 0
 
 
+@pytest.mark.sweep
 def test_readme_code_passes_strict_type_checks(tmp_path):
     (tmp_path / "user.py").write_text(
         "from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter\n"

@@ -109,6 +109,7 @@ def test_tool_result_in_a_human_message_keeps_its_keys(sent, block):
     assert result["status"] == ("error" if block.get("is_error") else "success")
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("version", ["v0", "v1"])
 @pytest.mark.parametrize(
     "block",

@@ -42,6 +42,7 @@ NAMES = {"title": "Names", "description": "Names.", "type": "array", "items": {"
 FUNCTION = {"name": "names", "description": "Names.", "parameters": {"type": "array", "items": {"type": "string"}}}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("include_raw", [False, True])
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
 @pytest.mark.parametrize("way", WAYS)

@@ -323,6 +323,7 @@ async def test_nothing_to_send_is_an_error_of_ours_at_the_call(bedrock, form):
     assert bedrock.requests() == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", WHOLE)
 async def test_attempts_are_counted_and_bounded(bedrock, form):
     bedrock.fail("throttling", times=1)

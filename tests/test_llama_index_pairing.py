@@ -175,6 +175,7 @@ def rounds():
     )
 
 
+@pytest.mark.sweep
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=rounds(), data=st.data())
 def test_bedrock_takes_a_history_from_which_anything_was_lost(emulated, history, data):

@@ -124,6 +124,7 @@ async def test_what_a_guardrail_says_while_the_search_is_worded_is_not_searched_
     assert [entry.request["retrievalQuery"]["text"] for entry in bedrock.requests("Retrieve")] == [WHO, WHO]
 
 
+@pytest.mark.sample(2)
 @each_form
 async def test_a_guardrail_of_the_llm_counts_too(moons, form):
     said, stop = "I cannot talk about that.", "guardrail_intervened"

@@ -114,6 +114,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.sample(20)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")  # LlamaIndex's own StructuredLLM calls it
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("written", TEXTS)
@@ -146,6 +147,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.sample(12)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", [*WAYS[:4], "astream_chat", "program"])
 @pytest.mark.parametrize("written", REFUSALS)
@@ -230,6 +232,7 @@ def given_by_tool(value, output_cls):
     return value if "properties" in output_cls.model_json_schema() else {"root": value}
 
 
+@pytest.mark.sample(14)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", WAYS[:8])
 @pytest.mark.parametrize(("output_cls", "value", "expected"), SPECIAL)
@@ -245,6 +248,7 @@ async def test_special_classes_are_given_by_call(way, output_cls, value, expecte
     assert ("stream" in way) == (len(objects) > 1)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", WAYS[:4])
 @pytest.mark.parametrize(("output_cls", "value", "expected"), SPECIAL)

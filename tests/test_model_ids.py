@@ -109,6 +109,7 @@ LONG_WORDS = [
 ]
 
 
+@pytest.mark.sweep
 @given(st.data())
 def test_a_typo_in_a_word_is_told_from_a_new_model(data):
     model, word = data.draw(st.sampled_from(LONG_WORDS))
@@ -255,6 +256,7 @@ MISSPELLED = "us.amazon.nova-liet-v1:0"
 MEANT = "did you mean 'us.amazon.nova-lite-v1:0'?"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("use", ["resolve", "call", "chat", "stream", "metadata", "complete", "base_models"])
 def test_a_misspelled_model_is_warned_of_once_at_its_first_use(bedrock, caplog, use):
     routed = RoutedClient(boto3.client("bedrock-runtime"))

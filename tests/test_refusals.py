@@ -133,6 +133,7 @@ def ask(client, *, stream=False, model=PROFILE, messages=HELLO, **request):
         return opened.received.content()[0]["text"], last["metadata"]["routing"]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("refusing", KINDS, indirect=True)
 def test_refused_part_is_left_out_once_and_then_at_once(refusing, stream, caplog):
@@ -222,6 +223,7 @@ FINE = stream_of(text(0, "fine"), block_stop(0))
 BEGUN = ("messageStart", {"role": "assistant"})
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("begun", [[], [BEGUN]])
 @pytest.mark.parametrize("name", ["throttlingException", "serviceUnavailableException", "internalServerException"])
 def test_stream_refused_before_any_content_is_tried_again(begun, name):
@@ -286,6 +288,7 @@ def test_malformed_answer_is_an_error_that_keeps_what_arrived(stream, reason):
 # --- the prompt is too long ---
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("message", "tokens", "maximum"),
     [
@@ -518,6 +521,7 @@ EMPTY_BEGINNINGS = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("beginning", EMPTY_BEGINNINGS)
 def test_stream_that_has_said_nothing_yet_is_tried_again(beginning):
     with RefusingBedrock([BEGUN, *beginning, ("throttlingException", {"message": "slow down"})], FINE) as server:

@@ -218,6 +218,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("around", ["a span that is dropped", "a span that is recorded", "no span"])
 @pytest.mark.parametrize("framework", WAYS)
 def test_every_call_is_measured_once_whatever_is_sampled(bedrock_emulator_env, router, framework, around):
@@ -250,6 +251,7 @@ def test_failed_calls_and_streams_that_are_given_up_are_measured_without_a_span(
     assert sorted(map(str, kinds)) == ["None", "ValidationException", "ValidationException"]
 
 
+@pytest.mark.sweep
 def test_the_processs_own_meter_provider_counts_once_it_is_set():
     code = """
 from opentelemetry import metrics
@@ -321,6 +323,7 @@ def test_nothing_is_imported_where_nobody_uses_opentelemetry():
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+@pytest.mark.sweep
 def test_asking_for_it_without_opentelemetry_says_what_to_install():
     ran = python(
         "import sys; sys.modules.update({'opentelemetry': None, 'opentelemetry.trace': None})\n"

@@ -366,6 +366,7 @@ def is_installed(module):
         return False
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("combination", BESIDE, ids="+".join)
 def test_beside_the_instrumentations_that_people_run_each_call_has_one_span(combination):
     framework, *names = combination

@@ -74,6 +74,7 @@ def test_closing_ends_it(told, stream, read):
     assert "gen_ai.response.model" not in told.only.attributes
 
 
+@pytest.mark.sample(3)
 @forgotten
 @pytest.mark.parametrize("read", [0, 1, 5])
 def test_giving_it_up_ends_it(bedrock, told, stream, read):
@@ -98,6 +99,7 @@ def test_stopping_at_the_metadata_ends_it_with_all_that_was_told(told, stream):
     assert told.only.attributes["gen_ai.response.finish_reasons"] == ("end_turn",)
 
 
+@pytest.mark.sample(1)
 @forgotten
 @pytest.mark.parametrize("read", [0, 3])
 def test_one_that_is_collected_as_garbage_is_ended_by_another_thread(told, stream, read):

@@ -151,6 +151,7 @@ REFUSED = "refused"
 NAMED = {"tool": {"name": "get_weather"}}
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize(
     ("model", "choice", "thinking", "expected"),
@@ -204,6 +205,7 @@ NOT_VALID = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize(("choice", "expected"), ALL_FORMS)
 def test_choice_of_any_form_is_sent_in_converses(bedrock, through, choice, expected):
@@ -220,6 +222,7 @@ def test_choice_none_is_sent_as_an_instruction(bedrock, through, choice):
     assert "without calling any tool" in sent["messages"][-1]["content"][-1]["text"]
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize("choice", NOT_VALID)
 def test_choice_of_unknown_form_is_refused(bedrock, through, choice):
