@@ -7,7 +7,6 @@ import gc
 import os
 import random
 import socket
-import sys
 from collections import defaultdict
 
 import boto3
@@ -15,12 +14,10 @@ import pytest
 from cached_calls import a_world
 from hypothesis import HealthCheck, settings
 
-from bedrock_routing_integrations.caching import shared_memory
-from bedrock_routing_integrations.client.knowledge_bases import shared_types
+from bedrock_routing_integrations.connections.clients import ClientStore
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.models.look_ups import shared_resolver
-from bedrock_routing_integrations.requests import shared_refusals
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
+from bedrock_routing_integrations.transport.threads import ThreadPool
 
 # Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
 # llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is
@@ -78,15 +75,7 @@ def _own_environment(request, monkeypatch, nobodys_files):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(files / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # boto3 keeps one, with the credentials of the first test
-    forget_warnings()
-    shared_resolver.forget()
-    shared_memory.forget()
-    shared_refusals.forget()
-    shared_types.forget()
-    for room in ("langchain._rag_messages", "llama_index._rag_messages"):
-        module = sys.modules.get(f"bedrock_routing_integrations.{room}")
-        if module is not None:
-            module.shared_sessions.forget()
+    DEFAULT_RUNTIME.reset(keep=[ClientStore, ThreadPool])
 
 
 class Port:

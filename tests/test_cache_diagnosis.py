@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted_bedrock import ScriptedBedrock, whole_of
 
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 PACKAGE = "bedrock_routing_integrations"
 
@@ -271,7 +271,7 @@ secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size
 @given(secrets)
 def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(running, caplog, secret):
     world = running.fresh()
-    forget_warnings()
+    DEFAULT_RUNTIME.reset()
     caplog.clear()
     caplog.set_level(logging.INFO)
     point = {"cachePoint": {"type": "default"}}

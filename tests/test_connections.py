@@ -165,7 +165,7 @@ def test_the_pool_is_as_large_as_the_concurrency_unless_the_user_says_otherwise(
 
 @pytest.mark.usefixtures("credentials")
 def test_a_second_object_makes_no_client():
-    RoutedClient(Connection(**settings())).peek(ROUTER)
+    RoutedClient(Connection(**settings())).resolve(ROUTER, look_up="never")
     first = Connection(**settings()).client(RUNTIME)
     assert all(Connection(**settings()).client(RUNTIME) is first for _ in range(100))
 

@@ -143,7 +143,7 @@ def test_a_session_of_bedrock_expires(monkeypatch):
 
 def test_a_session_of_ours_expires_too(bedrock, library, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(shared_sessions, "_clock", clock)
+    monkeypatch.setattr(shared_sessions()._sessions, "_clock", clock)
     chain = chain_of(library)
     session_id = chain.invoke(TITAN)["session_id"]
     clock.now = DAY - 1

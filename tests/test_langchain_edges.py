@@ -21,6 +21,7 @@ from scripted_bedrock import ScriptedBedrock, whole_of
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import ContextOverflowError, InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.runtime import Runtime
 
 COUNTED = "anthropic.claude-3-5-haiku-20241022-v1:0"  # one that langchain-aws asks Bedrock to count for
 
@@ -244,7 +245,7 @@ def test_candidates_survive_a_refused_refresh(bedrock, router):
     from bedrock_routing_integrations.models.look_ups import KEEP_SECONDS
 
     now = [0.0]
-    client = RoutedClient(Connection(), clock=lambda: now[0])
+    client = RoutedClient(Connection(), runtime=Runtime(clock=lambda: now[0]))
     assert client.resolve(router).base_models == (HAIKU, SONNET)
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     now[0] += KEEP_SECONDS + 1
@@ -261,7 +262,7 @@ def test_passing_failure_of_a_look_up_is_retried_soon(bedrock):
     profile = bedrock.create_application_profile(name="p", copy_from=f"us.{LLAMA_8B}")
     bedrock.fail("throttling", operation="GetInferenceProfile", times=2)
     now = [0.0]
-    client = RoutedClient(Connection(), clock=lambda: now[0])
+    client = RoutedClient(Connection(), runtime=Runtime(clock=lambda: now[0]))
     assert client.resolve(profile).base_models == ()
     now[0] += KEEP_FAILED_SECONDS + 1
     assert client.resolve(profile).base_models == (LLAMA_8B,)

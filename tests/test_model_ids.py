@@ -29,7 +29,7 @@ from bedrock_routing_integrations.model_ids import (
 )
 from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.models.families import model_facts
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 from bedrock_routing_integrations.targets import parse_target
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
@@ -44,7 +44,7 @@ CALLABLE = sorted(
 
 @pytest.fixture(autouse=True)
 def _every_warning_is_given():
-    forget_warnings()
+    DEFAULT_RUNTIME.reset()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from scripted_bedrock import block_stop, call_delta, call_start, stream_of, text
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import ContextOverflowError, InvalidAnswerError
+from bedrock_routing_integrations.runtime import Runtime
 
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcd1234efgh"
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -153,7 +154,7 @@ def test_refused_part_is_left_out_once_and_then_at_once(refusing, stream, caplog
 def test_refused_part_is_sent_again_after_a_day(refusing):
     server, made, _ = refusing
     clock = Clock()
-    client = client_of(server, clock=clock)
+    client = client_of(server, runtime=Runtime(clock=clock))
     ask(client, **made)
     clock.now += 86_399
     assert ask(client, **made)[1]["attempts"] == 1

@@ -440,6 +440,10 @@ class Planner:
         self._learns = memory is not None
         self._clock = clock
 
+    def reset(self) -> None:
+        """Forget all requests in a forked process, where another thread may have held the lock."""
+        self._memory.reset()
+
     def plan(self, request: Mapping[str, Any], resolved: ResolvedTarget, scope: Hashable) -> PlannedRequest:
         """Return the request with its cache points. Remembers nothing yet.
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.connections import Connection, GivenClient
-from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
+from bedrock_routing_integrations.bounded_cache import ExpiringCache
+from bedrock_routing_integrations.connections import Connection, GivenClient, client_source
+from bedrock_routing_integrations.errors import (
+    InvalidRequestError,
+    SessionExpiredError,
+    StreamInterruptedError,
+    aws_error,
+    error_kind,
+)
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.knowledge_base import (
     MANAGED,
@@ -24,7 +28,7 @@ from bedrock_routing_integrations.knowledge_base import (
     retrieve_request,
 )
 from bedrock_routing_integrations.models.candidates import from_base_models
-from bedrock_routing_integrations.models.look_ups import shared_resolver
+from bedrock_routing_integrations.models.look_ups import Resolver
 from bedrock_routing_integrations.observability import (
     CallStarted,
     ObservedCall,
@@ -33,7 +37,7 @@ from bedrock_routing_integrations.observability import (
     telemetry_of,
 )
 from bedrock_routing_integrations.observability.call_events import emit_end_of_stream
-from bedrock_routing_integrations.runtime import logger, warn_once
+from bedrock_routing_integrations.runtime import Runtime, logger, warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.answer_validation import (
     checked_generation,
@@ -57,55 +61,51 @@ if TYPE_CHECKING:
 
 _KEEP_SECONDS = 3600.0
 _KEEP_REFUSED_SECONDS = 300.0
-_MOST_KEPT = 10_000
+_TYPES_KEPT = 10_000
 
 
 class KnowledgeBaseTypes:
-    """Types by knowledge base; each is asked for by one thread at a time. Safe under threads.
+    """Types by knowledge base; each is looked up by one thread at a time. Safe under threads.
 
     Args:
-        clock: Seconds, only ever rising.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self.forget()
+        self._types: ExpiringCache[Hashable, str | None] = ExpiringCache(_TYPES_KEPT, clock)
 
-    def forget(self) -> None:
-        """Forget what was looked up, also in a process that was just forked."""
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
+    def reset(self) -> None:
+        """Forget all types."""
+        self._types.reset()
 
     def find(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
-        """``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up."""
-        entry = self._entry(knowledge_base, source)
-        with entry.lock:
-            if entry.expires is None or entry.expires <= self._clock():
-                entry.type = _ask(knowledge_base, source)
-                entry.expires = self._clock() + (_KEEP_SECONDS if entry.type else _KEEP_REFUSED_SECONDS)
-            return entry.type
+        """Return ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up.
+
+        Args:
+            knowledge_base: The knowledge base.
+            source: Makes the client for the look-up.
+        """
+
+        def look_up(_: str | None) -> tuple[str | None, float]:
+            kind = _ask(knowledge_base, source)
+            return kind, _KEEP_SECONDS if kind else _KEEP_REFUSED_SECONDS
+
+        return self._types.get(_type_key(knowledge_base, source), look_up)
 
     def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient, kind: str) -> None:
-        """Remember what an answer has shown."""
-        entry = self._entry(knowledge_base, source)
-        with entry.lock:
-            entry.type, entry.expires = kind, self._clock() + _KEEP_SECONDS
+        """Remember the type that an answer has shown.
 
-    def _entry(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> _Entry:
-        region = source.known_region(knowledge_base)
-        key = (source.identity(knowledge_base), source.caller(), region, knowledge_base.id)
-        with self._lock:
-            entry = self._kept.setdefault(key, _Entry())
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
-            return entry
+        Args:
+            knowledge_base: The knowledge base.
+            source: As for `find`.
+            kind: The type.
+        """
+        self._types.put(_type_key(knowledge_base, source), kind, _KEEP_SECONDS)
 
 
-class _Entry:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.expires: float | None = None
-        self.type: str | None = None
+def _type_key(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> Hashable:
+    region = source.known_region(knowledge_base)
+    return source.identity(knowledge_base), source.caller(), region, knowledge_base.id
 
 
 def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
@@ -114,7 +114,7 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> s
         answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)
         found = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
     except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
-        code = ((getattr(error, "response", None) or {}).get("Error") or {}).get("Code") or type(error).__name__
+        code = error_kind(error)
         logger.debug("GetKnowledgeBase for %s failed: %s", knowledge_base, error)
         if code != "ResourceNotFoundException":  # which the call will say itself
             warn_once(
@@ -125,12 +125,6 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> s
         return None
     return str(found)
 
-
-shared_types = KnowledgeBaseTypes()
-"""The types that this process has looked up."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_types.forget)
 
 SERVICE = "bedrock-agent-runtime"
 
@@ -157,23 +151,28 @@ class KnowledgeBaseClient:
         client: A boto3 ``bedrock-agent-runtime`` client, used as it is; or a `Connection`, from which shared clients
             are made at the first call, in the Region of the knowledge base's ARN.
         telemetry: What OpenTelemetry is told, as of `RoutedClient`.
+        runtime: Holds what clients share, as of `RoutedClient`.
 
     Raises:
         InvalidRequestError: `client` is a client for something else.
     """
 
-    def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto") -> None:
+    def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto", runtime: Runtime | None = None) -> None:
         asks = hasattr(client, "retrieve") or hasattr(client, "retrieve_and_generate")  # a stand-in may have one only
         if not isinstance(client, Connection) and not asks:
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
         self._observers = (OpenTelemetryObserver(telemetry_of(telemetry)),)
-        self.source = client if isinstance(client, Connection) else GivenClient(client, SERVICE)
+        self.source = client_source(client, SERVICE, runtime)
+
+    @property
+    def _types(self) -> KnowledgeBaseTypes:
+        return self.source.runtime.shared(KnowledgeBaseTypes, self.source.runtime.clock)
 
     def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
         """The type of a knowledge base as it was stated, else as GetKnowledgeBase says; None where it does not."""
-        return options.knowledge_base_type or shared_types.find(knowledge_base, self.source)
+        return options.knowledge_base_type or self._types.find(knowledge_base, self.source)
 
     def retrieve(
         self,
@@ -335,10 +334,9 @@ class KnowledgeBaseClient:
         base = question.knowledge_base
         client = self.source.client(SERVICE, base if base and self.source.known_region(base) else target)
         request = generate_request(question, target, search, options, region=_region_of(client))
-        if base_models:
-            resolved = from_base_models(target, base_models)
-        else:
-            resolved = shared_resolver.resolve(target, self.source)
+        resolver = self.source.runtime.shared(Resolver, self.source.runtime.clock)
+        stated = from_base_models(target, base_models) if base_models else None
+        resolved = stated or resolver.resolve(target, self.source)
         return _Call(client, request, resolved)
 
     def _as_its_type(self, base: KnowledgeBaseId, options: SearchOptions, send: Callable[..., Any]) -> dict[str, Any]:
@@ -349,14 +347,14 @@ class KnowledgeBaseClient:
         try:
             response: dict[str, Any] = send(managed=managed)
         except ClientError as error:
-            refusal = error.response.get("Error") or {}
+            code, message, _ = aws_error(error)
             # The wording is not documented; the member's name is what any wording of it must have.
-            said = str(refusal.get("Code")), "managedsearch" in str(refusal.get("Message")).lower().replace(" ", "")
+            names_member = code == "ValidationException" and "managedsearch" in message.lower().replace(" ", "")
             guessed = options.depends_on_type and self.type_of(base, options) is None
-            if said != ("ValidationException", True) or managed or not guessed:
+            if not names_member or managed or not guessed:
                 raise
             response = send(managed=True)
-            shared_types.learn(base, self.source, MANAGED)
+            self._types.learn(base, self.source, MANAGED)
         return response
 
     def _is_managed(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> bool:
@@ -456,8 +454,7 @@ def _explained(client: KnowledgeBaseClient, question: Question, search: SearchOp
     try:
         yield
     except ClientError as error:
-        refusal = error.response.get("Error") or {}
-        code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+        code, message, _ = aws_error(error)
         if code not in ("ValidationException", "ResourceNotFoundException", "ConflictException"):
             raise
         if question.session_id is not None and _is_about_session(message):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
-from bedrock_routing_integrations.connections import Connection, GivenClient, GivenControlPlane, warn_of_pickle
+from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of
+from bedrock_routing_integrations.connections import Connection, GivenControlPlane, client_source, warn_of_pickle
 from bedrock_routing_integrations.costs.prices import Prices, costs
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
 from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
-from bedrock_routing_integrations.models.look_ups import Resolver, shared_resolver
+from bedrock_routing_integrations.models.look_ups import Resolver
 from bedrock_routing_integrations.observability import (
     CallStarted,
     LogObserver,
@@ -27,7 +27,6 @@ from bedrock_routing_integrations.requests import (
     Refused,
     check_placement,
     prepare_request,
-    shared_refusals,
 )
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStream, malformed
@@ -35,11 +34,12 @@ from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStre
 from .exchange import CallOptions, Exchange, Settings, count_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.models.look_ups import ControlPlane
     from bedrock_routing_integrations.observability import CallObserver
+    from bedrock_routing_integrations.runtime import Runtime
     from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 
@@ -65,8 +65,8 @@ class RoutedClient:
             them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
             request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
             are known to take it, else ``"inline"``.
-        clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
-            nothing is shared.
+        runtime: Holds what clients share: look-ups, what is known of caches and refusals, and the boto3 clients of a
+            `Connection`. None: the connection's, or the default one of the process.
 
     Example:
         ```python
@@ -93,52 +93,50 @@ class RoutedClient:
         prices: Mapping[str, Mapping[str, Any]] | None = None,
         telemetry: str | Telemetry = "auto",
         mid_conversation_system: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime | None = None,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for 'bedrock-runtime' (boto3), and is {is_a}.")
-        self._source = client if isinstance(client, Connection) else GivenClient(client)
+        self._source = client_source(client, "bedrock-runtime", runtime)
+        runtime = self._source.runtime
         self._control_plane: ControlPlane = self._source
         if bedrock_client is not None:
             self._control_plane = GivenControlPlane(bedrock_client, self._source)
         self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
         self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
         self._default_headers = dict(default_headers or {})
-        self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
+        self._resolver = runtime.shared(Resolver, runtime.clock)
         self._policy = policy_of(cache)
         self._prices, self._own_prices = Prices(prices), prices
         self._telemetry = telemetry_of(telemetry)
         self._observers: tuple[CallObserver, ...] = (LogObserver(), OpenTelemetryObserver(self._telemetry))
         self._placement = check_placement(mid_conversation_system)
-        alone = clock is not time.monotonic
-        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=alone), clock)
-        self._refusals = RefusalMemory(clock) if alone else shared_refusals
+        self._planner = Planner(self._policy, _memory(self._policy.memory, runtime), runtime.clock)
+        runtime.attach(self._planner)
+        self._refusals = runtime.shared(RefusalMemory, runtime.clock)
 
     @property
     def policy(self) -> CachePolicy:
         """What may be done about prompt caching."""
         return self._policy
 
-    def resolve(self, model_id: str) -> ResolvedTarget:
-        """What is known of a target, asking the control plane where its id does not say it.
+    def resolve(self, model_id: str, *, look_up: Literal["expired", "missing", "never"] = "expired") -> ResolvedTarget:
+        """Return what is known of a target: its candidate models, fallback, and their facts.
+
+        Args:
+            model_id: The target.
+            look_up: When to ask the control plane about a target whose id does not name its model. ``"expired"``: if
+                there is no answer, or it has expired (after an hour). ``"missing"``: if there never was an answer.
+                ``"never"``: return what is known now.
 
         Raises:
-            InvalidTargetError: `model_id` is no target.
+            InvalidTargetError: `model_id` is not a valid target.
         """
         target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.resolve(target, self._control_plane)
-
-    def peek(self, model_id: str) -> ResolvedTarget:
-        """What is known of a target now, without asking anybody."""
-        target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.peek(target, self._control_plane)
-
-    def recall(self, model_id: str) -> ResolvedTarget:
-        """What was last found out of a target; looked up only where this process never did."""
-        target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.recall(target, self._control_plane)
+        stated = self._stated.get(target.model_id)
+        return stated or self._resolver.resolve(target, self._control_plane, look_up=look_up)
 
     def region(self, model_id: str) -> str | None:
         """The Region in which a target would be called; None where none is known yet."""
@@ -417,9 +415,9 @@ def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
     return type(kind.__name__, (kind, BaseClient), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
 
 
-def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:
-    if isinstance(wanted, PrefixMemory):
-        return wanted
-    if wanted == "none":
+def _memory(memory: str | PrefixMemory, runtime: Runtime) -> PrefixMemory | None:
+    if isinstance(memory, PrefixMemory):
+        return memory
+    if memory == "none":
         return None
-    return PrefixMemory() if alone or wanted == "own" else shared_memory
+    return PrefixMemory() if memory == "own" else runtime.shared(PrefixMemory)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from bedrock_routing_integrations.bounded_cache import ExpiringCache
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 LASTS_SECONDS = 24 * 3600.0
 """As long as one of Bedrock's lasts."""
-_MOST_KEPT = 10_000
+_SESSIONS_KEPT = 10_000
 
 
 class Sessions(Generic[S]):
@@ -28,13 +27,12 @@ class Sessions(Generic[S]):
     """
 
     def __init__(self, make: Callable[[str], S], clock: Callable[[], float] = time.monotonic) -> None:
-        self._make, self._clock = make, clock
-        self.forget()
+        self._make = make
+        self._sessions: ExpiringCache[str, S] = ExpiringCache(_SESSIONS_KEPT, clock)
 
-    def forget(self) -> None:
-        """Forget every session; also in a process that was just forked, where another thread may have held the lock."""
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, S]] = OrderedDict()
+    def reset(self) -> None:
+        """Forget all sessions."""
+        self._sessions.reset()
 
     def open(self, session_id: str | None, elsewhere: Callable[[str], S] | None = None) -> tuple[str, S]:
         """Return the id and the store of a session; of a new one without an id.
@@ -57,8 +55,7 @@ class Sessions(Generic[S]):
         """Return the id and the store of a new session."""
         session_id = str(uuid.uuid4())
         store = self._make(session_id)
-        with self._lock:
-            self._keep(session_id, store)
+        self._keep(session_id, store)
         return session_id, store
 
     def find(self, session_id: str) -> S:
@@ -67,25 +64,21 @@ class Sessions(Generic[S]):
         Raises:
             SessionExpiredError: The session is over, or was begun elsewhere.
         """
-        with self._lock:
-            kept = self._kept.get(session_id)
-            if kept is not None and kept[0] > self._clock():
-                self._keep(session_id, kept[1])
-                return kept[1]
+        store = self._sessions.peek(session_id)
+        if store is not None:
+            self._keep(session_id, store)
+            return store
         raise SessionExpiredError(
             f"The session {session_id!r} is over, or never was. With mode='retrieve_then_converse' the process that "
-            f"began a session keeps it for 24 hours, the last {_MOST_KEPT:,} of them; Bedrock keeps those of the other "
-            "mode. Leave session_id out to begin another; to keep sessions elsewhere, give get_session_history "
+            f"began a session keeps it for 24 hours, the last {_SESSIONS_KEPT:,} of them; Bedrock keeps those of the "
+            "other mode. Leave session_id out to begin another; to keep sessions elsewhere, give get_session_history "
             "(LlamaIndex: get_memory).",
             session_id=session_id,
         )
 
     def _keep(self, session_id: str, store: S) -> None:
-        now = self._clock()
-        self._kept[session_id] = (now + LASTS_SECONDS, store)
-        self._kept.move_to_end(session_id)
-        while len(self._kept) > _MOST_KEPT or next(iter(self._kept.values()))[0] <= now:
-            self._kept.popitem(last=False)
+        self._sessions.put(session_id, store, LASTS_SECONDS)
+        self._sessions.drop_expired()
 
 
 def checked_id(session_id: Any) -> str | None:

@@ -6,7 +6,6 @@ What happens in a turn is in `bedrock_routing_integrations.knowledge_base.rag`.
 from __future__ import annotations
 
 import base64
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from bedrock_routing_integrations.knowledge_base import (
     reads_images,
     refuse_unknown,
 )
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 from ._call_arguments import pop_target
 from .chat_models import ChatBedrockRouter
@@ -409,8 +409,10 @@ def checked_history(history: Any) -> MessageHistory:
     return history  # type: ignore[no-any-return]
 
 
-shared_sessions: Sessions[MessageHistory] = Sessions(lambda _: SessionMessages())
-"""The sessions of this process\'s chains: like Bedrock\'s own, any object that is given the id continues one."""
+def _new_history(_session_id: str) -> MessageHistory:
+    return SessionMessages()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_sessions.forget)
+
+def shared_sessions() -> Sessions[MessageHistory]:
+    """Return the sessions of this process: as with Bedrock's own, any object continues a session by its id."""
+    return DEFAULT_RUNTIME.shared(Sessions, _new_history, DEFAULT_RUNTIME.clock)

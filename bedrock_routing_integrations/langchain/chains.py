@@ -505,7 +505,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         """Return the id and the store of the session; None as the store if the caller keeps the conversation."""
         if chain_input.history is not None:
             return chain_input.session_id, None
-        session_id, store = shared_sessions.open(chain_input.session_id, self.get_session_history)
+        session_id, store = shared_sessions().open(chain_input.session_id, self.get_session_history)
         return session_id, checked_history(store)
 
     # --- The models and the retriever of a turn ---

@@ -383,7 +383,7 @@ class ChatBedrockRouter(Runs):
             "supports_tool_choice_values": self.supports_tool_choice_values,
             "additional_model_request_fields": self.additional_model_request_fields,
         }
-        resolved = self.client.peek(self.model_id)
+        resolved = self.client.resolve(self.model_id, look_up="never")
         settings = self._settings_for(resolved)
         # The result of a look-up is not written to the fields: `dumps`, and LangChain's cache keys made of it, must not
         # depend on the look-ups that this process happens to have made.
@@ -734,7 +734,7 @@ class ChatBedrockRouter(Runs):
         # `with_structured_output` prefers to force its tool. Models that refuse it are asked without.
         is_preferred = is_preferred or "ls_structured_output_format" in kwargs
         is_own_form = choice is not None and (is_preferred or "none" in choice)
-        configured = self._configured_for(self.client.peek(model_id))
+        configured = self._configured_for(self.client.resolve(model_id, look_up="never"))
         bound: Any = super(ChatBedrockRouter, configured).bind_tools(
             [tool_with_object_root(tool)[0] for tool in tools],
             tool_choice=None if is_own_form else choice,
@@ -758,7 +758,7 @@ class ChatBedrockRouter(Runs):
             **kwargs: ``method`` (``"function_calling"``, ``"json_schema"`` or ``"prompt_prefill"``) and ``strict``, as
                 for ``ChatBedrockConverse``.
         """
-        configured = self._configured_for(self.client.peek(self.model_id))
+        configured = self._configured_for(self.client.resolve(self.model_id, look_up="never"))
         chain = build_structured_output(
             super(ChatBedrockRouter, configured).with_structured_output, self, schema, include_raw=include_raw, **kwargs
         )

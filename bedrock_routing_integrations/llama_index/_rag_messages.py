@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import os
 import threading
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ from bedrock_routing_integrations.knowledge_base import (
     caches_instructions,
     reads_images,
 )
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 from .llms import BedrockRouter
 
@@ -374,8 +374,6 @@ def checked_memory(memory: Any) -> BaseMemory:
     return memory
 
 
-shared_sessions: Sessions[BaseMemory] = Sessions(new_memory)
-"""The sessions of this process's engines: like Bedrock's own, any object that is given the id continues one."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_sessions.forget)
+def shared_sessions() -> Sessions[BaseMemory]:
+    """Return the sessions of this process: as with Bedrock's own, any object continues a session by its id."""
+    return DEFAULT_RUNTIME.shared(Sessions, new_memory, DEFAULT_RUNTIME.clock)

@@ -413,7 +413,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         return whole
 
     def _open_session(self) -> tuple[str, BaseMemory]:
-        session_id, memory = shared_sessions.open(self._call[0], self._arguments.session_store)
+        session_id, memory = shared_sessions().open(self._call[0], self._arguments.session_store)
         return session_id, checked_memory(memory)
 
     def _turn(self, query_bundle: QueryBundle, history: Sequence[ChatMessage]) -> RagTurn:

@@ -153,7 +153,7 @@ def of_external_span(routing: Mapping[str, Any], present: Collection[str]) -> di
 
 def of_error(error: BaseException) -> dict[str, Any]:
     """Return the attributes of an error: its kind. Its message can quote the prompt, or a URL with a password."""
-    return _without_none({ERROR_TYPE: error_kind(error), REQUEST_ID: aws_error(error).metadata.get("RequestId")})
+    return _without_none({ERROR_TYPE: error_kind(error), REQUEST_ID: aws_error(error).request_id})
 
 
 def _usage(usage: Mapping[str, int] | None) -> dict[str, int]:

@@ -262,7 +262,7 @@ class ObservedCall:
                 CallFailed(
                     call_id=self._call_id,
                     seconds=time.perf_counter() - self._started,
-                    request_id=aws_error(error).metadata.get("RequestId") or self._request_id,
+                    request_id=aws_error(error).request_id or self._request_id,
                     error=error,
                     response=response(),
                 )
