@@ -131,6 +131,11 @@ class AwsError(NamedTuple):
     message: str
     metadata: Mapping[str, Any]
 
+    @property
+    def request_id(self) -> str | None:
+        """AWS's id of the request; None for an error of another kind."""
+        return self.metadata.get("RequestId")
+
 
 def aws_error(error: BaseException | None) -> AwsError:
     """Return what AWS says of a failure. The only reader of ``error.response``, which other libraries have too."""

@@ -11,6 +11,7 @@ from botocore.config import Config
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.runtime import Runtime
 
 SONNET_45 = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"  # five minutes and an hour
 SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"  # five minutes
@@ -101,7 +102,7 @@ class World:
 
     def new_client(self, boto=None, **arguments):
         """A client that has seen nothing."""
-        return RoutedClient(boto or self.boto, **{"clock": self.clock, **arguments})
+        return RoutedClient(boto or self.boto, **{"runtime": Runtime(clock=self.clock), **arguments})
 
     def call(self, *content, model=SONNET_45, messages=None, client=None, after=1.0, **members):
         """Ask, so many seconds after the last time."""
@@ -146,7 +147,7 @@ def scripted_client(server, clock, **arguments):
     """A client of a `ScriptedBedrock`."""
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
     boto = boto3.client("bedrock-runtime", endpoint_url=server.url, region_name="us-east-1", config=ONCE, **keys)
-    return RoutedClient(boto, clock=clock, **arguments)
+    return RoutedClient(boto, runtime=Runtime(clock=clock), **arguments)
 
 
 def cost(calls, *, write=1.25, write_hour=2.0, read=0.1):

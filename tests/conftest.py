@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import socket
-import sys
+from collections import defaultdict
 
 import boto3
 import pytest
 from cached_calls import a_world
+from hypothesis import HealthCheck, settings
 
-from bedrock_routing_integrations.caching import shared_memory
-from bedrock_routing_integrations.client.knowledge_bases import shared_types
+from bedrock_routing_integrations.connections.clients import ClientStore
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.models.look_ups import shared_resolver
-from bedrock_routing_integrations.requests import shared_refusals
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
+from bedrock_routing_integrations.transport.threads import ThreadPool
 
 # Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
 # llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is
@@ -25,10 +25,31 @@ from bedrock_routing_integrations.runtime import forget_warnings
 asyncio.set_event_loop(None)
 
 
+# Few examples, always the same ones. CI tries many, others each time: --hypothesis-profile=sweep.
+settings.register_profile(
+    "fast", max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("sweep", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fast")
+
+
 def pytest_xdist_auto_num_workers(config):
     """Return how many processes run the tests: one for each core, up to eight, for the whole suite; else this one."""
     whole_suite = config.args == config.getini("testpaths")
     return min(os.cpu_count() or 1, 8) if whole_suite and not config.option.collectonly else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what `sample` leaves out: the same cases each time, spread over all."""
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for test in cases.values():
+        (number,) = test[0].get_closest_marker("sample").args
+        for item in random.Random(0).sample(test, max(0, len(test) - number)):
+            item.add_marker("sweep")
 
 
 def pytest_collection_finish():
@@ -54,15 +75,7 @@ def _own_environment(request, monkeypatch, nobodys_files):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(files / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # boto3 keeps one, with the credentials of the first test
-    forget_warnings()
-    shared_resolver.forget()
-    shared_memory.forget()
-    shared_refusals.forget()
-    shared_types.forget()
-    for room in ("langchain._memory", "llama_index._knowledge_base_conversing"):
-        module = sys.modules.get(f"bedrock_routing_integrations.{room}")
-        if module is not None:
-            module.shared_sessions.forget()
+    DEFAULT_RUNTIME.reset(keep=[ClientStore, ThreadPool])
 
 
 class Port:

@@ -1,15 +1,35 @@
-"""A Bedrock that answers what a test tells it to, for what no emulated model says. Standard library only."""
+"""A Bedrock that answers what a test dictates: responses, streams, and bytes as they are. Standard library only."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import socket
 import ssl
 import threading
 import urllib.parse
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from independent_server import frame
+
+JSON, STREAM = "application/json", "application/vnd.amazon.eventstream"
+SESSION = "x-amzn-bedrock-knowledge-base-session-id"
+
+
+@dataclass
+class Raw:
+    """An answer at status 200 as bytes; `length` is the Content-Length that it states, if not its own."""
+
+    body: bytes
+    kind: str = JSON
+    length: int | None = None
+    headers: dict = field(default_factory=dict)
+
+
+def raw_json(value, **how):
+    return Raw(json.dumps(value).encode(), **how)
 
 
 def text(index, value):
@@ -59,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.look_ups is None:
             self.send_error(501)
             return
-        self.answer(self.server.look_ups[urllib.parse.unquote(self.path).strip("/")])
+        self.raw(raw_json(self.server.look_ups[urllib.parse.unquote(self.path).strip("/")]))
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -68,13 +88,15 @@ class _Handler(BaseHTTPRequestHandler):
         if callable(answer):
             answer = answer(request)
         if isinstance(answer, dict):
-            self.answer(answer)
-            return
-        self.events(answer)
+            answer = raw_json(answer)
+        if isinstance(answer, Raw):
+            self.raw(answer)
+        else:
+            self.events(answer)
 
     def events(self, answer):
         self.send_response(200)
-        self.send_header("Content-Type", "application/vnd.amazon.eventstream")
+        self.send_header("Content-Type", STREAM)
         self.send_header("Connection", "close")
         self.end_headers()
         for event in answer:
@@ -84,34 +106,59 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(frame(*event))
         self.close_connection = True
 
-    def answer(self, whole):
-        body = json.dumps(whole).encode()
+    def raw(self, answer):
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        length = len(answer.body) if answer.length is None else answer.length
+        for name, value in {"Content-Type": answer.kind, "Content-Length": str(length), **answer.headers}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(answer.body)
+        self.close_connection = answer.length is not None
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.connections = set()
+
+    def process_request(self, request, client_address):
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self):
+        """Close what clients keep open, so that they do not send the next test's requests here."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
 
 class ScriptedBedrock:
-    """Gives its answers one after the other, the last one again and again.
+    """Gives its answers one after the other, the last one again and again; `requests` are the bodies that it got.
 
-    An answer is a Converse response, or the events of a stream; a `threading.Event` among those is waited for. Or it is
-    a function of the request, which returns one. With an authority (of `trustme`) it is there over HTTPS. `look_ups`
-    are what the control plane says, by path.
+    An answer is a Converse response, or the events of a stream (a `threading.Event` among those is waited for), or
+    `Raw`; or it is a function of the request, which returns one. With an authority (of `trustme`) it is there over
+    HTTPS. `look_ups` are what the control plane says, by path. It is at the port of the one before, unless that is
+    still there, so that tests share clients.
     """
+
+    _port = 0
 
     def __init__(self, *answers, authority=None, look_ups=None):
         self._answers = itertools.chain(answers, itertools.repeat(answers[-1]))
         self._authority, self._look_ups = authority, look_ups
 
     def __enter__(self):
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        try:
+            self._server = _Server(ScriptedBedrock._port)
+        except OSError:
+            self._server = _Server(0)
         self.requests = self._server.requests = []
         self._server.answers = self._answers
         self._server.look_ups = self._look_ups
@@ -127,6 +174,8 @@ class ScriptedBedrock:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server.hang_up()
+        ScriptedBedrock._port = 0 if any(error) else self._server.server_address[1]
 
     @property
     def url(self):

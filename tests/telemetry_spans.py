@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -48,3 +50,12 @@ class Told:
 
 def ask(prompt, **more):
     return {"messages": [{"role": "user", "content": [{"text": prompt}]}], **more}
+
+
+def until(true):
+    """Wait for another thread's work."""
+    for _ in range(500):
+        if true():
+            return True
+        time.sleep(0.01)
+    return False

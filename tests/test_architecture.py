@@ -16,7 +16,7 @@ ROOT = Path(package.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # Each part may import the parts above it. Parts on one line may not import each other.
 CORE = [
-    ["errors"],
+    ["errors", "bounded_cache"],
     ["runtime"],
     ["model_ids", "stop_reasons"],
     ["targets"],

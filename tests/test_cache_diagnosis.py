@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted_bedrock import ScriptedBedrock, whole_of
 
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 PACKAGE = "bedrock_routing_integrations"
 
@@ -61,6 +61,7 @@ def with_an_id_behind(number):
     return {"system": [text(3_000, "fixed"), identity, text(200, "also fixed")]}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("members", "named"),
     [
@@ -214,6 +215,7 @@ def an_agent(world, turns=10, instructions=800, name="a"):
         messages = [*messages, assistant(tool_use(f"{name}-{turn}")), user(tool_result(f"{name}-{turn}"))]
 
 
+@pytest.mark.sweep
 def test_agents_whose_instructions_are_short_but_whose_past_is_read_are_told_nothing(world, warned):
     for name in range(6):
         list(an_agent(world, name=f"agent-{name}"))
@@ -226,6 +228,7 @@ def test_nothing_is_said_about_rag(world, warned):
     assert warned() == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("applications", [2, 5, 8, 15])
 def test_nothing_is_said_about_applications_that_take_turns(world, warned, applications):
     for number in range(40):
@@ -234,6 +237,7 @@ def test_nothing_is_said_about_applications_that_take_turns(world, warned, appli
     assert warned() == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("users", [3, 15])
 def test_nothing_is_said_about_prompts_for_each_user_where_users_come_back(world, warned, users):
     names = [words(4, f"name {number}")[-12:] for number in range(users)]
@@ -262,11 +266,12 @@ def test_nothing_is_said_about_pauses_one_offs_and_short_prompts(world, warned):
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=12, max_size=40)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.sweep
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(secrets)
 def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(running, caplog, secret):
     world = running.fresh()
-    forget_warnings()
+    DEFAULT_RUNTIME.reset()
     caplog.clear()
     caplog.set_level(logging.INFO)
     point = {"cachePoint": {"type": "default"}}

@@ -47,6 +47,7 @@ def chat(world, turns, *, after, **members):
 # --- one document, many users ---
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("model", [SONNET_45, SONNET_37, NOVA_PRO])
 @pytest.mark.parametrize("members", [{}, {"system": [text(300, "instructions")]}])
 def test_a_document_that_many_ask_about_is_read_from_the_second_question_on(world, model, members):
@@ -57,6 +58,7 @@ def test_a_document_that_many_ask_about_is_read_from_the_second_question_on(worl
     assert model == NOVA_PRO or others[-1].written == 0, "questions are not worth writing, where that costs more"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("one_offs", [3, 8, 40])
 def test_after_many_one_offs_a_document_is_read_from_the_third_question_on(world, one_offs):
     for number in range(one_offs):
@@ -79,6 +81,7 @@ def test_two_documents_asked_about_in_turn_are_both_read(world):
 # --- what does not come back ---
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("blocks", [1, 2, 5])
 def test_long_one_offs_stop_being_written_after_three(world, blocks):
     calls = [world.call(*[text(DOC // blocks, f"{n}/{b}") for b in range(blocks)]) for n in range(60)]
@@ -112,6 +115,7 @@ def test_short_prompts_get_no_points_however_often_they_come(world):
     assert not any(call.points for call in calls)
 
 
+@pytest.mark.sweep
 def test_a_batch_of_one_offs_at_once_pays_for_a_few_guesses_only(world):
     """Nothing is learned before the first answers; that much is not staked."""
     with before_sending(world, threading.Barrier(60, timeout=20).wait), ThreadPoolExecutor(60) as pool:
@@ -123,6 +127,7 @@ def test_a_batch_of_one_offs_at_once_pays_for_a_few_guesses_only(world):
 # --- conversations ---
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("calls", [1, 2, 12, 25])
 def test_a_growing_agent_reads_all_of_its_past(world, calls):
     """Also where a turn has more blocks than the service looks back for an entry."""
@@ -142,6 +147,7 @@ def test_of_an_agent_nova_reads_all_but_the_newest_results(world, calls):
     assert turns[-1].read > turns[1].read
 
 
+@pytest.mark.sweep
 def test_nova_goes_on_reading_and_is_never_refused_where_a_conversation_outgrows_its_cache(world):
     turns = list(agent(world, 14, model=NOVA_PRO, calls=12))
     assert turns[-1].tokens > 1.3 * TOO_MUCH
@@ -159,6 +165,7 @@ def test_interleaved_conversations_each_read_their_own_past(world):
     assert all(call.read >= 0.8 * call.tokens for call in itertools.chain(*rounds[2:]))
 
 
+@pytest.mark.sweep
 def test_one_offs_in_between_do_not_stop_a_conversation_from_being_read(world):
     before = None
     for number, call in enumerate(agent(world, 6)):

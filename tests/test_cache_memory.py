@@ -16,8 +16,9 @@ import pytest
 from cached_calls import NOVA_PRO, ONCE, SONNET_37, SONNET_45, text, user
 
 from bedrock_routing_integrations import CachePolicy, RoutedClient
-from bedrock_routing_integrations.caching import PrefixMemory, shared_memory
+from bedrock_routing_integrations.caching import PrefixMemory
 from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 DOC = 3_000
 
@@ -71,7 +72,7 @@ def test_what_one_target_has_seen_another_has_not(world):
         assert not any("cached" in point.reason for point in plan.points)
 
 
-def test_with_a_clock_or_a_memory_of_its_own_a_client_shares_nothing(world):
+def test_a_client_with_its_own_runtime_or_memory_shares_nothing(world):
     RoutedClient(world.boto).converse(**request(world))
     assert knows(RoutedClient(world.boto), world)
     assert not knows(world.new_client(), world)
@@ -83,7 +84,7 @@ def test_without_a_memory_each_request_is_the_first(world):
     client = world.new_client(cache=CachePolicy(memory="none"))
     calls = [world.call(text(DOC, f"one-off {n}"), client=client) for n in range(6)]
     assert all(call.points for call in calls)
-    assert len(shared_memory) == 0
+    assert len(DEFAULT_RUNTIME.shared(PrefixMemory)) == 0
 
 
 def test_a_memory_can_be_shared_by_hand(world):
@@ -100,6 +101,7 @@ def test_a_memory_can_be_shared_by_hand(world):
 # --- how much, and for how long ---
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
 def test_the_memory_is_bounded_and_what_is_used_stays(world, most):
     memory = PrefixMemory(max_prefixes=most)
@@ -154,6 +156,7 @@ def everything(thing, seen=None):
 # --- threads, tasks, forks ---
 
 
+@pytest.mark.sweep
 def test_eight_threads_that_use_one_memory_do_it_no_harm(world):
     """Conversations, documents and one-offs, with so small a memory that it forgets all the time."""
     memory = PrefixMemory(max_prefixes=50)
@@ -246,7 +249,7 @@ def test_a_pickled_client_has_the_policy_and_none_of_the_memory(world, environme
     as_told = cache.as_dict() if isinstance(cache, CachePolicy) else None
     if as_told:
         assert again._policy.as_dict() == as_told
-    shared_memory.forget()  # as in another process
+    DEFAULT_RUNTIME.reset()  # as in another process
     assert not knows(again, world)
     points = again.converse(**request(world))["routing"]["cache_points"]
     assert points == [] if cache == "off" or (as_told and as_told["sections"] == ["system"]) else points

@@ -15,6 +15,7 @@ from samples import NOVA_PRO
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.requests import prepare_request
+from bedrock_routing_integrations.runtime import Runtime
 
 APPLICATIONS, REQUESTS = 8, 25
 
@@ -64,8 +65,8 @@ def run(family, seed, seen):
     writer = Writer(family, chance)
     bedrock, policy = BedrockWithoutAWire(writer.models, clock, chance), some_policy(chance)
     known = {writer.target: writer.models}
-    client = RoutedClient(bedrock, base_models=known, cache=policy, clock=clock)
-    off = RoutedClient(bedrock, base_models=known, cache="off", clock=clock)
+    client = RoutedClient(bedrock, base_models=known, cache=policy, runtime=Runtime(clock=clock))
+    off = RoutedClient(bedrock, base_models=known, cache="off", runtime=Runtime(clock=clock))
     for number in range(REQUESTS):
         clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
         made = writer.request()
@@ -119,7 +120,7 @@ def planned_again(seed, policy):
     chance, clock = random.Random(seed), Clock()
     writer = Writer("claude", chance)
     bedrock = BedrockWithoutAWire(writer.models, clock, chance)
-    client = RoutedClient(bedrock, cache=policy, clock=clock)
+    client = RoutedClient(bedrock, cache=policy, runtime=Runtime(clock=clock))
     for _ in range(REQUESTS):
         clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
         made = writer.request()
@@ -141,7 +142,7 @@ def test_what_was_planned_with_a_chosen_ttl_is_planned_again_as_it_is(seeds):
 def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_russian():
     clock = Clock()
     bedrock = BedrockWithoutAWire([NOVA_PRO], clock, random.Random(0))
-    client = RoutedClient(bedrock, cache="auto", clock=clock)
+    client = RoutedClient(bedrock, cache="auto", runtime=Runtime(clock=clock))
     for words in ["Пчёлы летают. " * 1_000] * 10 + ["The bees have gone. " * 4_100] * 2:  # 20,500 tokens
         clock.now += 10
         messages = [{"role": "user", "content": [{"text": words}, {"text": f"What at {clock.now}?"}]}]
@@ -151,11 +152,12 @@ def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_r
 # --- over the wire ---
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bedrock_answers_at_once_whatever_was_planned(family):
     clock, chance = Clock(), random.Random(family)
     with BedrockEmulator(clock=clock) as bedrock:
-        client = RoutedClient(bedrock.client("bedrock-runtime"), clock=clock)
+        client = RoutedClient(bedrock.client("bedrock-runtime"), runtime=Runtime(clock=clock))
         placed = 0
         for application in range(4):
             writer = Writer(family, chance)

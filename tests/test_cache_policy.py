@@ -14,6 +14,7 @@ from bedrock_routing_integrations import CachePolicy, RoutedClient, plan_cache_p
 from bedrock_routing_integrations.caching import PrefixMemory
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.runtime import Runtime
 
 LONG = {"text": "The bees have come home. " * 400}  # 2,500 tokens
 SHORT = {"text": "Where are they?"}
@@ -101,7 +102,7 @@ def test_shared_is_known_to_all_and_own_to_one_and_none_to_nobody(bedrock):
     assert [ask(clients[name], bedrock) for name in ("shared", "shared")] == [False, True]
     assert ask(RoutedClient(runtime), bedrock)
     assert not ask(RoutedClient(runtime, cache=CachePolicy(memory="own")), bedrock)
-    assert not ask(RoutedClient(runtime, clock=lambda: 0.0), bedrock), "with a clock of one's own nothing is shared"
+    assert not ask(RoutedClient(runtime, runtime=Runtime(clock=lambda: 0.0)), bedrock), "another runtime shares nothing"
 
 
 def test_a_memory_of_ones_own_is_shared_by_those_that_have_it(bedrock):

@@ -12,6 +12,7 @@ from samples import NOVA_PRO
 
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
+from bedrock_routing_integrations.runtime import Runtime
 
 CLAUDE = f"us.{SONNET_45}"
 LONG = {"text": "The bees have come home. " * 400}  # 2,500 tokens
@@ -41,7 +42,7 @@ def boto3_client(emulator):
 
 @pytest.fixture
 def client(boto3_client, clock):
-    return RoutedClient(boto3_client, cache="auto", clock=clock)
+    return RoutedClient(boto3_client, cache="auto", runtime=Runtime(clock=clock))
 
 
 def request(model=CLAUDE, *, system=(LONG,), content=({"text": "Where?"}, LONG), **more):
@@ -126,7 +127,7 @@ def test_it_is_remembered_for_the_target_and_no_other(client, emulator):
 
 
 def test_a_refused_hour_is_five_minutes_from_then_on(boto3_client, emulator, clock, caplog):
-    client = RoutedClient(boto3_client, cache=CachePolicy(ttl="1h"), clock=clock)
+    client = RoutedClient(boto3_client, cache=CachePolicy(ttl="1h"), runtime=Runtime(clock=clock))
     emulator.fail("validation", message="system.0.cache_control.ttl: Input should be '5m'")
     assert ask(client, request())["cache_points"] == []
     again = ask(client, request())["cache_points"]
@@ -153,7 +154,7 @@ def test_the_callers_own_points_stay_when_ours_are_taken_out(client, emulator):
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
 def test_a_refusal_where_all_points_are_the_callers_is_raised_at_once(boto3_client, emulator, clock, cache):
-    client = RoutedClient(boto3_client, cache=cache, clock=clock)
+    client = RoutedClient(boto3_client, cache=cache, runtime=Runtime(clock=clock))
     emulator.fail("validation", message="cachePoint is not permitted")
     with pytest.raises(ClientError, match="cachePoint is not permitted"):
         client.converse(**request(system=[{"text": "Hi"}], content=[{"text": "Ho"}, HOUR]))
@@ -205,7 +206,7 @@ def test_one_warning_is_given_for_many_refusals(client, emulator, clock, caplog)
 
 
 def test_a_client_without_a_memory_of_prefixes_remembers_refusals_all_the_same(boto3_client, emulator, clock):
-    client = RoutedClient(boto3_client, cache=CachePolicy(memory="none"), clock=clock)
+    client = RoutedClient(boto3_client, cache=CachePolicy(memory="none"), runtime=Runtime(clock=clock))
     emulator.fail("validation", message="cachePoint is not permitted")
     for _ in range(2):
         assert ask(client, request())["cache_points"] == []

@@ -59,6 +59,7 @@ REQUESTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("ask", [whole, streamed])
 @pytest.mark.parametrize("name", REQUESTS)
 def test_each_point_that_was_sent_is_named_where_it_stood_with_its_ttl_and_a_reason(world, ask, name):

@@ -27,6 +27,7 @@ def estimated(client, *content, model=SONNET_45):
     return client.plan_cache_points(modelId=model, messages=[user(*content)]).tokens
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("alphabet", [RUSSIAN, CHINESE, GERMAN, "abc "])
 @pytest.mark.parametrize("per_character", [0.22, 0.45, 0.9])
 def test_estimates_come_near_whatever_the_language_and_however_the_model_counts(alphabet, per_character):
@@ -51,6 +52,7 @@ def test_estimates_come_near_whatever_the_language_and_however_the_model_counts(
             assert 0.49 * first <= now <= 2.51 * first, "what cannot be is not believed"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("tokens", "cached"), [(LEAST - 60, False), (LEAST + 60, True)])
 @pytest.mark.parametrize("alphabet", [RUSSIAN, CHINESE, "abcdefgh "])
 def test_prompts_around_the_minimum_are_treated_right_after_a_few_answers(world, alphabet, tokens, cached):
@@ -132,6 +134,7 @@ NONSENSE = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", NONSENSE)
 def test_usage_that_cannot_be_does_no_harm(name):
     """The user has the answer, estimates stay within limits, and right answers put them right."""

@@ -272,6 +272,7 @@ def test_version_is_the_packages():
     assert run("--version").stdout == f"bedrock-routing {version('bedrock-routing-integrations')}\n"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("without", "arguments", "extras"),
     [

@@ -42,6 +42,7 @@ def printed_by(process, number):
     return process.communicate(timeout=30)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_emulate_runs_until_it_is_told_to_end(end):
     with emulating() as process:
@@ -130,6 +131,7 @@ def test_a_second_signal_ends_emulate_whatever_it_is_doing():
             process.kill()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -155,6 +157,7 @@ def test_emulate_on_a_port_in_use_says_which():
     )
 
 
+@pytest.mark.sweep
 def test_emulate_on_a_host_that_is_not_here_says_so():
     result = command("emulate", "--host", "203.0.113.9", "--port", "0")
     assert result.returncode == 1

@@ -12,7 +12,7 @@ from command_line import ANSI, ROUTER, command, in_terminal, run
 from bedrock_routing_integrations import RoutedClient, plan_cache_points
 from bedrock_routing_integrations.cli.demo_caching import document_blocks
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_37, SONNET_45 = "anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -68,7 +68,7 @@ def test_plan_says_what_becomes_of_points_of_ones_own(plan):
     given["system"] = [{"cachePoint": {"type": "default"}}, *given["system"]]
     shown = plan(given).stdout
     assert f"A cachePoint in system of a request to {CACHING} was removed: Bedrock refuses a cachePoint" in shown
-    forget_warnings()  # another process
+    DEFAULT_RUNTIME.reset()  # another process
     assert json.loads(plan(given, "--json").stdout)["warnings"] == [
         line for line in shown.splitlines() if "was removed" in line
     ]
@@ -149,6 +149,7 @@ def test_plan_in_a_pipe_is_plain(tmp_path):
     assert table(done.stdout)["system[1]"][0] == "placed"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_plan_fits_the_terminal(tmp_path, columns):
     path = tmp_path / "request.json"

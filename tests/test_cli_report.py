@@ -151,6 +151,7 @@ def test_by(log):
     assert "By team" in run("report", path).stdout
 
 
+@pytest.mark.sweep
 def test_what_is_different_for_each_call_is_not_counted_by_unasked(log):
     path = log(*(record(requestMetadata={"trace": str(n)}) for n in range(1100)))
     ran = run("report", path)

@@ -49,6 +49,7 @@ def certificates(monkeypatch):
     return seen
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", ["options", "Config"])
 @pytest.mark.parametrize("asking", ASKING)
 def test_client_cert_list_is_used_as_certificate_and_key(certificates, asking, form):

@@ -23,9 +23,10 @@ from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
 from bedrock_routing_integrations.connections import Connection
-from bedrock_routing_integrations.connections import clients as shared
+from bedrock_routing_integrations.connections.clients import ClientStore
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME, Runtime
 
 RUNTIME = "bedrock-runtime"
 ONCE = {"max_retries": 0}
@@ -233,6 +234,7 @@ def used_by_a_connection(session, form):
     return client.runtime_client(MODEL), client
 
 
+@pytest.mark.sample(4)
 @both_kinds
 @pytest.mark.parametrize("form", [*FORMS, "look-up"])
 def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, session_of, form):
@@ -242,13 +244,14 @@ def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, sessio
         client, user = used_by_a_connection(session, bedrock.default_router("anthropic.claude:1"))
     else:
         client, user = used_by_a_llm(session, form)
-    before, references = len(shared._places), (weakref.ref(session), weakref.ref(client))
+    store = DEFAULT_RUNTIME.shared(ClientStore)
+    before, references = len(store._slots), (weakref.ref(session), weakref.ref(client))
     del session, client
     gc.collect()
     assert [reference() is not None for reference in references] == [True, True], "while the object lives"
     del user
     assert gone(*references)
-    assert len(shared._places) < before
+    assert len(store._slots) < before
 
 
 # --- TLS ---
@@ -290,7 +293,7 @@ def test_a_bundle_wins_over_the_environments(reach, recorder, bundle, tmp_path, 
 
 def test_look_ups_trust_the_same(reach, recorder, bundle):
     assert not RoutedClient(reach()).resolve(PROFILE).complete
-    assert RoutedClient(reach(verify=bundle), clock=lambda: 0.0).resolve(PROFILE).complete
+    assert RoutedClient(reach(verify=bundle), runtime=Runtime(clock=lambda: 0.0)).resolve(PROFILE).complete
 
 
 @both_kinds

@@ -165,7 +165,7 @@ def test_the_pool_is_as_large_as_the_concurrency_unless_the_user_says_otherwise(
 
 @pytest.mark.usefixtures("credentials")
 def test_a_second_object_makes_no_client():
-    RoutedClient(Connection(**settings())).peek(ROUTER)
+    RoutedClient(Connection(**settings())).resolve(ROUTER, look_up="never")
     first = Connection(**settings()).client(RUNTIME)
     assert all(Connection(**settings()).client(RUNTIME) is first for _ in range(100))
 
@@ -697,6 +697,7 @@ def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, e
 AGENT_RUNTIME = "bedrock-agent-runtime"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("endpoint", "serves"),
     [

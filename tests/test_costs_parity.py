@@ -192,6 +192,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.sample(40)
 @pytest.mark.parametrize(("way", "form"), WAYS, ids=[form for _, form in WAYS])
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 async def test_a_call_costs_what_was_worked_by_hand(row, way, form):

@@ -3,7 +3,7 @@
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -225,7 +225,6 @@ def broken_rules(model, lists):
     )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(TARGETS)), TOOL_LISTS, SYSTEMS, USERS, ASSISTANTS)
 def test_any_request_is_refused_for_a_broken_rule_and_for_nothing_else(call, model, tools, system, asked, said):
     names = iter("abcdefghij")

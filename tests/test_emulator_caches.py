@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -379,7 +379,6 @@ def brute_force(entries, now, blocks, points):
     return size(hit), written
 
 
-@settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_any_sequence_of_requests_is_cached_as_the_rules_say(running, steps):
     running.bedrock.clear_caches()

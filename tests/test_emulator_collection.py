@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from knowledge_base_calls import chunk, collection
 
@@ -210,7 +210,6 @@ def test_order_and_ids_depend_on_names_and_texts_alone(tmp_path):
     assert [each.document_id for each in one] == sorted(each.document_id for each in one)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(["word ", "End. ", "\n", "\n\n", "# Title\n", "x" * 700, "\u6708\u3002"]), max_size=60))
 def test_chunks_are_short_and_lose_nothing(pieces):
     text = "".join(pieces)
@@ -275,7 +274,6 @@ def test_words_meet_in_any_script(query, text):
 WORDS = st.lists(st.sampled_from(["whale", "squid", "krill", "whales", "the", "\u6708", '"', "NOT"]), max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(WORDS, max_size=8), WORDS, st.booleans())
 def test_scores_fall_and_stay_between_nought_and_one(texts, query, exact):
     library = collection(*(chunk(" ".join(words), number) for number, words in enumerate(texts)))

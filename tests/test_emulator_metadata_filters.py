@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from knowledge_base_calls import chunk, collection
 
@@ -76,7 +76,6 @@ def lets_through(given_filter, metadata):
     )
 
 
-@settings(max_examples=500, deadline=None)
 @given(FILTERS, METADATA)
 @example({"equals": {"key": "a", "value": 1}}, {"a": True})
 @example({"in": {"key": "a", "value": [False]}}, {"a": 0})

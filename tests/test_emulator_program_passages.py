@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator.canned_models.engine import reply
@@ -108,7 +108,6 @@ PIECES = st.sampled_from(
 PASSAGES = st.lists(st.lists(PIECES, max_size=8).map(" ".join) | st.lists(PIECES, max_size=8).map("".join), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
 @given(PASSAGES, st.booleans())
 def test_every_statement_stands_word_for_word_in_the_passages_that_it_names(passages, thorough):
     made = statements(ASKED, passages, thorough=thorough)
@@ -237,6 +236,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_large_inputs_are_read_in_linear_time(text):
     text, where = text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator.canned_models.engine import reply
@@ -135,7 +135,6 @@ def test_an_agent_in_words_forgets_no_earlier_question_and_answers_without_tools
 
 
 @given(st.text(alphabet='[]{}",:.\n a1', max_size=300))
-@settings(max_examples=100, deadline=None)
 def test_no_example_is_too_strange(text):
     assert isinstance(
         json.loads(text_of(f"Answer in JSON. Example:\n{text}\nQuestion: Who is Ada?")), (dict, list, str)

@@ -52,6 +52,7 @@ TOO_MUCH = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("schema", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_no_answer_can_hold_ends_soon_and_as_if_out_of_tokens(schema):
     started = time.monotonic()

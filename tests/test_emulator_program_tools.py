@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator.canned_models.engine import Reply, deltas, reply
@@ -276,7 +276,6 @@ PROMPTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(schema=objects(SCHEMAS), prompt=PROMPTS)
 def test_arguments_always_fit_the_schema_of_the_tool(schema, prompt):
     spec = {"name": "do_it", "inputSchema": {"json": {**schema, "$defs": {"Leaf": LEAF}}}}

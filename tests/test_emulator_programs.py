@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.emulator.canned_models.engine import Reply, deltas, reply
@@ -155,7 +155,6 @@ def test_a_question_is_answered_from_a_document(kind, data):
     assert "Sales" not in answer
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=300), st.sampled_from(["pdf", "docx", "xlsx", "doc", "html", "csv"]))
 def test_a_damaged_document_is_no_error(data, kind):
     for content in (data, b"%PDF-1.4 1 0 obj <<>>\nstream\nBT " + data + b" Tj ET\nendstream"):
@@ -207,7 +206,6 @@ def test_the_marker_gives_exactly_so_many_deltas(count):
     assert len(list(deltas(answer.content[0]))) == count
 
 
-@settings(deadline=None, max_examples=200)
 @given(question=st.text(min_size=1, max_size=300).filter(str.strip), large=st.booleans())
 def test_any_prompt_is_answered_and_always_in_the_same_way(question, large):
     model = SONNET if large else HAIKU
@@ -219,6 +217,7 @@ def test_any_prompt_is_answered_and_always_in_the_same_way(question, large):
             assert "".join(delta["text"] for delta in deltas(block)) == block["text"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "question", ["\n" * 99_999 + "?", "Paris and " * 9_999, '{"type": ' * 5_000, "0" * 99_999, "1-" * 5_000]
 )

@@ -237,6 +237,7 @@ def python(code, *arguments):
     return done.stdout
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "statement",
     [
@@ -289,6 +290,7 @@ HIDE = """
 """
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("hidden", "statement", "extra"),
     [
@@ -309,6 +311,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(hidden, stat
     assert f'pip install "bedrock-routing-integrations[{extra}]"' in said
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "statement",
     [

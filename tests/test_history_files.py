@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from invocation_logs import HAIKU_PROFILE, ROUTER, SONNET_45, converse, lines, record
 
@@ -243,12 +243,12 @@ ON_ONE_LINE = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", ON_ONE_LINE)
 @given(
     st.lists(st.text(st.sampled_from('"\\{}[],: aü€\u2028'), max_size=60), min_size=9, max_size=12),
     st.integers(60, 200),
 )
-@settings(max_examples=60, deadline=None)
 def test_a_line_of_any_length_may_hold_everything(form, texts, piece):
     records = [converse(text=text) for text in texts]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

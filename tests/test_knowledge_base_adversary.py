@@ -18,8 +18,8 @@ from scripted_bedrock import ScriptedBedrock
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError
 from bedrock_routing_integrations.knowledge_base import AnswerReader, Sessions
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
-from bedrock_routing_integrations.langchain._rag import SessionMessages
-from bedrock_routing_integrations.llama_index._rag import _new_memory
+from bedrock_routing_integrations.langchain._rag_messages import SessionMessages
+from bedrock_routing_integrations.llama_index._rag_messages import new_memory
 
 KB = "ABCDEFGHIJ"
 ANSWER = "Hi \N{GRINNING FACE} there. Second \N{GRINNING FACE} one.\n"
@@ -170,7 +170,7 @@ def test_two_turns_that_end_at_once_are_both_remembered():
 
 
 def test_a_conversation_without_end_keeps_what_is_told_and_no_more():
-    memory = _new_memory("id")
+    memory = new_memory("id")
     for number in range(40):
         memory.put_messages([said("user", f"q{number}"), said("assistant", "word " * 900)])
     told = memory.get()

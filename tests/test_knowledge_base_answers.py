@@ -8,7 +8,7 @@ import pickle
 import pytest
 from independent_server import frame
 from langchain_core.runnables import RunnableLambda
-from raw_bedrock import JSON, SESSION, STREAM, Raw, RawBedrock, raw_json
+from scripted_bedrock import JSON, SESSION, STREAM, Raw, ScriptedBedrock, raw_json
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
 from bedrock_routing_integrations.errors import InvalidAnswerError, StreamInterruptedError
@@ -125,19 +125,21 @@ async def done(asked):
     return await asked if hasattr(asked, "__await__") else asked
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("answer", NO_RESULTS)
 @pytest.mark.parametrize("way", ["langchain retriever", "llama_index retriever, async"])
 async def test_retrieve_raises_where_its_results_are_missing(way, answer):
     """botocore reads what is not JSON as an empty answer, and the chain would answer from nothing."""
-    with RawBedrock(NO_RESULTS[answer]) as bedrock, pytest.raises(InvalidAnswerError, match="Retrieve answered"):
+    with ScriptedBedrock(NO_RESULTS[answer]) as bedrock, pytest.raises(InvalidAnswerError, match="Retrieve answered"):
         await done(SEARCHES[way](bedrock.arguments))
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("answer", ["nothing", "HTML", "cut at 70"])
 @pytest.mark.parametrize("way", SEARCHES)
 async def test_every_search_raises_where_its_results_are_missing(way, answer):
     raw = Raw(FOUND[:70]) if answer.startswith("cut") else NO_RESULTS[answer]
-    with RawBedrock(raw) as bedrock:
+    with ScriptedBedrock(raw) as bedrock:
         with pytest.raises(InvalidAnswerError):
             await done(SEARCHES[way](bedrock.arguments))
         assert len(bedrock.requests) == 1, "no model was asked"
@@ -146,7 +148,7 @@ async def test_every_search_raises_where_its_results_are_missing(way, answer):
 @pytest.mark.parametrize("answer", ["nothing", "HTML", "only a token"])
 def test_iterate_raises_where_a_later_page_is_no_answer(answer):
     first = raw_json({"retrievalResults": [RESULT], "nextToken": "t"})
-    with RawBedrock(first, NO_RESULTS[answer]) as bedrock:
+    with ScriptedBedrock(first, NO_RESULTS[answer]) as bedrock:
         documents = LangChainRetriever(knowledge_base_id=BASE, **bedrock.arguments).iterate("x")
         assert next(documents).page_content == "Zoë saw krill."
         with pytest.raises(InvalidAnswerError):
@@ -155,15 +157,16 @@ def test_iterate_raises_where_a_later_page_is_no_answer(answer):
 
 @pytest.mark.parametrize("way", ["langchain retriever", "llama_index retriever", "langchain pages"])
 def test_an_explicitly_empty_list_of_results_is_an_answer(way):
-    with RawBedrock(raw_json({"retrievalResults": []})) as bedrock:
+    with ScriptedBedrock(raw_json({"retrievalResults": []})) as bedrock:
         assert SEARCHES[way](bedrock.arguments) == []
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("answer", NO_TEXT)
 @pytest.mark.parametrize("way", ANSWERS)
 async def test_retrieve_and_generate_raises_where_its_text_is_missing(way, answer):
     with (
-        RawBedrock(NO_TEXT[answer]) as bedrock,
+        ScriptedBedrock(NO_TEXT[answer]) as bedrock,
         pytest.raises(InvalidAnswerError, match="RetrieveAndGenerate answered") as e,
     ):
         await done(ANSWERS[way](bedrock.arguments))
@@ -174,19 +177,20 @@ async def test_retrieve_and_generate_raises_where_its_text_is_missing(way, answe
         assert e.value.partial == {"citations": [], "sessionId": "s-1"}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("answer", NO_EVENTS)
 @pytest.mark.parametrize("way", STREAMS)
 async def test_retrieve_and_generate_stream_raises_where_no_text_comes(way, answer):
     # What calls itself an event stream and breaks is a stream that was interrupted, before its first event.
     both = InvalidAnswerError, StreamInterruptedError
-    with RawBedrock(NO_EVENTS[answer]) as bedrock, pytest.raises(both) as e:
+    with ScriptedBedrock(NO_EVENTS[answer]) as bedrock, pytest.raises(both) as e:
         await done(STREAMS[way](bedrock.arguments))
     assert isinstance(e.value, InvalidAnswerError) == (answer != "HTML called a stream")
 
 
 @pytest.mark.parametrize("answer", ["nothing", "HTML", "HTML called a stream"])
 def test_a_fallback_answers_for_a_stream_without_an_event(answer):
-    with RawBedrock(NO_EVENTS[answer]) as bedrock:
+    with ScriptedBedrock(NO_EVENTS[answer]) as bedrock:
         chain = chain_of(bedrock.arguments).with_fallbacks([RunnableLambda(lambda _: "fallback")])
         assert list(chain.stream("x")) == ["fallback"]
 
@@ -195,7 +199,7 @@ def test_a_fallback_answers_for_a_stream_without_an_event(answer):
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_without_a_session_id_is_whole_and_warned_of_once(caplog, stream, text):
     raw = Raw(frame("output", {"text": text}), STREAM) if stream else raw_json({"output": {"text": text}})
-    with RawBedrock(raw) as bedrock:
+    with ScriptedBedrock(raw) as bedrock:
         for _ in range(2):
             chain = chain_of(bedrock.arguments)
             result = sum_of(chain.stream("x")) if stream else chain.invoke("x")
@@ -211,7 +215,7 @@ def test_an_answer_without_a_session_id_is_whole_and_warned_of_once(caplog, stre
 
 
 def test_a_session_id_in_the_header_is_kept(caplog):
-    with RawBedrock(Raw(OUTPUT, STREAM, headers={SESSION: "s-1"})) as bedrock:
+    with ScriptedBedrock(Raw(OUTPUT, STREAM, headers={SESSION: "s-1"})) as bedrock:
         assert sum_of(chain_of(bedrock.arguments).stream("x"))["session_id"] == "s-1"
     assert not caplog.records
 
@@ -219,7 +223,7 @@ def test_a_session_id_in_the_header_is_kept(caplog):
 def test_a_guardrail_that_intervenes_without_a_text_is_an_answer():
     """Whether the service sends its message as an output event is not known: both are survived."""
     intervened = Raw(frame("guardrail", {"action": "INTERVENED"}), STREAM, headers={SESSION: "s-1"})
-    with RawBedrock(intervened) as bedrock:
+    with ScriptedBedrock(intervened) as bedrock:
         result = sum_of(chain_of(bedrock.arguments).stream("x"))
     assert (result["answer"], result["guardrail_action"]) == ("", "INTERVENED")
 

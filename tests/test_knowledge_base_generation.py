@@ -186,7 +186,7 @@ def test_a_long_template_is_fine_where_we_generate():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"text": ""}, "not empty"), ({"text": " \n"}, "not empty"), ({"text": None}, "not empty"),
+        ({"text": ""}, "not a text"), ({"text": " \n"}, "not a text"), ({"text": None}, "not a text"),
         ({"text": "x" * 1001}, "1,001 characters.*retrieve_then_converse"), ({"kb": None}, "external source"),
         ({"session_id": ""}, "session_id"), ({"session_id": "a b"}, "session_id"), ({"session_id": "x" * 101},
         "session_id"),

@@ -9,7 +9,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
@@ -145,6 +145,7 @@ each_way = pytest.mark.parametrize(("framework", "form"), BOTH)
 # --- models that see ---
 
 
+@pytest.mark.sample(8)
 @each_way
 @pytest.mark.parametrize("model", [NOVA, CLAUDE])
 async def test_a_model_that_reads_images_gets_the_image_and_its_description(caplog, framework, form, model):
@@ -184,6 +185,7 @@ FILES = {
 }
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("framework", ["langchain", "llama_index"])
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("stated", ["image/png", "image/jpeg", "", "image/webp; charset=x"])
@@ -210,6 +212,7 @@ async def test_a_router_gets_images_only_where_all_its_models_read_them(framewor
 # --- models that do not ---
 
 
+@pytest.mark.sample(8)
 @each_way
 @pytest.mark.parametrize("model", [LLAMA, MICRO])
 async def test_a_model_that_reads_no_images_gets_the_description(caplog, framework, form, model):
@@ -246,6 +249,7 @@ async def test_an_image_that_cannot_be_given_at_all_is_said_to_be_missing(caplog
     assert ["no description" in record.message for record in caplog.records] == [True]
 
 
+@pytest.mark.sample(4)
 @each_way
 async def test_a_target_of_which_nothing_is_known_gets_descriptions(framework, form):
     imported = "arn:aws:bedrock:us-east-1:123456789012:imported-model/abcdefghijkl"
@@ -368,7 +372,6 @@ def test_image_size_reads_every_kind_of_webp():
 
 
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 40), st.binary(max_size=40))
-@settings(deadline=None)
 def test_image_size_survives_whatever_the_bytes_are(kind, at, more):
     size = image_size(FILES[kind][:at] + more)
     assert size is None or all(isinstance(side, int) for side in size)

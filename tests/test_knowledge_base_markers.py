@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Passage, Prompt
+from bedrock_routing_integrations.knowledge_base import InlineCitationReader, Passage, Prompt
 
 # Written down a second time: what the instructions ask for, generously read.
 JOINED = r"(\s{0,3}(,|;|&|and|[-\u2013])\s{0,3}\d{1,4}){0,30}"
@@ -26,7 +26,7 @@ def prompt(numbers=(0, 1, 2), cites=True):
 
 def read(*pieces, asked=None, passages=PASSAGES):
     """The answer that was read in these pieces; what its parts give must add up to it."""
-    answer = MarkedAnswer(asked or prompt(), passages)
+    answer = InlineCitationReader(asked or prompt(), passages)
     shown = ""
     citations = []
     for part in [*map(answer.read, pieces), answer.finish()]:
@@ -136,7 +136,7 @@ def test_a_marker_that_the_limit_of_tokens_has_cut_is_not_in_the_answer():
 
 
 def test_a_text_that_can_be_told_is_not_held_back():
-    answer = MarkedAnswer(prompt(), PASSAGES)
+    answer = InlineCitationReader(prompt(), PASSAGES)
     assert answer.read("The year [19").text == "The year [19"
     assert answer.read("79] was").text == "79] was"
     assert answer.read(" [cite: 1").text == ""

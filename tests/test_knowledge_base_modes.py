@@ -76,6 +76,7 @@ def check_annotations(result):
         json.dumps(annotation)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("model", ["router", HAIKU, SONNET])
 @pytest.mark.parametrize(("question", "file", "phrase"), QUESTIONS)
 async def test_one_question_has_one_answer_and_the_same_sources(bedrock, library, question, file, phrase, model):

@@ -277,6 +277,7 @@ def outcome(row, table):
         return RAISES(type(error).__name__)
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("who", ["ours", "langchain-aws"])
 @pytest.mark.parametrize(("row", "ours", "theirs"), ROWS, ids=[row.__name__ for row, _, _ in ROWS])
 def test_row(bedrock, monkeypatch, row, ours, theirs, who):

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import MarkedAnswer, Passage, compose, read_queries, rewriting_prompt
+from bedrock_routing_integrations.knowledge_base import (
+    InlineCitationReader,
+    Passage,
+    compose,
+    read_queries,
+    rewriting_prompt,
+)
 from bedrock_routing_integrations.knowledge_base.generation import (
     check_generation_template,
     check_orchestration_template,
@@ -52,7 +58,7 @@ def assert_harmless(passages):
     prompt = told(passages)
     inside = within(prompt)
     for echo in echoes(inside):
-        answer = MarkedAnswer(prompt, [Passage(text=text) for text in passages])
+        answer = InlineCitationReader(prompt, [Passage(text=text) for text in passages])
         answer.read(echo)
         answer.finish()
         assert answer.citations == []

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from raw_bedrock import SESSION, STREAM, Raw, RawBedrock, raw_json
+from scripted_bedrock import SESSION, STREAM, Raw, ScriptedBedrock, raw_json
 
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever as LangChainRetriever
@@ -33,8 +33,8 @@ def replayed(recorded):
     response = recorded["response"]
     if "events" in response:
         raw = base64.b64decode(response["raw_base64"])
-        return RawBedrock(Raw(raw, STREAM, headers={SESSION: "s-1"}))
-    return RawBedrock(raw_json(response["body"]))
+        return ScriptedBedrock(Raw(raw, STREAM, headers={SESSION: "s-1"}))
+    return ScriptedBedrock(raw_json(response["body"]))
 
 
 def asked(recorded):

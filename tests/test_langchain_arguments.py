@@ -33,7 +33,7 @@ def server():
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_arguments_that_ask_for_nothing_are_dropped(server, kind):
+def test_call_drops_neutral_arguments(server, kind):
     llm = kind(model=HAIKU, **server.arguments)
     llm.invoke("x", stop=None, seed=None, temperature=None, top_p=None, n=1)
     for name, values in NEUTRAL_VALUES.items():
@@ -60,7 +60,7 @@ def test_arguments_that_ask_for_nothing_are_dropped(server, kind):
         ({"run_of_langchain": "x"}, "run_of_langchain is not an argument"),
     ],
 )
-async def test_unknown_arguments_of_a_call_are_refused_by_name(server, kind, arguments, message):
+async def test_call_refuses_unknown_arguments_by_name(server, kind, arguments, message):
     llm = kind(model=HAIKU, **server.arguments)
     for ask in (lambda: llm.invoke("x", **arguments), lambda: list(llm.stream("x", **arguments))):
         with pytest.raises(InvalidRequestError, match=message):
@@ -70,7 +70,7 @@ async def test_unknown_arguments_of_a_call_are_refused_by_name(server, kind, arg
     assert not server.requests
 
 
-def test_arguments_of_a_call_by_the_names_of_converse(server):
+def test_call_accepts_arguments_by_converses_names(server):
     llm = ChatBedrockRouter(model=HAIKU, cache="off", **server.arguments)
     llm.invoke("x", maxTokens=5, topP=0.5, stopSequences=["a"], performanceConfig={"latency": "standard"})
     sent = server.requests[-1]
@@ -90,20 +90,20 @@ def test_arguments_of_a_call_by_the_names_of_converse(server):
         ({"top_k": 5}, r"no argument top_k. .*additional_model_request_fields=\{'top_k': 5\}"),
     ],
 )
-def test_unknown_arguments_of_a_constructor_are_refused_by_name(kind, arguments, message):
+def test_constructor_refuses_unknown_arguments_by_name(kind, arguments, message):
     with pytest.raises(InvalidRequestError, match=f"{kind.__name__} has {message}"):
         kind(model=HAIKU, **arguments)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_arguments_of_a_constructor_that_ask_for_nothing_are_left_out(kind):
+def test_constructor_drops_neutral_arguments(kind):
     made = kind(model=HAIKU, n=1, seed=None, presence_penalty=0, logprobs=None, response_format=None)
     assert "seed" not in str(made)
     with pytest.raises(InvalidRequestError, match="has no argument n"):
         kind(model=HAIKU, n=2)
 
 
-def test_fields_aliases_and_model_kwargs_of_langchain_aws_are_taken():
+def test_constructor_accepts_fields_aliases_and_model_kwargs():
     llm = ChatBedrockRouter(
         model_id=HAIKU, stop=["a"], guardrails={"guardrailIdentifier": "g"}, base_url="http://localhost:1",
         model_kwargs={"top_k": 5}, additional_model_request_fields={"x": 1}, base_model=HAIKU,
@@ -125,7 +125,7 @@ class Fake:
         return {"stream": [{name: body} for name, body in stream_of(text(0, "fake"))]}
 
 
-async def test_client_put_in_later_is_used(bedrock):
+async def test_client_assigned_later_is_used(bedrock):
     llm = ChatBedrockRouter(model=HAIKU)
     llm.client = boto3.client("bedrock-runtime")
     assert isinstance(llm.client, RoutedClient)
@@ -145,7 +145,7 @@ def test_client_of_a_copy_is_used(bedrock):
     assert llm.invoke(HELLO).text != "fake"
 
 
-async def test_client_of_text_model_is_that_of_its_chat_model():
+async def test_llm_client_is_the_chat_models():
     llm = BedrockRouterLLM(model=HAIKU)
     assert llm.client is llm.chat_model.client
     llm.client = Fake()
@@ -153,7 +153,7 @@ async def test_client_of_text_model_is_that_of_its_chat_model():
     assert (llm.invoke("x"), await llm.ainvoke("x"), "".join(llm.stream("x"))) == ("fake", "fake", "fake")
 
 
-async def test_fake_client_with_a_list_for_a_stream_is_used():
+async def test_fake_client_may_stream_a_list():
     llm = ChatBedrockRouter(model=HAIKU)
     llm.client = Fake()
     for each in (llm, ChatBedrockRouter(model=HAIKU, client=Fake())):
@@ -184,7 +184,7 @@ HISTORY = [
     "model", [HAIKU, NOVA_LITE, "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a"]
 )
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_tokens_are_counted_everywhere_without_a_tokenizer(bedrock, kind, model):
+def test_token_counts_need_no_tokenizer(bedrock, kind, model):
     llm = kind(model=model)
     short, long = llm.get_num_tokens("bees"), llm.get_num_tokens("bees and flowers " * 100)
     assert 0 < short < long / 20
@@ -199,7 +199,7 @@ def test_tokens_are_counted_everywhere_without_a_tokenizer(bedrock, kind, model)
     assert [message.text for message in kept] == ["b", "c"]
 
 
-def test_tokens_of_the_constructors_system_prompt_count():
+def test_token_counts_include_the_constructors_system_prompt():
     few = ChatBedrockRouter(model=NOVA_LITE, region_name="us-east-1")
     many = ChatBedrockRouter(model=NOVA_LITE, region_name="us-east-1", system=["You are a bee. " * 50])
     messages = [HumanMessage("x")]
@@ -211,7 +211,7 @@ def test_tokens_of_the_constructors_system_prompt_count():
 REFUSED = [("messageStart", {"role": "assistant"}), ("throttlingException", {"message": "slow down"}, "exception")]
 
 
-async def test_stream_falls_back_where_it_is_refused_after_its_start():
+async def test_stream_refused_after_its_start_falls_back():
     with (
         ScriptedBedrock(REFUSED) as first,
         ScriptedBedrock(stream_of(text(0, "second"))) as second,
@@ -257,7 +257,7 @@ Langfuse.__module__ = "langfuse.langchain"
 @pytest.mark.parametrize("telemetry", ["auto", "off"])
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream"])
-async def test_langfuse_reads_the_invoked_model_and_the_cost(router, kind, way, telemetry):
+async def test_langfuse_gets_invoked_model_and_cost(router, kind, way, telemetry):
     handler = Langfuse()
     llm, config = kind(model=router, telemetry=telemetry), {"callbacks": [handler]}
     if way == "invoke":
@@ -289,11 +289,11 @@ def test_langfuse_subclass_is_langfuse(router):
     assert json.loads(handler.span.attributes["langfuse.observation.cost_details"])["total"] > 0
 
 
-def test_other_spans_are_left_alone(router):
+def test_langfuse_attributes_stay_off_other_spans(router):
     with TracerProvider().get_tracer("app").start_as_current_span("mine") as span:
         list(ChatBedrockRouter(model=router).stream(HELLO))
     assert not [name for name in span.attributes if name.startswith("langfuse")]
 
 
-def test_errors_are_of_our_family():
+def test_errors_are_bedrock_routing_errors():
     assert issubclass(InvalidRequestError, BedrockRoutingError)

@@ -83,7 +83,7 @@ def points_in(request):
 # --- `cache` ---
 
 
-def test_by_default_the_second_question_reads_the_system_prompt_from_the_cache(bedrock):
+def test_cache_auto_reads_system_prompt_at_the_second_call(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45)
     first, second = llm.invoke(asking()), llm.invoke(asking("How old is it?"))
     assert (read(first), "system" in sections(first)) == (0, True)
@@ -95,7 +95,7 @@ def test_by_default_the_second_question_reads_the_system_prompt_from_the_cache(b
     assert routing(second)["usage"]["cache_read"] == read(second)
 
 
-def test_off_places_none_and_keeps_the_users_own(bedrock):
+def test_cache_off_keeps_only_the_users_points(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45, cache="off")
     for _ in range(2):
         assert sections(llm.invoke(asking())) == []
@@ -106,14 +106,14 @@ def test_off_places_none_and_keeps_the_users_own(bedrock):
 
 
 @pytest.mark.parametrize("given", [{"cache": POLICY}, {"cache_policy": POLICY}, {"cache": POLICY.as_dict()}])
-def test_a_policy_says_where_and_for_how_long(bedrock, given):
+def test_cache_policy_selects_sections_and_ttl(bedrock, given):
     llm = ChatBedrockRouter(model=SONNET_45, **given)
     assert llm.cache_policy == POLICY
     llm.invoke(asking())
     assert points_in(sent(bedrock)) == [("system", "5m")]
 
 
-def test_a_policy_may_ask_for_an_hour(bedrock):
+def test_cache_policy_may_request_one_hour(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45, cache=CachePolicy(ttl="1h"))
     for question in ("Its colour?", "Its age?", "Its height?"):  # an hour is dear: it is written for what came back
         llm.invoke(asking(question))
@@ -122,14 +122,14 @@ def test_a_policy_may_ask_for_an_hour(bedrock):
 
 @pytest.mark.parametrize("kind", [ChatBedrockRouter, BedrockRouterLLM])
 @pytest.mark.parametrize("given", ["atuo", "", 5, CachePolicy])
-def test_a_value_that_says_nothing_is_refused(kind, given):
+def test_cache_with_unknown_value_is_refused(kind, given):
     with pytest.raises(InvalidRequestError, match="Use 'auto', 'off' or a CachePolicy"):
         kind(model=SONNET_45, cache=given)
     with pytest.raises(InvalidRequestError, match="'auto', 'off'"):
         kind(model=SONNET_45, cache_policy=given)
 
 
-def test_a_policy_beside_a_client_of_ours_is_refused_as_that_one_has_its_own(bedrock):
+def test_cache_policy_together_with_routed_client_is_refused(bedrock):
     client = RoutedClient(bedrock.client(), cache="off")
     with pytest.raises(InvalidRequestError, match=r"give cache.* to that one"):
         ChatBedrockRouter(model=SONNET_45, client=client, cache=POLICY)
@@ -137,7 +137,7 @@ def test_a_policy_beside_a_client_of_ours_is_refused_as_that_one_has_its_own(bed
 
 
 @pytest.mark.parametrize("given", [True, False, None])
-def test_what_langchain_means_by_cache_is_passed_on_to_it(bedrock, given):
+def test_cache_values_of_langchain_are_passed_on(bedrock, given):
     set_llm_cache(InMemoryCache())
     try:
         llm = ChatBedrockRouter(model=SONNET_45, cache=given, cache_policy=POLICY)
@@ -149,7 +149,7 @@ def test_what_langchain_means_by_cache_is_passed_on_to_it(bedrock, given):
         set_llm_cache(None)
 
 
-def test_a_cache_of_responses_and_cache_points_go_together(bedrock):
+def test_response_cache_and_cache_points_combine(bedrock):
     responses = InMemoryCache()
     llm = ChatBedrockRouter(model=SONNET_45, cache=responses, cache_policy="off")
     assert llm.cache is responses
@@ -158,7 +158,7 @@ def test_a_cache_of_responses_and_cache_points_go_together(bedrock):
     assert ChatBedrockRouter(model=SONNET_45, cache="off").cache is None
 
 
-def test_what_is_set_afterwards_holds_from_the_next_call_on(bedrock):
+def test_cache_policy_set_later_holds_from_the_next_call(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45)
     quiet = llm.model_copy(update={"cache_policy": "off"})
     assert sections(quiet.invoke(asking())) == []
@@ -173,14 +173,14 @@ def test_what_is_set_afterwards_holds_from_the_next_call_on(bedrock):
 # --- what is learned ---
 
 
-def test_two_objects_on_one_connection_share_what_is_learned(bedrock):
+def test_two_models_on_one_connection_share_learned_prefixes(bedrock):
     ChatBedrockRouter(model=SONNET_45, temperature=0.5).invoke(asking())
     second = ChatBedrockRouter(model=SONNET_45, max_tokens=50).invoke(asking("How old is it?"))
     assert KNOWN in reasons(second)[0]
 
 
 @pytest.mark.parametrize("memory", ["own", "none"])
-def test_a_memory_of_its_own_is_shared_with_no_other_object(bedrock, memory):
+def test_memory_own_is_not_shared(bedrock, memory):
     policy = CachePolicy(memory=memory)
     llm = ChatBedrockRouter(model=SONNET_45, cache=policy)
     llm.invoke(asking())
@@ -190,7 +190,7 @@ def test_a_memory_of_its_own_is_shared_with_no_other_object(bedrock, memory):
     assert (KNOWN in reasons(llm.invoke(asking("Who built it?")))[0]) == (memory == "own")
 
 
-def test_a_memory_can_be_shared_by_some(bedrock):
+def test_memory_object_is_shared_by_its_models(bedrock):
     memory = PrefixMemory()
     ChatBedrockRouter(model=SONNET_45, cache=CachePolicy(memory=memory)).invoke(asking())
     also = ChatBedrockRouter(model=SONNET_45, cache=CachePolicy(memory=memory)).invoke(asking("How old is it?"))
@@ -199,7 +199,7 @@ def test_a_memory_can_be_shared_by_some(bedrock):
     assert ", new; " in reasons(other)[0]
 
 
-async def test_every_way_to_ask_reads_and_says_so(bedrock):
+async def test_every_kind_of_call_reads_and_reports_the_cache(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45)
     llm.invoke(asking())
     answers = [
@@ -218,14 +218,14 @@ async def test_every_way_to_ask_reads_and_says_so(bedrock):
         assert KNOWN in reasons(answer)[0]
 
 
-def test_structured_output_caches_too(bedrock):
+def test_structured_output_is_cached(bedrock):
     chain = ChatBedrockRouter(model=SONNET_45).with_structured_output(Colour, include_raw=True)
     raw = [chain.invoke(asking(question))["raw"] for question in ("Its colour?", "The sea's colour?")]
     assert (read(raw[0]), read(raw[1]) > 2_000) == (0, True)
     assert "toolConfig" in sent(bedrock)
 
 
-def test_the_text_model_has_the_same_policies(bedrock):
+def test_llm_takes_the_same_cache_policies(bedrock):
     prompt = RULES + "What is its colour?"
     infos = [
         BedrockRouterLLM(model=SONNET_45, cache=cache).generate([prompt]).generations[0][0].generation_info
@@ -259,10 +259,11 @@ COPIES = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(8)
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("cache", ["off", POLICY, CachePolicy(sections=("system",), memory="own")])
-def test_copies_keep_the_policy(bedrock, how, cache):
+def test_copies_keep_the_cache_policy(bedrock, how, cache):
     twin = COPIES[how](ChatBedrockRouter(model=SONNET_45, cache=cache))
     for _ in range(2):
         message = twin.invoke(asking())
@@ -272,7 +273,7 @@ def test_copies_keep_the_policy(bedrock, how, cache):
         assert KNOWN in reasons(message)[0], "and it learns"
 
 
-def test_what_is_dumped_is_json_and_says_the_same_of_any_memory():
+def test_dumped_cache_policy_is_json_for_any_memory():
     own = ChatBedrockRouter(model=SONNET_45, cache=CachePolicy(memory=PrefixMemory()))
     default = ChatBedrockRouter(model=SONNET_45, cache=CachePolicy())
     assert dumps(own) == dumps(default)
@@ -281,7 +282,7 @@ def test_what_is_dumped_is_json_and_says_the_same_of_any_memory():
 
 
 @pytest.mark.parametrize("field", ["cache", "cache_policy"])
-def test_the_policy_can_be_configured_for_a_call(bedrock, field):
+def test_cache_policy_is_configurable_per_call(bedrock, field):
     llm = ChatBedrockRouter(model=SONNET_45).configurable_fields(**{field: ConfigurableField(id="points")})
     for config, wanted in ((None, True), ({"configurable": {"points": "off"}}, False), (None, True)):
         assert bool(sections(llm.invoke(asking(), config))) == wanted
@@ -289,7 +290,7 @@ def test_the_policy_can_be_configured_for_a_call(bedrock, field):
     assert points_in(sent(bedrock)) == [("system", "5m")]
 
 
-def test_the_points_are_those_for_the_model_that_is_called(bedrock):
+def test_cache_points_fit_the_called_model(bedrock):
     llm = ChatBedrockRouter(model=SONNET_45)
     assert sections(llm.invoke(asking(), model=HAIKU)) == []
     assert sections(llm.bind(model=NOVA).invoke(asking()))
@@ -297,7 +298,7 @@ def test_the_points_are_those_for_the_model_that_is_called(bedrock):
 
 
 @pytest.mark.parametrize("name", ["cache", "cache_policy"])
-def test_in_a_call_it_is_refused(bedrock, name):
+def test_cache_as_call_argument_is_refused(bedrock, name):
     llm = ChatBedrockRouter(model=SONNET_45)
     for call in (lambda: llm.invoke("Hi", **{name: "off"}), lambda: llm.bind(**{name: "off"}).invoke("Hi")):
         with pytest.raises(InvalidRequestError, match=f"^{name} is set where the chat model is made"):
@@ -310,7 +311,7 @@ def test_in_a_call_it_is_refused(bedrock, name):
 
 @pytest.mark.parametrize("middleware", [(), ("5m",), ("1h",)], ids=["", "with LangChain's, 5m", "with LangChain's, 1h"])
 @pytest.mark.parametrize("model", [SONNET_45, NOVA])
-def test_an_agent_reads_its_past_from_the_cache(bedrock, model, middleware):
+def test_agent_reads_its_history_from_the_cache(bedrock, model, middleware):
     more = [BedrockPromptCachingMiddleware(ttl=ttl) for ttl in middleware]
     agent = create_agent(ChatBedrockRouter(model=model), [get_weather], system_prompt=RULES, middleware=more)
     messages = []
@@ -336,7 +337,7 @@ def test_an_agent_reads_its_past_from_the_cache(bedrock, model, middleware):
 # --- everybody else's points ---
 
 
-def test_an_hour_for_the_messages_after_five_minutes_for_the_system_is_not_refused(bedrock):
+def test_one_hour_after_five_minutes_is_not_refused(bedrock):
     """langchain-aws#3758."""
     system = SystemMessage([{"type": "text", "text": RULES}, POINT])
     message = ChatBedrockRouter(model=SONNET_45).invoke([system, HumanMessage("Hello")], cache_control={"ttl": "1h"})
@@ -349,12 +350,12 @@ def test_cache_control_for_an_hour_becomes_what_the_model_offers(bedrock):
     assert points_in(sent(bedrock)) == [("system", "5m"), ("messages", "5m")]
 
 
-def test_cache_control_on_a_model_without_caching_is_no_error(bedrock):
+def test_cache_control_without_caching_model_is_dropped(bedrock):
     assert sections(ChatBedrockRouter(model=HAIKU).invoke(asking(), cache_control={"type": "ephemeral"})) == []
     assert points_in(sent(bedrock)) == []
 
 
-def test_four_of_the_users_own_leave_no_room_and_a_fifth_is_left_out(bedrock, caplog):
+def test_fifth_cache_point_of_the_user_is_dropped(bedrock, caplog):
     text = {"type": "text", "text": RULES}
     four = [SystemMessage([text, POINT]), HumanMessage([text, POINT, text, POINT, text, POINT])]
     for cache_control in (None, {"ttl": "5m"}):
@@ -368,7 +369,7 @@ def test_four_of_the_users_own_leave_no_room_and_a_fifth_is_left_out(bedrock, ca
     assert "5 cachePoints" in caplog.text
 
 
-def test_no_point_follows_thinking(bedrock):
+def test_no_cache_point_follows_thinking(bedrock):
     thought = {"type": "reasoning_content", "reasoning_content": {"text": RULES, "signature": "c2lnbmVk"}}
     llm = ChatBedrockRouter(
         model=SONNET_37, additional_model_request_fields={"thinking": {"type": "enabled", "budget_tokens": 1024}}
@@ -383,7 +384,7 @@ def test_no_point_follows_thinking(bedrock):
     assert [entry.status for entry in bedrock.requests("Converse")] == [200] * 3
 
 
-def test_none_is_put_behind_the_result_of_a_tool_or_in_the_tools_of_nova(bedrock):
+def test_nova_gets_no_cache_points_after_tool_results(bedrock):
     history = [
         *asking("What is the weather in Paris?"),
         AIMessage("", tool_calls=[{"name": "get_weather", "args": {"city": "Paris"}, "id": "call_1"}]),
@@ -398,7 +399,7 @@ def test_none_is_put_behind_the_result_of_a_tool_or_in_the_tools_of_nova(bedrock
     assert read(message) > 2_000
 
 
-def test_what_the_caller_passed_is_not_changed_and_points_do_not_pile_up(bedrock):
+def test_callers_messages_stay_unchanged_over_many_calls(bedrock):
     raw = [{"role": "user", "content": [{"text": RULES}, POINT, {"text": "What is its colour?"}]}]
     tools = [{"name": "get_weather", "description": "x", "input_schema": {"type": "object", "properties": {}}}, POINT]
     messages = [SystemMessage([{"type": "text", "text": RULES}, HOUR]), HumanMessage([{"type": "text", "text": RULES}])]

@@ -20,9 +20,9 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from samples import HAIKU, NOVA_LITE, SONNET
 
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import read_passage
+from bedrock_routing_integrations.knowledge_base import distinct, read_passage
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain, KnowledgeBaseRetriever
-from bedrock_routing_integrations.langchain.retrievers import distinct_documents, document_of
+from bedrock_routing_integrations.langchain.retrievers import document_of, passage_of
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 MODES = [GENERATE, CONVERSE]
@@ -359,7 +359,9 @@ def test_what_would_guard_or_restrict_nothing_is_refused(library):
     }  # fmt: skip
     llm = FakeListChatModel(responses=["Whales do."])
     for found_in in ({"retriever": Shelf()}, {"external_source": document}):
-        with pytest.raises(InvalidRequestError, match="guardrail_config belongs to the chat model"):
+        with pytest.raises(
+            InvalidRequestError, match="guardrail_config is not valid here: it belongs to the chat model"
+        ):
             KnowledgeBaseChain(**found_in, model=llm, mode=CONVERSE, guardrail_config=guardrail)
     with pytest.raises(InvalidRequestError, match="user_context is for knowledge bases"):
         KnowledgeBaseChain(external_source=document, model=llm, mode=CONVERSE, user_context="ann")
@@ -367,7 +369,7 @@ def test_what_would_guard_or_restrict_nothing_is_refused(library):
 
 def test_pictures_of_one_document_stay_several():
     pictures = [read_image(data) for data in ("data:image/png;base64,AAAA", "data:image/png;base64,BBBB")]
-    assert len(distinct_documents([pictures, pictures])) == 2
+    assert len(distinct([pictures, pictures], lambda document: passage_of(document).key)) == 2
 
 
 def read_image(data):

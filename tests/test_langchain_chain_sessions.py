@@ -15,7 +15,7 @@ from samples import HAIKU
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
-from bedrock_routing_integrations.langchain._rag import shared_sessions
+from bedrock_routing_integrations.langchain._rag_messages import shared_sessions
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 MODES = [GENERATE, CONVERSE]
@@ -143,7 +143,7 @@ def test_a_session_of_bedrock_expires(monkeypatch):
 
 def test_a_session_of_ours_expires_too(bedrock, library, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(shared_sessions, "_clock", clock)
+    monkeypatch.setattr(shared_sessions()._sessions, "_clock", clock)
     chain = chain_of(library)
     session_id = chain.invoke(TITAN)["session_id"]
     clock.now = DAY - 1
@@ -165,7 +165,7 @@ def test_a_session_goes_on_with_an_equal_chain_as_in_a_server_that_makes_one_for
 
 @pytest.mark.parametrize("session_id", ["", 5])
 def test_what_is_no_session_id_is_told(bedrock, library, session_id):
-    with pytest.raises(InvalidRequestError, match="is no id"):
+    with pytest.raises(InvalidRequestError, match=r"session_id=.* is not valid"):
         chain_of(library).invoke({"input": TITAN, "session_id": session_id})
 
 

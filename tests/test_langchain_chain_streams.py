@@ -89,6 +89,7 @@ def test_what_was_streamed_is_never_taken_back(library, mode):
             assert max(citation.passages) < len(found), "of documents that have arrived"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["stream", "astream"])
 @pytest.mark.parametrize("mode", MODES)
 async def test_the_first_words_come_before_the_last_are_sent(bedrock, library, mode, form):

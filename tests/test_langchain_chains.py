@@ -58,26 +58,26 @@ OURS = KnowledgeBaseRetriever(**BASE)
     ("arguments", "match"),
     [
         ({}, "needs model="),
-        ({"model": HAIKU}, "needs one of knowledge_base_id, external_source and retriever; it has none"),
+        ({"model": HAIKU}, "external_source, retriever; it has none"),
         ({**BASE, "model": HAIKU, "mode": "retrieve"}, "there are 'retrieve_and_generate' and"),
         ({**BASE, "model": HAIKU, "top_k": 3}, "takes no 'top_k'"),
         ({**BASE, "model": HAIKU, "promt_template": "a"}, "did you mean 'prompt_template'"),
         ({**BASE, "model": HAIKU, "external_source": "s3://bucket/a"}, "it has knowledge_base_id and external_source"),
         ({"knowledge_base_id": "short", "model": HAIKU}, "ten letters and digits"),
-        ({**BASE, "model": FAKE}, "Bedrock calls the model.*retrieve_then_converse' takes chat models"),
-        ({**BASE, "model": 5, "mode": CONVERSE}, "a target or a chat model, and is a int"),
-        ({**BASE, "model": FAKE, "mode": CONVERSE, "performance_config": {"latency": "optimized"}}, "set it there"),
-        ({**BASE, "model": FAKE, "mode": CONVERSE, "inference_config": {"maxTokens": 5}}, "set it there"),
-        ({**BASE, "model": FAKE, "mode": CONVERSE, "additional_model_request_fields": {"a": 1}}, "set it there"),
-        ({**BASE, "model": FAKE, "mode": CONVERSE, "base_models": [HAIKU]}, "set it there"),
-        ({**BASE, "model": FAKE, "mode": CONVERSE, "cache": "off"}, "set it there"),
-        ({**BASE, "model": HAIKU, "cache": "off"}, "cache has no meaning with mode='retrieve_and_generate'"),
-        ({**BASE, "model": HAIKU, "get_session_history": dict}, "get_session_history has no meaning"),
+        ({**BASE, "model": FAKE}, "Bedrock calls the model.*, which takes chat models"),
+        ({**BASE, "model": 5, "mode": CONVERSE}, "it is a int.*a target, or one of LangChain's chat models"),
+        ({**BASE, "model": FAKE, "mode": CONVERSE, "performance_config": {"latency": "optimized"}}, "Set it there"),
+        ({**BASE, "model": FAKE, "mode": CONVERSE, "inference_config": {"maxTokens": 5}}, "Set it there"),
+        ({**BASE, "model": FAKE, "mode": CONVERSE, "additional_model_request_fields": {"a": 1}}, "Set it there"),
+        ({**BASE, "model": FAKE, "mode": CONVERSE, "base_models": [HAIKU]}, "Set it there"),
+        ({**BASE, "model": FAKE, "mode": CONVERSE, "cache": "off"}, "Set it there"),
+        ({**BASE, "model": HAIKU, "cache": "off"}, "cache is not valid with mode"),
+        ({**BASE, "model": HAIKU, "get_session_history": dict}, "get_session_history is not valid with mode"),
         ({**BASE, "model": HAIKU, "score_threshold": 0.5}, "score_threshold: RetrieveAndGenerate tells no scores"),
-        ({"retriever": OURS, "model": HAIKU}, "retriever has no meaning"),
-        ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "k": 3}, "k belongs to the retriever"),
+        ({"retriever": OURS, "model": HAIKU}, "retriever is not valid with mode"),
+        ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "k": 3}, "k is not valid here"),
         ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "filter": where("a") == 1}, "belongs to the retriever"),
-        ({"retriever": list, "model": HAIKU, "mode": CONVERSE}, "retriever must be one of LangChain's"),
+        ({"retriever": list, "model": HAIKU, "mode": CONVERSE}, "it is a type. Give one of LangChain's"),
         ({"external_source": "http://a/b", "model": HAIKU}, "s3://bucket/key"),
         ({"external_source": {"data": "text"}, "model": HAIKU}, "contentType"),
         ({"external_source": {**DOCUMENT, "data": "text"}, "model": HAIKU}, "is a str"),
@@ -87,7 +87,7 @@ OURS = KnowledgeBaseRetriever(**BASE)
             {"external_source": DOCUMENT, "model": HAIKU, "orchestration_prompt_template": ORCHESTRATION},
             "orchestration_prompt_template words the search",
         ),
-        ({**BASE, "model": HAIKU, "mode": CONVERSE, "kms_key_arn": KEY}, "kms_key_arn has no meaning"),
+        ({**BASE, "model": HAIKU, "mode": CONVERSE, "kms_key_arn": KEY}, "kms_key_arn is not valid with mode"),
         ({**BASE, "model": HAIKU, "prompt_template": "$query$"}, r"lacks \$search_results\$"),
         ({**BASE, "model": HAIKU, "prompt_template": "$search_result$"}, r"did you mean \$search_results\$"),
         ({**BASE, "model": HAIKU, "prompt_template": "$search_results$" + "x" * 4000}, "takes 4,000"),
@@ -132,10 +132,10 @@ def test_long_templates_are_for_the_second_mode(bedrock, library):
         ([TITAN], {}, "not a list"),
         (TITAN, {"top_k": 3}, "takes no 'top_k'"),
         (TITAN, {"k": 0}, "k=0"),
-        (TITAN, {"guardrails": {"guardrailId": "a", "guardrailVersion": "1"}}, "for the whole chain"),
-        ({"input": TITAN, "session_id": 5}, {}, "session_id=5 is no id"),
-        (TITAN, {"session_id": ["a"]}, r"session_id=\['a'\] is no id"),
-        ({"input": TITAN, "chat_history": [5]}, {}, "chat_history (must|has)"),
+        (TITAN, {"guardrails": {"guardrailId": "a", "guardrailVersion": "1"}}, "for the whole KnowledgeBaseChain"),
+        ({"input": TITAN, "session_id": 5}, {}, "session_id=5 is not valid"),
+        (TITAN, {"session_id": ["a"]}, r"session_id=\['a'\] is not valid"),
+        ({"input": TITAN, "chat_history": [5]}, {}, "chat_history (must|is)"),
     ],
 )
 def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, mode, given, call, match):
@@ -152,7 +152,7 @@ def test_options_of_a_call_are_refused_where_nothing_heeds_them(bedrock, library
         KnowledgeBaseChain(external_source=DOCUMENT, model=HAIKU).invoke(TITAN, k=3)
     with pytest.raises(InvalidRequestError, match="score_threshold: RetrieveAndGenerate tells no scores"):
         chain_of(library, GENERATE).invoke(TITAN, score_threshold=0.5)
-    with pytest.raises(InvalidRequestError, match=r"chat_history has no meaning.*session_id"):
+    with pytest.raises(InvalidRequestError, match=r"chat_history is not valid with mode.*session_id"):
         chain_of(library, GENERATE).invoke({"input": TITAN, "chat_history": []})
 
 
@@ -376,5 +376,5 @@ def test_a_field_that_is_set_wrongly_is_told_at_the_call(bedrock, library, name,
 
 
 def test_a_prompt_is_no_model_of_it():
-    with pytest.raises(InvalidRequestError, match="a target or a chat model"):
+    with pytest.raises(InvalidRequestError, match="a target, or one of LangChain's chat models"):
         chain_of("EMULATEDKB", model=["a", ChatPromptTemplate.from_template("a")])

@@ -78,7 +78,7 @@ class Recorder(BaseCallbackHandler):
 @pytest.mark.parametrize(
     ("prompt", "model", "fallback", "price"), [(ALICE, SONNET, True, (3, 15)), (HELLO, HAIKU, False, (0.25, 1.25))]
 )
-def test_a_message_says_which_model_of_the_router_answered(router, prompt, model, fallback, price):
+def test_message_names_the_invoked_model(router, prompt, model, fallback, price):
     message = ChatBedrockRouter(model=router).invoke(prompt)
     assert message.response_metadata["model_name"] == model
     assert routing_of(message) == {
@@ -109,7 +109,7 @@ def test_a_message_says_which_model_of_the_router_answered(router, prompt, model
     }
 
 
-def test_usage_is_counted_by_the_model_that_answered(router):
+def test_usage_callback_counts_by_invoked_model(router):
     llm = ChatBedrockRouter(model=router)
     with get_usage_metadata_callback() as usage:
         answers = [llm.invoke(ALICE), llm.invoke(HELLO)]
@@ -119,7 +119,7 @@ def test_usage_is_counted_by_the_model_that_answered(router):
     }
 
 
-async def test_usage_of_streams_is_counted_by_the_model_that_answered(router):
+async def test_usage_callback_counts_streams_by_invoked_model(router):
     llm = ChatBedrockRouter(model=router)
     with get_usage_metadata_callback() as usage:
         merged(llm.stream(ALICE))
@@ -129,7 +129,7 @@ async def test_usage_of_streams_is_counted_by_the_model_that_answered(router):
     assert all(counts["total_tokens"] > 0 for counts in usage.usage_metadata.values())
 
 
-def test_a_merged_stream_says_what_an_invoke_says(router):
+def test_merged_stream_equals_invoke(router):
     llm = ChatBedrockRouter(model=router)
     whole, streamed = llm.invoke(ALICE), merged(llm.stream(ALICE))
     assert streamed.text == whole.text
@@ -142,7 +142,7 @@ def test_a_merged_stream_says_what_an_invoke_says(router):
     }
 
 
-def test_callbacks_get_the_model_that_answered_and_no_other(router):
+def test_callbacks_get_only_the_invoked_model(router):
     seen = Recorder()
     llm = ChatBedrockRouter(model=router, callbacks=[seen])
     llm.invoke(HELLO)
@@ -165,7 +165,7 @@ def test_generate_reports_each_of_several_answers(router):
     assert {r.llm_output["model_name"] for r in seen.results} == {SONNET, HAIKU}
 
 
-async def test_async_calls_say_the_same(router):
+async def test_async_calls_have_the_same_metadata(router):
     llm = ChatBedrockRouter(model=router)
     message = await llm.ainvoke(ALICE)
     assert message.response_metadata["model_name"] == SONNET
@@ -201,7 +201,7 @@ def test_every_kind_of_target_answers(bedrock):
     assert ChatBedrockRouter(model=custom).invoke("Hello").response_metadata["model_name"] in (LLAMA_8B, LLAMA_70B)
 
 
-def test_the_model_can_be_named_at_the_call(bedrock, router):
+def test_call_may_name_another_target(bedrock, router):
     llm = ChatBedrockRouter(model=NOVA_LITE, temperature=0)
     assert llm.invoke("Hello", model=HAIKU).response_metadata["model_name"] == HAIKU
     assert llm.invoke(HELLO, model=router).response_metadata["model_name"] == HAIKU
@@ -211,7 +211,7 @@ def test_the_model_can_be_named_at_the_call(bedrock, router):
     assert llm.invoke("Hello").response_metadata["model_name"] == NOVA_LITE
 
 
-def test_the_region_of_the_arn_is_called(bedrock, monkeypatch):
+def test_region_of_the_arn_is_called(bedrock, monkeypatch):
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     arn = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
@@ -219,7 +219,7 @@ def test_the_region_of_the_arn_is_called(bedrock, monkeypatch):
     assert ":eu-west-1:" in routing_of(message)["invoked_model_id"]
 
 
-def test_a_managed_prompt_answers_with_its_variables(bedrock):
+def test_managed_prompt_answers_with_its_variables(bedrock):
     prompt = bedrock.add_prompt("greeting", "Say hello to {{name}}.", model_id=HAIKU)
     client = RoutedClient(bedrock.client())
     response = client.converse(modelId=prompt, promptVariables={"name": {"text": "Ada"}})
@@ -230,7 +230,7 @@ def test_a_managed_prompt_answers_with_its_variables(bedrock):
 # --- nothing happens before the first call ---
 
 
-def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, router, monkeypatch):
+def test_constructor_sends_nothing_and_makes_no_client(bedrock, router, monkeypatch):
     made = []
     create, here = Session.create_client, threading.current_thread()
 
@@ -250,20 +250,20 @@ def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, r
     assert bedrock.requests() == []
 
 
-def test_a_wrong_target_is_refused_when_it_is_constructed():
+def test_constructor_refuses_an_invalid_target():
     with pytest.raises(InvalidTargetError, match="did you mean 'prompt-router'"):
         ChatBedrockRouter(model="arn:aws:bedrock:us-east-1:123456789012:promptrouter/x")
     with pytest.raises(BedrockRoutingError, match="needs model="):
         ChatBedrockRouter()
 
 
-def test_no_region_is_said_at_the_call(monkeypatch):
+def test_missing_region_raises_at_the_call(monkeypatch):
     llm = ChatBedrockRouter(model=HAIKU)
     with pytest.raises(BedrockRoutingError, match="No AWS Region is known"):
         llm.invoke("Hello")
 
 
-def test_the_router_is_looked_up_once_for_all_objects(bedrock, router):
+def test_router_is_looked_up_once_for_all_objects(bedrock, router):
     for _ in range(3):
         ChatBedrockRouter(model=router).invoke(HELLO)
     ChatBedrockRouter(model=router, endpoint_url=bedrock.endpoint_url).invoke(HELLO)
@@ -277,7 +277,7 @@ def test_base_models_skip_the_look_up(bedrock, router):
     assert bedrock.requests("GetPromptRouter") == []
 
 
-def test_without_permission_everything_still_works_and_one_warning_names_the_action(bedrock, router, caplog):
+def test_missing_look_up_permission_is_one_warning(bedrock, router, caplog):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     llm = ChatBedrockRouter(model=router)
     first, second = routing_of(llm.invoke(HELLO)), routing_of(llm.invoke(ALICE))
@@ -304,7 +304,7 @@ def test_tools_work_on_a_router(router, streamed):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_tools_on_a_family_that_does_not_stream_them(bedrock, streamed):
+def test_tools_of_a_model_without_streamed_tools(bedrock, streamed):
     llm = ChatBedrockRouter(model=f"us.{LLAMA_70B}").bind_tools([get_weather])
     question = "What is the weather in Paris?"
     message = merged(llm.stream(question)) if streamed else llm.invoke(question)
@@ -321,7 +321,7 @@ def test_structured_output_on_routers(bedrock, router):
     assert isinstance(llm.invoke("Tell me a joke."), Joke)
 
 
-def test_a_forced_tool_that_the_candidates_refuse_is_refused_before_sending(bedrock):
+def test_forced_tool_is_refused_before_sending_to_llama(bedrock):
     custom = bedrock.create_prompt_router(name="llamas", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     llm = ChatBedrockRouter(model=custom).bind_tools([add], tool_choice="any")
     with pytest.raises(InvalidRequestError, match=r"tool_choice=.*supported: auto"):
@@ -329,7 +329,7 @@ def test_a_forced_tool_that_the_candidates_refuse_is_refused_before_sending(bedr
     assert bedrock.requests("Converse") == []
 
 
-def test_an_agent_with_two_tools_completes_on_a_router(router):
+def test_agent_with_two_tools_completes_on_a_router(router):
     from langchain.agents import create_agent
 
     agent = create_agent(ChatBedrockRouter(model=router), tools=[get_weather, add])
@@ -344,7 +344,7 @@ def test_an_agent_with_two_tools_completes_on_a_router(router):
     assert all(routing_of(m)["invoked_model"] for m in result["messages"] if isinstance(m, AIMessage))
 
 
-async def test_an_agent_streams_on_a_router(router):
+async def test_agent_streams_on_a_router(router):
     from langchain.agents import create_agent
 
     agent = create_agent(ChatBedrockRouter(model=router), tools=[get_weather])
@@ -365,7 +365,7 @@ def test_chains_fallbacks_and_configs(bedrock, router):
 # --- latency and tiers ---
 
 
-def test_what_was_asked_and_what_was_served(bedrock_with_quota):
+def test_routing_has_requested_and_served_latency_and_tier(bedrock_with_quota):
     llm = ChatBedrockRouter(
         model="us.amazon.nova-pro-v1:0", performance_config={"latency": "optimized"}, service_tier="priority"
     )
@@ -386,7 +386,7 @@ def bedrock_with_quota(monkeypatch):
         yield emulator
 
 
-def test_latency_can_be_asked_for_at_the_call(bedrock):
+def test_call_may_request_latency(bedrock):
     llm = ChatBedrockRouter(model="us.amazon.nova-pro-v1:0")
     answer = llm.invoke("Hello", performance_config={"latency": "optimized"})
     assert routing_of(answer)["latency"] == {"requested": "optimized", "served": "optimized"}
@@ -422,7 +422,7 @@ def test_messages_survive_a_langgraph_checkpoint(router):
 # --- secrets, copies ---
 
 
-def test_secrets_are_shown_nowhere(caplog):
+def test_secrets_appear_in_no_output(caplog):
     secrets = {
         "aws_access_key_id": "AKIASECRET", "aws_secret_access_key": "very-secret", "aws_session_token": "token-secret",
         "default_headers": {"authorization": "header-secret"},
@@ -442,14 +442,14 @@ def test_secrets_are_shown_nowhere(caplog):
             assert secret not in text
 
 
-def test_copies_and_pickles_answer(router):
+def test_copies_and_pickles_can_be_called(router):
     llm = ChatBedrockRouter(model=router, temperature=0.5)
     for twin in (copy.copy(llm), copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), llm.model_copy()):
         assert twin.invoke(HELLO).response_metadata["model_name"] == HAIKU
         assert twin.temperature == 0.5
 
 
-def test_what_the_caller_passed_is_not_changed(bedrock):
+def test_callers_arguments_stay_unchanged(bedrock):
     raw = [{"role": "user", "content": [{"text": "Hello"}]}]
     llm = ChatBedrockRouter(model=NOVA_LITE, raw_blocks=raw)
     before = copy.deepcopy(raw)
@@ -460,7 +460,7 @@ def test_what_the_caller_passed_is_not_changed(bedrock):
     assert sum("cachePoint" in block for block in sent) == 1, "points do not pile up call after call"
 
 
-def test_attributes_set_after_constructing_are_used(bedrock):
+def test_attributes_set_later_are_used(bedrock):
     llm = ChatBedrockRouter(model=HAIKU)
     llm.temperature = 0.25
     llm.supports_tool_choice_values = ("auto",)
@@ -470,7 +470,7 @@ def test_attributes_set_after_constructing_are_used(bedrock):
     assert bedrock.requests("Converse")[0].request["inferenceConfig"]["temperature"] == 0.25
 
 
-def test_unset_parameters_are_not_sent_and_set_ones_are(bedrock):
+def test_only_parameters_that_are_set_are_sent(bedrock):
     ChatBedrockRouter(model=HAIKU).invoke([SystemMessage("Be brief."), HumanMessage("Hello")])
     sent = bedrock.requests("Converse")[0].request
     assert sent.get("inferenceConfig", {}) == {}
@@ -481,7 +481,7 @@ def test_unset_parameters_are_not_sent_and_set_ones_are(bedrock):
 
 
 @pytest.mark.parametrize("details", [{"frame": 3}, {"byte": 300}])
-async def test_a_cut_stream_never_looks_complete(bedrock, router, details):
+async def test_cut_stream_raises(bedrock, router, details):
     llm = ChatBedrockRouter(model=router)
     bedrock.fail("cut", operation="ConverseStream", times=2, **details)
     received = []
@@ -494,7 +494,7 @@ async def test_a_cut_stream_never_looks_complete(bedrock, router, details):
             pass
 
 
-def test_what_bedrock_refuses_is_raised_as_boto3_raises_it(bedrock):
+def test_refusals_of_bedrock_are_boto3s_errors(bedrock):
     with pytest.raises(ClientError, match="on-demand throughput") as caught:
         ChatBedrockRouter(model="anthropic.claude-sonnet-4-5-20250929-v1:0").invoke("Hello")
     assert caught.value.response["Error"]["Code"] == "ValidationException"
@@ -517,7 +517,7 @@ async def test_256_async_calls_run_at_once(bedrock):
     assert len(bedrock.requests("Converse")) == 256
 
 
-def test_a_batch_runs_at_once_unless_its_config_says_otherwise(bedrock):
+def test_batch_concurrency_is_limited_by_config_or_field(bedrock):
     bedrock.fail("slow_first_byte", operation="Converse", times=25, seconds=5, in_flight=25)
     llm = ChatBedrockRouter(model=HAIKU)
     llm.batch(["Hello"] * 64)
@@ -530,7 +530,7 @@ def test_a_batch_runs_at_once_unless_its_config_says_otherwise(bedrock):
     assert sorted(index for index, _ in llm.batch_as_completed(["Hello"] * 20)) == list(range(20))
 
 
-async def test_one_task_more_than_the_bound_waits(bedrock):
+async def test_call_beyond_max_concurrency_waits(bedrock):
     bedrock.fail("slow_first_byte", seconds=0.2, rate=1.0, operation="Converse")
     llm = ChatBedrockRouter(model=HAIKU, max_concurrency=4)
     await asyncio.gather(*(llm.ainvoke("Hello") for _ in range(12)))

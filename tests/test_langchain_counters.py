@@ -69,6 +69,7 @@ class Seen(BaseCallbackHandler):
 # --- one call ---
 
 
+@pytest.mark.sample(8)
 @each_way
 @each_count
 async def test_a_message_counts_what_the_cache_had_as_input(way, usage, expected):
@@ -82,6 +83,7 @@ async def test_a_message_counts_what_the_cache_had_as_input(way, usage, expected
     assert message.response_metadata["model_name"] == HAIKU
 
 
+@pytest.mark.sample(8)
 @each_way
 @each_count
 async def test_a_text_counts_the_same(way, usage, expected):

@@ -21,6 +21,7 @@ from scripted_bedrock import ScriptedBedrock, whole_of
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import ContextOverflowError, InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
+from bedrock_routing_integrations.runtime import Runtime
 
 COUNTED = "anthropic.claude-3-5-haiku-20241022-v1:0"  # one that langchain-aws asks Bedrock to count for
 
@@ -43,7 +44,7 @@ class Joke(BaseModel):
     ["input length and `max_tokens` exceed context limit: 199000 + 8000 > 200000", "prompt is too long: 5 tokens > 4"],
 )
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
-async def test_context_overflow_is_langchains_too(bedrock, way, message):
+async def test_context_overflow_is_langchains_error(bedrock, way, message):
     """LangChain's summarization middleware catches its own class."""
     bedrock.fail("validation", message=message, rate=1.0)
     llm = ChatBedrockRouter(model=HAIKU)
@@ -63,7 +64,7 @@ async def test_context_overflow_is_langchains_too(bedrock, way, message):
 
 
 @pytest.mark.parametrize("kind", [ChatBedrockRouter, BedrockRouterLLM])
-def test_models_with_different_settings_do_not_share_cached_answers(bedrock, kind):
+def test_response_cache_separates_models_with_different_settings(bedrock, kind):
     cache = InMemoryCache()
     settings = [
         {}, {"temperature": 0.2}, {"system": ["Be brief."]}, {"max_tokens": 3}, {"service_tier": "flex"},
@@ -75,12 +76,12 @@ def test_models_with_different_settings_do_not_share_cached_answers(bedrock, kin
     assert len(bedrock.requests("Converse")) == len(settings)
 
 
-def test_a_cached_answer_keeps_its_routing(router):
+def test_cached_answer_keeps_its_routing(router):
     llm = ChatBedrockRouter(model=router, cache=InMemoryCache())
     assert llm.invoke(HELLO).response_metadata["routing"] == llm.invoke(HELLO).response_metadata["routing"]
 
 
-def test_the_cache_key_does_not_depend_on_what_was_looked_up(bedrock, router):
+def test_response_cache_key_is_independent_of_look_ups(bedrock, router):
     llm = ChatBedrockRouter(model=router, cache=InMemoryCache()).with_structured_output(Joke)
     for _ in range(3):
         llm.invoke("Tell me a joke.")
@@ -90,7 +91,7 @@ def test_the_cache_key_does_not_depend_on_what_was_looked_up(bedrock, router):
 # --- profiles, tool choice, thinking ---
 
 
-def test_the_profile_of_a_plain_target_is_langchain_aws_own(bedrock):
+def test_profile_of_a_model_is_langchain_aws_own(bedrock):
     from langchain_aws import ChatBedrockConverse
 
     given = {"client": bedrock.client(), "bedrock_client": bedrock.client("bedrock")}
@@ -99,12 +100,12 @@ def test_the_profile_of_a_plain_target_is_langchain_aws_own(bedrock):
         assert {name: ours.profile.get(name) for name in theirs.profile} == theirs.profile
 
 
-def test_a_router_has_what_all_its_models_have(router):
+def test_profile_of_a_router_is_common_to_its_models(router):
     llm = ChatBedrockRouter(model=router, base_models=[NOVA_PRO, HAIKU])
     assert llm.profile["max_input_tokens"] == 200_000, "the smaller window of the two"
 
 
-def test_what_is_looked_up_can_be_written_down_for_middleware(bedrock, router):
+def test_resolved_copy_has_a_profile_for_middleware(bedrock, router):
     profile = bedrock.create_application_profile(name="team", copy_from=f"us.{NOVA_PRO}")
     llm = ChatBedrockRouter(model=profile)
     known = llm.resolved()
@@ -116,7 +117,7 @@ def test_what_is_looked_up_can_be_written_down_for_middleware(bedrock, router):
     assert not llm.profile, "the object itself is as it was"
 
 
-def test_a_forced_tool_gives_way_to_thinking(bedrock, caplog):
+def test_forced_tool_is_unforced_for_thinking(bedrock, caplog):
     profile = bedrock.create_application_profile(name="t", copy_from="us.anthropic.claude-3-7-sonnet-20250219-v1:0")
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
     llm = ChatBedrockRouter(model=profile, max_tokens=4000, additional_model_request_fields=thinking)
@@ -146,7 +147,7 @@ def test_reasoning_effort_changed_after_construction_is_sent(model, change):
             assert changed == fresh != first
 
 
-def test_reasoning_effort_that_models_take_differently_is_left_out(bedrock, caplog):
+def test_reasoning_effort_without_common_form_is_left_out(bedrock, caplog):
     models = ["anthropic.claude-opus-4-5-20251101-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"]
     arn = bedrock.default_router()
     for order in (models, models[::-1]):
@@ -168,13 +169,13 @@ def test_base_models_must_be_models(router):
         ChatBedrockRouter(model=router, base_models=[router])
 
 
-def test_a_managed_prompt_says_how_to_call_it(bedrock):
+def test_managed_prompt_is_refused_with_advice(bedrock):
     prompt = bedrock.add_prompt("greeting", "Say hello to {{name}}.", model_id=HAIKU)
     with pytest.raises(InvalidRequestError, match="promptVariables"):
         ChatBedrockRouter(model=prompt).invoke("Hello")
 
 
-def test_configurable_fields_derive_for_the_new_model(bedrock):
+def test_configurable_fields_infer_settings_for_the_new_model(bedrock):
     llm = ChatBedrockRouter(model=f"us.{NOVA_LITE}").configurable_fields(model_id=ConfigurableField(id="model"))
     other = llm.with_config(configurable={"model": f"us.{LLAMA_70B}"})
     assert other.invoke("Hello").response_metadata["model_name"] == LLAMA_70B
@@ -189,7 +190,7 @@ def test_configurable_fields_derive_for_the_new_model(bedrock):
 # --- headers, credentials, Regions ---
 
 
-def test_a_gateways_own_authorization_takes_the_place_of_the_signature(bedrock):
+def test_authorization_header_of_a_gateway_replaces_the_signature(bedrock):
     headers = {"Authorization": "Bearer gateway", "User-Agent": "mine"}
     ChatBedrockRouter(model=HAIKU, default_headers=headers).invoke("Hello")
     entry = bedrock.requests("Converse")[0]
@@ -197,7 +198,7 @@ def test_a_gateways_own_authorization_takes_the_place_of_the_signature(bedrock):
     assert entry.headers["user-agent"] == "mine"
 
 
-def test_headers_are_in_no_log_at_any_level(bedrock, caplog):
+def test_default_headers_are_never_logged(bedrock, caplog):
     caplog.set_level(logging.DEBUG)
     ChatBedrockRouter(model=HAIKU, default_headers={"x-token": "very-secret"}).invoke("Hello")
     ours = [record for record in caplog.records if not record.name.startswith(("urllib3", "botocore"))]
@@ -205,7 +206,7 @@ def test_headers_are_in_no_log_at_any_level(bedrock, caplog):
     assert not [record for record in ours if "very-secret" in record.getMessage()]
 
 
-def test_credentials_rotate_though_boto3_has_made_its_own_session(bedrock, monkeypatch):
+def test_credentials_rotate_despite_boto3s_default_session(bedrock, monkeypatch):
     boto3.client("bedrock", region_name="us-east-1")  # makes boto3's default session, which reads the keys once
     try:
         llm = ChatBedrockRouter(model=HAIKU)
@@ -216,7 +217,7 @@ def test_credentials_rotate_though_boto3_has_made_its_own_session(bedrock, monke
         boto3.DEFAULT_SESSION = None
 
 
-def test_many_tenants_keep_their_clients(bedrock):
+def test_clients_of_many_tenants_are_kept(bedrock):
     def client(tenant):
         llm = ChatBedrockRouter(model=HAIKU, aws_access_key_id=f"AKIA{tenant}", aws_secret_access_key="secret")
         return llm.client.runtime_client(HAIKU)
@@ -239,12 +240,12 @@ def test_tokens_are_counted_in_the_targets_region(bedrock, monkeypatch):
 # --- the look-up when it fails ---
 
 
-def test_what_was_known_survives_a_refused_refresh(bedrock, router):
+def test_candidates_survive_a_refused_refresh(bedrock, router):
     from bedrock_routing_integrations.connections import Connection
     from bedrock_routing_integrations.models.look_ups import KEEP_SECONDS
 
     now = [0.0]
-    client = RoutedClient(Connection(), clock=lambda: now[0])
+    client = RoutedClient(Connection(), runtime=Runtime(clock=lambda: now[0]))
     assert client.resolve(router).base_models == (HAIKU, SONNET)
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     now[0] += KEEP_SECONDS + 1
@@ -254,14 +255,14 @@ def test_what_was_known_survives_a_refused_refresh(bedrock, router):
     assert len(bedrock.requests("GetPromptRouter")) == 2
 
 
-def test_a_failure_that_passes_is_asked_again_soon(bedrock):
+def test_passing_failure_of_a_look_up_is_retried_soon(bedrock):
     from bedrock_routing_integrations.connections import Connection
     from bedrock_routing_integrations.models.look_ups import KEEP_FAILED_SECONDS
 
     profile = bedrock.create_application_profile(name="p", copy_from=f"us.{LLAMA_8B}")
     bedrock.fail("throttling", operation="GetInferenceProfile", times=2)
     now = [0.0]
-    client = RoutedClient(Connection(), clock=lambda: now[0])
+    client = RoutedClient(Connection(), runtime=Runtime(clock=lambda: now[0]))
     assert client.resolve(profile).base_models == ()
     now[0] += KEEP_FAILED_SECONDS + 1
     assert client.resolve(profile).base_models == (LLAMA_8B,)
@@ -270,20 +271,21 @@ def test_a_failure_that_passes_is_asked_again_soon(bedrock):
 # --- BedrockRouterLLM ---
 
 
-def test_an_llm_over_a_chat_model_takes_no_other_engine_arguments(bedrock):
+def test_llm_refuses_arguments_beside_its_chat_model(bedrock):
     chat = ChatBedrockRouter(model=HAIKU)
     assert BedrockRouterLLM(chat_model=chat).invoke("Say good morning.")
     with pytest.raises(InvalidRequestError, match="temperature"):
         BedrockRouterLLM(chat_model=chat, temperature=0.3)
 
 
-def test_an_llms_output_counts_tokens_and_names_the_model(bedrock):
+def test_llm_output_has_token_usage_and_model_name(bedrock):
     output = BedrockRouterLLM(model=HAIKU).generate(["Say good morning."]).llm_output
     assert output["model_name"] == HAIKU
     assert output["token_usage"]["total_tokens"] > 0
 
 
-def test_the_readmes_code_passes_strict_type_checks(tmp_path):
+@pytest.mark.sweep
+def test_readme_code_passes_strict_type_checks(tmp_path):
     (tmp_path / "user.py").write_text(
         "from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter\n"
         "llm = BedrockRouterLLM(model='us.amazon.nova-lite-v1:0', temperature=0.5)\n"

@@ -36,7 +36,7 @@ def test_strings_in_strings_out(router):
     assert "hello world" in (PromptTemplate.from_template("{q}") | llm).invoke({"q": HELLO})
 
 
-def test_the_generation_says_which_model_answered(router):
+def test_generation_names_the_invoked_model(router):
     result = BedrockRouterLLM(model=router, temperature=0).generate([ALICE, HELLO])
     assert [invoked(generations[0]) for generations in result.generations] == [SONNET, HAIKU]
     assert result.generations[0][0].generation_info["usage_metadata"]["output_tokens"] > 0
@@ -44,7 +44,7 @@ def test_the_generation_says_which_model_answered(router):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_stream_says_it_too(router, asynchronous):
+async def test_stream_names_the_invoked_model(router, asynchronous):
     seen = Recorder()
     llm = BedrockRouterLLM(model=router, callbacks=[seen])
     if asynchronous:
@@ -56,7 +56,7 @@ async def test_a_stream_says_it_too(router, asynchronous):
     assert invoked(seen.results[0].generations[0][0]) == HAIKU
 
 
-async def test_async_and_batches(bedrock, router):
+async def test_async_calls_and_batches_answer(bedrock, router):
     llm = BedrockRouterLLM(model=router)
     assert await llm.ainvoke(HELLO) == llm.invoke(HELLO)
     for batch in (asyncio.to_thread(llm.batch, ["Hello"] * 40), llm.abatch(["Hello"] * 40)):
@@ -67,7 +67,7 @@ async def test_async_and_batches(bedrock, router):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_prompt_of_a_batch_that_fails_costs_no_other_its_answer(bedrock, router, asynchronous):
+async def test_failed_prompt_of_a_batch_keeps_the_other_answers(bedrock, router, asynchronous):
     llm = BedrockRouterLLM(model=router)
     bedrock.fail("validation", times=1, after=1)
     batch = llm.abatch if asynchronous else llm.batch
@@ -76,19 +76,19 @@ async def test_a_prompt_of_a_batch_that_fails_costs_no_other_its_answer(bedrock,
     assert sorted(type(answer).__name__ for answer in answers) == ["ValidationException", "str", "str"]
 
 
-def test_a_stop_sequence_and_a_model_at_the_call(router):
+def test_call_may_name_stop_sequence_and_target(router):
     llm = BedrockRouterLLM(model=router)
     assert " " not in llm.invoke(HELLO, stop=[" "])
     assert "hello world" in llm.invoke(HELLO, model=HAIKU)
 
 
-def test_a_cut_stream_never_looks_complete(bedrock, router):
+def test_cut_stream_raises(bedrock, router):
     bedrock.fail("cut", frame=3)
     with pytest.raises(StreamInterruptedError):
         list(BedrockRouterLLM(model=router).stream(HELLO))
 
 
-def test_arguments_are_the_chat_models_and_wrong_ones_are_refused():
+def test_constructor_takes_only_the_chat_models_arguments():
     llm = BedrockRouterLLM(
         model=HAIKU, temperature=0.5, max_tokens=7, aws_access_key_id="AKIA", aws_secret_access_key="not-to-be-seen"
     )

@@ -153,11 +153,11 @@ BLOCKS = [
 @pytest.mark.parametrize(
     ("block", "converse"), BLOCKS, ids=lambda block: next(iter(block.values()), "") if isinstance(block, dict) else ""
 )
-def test_media_block_is_sent_as_converse_has_it(send, block, converse):
+def test_media_block_becomes_converses(send, block, converse):
     assert send(block) == [converse]
 
 
-def test_media_stands_in_tool_results_and_sounds_beside_them(send):
+def test_media_in_tool_results_is_kept_and_audio_follows(send):
     blocks = [
         {"type": "image", "url": "s3://b/a.png"},
         {"type": "file", "url": "s3://b/a.pdf"},
@@ -170,7 +170,7 @@ def test_media_stands_in_tool_results_and_sounds_beside_them(send):
     assert sound == {"audio": {"format": "mp3", "source": s3("s3://b/a.mp3")}}
 
 
-def test_media_stands_in_nested_tool_results(send):
+def test_media_in_nested_tool_results_is_kept(send):
     call = AIMessage("", tool_calls=[{"name": "now", "args": {}, "id": "t1"}])
     result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "image", "url": "s3://b/a.png"}]}
     (sent,) = send(messages=[HumanMessage("q"), call, HumanMessage([result])])
@@ -204,7 +204,7 @@ def test_media_that_cannot_be_sent_is_refused_with_advice(send, block, message):
     assert not send.requests
 
 
-def test_document_without_a_name_has_the_same_one_each_time(send):
+def test_document_without_name_gets_a_stable_one(send):
     blocks = [{"type": "file", "base64": DATA, "mime_type": "application/pdf"}] * 2
     names = [[block["document"]["name"] for block in send(*blocks)] for _ in range(2)]
     assert names[0] == names[1]
@@ -220,7 +220,7 @@ def test_document_without_a_name_has_the_same_one_each_time(send):
         (media.DOCUMENT_FORMATS, "DocumentFormat"),
     ],
 )
-def test_formats_are_those_of_the_service_model(formats, shape):
+def test_media_formats_are_the_service_models(formats, shape):
     model = botocore.session.get_session().get_service_model("bedrock-runtime")
     assert set(formats.values()) == set(model.shape_for(shape).enum)
 
@@ -243,7 +243,7 @@ def test_formats_are_those_of_the_service_model(formats, shape):
         ("document", "application/zip", (), b"", None),
     ],
 )
-def test_format_is_found_by_type_then_name_then_content(kind, mime_type, names, content, expected):
+def test_media_format_comes_from_type_name_or_content(kind, mime_type, names, content, expected):
     assert media.media_format(kind, mime_type, *names, content=content) == expected
 
 
@@ -257,7 +257,7 @@ def test_format_is_found_by_type_then_name_then_content(kind, mime_type, names, 
         ("data:,a%20b?c#d", {"bytes": b"a b?c#d"}, None),
     ],
 )
-def test_source_of_url_is_normalized(url, source, mime_type):
+def test_media_url_is_normalized(url, source, mime_type):
     assert media.media_source(url, "the block") == (source, mime_type)
 
 

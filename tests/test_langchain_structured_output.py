@@ -42,6 +42,7 @@ NAMES = {"title": "Names", "description": "Names.", "type": "array", "items": {"
 FUNCTION = {"name": "names", "description": "Names.", "parameters": {"type": "array", "items": {"type": "string"}}}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("include_raw", [False, True])
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
 @pytest.mark.parametrize("way", WAYS)
@@ -80,7 +81,7 @@ async def test_structured_output_of_a_list(schema, way, method, include_raw):
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
 @pytest.mark.parametrize("way", ["stream", "astream"])
-async def test_end_of_a_stream_says_that_the_object_is_half(way, method, stop):
+async def test_structured_stream_that_was_cut_off_raises(way, method, stop):
     half = '{"items": ["Rome", "Os'
 
     def answer(request):
@@ -97,7 +98,7 @@ async def test_end_of_a_stream_says_that_the_object_is_half(way, method, stop):
             _ = list(chain.stream("x")) if way == "stream" else [each async for each in chain.astream("x")]
 
 
-def test_bound_list_is_the_argument_root():
+def test_bound_list_tool_has_the_argument_root():
     call = {"toolUse": {"toolUseId": "t1", "name": "Cities", "input": {"root": ["Rome"]}}}
     with ScriptedBedrock(lambda request: whole_of(call, stop="tool_use")) as server:
         llm = ChatBedrockRouter(model=CLAUDE, cache="off", **server.arguments)
@@ -113,7 +114,7 @@ class Page(BaseModel):
     items: list[str]
 
 
-async def test_illegal_name_of_a_schema_is_translated():
+async def test_structured_output_translates_illegal_schema_names():
     def answer(request):
         name = request["toolConfig"]["tools"][0]["toolSpec"]["name"]
         assert name != "Page[str]"
@@ -162,7 +163,7 @@ def thinking_claude(answer_text, way, **arguments):
 @pytest.mark.parametrize("include_raw", [False, True])
 @pytest.mark.parametrize("schema", [City, CITY_SCHEMA], ids=["class", "JSON schema"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_unforced_model_may_answer_in_json_text(way, schema, include_raw):
+async def test_structured_output_accepts_json_text(way, schema, include_raw):
     with answering_with_text(json.dumps(ROME)) as llm:
         chain = llm.with_structured_output(schema, include_raw=include_raw)
         answer = await parsed_answer(chain, way, include_raw=include_raw)
@@ -175,7 +176,7 @@ async def test_unforced_model_may_answer_in_json_text(way, schema, include_raw):
 @pytest.mark.parametrize("include_raw", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.filterwarnings("ignore:ChatBedrockConverse structured output relies on forced tool calling")
-async def test_thinking_claude_may_answer_in_json_text(way, include_raw):
+async def test_structured_output_accepts_json_text_of_thinking_claude(way, include_raw):
     with thinking_claude(json.dumps(ROME), way) as llm:
         chain = llm.with_structured_output(City, include_raw=include_raw)
         answer = await parsed_answer(chain, way, include_raw=include_raw)
@@ -194,7 +195,7 @@ async def test_thinking_claude_may_answer_in_json_text(way, include_raw):
     ],
     ids=["in a fence", "a call as text", "without the optional field", "RootModel", "list", "wrapped list"],
 )
-def test_json_text_is_read_in_the_forms_that_models_write(schema, answer_text, expected):
+def test_structured_output_accepts_known_forms_of_json_text(schema, answer_text, expected):
     with answering_with_text(answer_text) as llm:
         assert llm.with_structured_output(schema).invoke("x") == expected
 
@@ -210,14 +211,14 @@ UNFIT = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("answer_text", UNFIT.values(), ids=UNFIT)
-async def test_text_that_does_not_fit_the_schema_is_no_answer(answer_text, way):
+async def test_structured_output_ignores_text_outside_the_schema(answer_text, way):
     with answering_with_text(answer_text) as llm:
         assert await parsed_answer(llm.with_structured_output(City), way) is None
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.filterwarnings("ignore:ChatBedrockConverse structured output relies on forced tool calling")
-async def test_thinking_claude_that_answers_in_words_raises(way):
+async def test_structured_output_of_thinking_claude_raises_at_words(way):
     with (
         thinking_claude("I do not know.", way) as llm,
         pytest.raises(OutputParserException, match="tool calls are not"),
@@ -226,7 +227,7 @@ async def test_thinking_claude_that_answers_in_words_raises(way):
 
 
 @pytest.mark.filterwarnings("ignore:ChatBedrockConverse structured output relies on forced tool calling")
-def test_raw_answer_in_words_comes_with_its_parsing_error():
+def test_structured_output_with_raw_reports_its_parsing_error():
     with thinking_claude("I do not know.", "invoke") as llm:
         answer = llm.with_structured_output(City, include_raw=True).invoke("x")
     assert answer["raw"].text == "I do not know."
@@ -235,6 +236,6 @@ def test_raw_answer_in_words_comes_with_its_parsing_error():
 
 
 @pytest.mark.parametrize("stop", ["max_tokens", "guardrail_intervened", "content_filtered"])
-def test_json_text_of_an_answer_that_was_cut_off_does_not_count(stop):
+def test_structured_output_ignores_json_text_cut_off(stop):
     with answering_with_text(json.dumps(ROME), stop=stop) as llm:
         assert llm.with_structured_output(City).invoke("x") is None

@@ -114,7 +114,6 @@ histories = st.builds(lambda first, rest: first + rest, st.one_of(hello, hello, 
                       st.lists(messages(), max_size=5))  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
 @given(histories, st.booleans())
 def test_any_history_raises_our_error_or_is_a_request_that_boto3_takes(history, tools):
     before = [message.model_dump_json() for message in history]
@@ -203,7 +202,7 @@ def _with_few_points(parts):
 conversations = st.lists(rounds(), max_size=3).map(_with_few_points)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(conversations, st.booleans(), st.booleans())
 def test_any_conversation_that_makes_sense_is_one_that_bedrock_takes(router, history, with_tools, on_nova):
     call = {"toolConfig": TOOLS} if with_tools else {}
@@ -247,7 +246,6 @@ def _joined(content):
     return joined
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(answered, max_size=6), st.booleans())
 def test_what_a_model_said_goes_back_to_it_as_it_was(content, stored):
     content = [

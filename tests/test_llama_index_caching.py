@@ -132,6 +132,7 @@ def test_what_is_set_afterwards_holds_from_the_next_call_on(bedrock):
     assert sections(llm.chat(asking())) == ["system"]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "how",
     [
@@ -158,6 +159,7 @@ def test_a_memory_of_the_users_own_is_not_copied_and_not_written_down(bedrock):
     assert ", new; " in reasons(BedrockRouter.from_json(llm.to_json()).chat(asking("Who built it?")))[0]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("form", FORMS)
 async def test_every_way_to_ask_reads_and_says_so(bedrock, form):
     llm = BedrockRouter(SONNET_45)

@@ -77,6 +77,7 @@ def half_call(written, stop, *, streaming, before=(), closed=True):
     return whole_of({"text": "I write."}, *calls, call, stop=stop)
 
 
+@pytest.mark.sample(12)
 @streamed_or_not
 @pytest.mark.parametrize(("stop", "written"), CUT_CALLS)
 @pytest.mark.parametrize("closed", [True, False])
@@ -89,6 +90,7 @@ async def test_agent_never_runs_call_that_was_cut_off(write_file, ran, streaming
     assert ran == []
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("written", HALVES)
 async def test_call_that_was_cut_off_has_no_arguments_to_run(form, written):
@@ -297,6 +299,7 @@ async def test_responses_with_redacted_thinking_are_json_and_go_back(form):
 # --- projects, and tokens ---
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("where", ["constructor", "call", "AWS's name"])
 async def test_project_identifier_reaches_bedrock(form, where):

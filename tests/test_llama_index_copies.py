@@ -306,6 +306,7 @@ def everywhere():
     get_dispatcher().event_handlers.remove(listener)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("reachable", [True, False])

@@ -80,6 +80,7 @@ def answer_of(form, usage):
 # --- one call ---
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("form", FORMS)
 @each_count
 async def test_a_call_counts_once_with_the_tokens_of_the_cache_in_its_prompt(form, usage, counts):

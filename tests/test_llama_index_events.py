@@ -170,6 +170,7 @@ async def play(llm, form, scenario):
     return count
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(("form", "scenario"), PLAYED)
 async def test_a_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router, heard, form, scenario):
     ours = BedrockRouter(model=router)
@@ -311,6 +312,7 @@ async def test_a_call_of_another_model_that_fails_is_told_under_that_models_name
     assert [event.requested_model_id for event in failed] == [other]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
 async def test_of_calls_at_once_each_has_its_own_event(router, heard, form):
     llm = BedrockRouter(model=router)

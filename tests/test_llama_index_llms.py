@@ -13,7 +13,7 @@ from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_LITE, NOVA_PR
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, MissingRegionError
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.models.look_ups import shared_resolver
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 NO_STREAMS = "ai21.j2-ultra-v1"
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
@@ -185,7 +185,7 @@ def test_a_client_of_the_users_own_is_used(bedrock, router):
         {"client": bedrock.client(), "bedrock_client": control},
         {"client": RoutedClient(bedrock.client(), bedrock_client=control)},
     ):
-        shared_resolver.forget()
+        DEFAULT_RUNTIME.reset()
         assert routing_of(BedrockRouter(model=router, **given).complete(HELLO))["invoked_model"] == HAIKU
         assert "my-control" in bedrock.requests("GetPromptRouter")[-1].headers["user-agent"]
 
@@ -323,6 +323,7 @@ async def test_nothing_to_send_is_an_error_of_ours_at_the_call(bedrock, form):
     assert bedrock.requests() == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", WHOLE)
 async def test_attempts_are_counted_and_bounded(bedrock, form):
     bedrock.fail("throttling", times=1)

@@ -286,6 +286,7 @@ def test_a_document_keeps_its_name_when_the_conversation_goes_on():
     ]
 
 
+@pytest.mark.sweep
 @given(st.lists(st.one_of(st.none(), st.text(max_size=300), st.sampled_from(["x" * 196 + " y", "a", "-", "x" * 250]))))
 def test_names_are_always_allowed_and_each_once(titles):
     given_names = names(*titles)
@@ -297,6 +298,7 @@ def test_names_are_always_allowed_and_each_once(titles):
         assert "  " not in name
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("title", ["report", "x" * 300, None])
 def test_naming_many_documents_alike_takes_no_longer_for_each_of_them(title):
     def steps(count):

@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from knowledge_base_calls import HAIKU, chunk, collection
 from llama_index.core.vector_stores import (
@@ -168,7 +168,6 @@ trees = st.recursive(
 SOME = [dict(zip("ab", values, strict=True)) for values in itertools.product([None, 0, 1, 2], repeat=2)]
 
 
-@settings(max_examples=300, deadline=None)
 @given(trees)
 def test_convert_filter_means_the_same_or_is_refused(tree):
     try:

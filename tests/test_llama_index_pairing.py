@@ -175,7 +175,8 @@ def rounds():
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.sweep
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=rounds(), data=st.data())
 def test_bedrock_takes_a_history_from_which_anything_was_lost(emulated, history, data):
     kept = [message for message in history if data.draw(st.booleans())]

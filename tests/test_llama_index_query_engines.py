@@ -304,12 +304,12 @@ BAD = {
     "an argument": ({"temperature": 1}, "takes no 'temperature'"),
     "nowhere to look": ({"knowledge_base_id": None}, "knowledge_base_id"),
     "two places to look": ({"external_source": SOURCE}, "knowledge_base_id"),
-    "an LLM where Bedrock asks": ({"model": Says(answers=["a"])}, "takes LLMs"),
+    "an LLM where Bedrock asks": ({"model": Says(answers=["a"])}, "which takes LLMs"),
     "a managed prompt": ({"model": PROMPT}, "managed prompt"),
     "a threshold": ({"score_threshold": 0.5}, "tells no scores"),
-    "a memory": ({"get_memory": lambda _: None}, "get_memory is for mode='retrieve_then_converse'"),
-    "a cache": ({"cache": "off"}, "cache is for"),
-    "a retriever": ({"retriever": KnowledgeBaseRetriever("AAAAAAAAAA")}, "retriever is for"),
+    "a memory": ({"get_memory": lambda _: None}, "get_memory is not valid with mode='retrieve_and_generate'"),
+    "a cache": ({"cache": "off"}, "cache is not valid with mode"),
+    "a retriever": ({"retriever": KnowledgeBaseRetriever("AAAAAAAAAA")}, "retriever is not valid with mode"),
     "a managed knowledge base": ({"knowledge_base_type": "MANAGED"}, "managed"),
     "a template": ({"prompt_template": "no placeholder"}, r"\$search_results\$"),
     "a long template": ({"prompt_template": "$search_results$" + "x" * 4_000}, "4,000"),
@@ -320,8 +320,8 @@ BAD = {
     "a template in the second mode": ({"mode": CONVERSE, "prompt_template": "$query$"}, r"\$search_results\$"),
     "inference in the second mode": ({"mode": CONVERSE, "inference_config": {"top_p": 1}}, "did you mean 'topP'"),
     "options of an LLM": ({"mode": CONVERSE, "model": Says(answers=["a"]), "inference_config": {"maxTokens": 5}},
-                          "set inference_config on the LLM"),
-    "a model that is none": ({"mode": CONVERSE, "model": 7}, "not a int"),
+                          "inference_config is not valid here: it belongs to the LLM"),
+    "a model that is none": ({"mode": CONVERSE, "model": 7}, "it is a int"),
 }  # fmt: skip
 
 

@@ -62,6 +62,7 @@ def test_the_endpoint(bedrock, llm, with_fields):
     assert len(bedrock.requests("Converse")) == 2
 
 
+@pytest.mark.sample(2)
 @either_way
 def test_the_timeout_and_the_retries(bedrock, llm, with_fields):
     bedrock.fail("hang")

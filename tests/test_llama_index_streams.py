@@ -51,6 +51,7 @@ def keeper():
 # --- broken ---
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", STREAMED)
 @pytest.mark.parametrize("details", [{"frame": 0}, {"frame": 3}, {"byte": 300}, {"frame": 4, "abrupt": True}])
 async def test_a_stream_that_breaks_off_raises_with_what_had_arrived(bedrock, router, form, details):
@@ -78,6 +79,7 @@ async def test_an_exception_in_a_stream_is_boto3s(bedrock, router, form):
 # --- given up ---
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
 @pytest.mark.parametrize("how", ["close", "forget", "break"])
 def test_a_stream_given_up_early_frees_its_connection(bedrock, keeper, form, how):
@@ -112,6 +114,7 @@ def test_a_stream_that_nobody_reads_frees_its_connection(bedrock, form):
     assert bedrock.requests()[-1].client_closed
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("form", ["astream_chat", "astream_complete"])
 @pytest.mark.parametrize("how", ["close", "cancel", "forget", "unread"])
 async def test_an_asynchronous_stream_given_up_early_frees_its_connection(bedrock, keeper, form, how):

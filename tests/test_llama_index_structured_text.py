@@ -7,7 +7,7 @@ import re
 from typing import Generic, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
@@ -114,6 +114,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.sample(20)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")  # LlamaIndex's own StructuredLLM calls it
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("written", TEXTS)
@@ -146,6 +147,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.sample(12)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", [*WAYS[:4], "astream_chat", "program"])
 @pytest.mark.parametrize("written", REFUSALS)
@@ -230,6 +232,7 @@ def given_by_tool(value, output_cls):
     return value if "properties" in output_cls.model_json_schema() else {"root": value}
 
 
+@pytest.mark.sample(14)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", WAYS[:8])
 @pytest.mark.parametrize(("output_cls", "value", "expected"), SPECIAL)
@@ -245,6 +248,7 @@ async def test_special_classes_are_given_by_call(way, output_cls, value, expecte
     assert ("stream" in way) == (len(objects) > 1)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 @pytest.mark.parametrize("way", WAYS[:4])
 @pytest.mark.parametrize(("output_cls", "value", "expected"), SPECIAL)
@@ -334,14 +338,12 @@ values = st.recursive(
 words = st.text(st.sampled_from('ab {}[]",:0\n`'), max_size=20)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.builds(Bill, total=st.floats(-1e6, 1e6), tip=st.none() | st.floats(0, 9)), st.text("ab .,:\n", max_size=20))
 def test_object_is_found_among_words(bill, around):
     llm_text = f"{around}{bill.model_dump_json()}{around}"
     assert object_in(llm_text) == bill.model_dump()
 
 
-@settings(max_examples=300, deadline=None)
 @given(words, values, words)
 def test_what_is_found_in_any_text_is_valid(before, value, after):
     found = object_in(before + json.dumps(value) + after)

@@ -64,6 +64,7 @@ def calls_of(response):
     return [b.tool_call_id for b in response.message.blocks if isinstance(b, ToolCallBlock)]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", [None, "tool_use", "a_type_of_2027"])
 async def test_chat_returns_callers_tool_call_of_any_type(form, kind):

@@ -67,6 +67,7 @@ def calls_in(llm, response, **more):
 # --- on the models of the emulator ---
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 async def test_a_tool_is_called_on_every_family(bedrock, llm, tools, form):
     response = await ask_with_tools(llm, form, tools, QUESTION)
@@ -80,6 +81,7 @@ async def test_a_tool_is_called_on_every_family(bedrock, llm, tools, form):
     assert spec["inputSchema"]["json"]["required"] == ["city"]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 async def test_several_calls_come_at_once_where_they_are_allowed(llm, tools, form):
     response = await ask_with_tools(llm, form, tools, TWO_QUESTIONS, allow_parallel_tool_calls=True)
@@ -88,6 +90,7 @@ async def test_several_calls_come_at_once_where_they_are_allowed(llm, tools, for
     assert len({call.tool_id for call in llm.get_tool_calls_from_response(response)}) == 2
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 async def test_only_the_first_call_is_left_where_several_are_not_allowed(llm, tools, form):
     response = await ask_with_tools(llm, form, tools, TWO_QUESTIONS, allow_parallel_tool_calls=False)
@@ -124,6 +127,7 @@ async def test_predict_and_call_runs_the_tool(llm, tools, ran):
 # --- forced tools ---
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 async def test_a_required_tool_is_forced_where_the_models_can_be(bedrock, llm, tools, form):
     response = await ask_with_tools(llm, form, tools, QUESTION, tool_required=True)
@@ -132,6 +136,7 @@ async def test_a_required_tool_is_forced_where_the_models_can_be(bedrock, llm, t
     assert calls_in(llm, response) == [("get_weather", {"city": "Paris"})]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 @pytest.mark.parametrize("choice", ["any", "required", "add", {"tool": {"name": "add"}}, {"any": {}}])
 async def test_a_tool_that_the_user_forces_raises_where_a_model_cannot_be_forced(bedrock, tools, form, choice):
@@ -160,6 +165,7 @@ def test_the_users_choice_is_sent(bedrock, router, tools, choice, sent):
     assert calls_in(llm, response) == [("add", {"a": 2, "b": 3})]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 @pytest.mark.parametrize("choice", ["none", {"none": {}}])
 async def test_tool_choice_none_keeps_tools_declared(bedrock, router, tools, form, choice):

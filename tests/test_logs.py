@@ -80,6 +80,7 @@ def test_a_stream_that_breaks_logs_that_it_failed(bedrock, client, lines, caplog
     assert SECRET not in caplog.text
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("read", [0, 1, 3])
 def test_a_stream_that_is_given_up_logs_one_line(bedrock, client, router, lines, caplog, read):
     stream = client.converse_stream(modelId=router, messages=[{"role": "user", "content": [{"text": SECRET}]}])[

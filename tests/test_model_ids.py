@@ -29,7 +29,7 @@ from bedrock_routing_integrations.model_ids import (
 )
 from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.models.families import model_facts
-from bedrock_routing_integrations.runtime import forget_warnings
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 from bedrock_routing_integrations.targets import parse_target
 
 HAIKU = "anthropic.claude-3-haiku-20240307-v1:0"
@@ -44,7 +44,7 @@ CALLABLE = sorted(
 
 @pytest.fixture(autouse=True)
 def _every_warning_is_given():
-    forget_warnings()
+    DEFAULT_RUNTIME.reset()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def typos(draw: st.DrawFn) -> tuple[str, str]:
     return model_id, slip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(typos())
 def test_what_is_suggested_for_a_typo_can_be_called(answers, typo):
     _, slip = typo
@@ -109,6 +109,7 @@ LONG_WORDS = [
 ]
 
 
+@pytest.mark.sweep
 @given(st.data())
 def test_a_typo_in_a_word_is_told_from_a_new_model(data):
     model, word = data.draw(st.sampled_from(LONG_WORDS))
@@ -255,6 +256,7 @@ MISSPELLED = "us.amazon.nova-liet-v1:0"
 MEANT = "did you mean 'us.amazon.nova-lite-v1:0'?"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("use", ["resolve", "call", "chat", "stream", "metadata", "complete", "base_models"])
 def test_a_misspelled_model_is_warned_of_once_at_its_first_use(bedrock, caplog, use):
     routed = RoutedClient(boto3.client("bedrock-runtime"))

@@ -162,6 +162,7 @@ def each_way(name, way):
     return pytest.param(name, way, id=f"{name}-{'-'.join(way)}")
 
 
+@pytest.mark.sample(80)
 @pytest.mark.parametrize(("name", "way"), [each_way(name, way) for name in CASES for way in WAYS])
 async def test_one_request_is_the_same_whichever_way_it_goes(bedrock, target_of, references, name, way):
     framework, awaited, streamed = way[0], way[1] == "async", way[2] == "streamed"
@@ -190,6 +191,7 @@ def without_call(response):
     return {name: value for name, value in response.items() if name not in ("ResponseMetadata", "routing")}
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_body_gets_the_same_answer_from_boto3(bedrock, target_of, name):
     case, target = CASES[name], target_of(name)
@@ -201,6 +203,7 @@ def test_the_same_body_gets_the_same_answer_from_boto3(bedrock, target_of, name)
     assert first.request == second.request == body
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.streams])
 def test_the_same_body_gets_the_same_stream_from_boto3(bedrock, target_of, name):
     case, target = CASES[name], target_of(name)

@@ -177,6 +177,7 @@ def test_own_prices_without_cache_prices_follow_the_published_multiples():
     assert call(f"us.{SONNET_45}", CACHED, own=own).cost_usd == 0.012
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("own", "said"),
     [

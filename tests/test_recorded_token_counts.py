@@ -30,6 +30,7 @@ from recorded_messages import (
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.runtime import Runtime
 
 pytestmark = [
     pytest.mark.sweep,
@@ -45,12 +46,12 @@ def recorded():
 
 
 def client_of(recorded):
-    """Return a client that has learned nothing yet: with a clock of its own it shares no memory.
+    """Return a client that has learned nothing yet: its runtime is its own.
 
     It adds no cache points: the recorded answers to requests without any do not say what was cached.
     """
     clients = {"client": recorded.client(), "bedrock_client": recorded.client("bedrock")}
-    return RoutedClient(**clients, clock=time.perf_counter, cache="off")
+    return RoutedClient(**clients, runtime=Runtime(clock=time.perf_counter), cache="off")
 
 
 def answer(client, recorded, call):

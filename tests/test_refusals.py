@@ -14,6 +14,7 @@ from scripted_bedrock import block_stop, call_delta, call_start, stream_of, text
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.errors import ContextOverflowError, InvalidAnswerError
+from bedrock_routing_integrations.runtime import Runtime
 
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcd1234efgh"
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -133,6 +134,7 @@ def ask(client, *, stream=False, model=PROFILE, messages=HELLO, **request):
         return opened.received.content()[0]["text"], last["metadata"]["routing"]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("refusing", KINDS, indirect=True)
 def test_refused_part_is_left_out_once_and_then_at_once(refusing, stream, caplog):
@@ -152,7 +154,7 @@ def test_refused_part_is_left_out_once_and_then_at_once(refusing, stream, caplog
 def test_refused_part_is_sent_again_after_a_day(refusing):
     server, made, _ = refusing
     clock = Clock()
-    client = client_of(server, clock=clock)
+    client = client_of(server, runtime=Runtime(clock=clock))
     ask(client, **made)
     clock.now += 86_399
     assert ask(client, **made)[1]["attempts"] == 1
@@ -222,6 +224,7 @@ FINE = stream_of(text(0, "fine"), block_stop(0))
 BEGUN = ("messageStart", {"role": "assistant"})
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("begun", [[], [BEGUN]])
 @pytest.mark.parametrize("name", ["throttlingException", "serviceUnavailableException", "internalServerException"])
 def test_stream_refused_before_any_content_is_tried_again(begun, name):
@@ -286,6 +289,7 @@ def test_malformed_answer_is_an_error_that_keeps_what_arrived(stream, reason):
 # --- the prompt is too long ---
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("message", "tokens", "maximum"),
     [
@@ -518,6 +522,7 @@ EMPTY_BEGINNINGS = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("beginning", EMPTY_BEGINNINGS)
 def test_stream_that_has_said_nothing_yet_is_tried_again(beginning):
     with RefusingBedrock([BEGUN, *beginning, ("throttlingException", {"message": "slow down"})], FINE) as server:

@@ -20,6 +20,7 @@ def texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("report", [a_report(), one_call(), many_models(), many_models(1), nothing()])
 def test_every_report_can_be_drawn_without_a_warning(report):
     with warnings.catch_warnings():
@@ -93,6 +94,7 @@ def test_names_that_the_font_lacks_are_written_out():
         draw(report)._repr_png_()
 
 
+@pytest.mark.sweep
 def test_nothing_is_left_behind():
     before = dict(mpl.rcParams)
     RoutingReport().plot()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_samples import (
     HAIKU,
@@ -188,7 +188,6 @@ class Cells(HTMLParser):
 
 
 @given(st.lists(names, min_size=1, max_size=4, unique=True))
-@settings(deadline=None)
 def test_no_name_breaks_a_table(values):
     plain = [f"team {number}" for number in range(len(values))]
     report, harmless = labelled(*values), labelled(*plain)
@@ -205,7 +204,6 @@ def test_no_name_breaks_a_table(values):
 
 
 @given(st.lists(names, min_size=2, max_size=5, unique=True))
-@settings(deadline=None)
 def test_two_targets_never_have_one_name(targets):
     report = a_report_of(
         [a_target(name, "foundation_model", (HAIKU, False, a_tally(1)), calls=1) for name in targets],

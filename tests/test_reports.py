@@ -14,7 +14,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations import RoutedClient, RoutingReport
@@ -261,7 +261,6 @@ calls = st.lists(
 
 
 @given(calls, st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(deadline=None)
 def test_order_and_parts_make_no_difference(given_calls, random, parts):
     def fill(reports, order):
         for position, (cost, fallback, model, second) in enumerate(order):

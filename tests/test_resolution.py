@@ -18,6 +18,7 @@ from bedrock_routing_integrations.models.look_ups import (
     KEEP_SECONDS,
     Resolver,
 )
+from bedrock_routing_integrations.runtime import Runtime
 
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefghijkl"
 
@@ -130,7 +131,7 @@ def test_many_threads_ask_once(bedrock, client, router):
 
 def test_an_answer_is_kept_for_an_hour(bedrock, router):
     clock = Clock()
-    client = RoutedClient(Connection(), clock=clock)
+    client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
     client.resolve(router)
     clock.now += KEEP_SECONDS - 1
     client.resolve(router)
@@ -143,7 +144,7 @@ def test_an_answer_is_kept_for_an_hour(bedrock, router):
 def test_a_refusal_is_remembered_for_five_minutes(bedrock, router, caplog):
     fault = bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     clock = Clock()
-    client = RoutedClient(Connection(), clock=clock)
+    client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
     assert not client.resolve(router).complete
     assert client.resolve(router).refused == "GetPromptRouter: AccessDeniedException"
     assert len(bedrock.requests("GetPromptRouter")) == 1
@@ -157,7 +158,7 @@ def test_forget_asks_again(bedrock, router):
     resolver = Resolver()
     for _ in range(2):
         resolver.resolve(parse_target(router), Connection())
-        resolver.forget()
+        resolver.reset()
     assert len(bedrock.requests("GetPromptRouter")) == 2
 
 
@@ -186,9 +187,9 @@ def test_what_the_arn_says_is_used(bedrock, client, router):
 def test_the_first_traces_teach_the_rest(bedrock, client, router):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     assert say(client, router, HELLO)["candidates"] == []
-    assert client.peek(router).base_models == (HAIKU,)
+    assert client.resolve(router, look_up="never").base_models == (HAIKU,)
     say(client, router, ALICE)
-    resolved = client.peek(router)
+    resolved = client.resolve(router, look_up="never")
     assert learned(resolved) == [(HAIKU, "trace"), (SONNET, "trace")]
 
 
@@ -215,7 +216,7 @@ def test_a_control_plane_that_answers_nonsense_does_not_stop_the_call(bedrock, r
 def test_credentials_that_come_later_are_used_soon_for_look_ups_too(bedrock, router, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     clock = Clock()
-    client = RoutedClient(Connection(), clock=clock)
+    client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
     assert not client.resolve(router).complete
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     clock.now += KEEP_FAILED_SECONDS + 1
@@ -234,11 +235,11 @@ def test_stated_base_models_are_believed(bedrock, router):
 
 def test_recalling_looks_up_once_and_never_again(bedrock, router):
     clock = Clock()
-    client = RoutedClient(Connection(), clock=clock)
-    first = client.recall(router)
+    client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
+    first = client.resolve(router, look_up="missing")
     assert first.base_models == (HAIKU, SONNET)
     clock.now += 100 * KEEP_SECONDS
-    assert client.recall(router) == first
+    assert client.resolve(router, look_up="missing") == first
     assert len(bedrock.requests("GetPromptRouter")) == 1
     client.resolve(router)
     assert len(bedrock.requests("GetPromptRouter")) == 2, "who needs the latest candidates asks again"
@@ -248,27 +249,27 @@ def test_recalling_looks_up_once_and_never_again(bedrock, router):
 def test_recalling_does_not_ask_again_where_nothing_was_found_out(bedrock, router, kind):
     fault = bedrock.fail(kind, operation="GetPromptRouter", rate=1.0)
     clock = Clock()
-    client = RoutedClient(Connection(), clock=clock)
-    assert not client.recall(router).complete
+    client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
+    assert not client.resolve(router, look_up="missing").complete
     asked = len(bedrock.requests("GetPromptRouter"))
     fault.cancel()
     clock.now += KEEP_REFUSED_SECONDS + KEEP_FAILED_SECONDS
-    assert client.recall(router).base_models == ()
+    assert client.resolve(router, look_up="missing").base_models == ()
     assert len(bedrock.requests("GetPromptRouter")) == asked
     assert client.resolve(router).complete
-    assert client.recall(router).complete, "what a call has found out since is recalled"
+    assert client.resolve(router, look_up="missing").complete, "what a call has found out since is recalled"
 
 
 def test_what_traces_have_taught_is_recalled(bedrock, client, router):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
-    assert client.recall(router).base_models == ()
+    assert client.resolve(router, look_up="missing").base_models == ()
     say(client, router, HELLO)
-    assert learned(client.recall(router)) == [(HAIKU, "trace")]
+    assert learned(client.resolve(router, look_up="missing")) == [(HAIKU, "trace")]
 
 
 def test_what_one_object_has_looked_up_another_recalls(bedrock, router):
     RoutedClient(Connection()).resolve(router)
-    assert RoutedClient(Connection()).recall(router).complete
+    assert RoutedClient(Connection()).resolve(router, look_up="missing").complete
     assert len(bedrock.requests("GetPromptRouter")) == 1
 
 
@@ -277,7 +278,7 @@ def test_many_threads_that_recall_ask_once(bedrock, client, router):
 
     def recall(_):
         barrier.wait()
-        return client.recall(router)
+        return client.resolve(router, look_up="missing")
 
     with ThreadPoolExecutor(16) as threads:
         assert {known.base_models for known in threads.map(recall, range(16))} == {(HAIKU, SONNET)}
@@ -286,17 +287,22 @@ def test_many_threads_that_recall_ask_once(bedrock, client, router):
 
 def test_recalling_what_needs_no_look_up_asks_nobody(bedrock, router):
     client = RoutedClient(Connection(), base_models={router: [HAIKU]})
-    assert client.recall(router).base_models == (HAIKU,)
-    assert client.recall(f"us.{NOVA_PRO}").base_models == (NOVA_PRO,)
-    assert client.recall(f"arn:aws:bedrock:us-east-1:123456789012:imported-model/{'a' * 12}").base_models == ()
+    assert client.resolve(router, look_up="missing").base_models == (HAIKU,)
+    assert client.resolve(f"us.{NOVA_PRO}", look_up="missing").base_models == (NOVA_PRO,)
+    assert (
+        client.resolve(
+            f"arn:aws:bedrock:us-east-1:123456789012:imported-model/{'a' * 12}", look_up="missing"
+        ).base_models
+        == ()
+    )
     assert bedrock.requests() == []
 
 
 def test_a_prepared_resolver_can_be_asked_without_a_client(bedrock, router):
     resolver, target = Resolver(), parse_target(router)
-    assert resolver.recall(target, Connection()) == resolver.resolve(target, Connection())
-    resolver.forget()
-    assert resolver.recall(target, Connection()).complete
+    assert resolver.resolve(target, Connection(), look_up="missing") == resolver.resolve(target, Connection())
+    resolver.reset()
+    assert resolver.resolve(target, Connection(), look_up="missing").complete
     assert len(bedrock.requests("GetPromptRouter")) == 2
 
 
@@ -317,14 +323,14 @@ class Slow:
 
 def test_recalling_does_not_wait_for_somebody_elses_look_up(bedrock, router):
     clock, slow = Clock(), Slow(bedrock.client("bedrock"))
-    client = RoutedClient(bedrock.client(), bedrock_client=slow, clock=clock)
+    client = RoutedClient(bedrock.client(), bedrock_client=slow, runtime=Runtime(clock=clock))
     known = client.resolve(router)
     clock.now += KEEP_SECONDS + 1
     with ThreadPoolExecutor(2) as threads:
         again = threads.submit(client.resolve, router)
         try:
             assert slow.asked.wait(60)
-            recalled = threads.submit(client.recall, router)
+            recalled = threads.submit(client.resolve, router, look_up="missing")
             assert recalled.result(timeout=5) == known
         finally:
             slow.go.set()

@@ -129,7 +129,7 @@ class TestRetrieverSuite(RetrieversIntegrationTests):
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
-def test_the_model_survives_dumpd_and_load_when_it_is_named():
+def test_chat_model_survives_dumpd_and_load():
     model = ChatBedrockRouter(model=NAMED_ROUTER, temperature=0, max_tokens=100, base_models=["amazon.nova-lite-v1:0"])
     again = load(dumpd(model), allowed_objects=[ChatBedrockRouter], valid_namespaces=model.get_lc_namespace()[:1])
     assert again.asdict() == model.asdict()

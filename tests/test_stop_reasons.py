@@ -87,6 +87,7 @@ def streamed_call(*parts, closed, stop, after=()):
     return stream_of(call_start(0, "t1", "find"), *(call_delta(0, part) for part in parts), *end, *after, stop=stop)
 
 
+@pytest.mark.sample(16)
 @FRAMEWORKS
 @EACH_REASON
 @pytest.mark.parametrize("closed", [True, False])
@@ -96,6 +97,7 @@ async def test_half_a_streamed_call_is_not_a_call(calls_of, stop, closed, parts)
         assert await calls_of(server, "streamed") == []
 
 
+@pytest.mark.sample(10)
 @FRAMEWORKS
 @EACH_REASON
 @pytest.mark.parametrize("closed", [True, False])
@@ -104,6 +106,7 @@ async def test_whole_streamed_call_is_a_call_once_closed(calls_of, stop, closed)
         assert await calls_of(server, "streamed") == ([{"city": "Paris"}] if closed and stop in STOPPED else [])
 
 
+@pytest.mark.sample(10)
 @FRAMEWORKS
 @EACH_REASON
 @pytest.mark.parametrize("arguments", [{}, {"city": "Par"}])

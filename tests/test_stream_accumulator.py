@@ -7,7 +7,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
@@ -109,7 +109,6 @@ def test_a_moment_looks_the_same_while_the_stream_goes_on(events):
             assert received.content(mark) == then
 
 
-@settings(deadline=None)
 @given(events=streams())
 def test_a_moment_looks_the_same_in_other_threads(events):
     received, found = moments(events)

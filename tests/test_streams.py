@@ -286,6 +286,7 @@ def test_a_drop_behind_the_last_frame_does_not_spoil_a_whole_answer(server, ask)
         assert len(events) == len(complete)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.25, 0.4, 0.5, 0.66, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("abrupt", [False, True], ids=["ended", "dropped"])
 def test_a_stream_that_is_cut_within_a_frame_never_looks_complete(server, ask, share, abrupt):
@@ -334,6 +335,7 @@ def test_the_cause_is_kept(server, ask):
     assert type(error.__cause__).__name__ == "ChecksumMismatch"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "name",
     [
@@ -352,6 +354,7 @@ def test_an_error_that_bedrock_reports_in_the_stream_is_boto3s_own(server, ask, 
         assert len(events) == delivered(frame)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "fault", [{"kind": "exception_event"}, {"kind": "bad_checksum"}, {"kind": "cut"}, {"kind": "cut", "abrupt": True}]
 )
@@ -428,6 +431,7 @@ def test_a_whole_stream_in_a_context_is_left_quietly(ask):
         assert len(list(stream)) > 3
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("forget", [False, True])
 def test_breaking_off_early_raises_nothing(ask, forget, recwarn):
     stream = ask()

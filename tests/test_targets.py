@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import botocore.session
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations import BedrockRoutingError, Target, TargetKind, parse_target
@@ -339,14 +339,12 @@ ALTERNATIVES = {
 
 
 @pytest.mark.parametrize("kind", ALTERNATIVES)
-@settings(max_examples=50)
 @given(data=st.data())
 def test_whatever_the_service_models_pattern_allows_is_parsed(kind, data):
     text = data.draw(st.from_regex(ALTERNATIVES[kind], fullmatch=True))
     assert parse_target(text).kind.value == kind
 
 
-@settings(max_examples=50)
 @given(st.from_regex(rf"{LABEL}[.]{{1}}{LABEL}([.:]?{LABEL})", fullmatch=True))
 def test_whatever_the_service_models_pattern_calls_a_model_id_is_parsed(text):
     assert parse_target(text).kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)

@@ -24,8 +24,8 @@ from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
+from bedrock_routing_integrations.observability import spans
 from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import TOKENS, histogram_of, tracer_of
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 LONG = "The quick brown fox jumps over the lazy dog. " * 800
@@ -190,8 +190,8 @@ def test_many_clients_share_what_a_provider_makes(bedrock, told, router, caplog)
         client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
         client.converse(modelId=router, **ask(HELLO))
     assert caplog.messages == [], "the SDK warns of a second metric by the same name"
-    assert histogram_of(told.meters, TOKENS) is histogram_of(told.meters, TOKENS)
-    assert tracer_of(told.tracers) is tracer_of(told.tracers)
+    assert spans._histograms(told.meters) is spans._histograms(told.meters)
+    assert spans._tracer(told.tracers) is spans._tracer(told.tracers)
 
 
 # --- when ---
@@ -218,6 +218,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("around", ["a span that is dropped", "a span that is recorded", "no span"])
 @pytest.mark.parametrize("framework", WAYS)
 def test_every_call_is_measured_once_whatever_is_sampled(bedrock_emulator_env, router, framework, around):
@@ -250,6 +251,7 @@ def test_failed_calls_and_streams_that_are_given_up_are_measured_without_a_span(
     assert sorted(map(str, kinds)) == ["None", "ValidationException", "ValidationException"]
 
 
+@pytest.mark.sweep
 def test_the_processs_own_meter_provider_counts_once_it_is_set():
     code = """
 from opentelemetry import metrics
@@ -257,13 +259,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.observability.spans import is_configured
+from bedrock_routing_integrations.observability.spans import has_meter_provider
 
 asked = dict(modelId="amazon.nova-lite-v1:0", messages=[{"role": "user", "content": [{"text": "Hi"}]}])
 with BedrockEmulator() as bedrock:
     client = RoutedClient(bedrock.client("bedrock-runtime"))
     client.converse(**asked)
-    assert not is_configured(None)
+    assert not has_meter_provider(None)
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     client.converse(**asked)
@@ -321,6 +323,7 @@ def test_nothing_is_imported_where_nobody_uses_opentelemetry():
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+@pytest.mark.sweep
 def test_asking_for_it_without_opentelemetry_says_what_to_install():
     ran = python(
         "import sys; sys.modules.update({'opentelemetry': None, 'opentelemetry.trace': None})\n"
@@ -367,7 +370,7 @@ def test_options_survive_copies_and_pickles_without_their_providers(told):
 def test_a_client_keeps_them_in_a_pickle(told):
     client = RoutedClient(Connection(), telemetry=told.options(spans="off", content=False))
     again = pickle.loads(pickle.dumps(client))
-    assert again._recorder.options == Telemetry(spans="off", content=False)
+    assert again._telemetry == Telemetry(spans="off", content=False)
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter, BedrockRouterLLM])

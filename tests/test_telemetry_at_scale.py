@@ -54,6 +54,7 @@ def test_64_threads(bedrock, told, router):
     assert under_own_parents(told)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
 def test_64_tasks(bedrock, told, router, made):
     llm = made(model=router, telemetry=told.options())

@@ -25,7 +25,7 @@ from telemetry_spans import OURS, Told, ask
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter
-from bedrock_routing_integrations.observability.external_spans import outer_of
+from bedrock_routing_integrations.observability.external_spans import find_external_span
 
 TOLD_OUTSIDE = {"aws.bedrock.target.kind", "aws.bedrock.is_fallback", "aws.request_id", "gen_ai.response.model"}
 
@@ -336,9 +336,9 @@ def test_who_tells_opentelemetry_is_known_by_the_module_of_the_handler():
 
     exporting = SimpleNamespace(client=SimpleNamespace(otel_exporter=object()))
     silent = SimpleNamespace(client=SimpleNamespace(otel_exporter=None))
-    assert outer_of([Other(), silent]) is None
-    assert outer_of([Other(), exporting]).span is None
-    assert outer_of([object.__new__(Derived)], run_id="unknown").span is None
+    assert find_external_span([Other(), silent]) is None
+    assert find_external_span([Other(), exporting]).span is None
+    assert find_external_span([object.__new__(Derived)], run_id="unknown").span is None
 
 
 # --- the real ones, where they are installed ---
@@ -366,6 +366,7 @@ def is_installed(module):
         return False
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("combination", BESIDE, ids="+".join)
 def test_beside_the_instrumentations_that_people_run_each_call_has_one_span(combination):
     framework, *names = combination

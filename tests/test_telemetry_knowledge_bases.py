@@ -12,7 +12,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from opentelemetry import context, metrics, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
-from telemetry_spans import Told
+from telemetry_spans import Told, until
 from test_telemetry_beside import SpanHandler
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -82,6 +82,7 @@ def calls(told):
     return sum(point.count for point in told.points("gen_ai.client.operation.duration"))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("way", RETRIEVALS)
 def test_each_retrieve_has_a_span(told, way):
     with told.span() as app:
@@ -108,6 +109,7 @@ def test_each_retrieve_has_a_span(told, way):
     assert calls(told) == 0, "no model was called"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("way", GENERATIONS)
 def test_each_retrieve_and_generate_has_a_span(told, way):
     with told.span():
@@ -122,6 +124,7 @@ def test_each_retrieve_and_generate_has_a_span(told, way):
     assert (calls(told), retrievals(told)) == (1, 0)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("way", GENERATIONS)
 def test_retrieve_then_converse_has_one_span_for_each_of_the_two(told, way):
     with told.span():
@@ -160,6 +163,7 @@ def test_a_stream_that_is_given_up_ends_its_span(told):
         stream = langchain("retrieve_and_generate").stream(QUESTION)
         next(stream)
         stream.close()
+    assert until(lambda: told.spans), "another thread ends it, as the finalizer may run inside any lock"
     assert told.only.status.status_code is StatusCode.UNSET
     assert calls(told) == 1
 
@@ -181,6 +185,7 @@ def test_questions_passages_and_answers_are_told_only_where_that_is_asked_for(to
 # --- beside others
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "said",
     [

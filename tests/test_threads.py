@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, pool, run_in_thread
@@ -159,7 +159,6 @@ def test_a_pool_is_shared_by_all_who_ask_for_its_size():
 # Iterators
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers() | st.none() | st.text(max_size=3), max_size=50))
 def test_items_come_once_and_in_their_order(items):
     assert in_a_loop_of_its_own(collect(iterate_in_thread(4, lambda: iter(items)))) == items

@@ -41,6 +41,7 @@ def conversation(turns, words):
     return messages[:-1]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("cache", ["auto", "off"])
 @pytest.mark.parametrize(
     "words", ["how are the bees? ", "the hive is full of honey, and so on. " * 30, "蜂は元気ですか。" * 20]

@@ -45,7 +45,7 @@ def settle(kind, supported, resolved, *, preferred=False, thinking=False):
 
 @pytest.mark.parametrize(("kind", "thinking"), [*((kind, False) for kind in KINDS), ("auto", True)])
 @pytest.mark.parametrize("preferred", [True, False])
-def test_what_all_models_take_is_sent_as_it_was_asked_for(claude, kind, preferred, thinking):
+def test_supported_choice_is_sent_unchanged(claude, kind, preferred, thinking):
     assert settle(kind, KINDS, claude, preferred=preferred, thinking=thinking) == kind
 
 
@@ -53,27 +53,27 @@ def test_what_all_models_take_is_sent_as_it_was_asked_for(claude, kind, preferre
     ("kind", "supported", "sent"),
     [("tool", ("auto", "any"), "any"), ("tool", ("auto",), None), ("any", ("auto",), None), ("auto", (), None)],
 )
-def test_a_frameworks_wish_gives_way(claude, kind, supported, sent, caplog):
+def test_preferred_choice_yields_to_supported_ones(claude, kind, supported, sent, caplog):
     assert settle(kind, supported, claude, preferred=True) == sent
     assert caplog.records == [], "nobody asked for it, so nobody needs to know"
 
 
 @pytest.mark.parametrize("kind", ["any", "tool"])
-def test_a_callers_choice_is_refused_with_what_there_is(claude, kind):
+def test_unsupported_choice_of_the_caller_is_refused(claude, kind):
     with pytest.raises(InvalidRequestError) as error:
         settle(kind, ("auto",), claude)
     for part in (f"tool_choice={kind!r}", str(claude.target), HAIKU, SONNET, "supported: auto"):
         assert part in str(error.value)
 
 
-def test_a_refusal_says_where_nothing_is_known():
+def test_refusal_of_a_choice_names_unknown_models():
     with pytest.raises(InvalidRequestError, match=r"models unknown.*supported: none"):
         settle("any", (), ResolvedTarget(parse_target(ROUTER), complete=False))
 
 
 @pytest.mark.parametrize("kind", ["any", "tool"])
 @pytest.mark.parametrize("supported", [KINDS, ("auto", "any"), ("auto",)])
-def test_a_model_that_thinks_is_not_forced_and_one_warning_says_so(claude, kind, supported, caplog):
+def test_thinking_model_is_unforced_with_one_warning(claude, kind, supported, caplog):
     """Whatever it takes when it does not think: whoever asks need not know."""
     assert [settle(kind, supported, claude, thinking=True) for _ in range(3)] == ["auto"] * 3
     (record,) = caplog.records
@@ -84,13 +84,13 @@ def test_a_model_that_thinks_is_not_forced_and_one_warning_says_so(claude, kind,
 
 @pytest.mark.parametrize("kind", ["any", "tool"])
 @pytest.mark.parametrize("supported", [KINDS, ("auto",), ()])
-def test_a_frameworks_wish_to_force_a_model_that_thinks_is_given_up(claude, kind, supported, caplog):
+def test_preferred_choice_is_dropped_for_thinking_models(claude, kind, supported, caplog):
     assert settle(kind, supported, claude, preferred=True, thinking=True) is None
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("supported", [(), ("any", "tool")])
-def test_a_model_that_thinks_and_cannot_be_left_free_is_not_sent_a_choice(claude, supported):
+def test_thinking_model_without_auto_gets_no_choice(claude, supported):
     with pytest.raises(InvalidRequestError, match="supported: none"):
         settle("any", supported, claude, thinking=True)
 
@@ -101,7 +101,7 @@ def test_a_model_that_thinks_and_cannot_be_left_free_is_not_sent_a_choice(claude
     preferred=st.booleans(),
     thinking=st.booleans(),
 )
-def test_nothing_is_ever_sent_that_a_model_refuses(kind, supported, preferred, thinking):
+def test_settled_choice_is_always_supported(kind, supported, preferred, thinking):
     resolved = from_base_models(parse_target(ROUTER), [HAIKU, SONNET])
     try:
         settled = settle(kind, supported, resolved, preferred=preferred, thinking=thinking)
@@ -122,7 +122,7 @@ def test_nothing_is_ever_sent_that_a_model_refuses(kind, supported, preferred, t
         ({"thinking": {"type": "adaptive"}}, True),
     ],
 )  # fmt: skip
-def test_thinking_is_seen_in_the_models_own_fields(fields, expected):
+def test_thinking_is_found_in_model_fields(fields, expected):
     assert is_thinking(fields) is expected
 
 
@@ -151,6 +151,7 @@ REFUSED = "refused"
 NAMED = {"tool": {"name": "get_weather"}}
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize(
     ("model", "choice", "thinking", "expected"),
@@ -173,7 +174,7 @@ NAMED = {"tool": {"name": "get_weather"}}
         ("llamas", "auto", False, {"auto": {}}),
     ],
 )
-def test_a_choice_becomes_the_same_in_both_frameworks(bedrock, through, model, choice, thinking, expected):
+def test_choice_is_sent_equally_by_both_frameworks(bedrock, through, model, choice, thinking, expected):
     if model == "llamas":
         model = bedrock.create_prompt_router(name="llamas", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     if expected == REFUSED:
@@ -204,25 +205,27 @@ NOT_VALID = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize(("choice", "expected"), ALL_FORMS)
-def test_choice_of_any_form_is_sent_in_converses_form(bedrock, through, choice, expected):
+def test_choice_of_any_form_is_sent_in_converses(bedrock, through, choice, expected):
     through(HAIKU, choice, thinking=False)
     assert bedrock.requests("Converse")[-1].request["toolConfig"].get("toolChoice") == expected
 
 
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize("choice", ["none", {"none": {}}, {"type": "none"}])
-def test_choice_of_no_call_of_any_form_is_sent_as_an_instruction(bedrock, through, choice):
+def test_choice_none_is_sent_as_an_instruction(bedrock, through, choice):
     through(HAIKU, choice, thinking=False)
     sent = bedrock.requests("Converse")[-1].request
     assert "toolChoice" not in sent["toolConfig"]
     assert "without calling any tool" in sent["messages"][-1]["content"][-1]["text"]
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("through", [through_langchain, through_llama_index])
 @pytest.mark.parametrize("choice", NOT_VALID)
-def test_choice_of_no_known_form_is_refused(bedrock, through, choice):
+def test_choice_of_unknown_form_is_refused(bedrock, through, choice):
     with pytest.raises(InvalidRequestError, match=r"tool_choice=.* is not valid: it must be 'auto'"):
         through(HAIKU, choice, thinking=False)
     assert bedrock.requests("Converse") == []
@@ -234,7 +237,7 @@ def test_choice_must_name_a_given_tool():
         converse_tool_choice("c", ["a", "b"])
 
 
-def test_thinking_that_only_the_call_asks_for_is_seen_too(bedrock):
+def test_thinking_requested_by_the_call_is_found(bedrock):
     history = [ChatMessage(role="user", content="Hello")]
     tools = [FunctionTool.from_defaults(get_weather)]
     fields = {"thinking": THINKING}
@@ -268,7 +271,7 @@ def streamed_joke_of_llama_index(model):
 
 @pytest.mark.parametrize("joke_of", [joke_of_langchain, joke_of_llama_index, streamed_joke_of_llama_index])
 @pytest.mark.parametrize("model", [HAIKU, MISTRAL, f"us.{LLAMA_70B}"])
-def test_structured_output_forces_the_tool_only_where_that_is_possible(bedrock, joke_of, model):
+def test_structured_output_forces_the_tool_where_supported(bedrock, joke_of, model):
     assert isinstance(joke_of(model), Joke)
     choice = bedrock.requests()[-1].request["toolConfig"].get("toolChoice")
     # LlamaIndex asks for any tool, LangChain for the one: there is one only.

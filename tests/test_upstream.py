@@ -84,7 +84,7 @@ def test_chat_bedrock_converse_has_this_field(name):
         ("endpoint_url", "base_url"),
     ],
 )
-def test_its_fields_have_these_aliases(field, alias):
+def test_chat_bedrock_converse_fields_have_these_aliases(field, alias):
     relies(
         ChatBedrockConverse.model_fields[field].alias == alias, f"the alias {alias!r} of {field}", CHAT,
         "A redeclared field must keep upstream's alias, or its users' arguments are refused.",
@@ -96,7 +96,7 @@ def test_its_fields_have_these_aliases(field, alias):
 
 
 @pytest.mark.parametrize("name", ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "bedrock_api_key"])
-def test_its_secrets_are_secret_strings_and_ours_are_not_filled_from_the_environment(name, monkeypatch):
+def test_secrets_are_secret_strings_and_not_read_from_the_environment(name, monkeypatch):
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
         monkeypatch.setenv(variable, "frozen")
     theirs = ChatBedrockConverse.model_fields[name]
@@ -104,7 +104,7 @@ def test_its_secrets_are_secret_strings_and_ours_are_not_filled_from_the_environ
     assert getattr(ChatBedrockRouter(model=HAIKU), name) is None
 
 
-def test_every_secret_of_upstreams_is_one_that_we_know():
+def test_secret_fields_of_upstream_are_known():
     secret = {
         name
         for name, field in ChatBedrockConverse.model_fields.items()
@@ -116,7 +116,7 @@ def test_every_secret_of_upstreams_is_one_that_we_know():
     )  # fmt: skip
 
 
-def test_every_field_of_upstreams_that_reads_the_environment_is_redeclared():
+def test_fields_that_read_the_environment_are_redeclared():
     reads = {
         name
         for name, field in ChatBedrockConverse.model_fields.items()
@@ -138,7 +138,7 @@ VALIDATORS = {"set_disable_streaming": "before", "build_extra": "before", "valid
 
 
 @pytest.mark.parametrize("name", VALIDATORS)
-def test_these_validators_exist_and_ours_take_their_place(name):
+def test_validators_are_overridden_by_name(name):
     theirs = ChatBedrockConverse.__pydantic_decorators__.model_validators
     ours = ChatBedrockRouter.__pydantic_decorators__.model_validators
     relies(
@@ -148,7 +148,7 @@ def test_these_validators_exist_and_ours_take_their_place(name):
     relies(ours[name].cls_ref != theirs[name].cls_ref, f"overriding {name} by name", CHAT, "pydantic calls both now.")
 
 
-def test_upstream_has_no_validator_that_we_have_not_read():
+def test_validators_of_upstream_are_known():
     known = {
         "_set_model_profile", "_check_profile_keys", "_resolve_gateway", "build_extra", "set_disable_streaming",
         "validate_environment",
@@ -175,7 +175,7 @@ def test_upstream_has_no_validator_that_we_have_not_read():
         ("_combine_llm_outputs", None),
     ],
 )
-def test_what_we_override_has_this_signature(name, parameters):
+def test_overridden_methods_have_these_signatures(name, parameters):
     theirs = getattr(ChatBedrockConverse, name, None)
     relies(theirs is not None, f"ChatBedrockConverse.{name}", CHAT, "We override it to no effect.")
     ours = [kind for kind in ChatBedrockRouter.__mro__ if kind.__module__.startswith("bedrock_routing_integrations.")]
@@ -185,7 +185,7 @@ def test_what_we_override_has_this_signature(name, parameters):
         relies(found == parameters, f"{name}({', '.join(parameters)}), now {found}", CHAT, "Pass the new argument on.")
 
 
-def test_the_helpers_that_we_call_exist():
+def test_called_helpers_exist():
     for name in ("_resolve_model_profile", "_add_version", "_get_invocation_params", "_identifying_params"):
         relies(hasattr(ChatBedrockConverse, name), f"ChatBedrockConverse.{name}", CHAT, "Find what took its place.")
     relies("_call" in LLM.__abstractmethods__, "LLM._call", "langchain/llms.py", "See LLM's new extension point.")
@@ -217,7 +217,7 @@ def upstream(*content, events=()):
 PROTECTED = Protected({"a_b": 1})
 
 
-def test_wrapped_values_and_marks_reach_the_client():
+def test_protected_values_and_markers_reach_the_client():
     llm, client = upstream({"text": "x"})
     call = {"type": "non_standard", "value": {"toolUse": {"toolUseId": "t", "name": "n", "input": PROTECTED}}}
     llm.invoke(
@@ -246,7 +246,7 @@ def test_wrapped_values_and_marks_reach_the_client():
     relies(schema == {"$defs": {"a_b": {}}}, "the schema of a toolSpec being left alone", TOOLS, "Wrap the schema.")
 
 
-def test_blocks_of_kind_json_are_handed_on():
+def test_json_blocks_pass_through():
     delta = {"contentBlockDelta": {"contentBlockIndex": 3, "delta": {"json": PROTECTED}}}
     llm, _ = upstream({"json": PROTECTED}, events=[delta])
     advice = "Carry what langchain-aws would lose in another kind of block."
@@ -273,14 +273,14 @@ def test_structured_output_is_one_binding_then_a_parser(method):
     )  # fmt: skip
 
 
-def test_arguments_of_a_call_are_those_that_we_know():
+def test_arguments_of_a_call_are_known():
     taken = set(inspect.signature(ChatBedrockConverse._converse_params).parameters)
     known = {_snake_to_camel(name) for name in ARGUMENT_NAMES.values()} | {"modelId", "self"}
     new = taken - known
     relies(not new, f"these arguments of a call only (new: {new})", ARGUMENTS, "Add them to ARGUMENT_NAMES.")
 
 
-def test_a_bracket_that_closes_nothing_is_no_partial_json():
+def test_mismatched_bracket_ends_partial_json():
     parsed = parse_partial_json('{"a": "b" (cut off) ]')
     relies(parsed is None, "parse_partial_json giving up at a mismatched bracket", ANSWERS, "See invalid_ending.")
 
@@ -339,7 +339,7 @@ def theirs(bedrock, watched):
     )
 
 
-def test_it_calls_converse_with_keywords_and_hands_the_response_on(theirs, watched):
+def test_converse_is_called_with_keywords(theirs, watched):
     message = theirs.invoke("hello")
     ((name, args, kwargs),) = watched.calls
     relies(
@@ -354,7 +354,7 @@ def test_it_calls_converse_with_keywords_and_hands_the_response_on(theirs, watch
         relies(name in message.response_metadata, f"response_metadata[{name!r}]", CHAT, "Set it ourselves.")
 
 
-def test_it_calls_converse_stream_with_keywords_and_hands_the_metadata_on_and_closes(theirs, watched):
+def test_converse_stream_is_called_with_keywords_and_closed(theirs, watched):
     merged = None
     for chunk in theirs.stream("hello"):
         merged = chunk if merged is None else merged + chunk
@@ -372,14 +372,14 @@ def test_it_calls_converse_stream_with_keywords_and_hands_the_metadata_on_and_cl
     relies(watched.closed == 1, "stream.close() when the stream is read", CHAT, "Close the stream ourselves.")
 
 
-def test_it_closes_a_stream_that_is_left_early(theirs, watched):
+def test_stream_left_early_is_closed(theirs, watched):
     stream = theirs.stream("hello")
     next(stream)
     stream.close()
     relies(watched.closed == 1, "stream.close() when the consumer stops", CHAT, "Close the stream ourselves.")
 
 
-def test_a_client_that_is_given_is_kept_and_nothing_is_asked_when_constructing(theirs, watched, bedrock):
+def test_given_client_is_kept_without_requests(theirs, watched, bedrock):
     relies(theirs.client is watched, "client= being used as it is", CHAT, "RoutedClient is replaced: see how.")
     relies(
         bedrock.journal == [],
@@ -389,7 +389,7 @@ def test_a_client_that_is_given_is_kept_and_nothing_is_asked_when_constructing(t
     )
 
 
-def test_its_validator_derives_these_settings_on_a_copy(theirs):
+def test_validator_infers_these_settings_on_a_copy(theirs):
     """`_infer_settings` in chat_models runs upstream's validator on copies, one for each model of a router."""
     probe = theirs.model_copy(
         update={"model_id": "meta.llama3-1-8b-instruct-v1:0", "supports_tool_choice_values": None}
@@ -446,7 +446,7 @@ def test_usage_is_counted_by_model_name():
     )  # fmt: skip
 
 
-def test_a_config_without_a_concurrency_says_none():
+def test_config_without_concurrency_has_none():
     relies(
         ensure_config(None).get("max_concurrency") is None, "ensure_config({})['max_concurrency'] being None", CHAT,
         "limit_concurrency takes every config for one with a bound of its own.",
@@ -454,7 +454,7 @@ def test_a_config_without_a_concurrency_says_none():
     assert ensure_config({"max_concurrency": 3})["max_concurrency"] == 3
 
 
-def test_batch_takes_its_number_of_threads_from_the_config():
+def test_batch_takes_its_threads_from_the_config():
     import threading
 
     together = threading.Barrier(40)
@@ -471,7 +471,7 @@ def test_batch_takes_its_number_of_threads_from_the_config():
     relies(ran == 40, "batch running config['max_concurrency'] threads", CHAT, "See how batch bounds itself now.")
 
 
-def test_a_binding_can_be_put_around_another_model():
+def test_binding_can_be_moved_to_another_model():
     bound = Parrot().bind(stop=["x"])
     other = Parrot()
     relies(
@@ -480,7 +480,7 @@ def test_a_binding_can_be_put_around_another_model():
     )  # fmt: skip
 
 
-def test_the_executor_of_langchain_core_carries_context():
+def test_executor_of_langchain_core_carries_context():
     import contextvars
 
     variable = contextvars.ContextVar("variable", default="lost")
@@ -497,7 +497,7 @@ def test_the_executor_of_langchain_core_carries_context():
 # botocore: clients and sessions
 
 
-def test_a_clients_credentials_are_found_here(bedrock):
+def test_client_has_its_credentials_here(bedrock):
     found = getattr(getattr(bedrock.client(), "_request_signer", None), "_credentials", None)
     relies(
         getattr(found, "access_key", None) == "emulated", "client._request_signer._credentials", CONNECTIONS,
@@ -505,7 +505,7 @@ def test_a_clients_credentials_are_found_here(bedrock):
     )  # fmt: skip
 
 
-def test_merge_lets_the_argument_win_and_keeps_what_it_does_not_set():
+def test_config_merge_prefers_its_argument():
     base = Config(read_timeout=1, connect_timeout=2, max_pool_connections=256)
     merged = base.merge(Config(read_timeout=3))
     relies(
@@ -517,7 +517,7 @@ def test_merge_lets_the_argument_win_and_keeps_what_it_does_not_set():
     )
 
 
-def test_the_values_of_a_config_are_its_attributes():
+def test_config_values_are_attributes():
     """Two configs of equal value share a client: connections.py compares vars(config)."""
     one, other = vars(Config(read_timeout=3)), vars(Config(read_timeout=4))
     relies(one["read_timeout"] == 3, "vars(Config)", CONNECTIONS, "Configs of different value would share a client.")
@@ -527,7 +527,7 @@ def test_the_values_of_a_config_are_its_attributes():
 
 
 @pytest.mark.parametrize("component", ["token_provider", "credential_provider", "data_loader"])
-def test_a_session_takes_these_components(component):
+def test_session_takes_these_components(component):
     session = botocore.session.Session()
     relies(
         session.get_component(component) is not None, f"the component {component!r}", CONNECTIONS, "Find its new name."
@@ -595,11 +595,11 @@ def test_headers_are_added_in_this_event(bedrock):
     )  # fmt: skip
 
 
-def test_boto3s_default_session_has_this_name():
+def test_default_session_of_boto3_has_this_name():
     relies(hasattr(boto3, "DEFAULT_SESSION"), "boto3.DEFAULT_SESSION", CONNECTIONS, "Find the session the user set up.")
 
 
-def test_a_clients_region_and_endpoint_are_in_its_meta(bedrock):
+def test_client_meta_has_region_and_endpoint(bedrock):
     meta = bedrock.client().meta
     relies(
         (meta.region_name, meta.endpoint_url) == ("us-east-1", bedrock.endpoint_url), "client.meta", CONNECTIONS,
@@ -629,7 +629,7 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def test_botocore_reads_no_environment_variable_that_we_have_not_thought_of():
+def test_environment_variables_of_botocore_are_known():
     found = set()
     for _, names, *_ in botocore.configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.values():
         found |= {names} if isinstance(names, str) else set(names or ())
@@ -651,7 +651,7 @@ def event_frame(name, payload):
     return message + struct.pack("!I", zlib.crc32(message))
 
 
-def test_a_bad_checksum_is_a_parser_error():
+def test_bad_checksum_is_a_parser_error():
     relies(
         issubclass(ChecksumMismatch, ParserError), "ChecksumMismatch being a ParserError", STREAMS, "Catch it by name."
     )
@@ -662,7 +662,7 @@ def test_a_bad_checksum_is_a_parser_error():
         next(buffer)
 
 
-def test_a_message_that_is_cut_just_ends():
+def test_cut_message_ends_the_stream():
     """Why messageStop and metadata are waited for: botocore does not say that bytes are missing."""
     buffer = EventStreamBuffer()
     buffer.add_data(event_frame("messageStop", b"{}")[:-3])
@@ -674,7 +674,7 @@ def test_a_message_that_is_cut_just_ends():
     )
 
 
-def test_errors_of_a_connection_have_these_families():
+def test_connection_errors_have_these_families():
     for error, family in [
         (EventStreamError, ClientError),
         (ResponseStreamingError, HTTPClientError),
@@ -696,7 +696,7 @@ def test_errors_of_a_connection_have_these_families():
     assert issubclass(NoInitialResponseError, Exception)
 
 
-def test_an_event_stream_closes_and_goes_on_where_it_stopped(bedrock):
+def test_event_stream_continues_and_closes(bedrock):
     stream = bedrock.client().converse_stream(modelId=HAIKU, messages=MESSAGES)["stream"]
     relies(isinstance(stream, EventStream), "converse_stream giving an EventStream", STREAMS, "See what it gives.")
     generator = getattr(stream, "_event_generator", None)
@@ -717,7 +717,7 @@ def test_an_event_stream_closes_and_goes_on_where_it_stopped(bedrock):
     stream.close()
 
 
-def test_an_exception_event_has_a_lower_camel_code(bedrock):
+def test_exception_event_has_a_lower_camel_code(bedrock):
     bedrock.fail("exception_event", name="throttlingException", frame=1)
     stream = bedrock.client().converse_stream(modelId=HAIKU, messages=MESSAGES)["stream"]
     with pytest.raises(EventStreamError) as error:
@@ -779,7 +779,7 @@ def shape(service, operation, member):
         ("bedrock-runtime", "ConverseStream", "out:stream.metadata.usage.cacheDetails.[].ttl"),
     ],
 )
-def test_the_service_model_has_this_member(service, operation, member):
+def test_service_model_has_this_member(service, operation, member):
     try:
         shape(service, operation, member)
         found = True
@@ -789,7 +789,7 @@ def test_the_service_model_has_this_member(service, operation, member):
     relies(found, f"{service} {operation} {member}", where, "Read the new service model.")
 
 
-def test_every_look_up_is_an_operation_with_this_one_required_member():
+def test_look_ups_have_one_required_member():
     for kind, (service, operation) in look_up._LOOK_UPS.items():
         model = botocore.session.Session().get_service_model(service)
         found = model.operation_model(look_up._api_name(operation)).input_shape
@@ -799,7 +799,7 @@ def test_every_look_up_is_an_operation_with_this_one_required_member():
         )  # fmt: skip
 
 
-def test_the_cache_ttls_are_those_that_we_count():
+def test_cache_ttls_are_known():
     relies(
         set(shape("bedrock-runtime", "Converse", "out:usage.cacheDetails.[].ttl").enum) == {"5m", "1h"},
         "cache lifetimes of 5m and 1h", INVOCATION, "Usage needs a field for the new one.",
@@ -814,7 +814,7 @@ STREAM_EVENTS = {
 DELTAS = {"text", "toolUse", "toolResult", "reasoningContent", "citation", "image"}
 
 
-def test_a_stream_has_no_event_or_delta_that_we_do_not_know():
+def test_stream_events_and_deltas_are_known():
     events = set(shape("bedrock-runtime", "ConverseStream", "out:stream").members)
     deltas = set(shape("bedrock-runtime", "ConverseStream", "out:stream.contentBlockDelta.delta").members)
     advice = "Teach _Block in partial.py what it means."
@@ -822,13 +822,13 @@ def test_a_stream_has_no_event_or_delta_that_we_do_not_know():
     relies(deltas <= DELTAS, f"these deltas (new: {deltas - DELTAS})", STREAMS, advice)
 
 
-def test_the_types_of_latency_and_tier_are_those_of_the_facts():
+def test_latency_and_tier_types_are_known():
     assert set(shape("bedrock-runtime", "Converse", "in:performanceConfig.latency").enum) == {"standard", "optimized"}
     tiers = set(shape("bedrock-runtime", "Converse", "in:serviceTier.type").enum)
     assert tiers >= {"priority", "default", "flex", "reserved"}
 
 
-def test_this_file_changes_nothing_upstream():
+def test_tests_change_nothing_upstream():
     before = copy.copy(ChatBedrockConverse.model_fields)
     ChatBedrockRouter(model=HAIKU)
     assert before == ChatBedrockConverse.model_fields

@@ -31,7 +31,7 @@ from langchain_core.runnables.utils import AddableDict
 from relying import relies
 
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever
-from bedrock_routing_integrations.langchain._rag import MessageHistory, SessionMessages
+from bedrock_routing_integrations.langchain._rag_messages import MessageHistory, SessionMessages
 
 RETRIEVERS = "bedrock_routing_integrations/langchain/retrievers.py"
 CHAINS = "bedrock_routing_integrations/langchain/chains.py"
@@ -190,7 +190,7 @@ def test_every_argument_of_langchain_awss_retriever_is_one_of_ours():
     relies(fields == THEIRS, f"these fields (differ: {fields ^ THEIRS})", RETRIEVERS, "Take the new one too.")
     alias = AmazonKnowledgeBasesRetriever.model_fields["guardrail_config"].alias
     relies(alias == "guardrails", "the alias guardrails", RETRIEVERS, "Take the new one too.")
-    ours = {*KnowledgeBaseRetriever.model_fields, *KnowledgeBaseRetriever.also_named}
+    ours = {*KnowledgeBaseRetriever.model_fields, *KnowledgeBaseRetriever.aliases}
     assert THEIRS | {"guardrails"} <= ours
 
 

@@ -263,7 +263,7 @@ class CachePointCandidate:
 
     @property
     def is_speculative(self) -> bool:
-        """Whether there is no evidence at all that the prefix returns."""
+        """Whether nothing but the history of its category suggests that the prefix returns."""
         return all(category.state in WITHOUT_EVIDENCE for category in self.categories)
 
 

@@ -172,7 +172,7 @@ def _planned_points(chosen: list[CachePointCandidate]) -> Iterator[PlannedPoint]
 
 _CLEARLY_LATER = 0.25
 LOOK_BACK = 16
-"""Blocks before a cache point in which an entry is certainly found. AWS's guide says "about 20"."""
+"""Blocks before a cache point in which an entry is certainly found. AWS's guide: "about 20"."""
 _NEGLIGIBLE = 1e-6
 
 
@@ -439,6 +439,10 @@ class Planner:
         self._memory = memory if memory is not None else PrefixMemory(max_prefixes=1)
         self._learns = memory is not None
         self._clock = clock
+
+    def reset(self) -> None:
+        """Forget all requests in a forked process, where another thread may have held the lock."""
+        self._memory.reset()
 
     def plan(self, request: Mapping[str, Any], resolved: ResolvedTarget, scope: Hashable) -> PlannedRequest:
         """Return the request with its cache points. Remembers nothing yet.

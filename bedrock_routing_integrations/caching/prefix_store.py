@@ -7,9 +7,7 @@ each. A prefix that was not seen for an hour, the longest that any cache entry l
 from __future__ import annotations
 
 import functools
-import os
 import threading
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -88,7 +86,6 @@ class PrefixMemory:
 
     def __init__(self, *, max_prefixes: int = MAX_PREFIXES) -> None:
         self.lock = threading.RLock()
-        _living.add(self)
         self._max_prefixes = max_prefixes
         self._max_per_generation = max(1, max_prefixes // 2)
         # Two generations: a record that is looked up moves to the young one. When that is full, or an hour old, the old
@@ -170,7 +167,7 @@ class PrefixMemory:
             self._calibrations.clear()
             self.token_counts.forget()
 
-    def reset_after_fork(self) -> None:
+    def reset(self) -> None:
         """Forget everything in a forked process, with a new lock: no thread of this process can release the old one."""
         self.lock = threading.RLock()
         self.forget()
@@ -184,21 +181,6 @@ class PrefixMemory:
     def __reduce__(self) -> tuple[object, ...]:
         # In another process the memory begins empty.
         return functools.partial(PrefixMemory, max_prefixes=self._max_prefixes), ()
-
-
-_living: weakref.WeakSet[PrefixMemory] = weakref.WeakSet()
-
-
-def _reset_after_fork() -> None:
-    for memory in list(_living):
-        memory.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_reset_after_fork)
-
-shared_memory = PrefixMemory()
-"""The memory of ``CachePolicy(memory="shared")``."""
 
 
 class TargetState:

@@ -248,7 +248,7 @@ def place_points(
 def _accepted_blocks(
     section: str, blocks: Sequence[dict[str, Any]], refusal: str | None, resolved: ResolvedTarget
 ) -> list[dict[str, Any]]:
-    """Return the blocks without refused cache points; `refusal` says why the whole section accepts none."""
+    """Return the blocks without refused cache points; `refusal` is that of the whole section."""
     accepted: list[dict[str, Any]] = []
     for block in blocks:
         if "cachePoint" not in block:

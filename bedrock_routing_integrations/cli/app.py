@@ -81,15 +81,19 @@ def _root(
 @app.command()
 def demo(
     on_aws: Annotated[
-        bool, typer.Option("--aws", help="Use the AWS account that boto3 finds (a few short prompts; makes nothing).")
+        bool,
+        typer.Option("--aws", help="Use the AWS account that boto3 finds (a few short prompts; creates nothing)."),
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print tokens, latencies, both knowledge base modes and the whole report.")
     ] = False,
     region: Region = None,
 ) -> None:
-    """Send prompts through routers and profiles; show who answered. Needs no AWS account: runs on the emulator."""
+    """Send prompts through routers and profiles, and show which model answered. Runs on the emulator by default."""
     with clear_errors():
         from .demo import run_demo
 
-        code = run_demo(on_aws=on_aws, region=region)
+        code = run_demo(on_aws=on_aws, region=region, everything=everything)
     raise typer.Exit(code)
 
 

@@ -1,6 +1,7 @@
-"""``bedrock-routing demo``: prompts through routers and profiles, with each framework, and who answered each.
+"""Run ``bedrock-routing demo``: send prompts to routers and profiles with both frameworks, show the invoked models.
 
-On the emulator also what prompt caching saves, and a knowledge base. At the end, what all of it cost and saved.
+On the emulator the demo also shows the savings of prompt caching and asks a knowledge base. By default everything fits
+one screen of 100 columns and 40 lines; ``--all`` prints every column, both modes of the knowledge base and the report.
 """
 
 from __future__ import annotations
@@ -9,147 +10,162 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bedrock_routing_integrations.costs.report import RoutingReport
+from bedrock_routing_integrations.costs.report_layout import money, percent
 from bedrock_routing_integrations.costs.report_tables import as_text
 
-from . import demo_knowledge_base
-from .demo_caching import NOT_ON_AWS, TITLE, ask_about_documents, plain_lines, rich_lines, what_was_saved
-from .demo_steps import SECTIONS, Framework, Mode, Offer, Step, Wanted, aws_account, emulator
+from . import demo_caching, demo_knowledge_base
+from .demo_steps import STEPS, Framework, Mode, Step, TargetFound, aws_account, emulator
 from .errors import explain, is_hopeless
-from .output import aligned, counted, short_model
+from .output import (
+    PIPE_WIDTH,
+    Column,
+    counted,
+    first_words,
+    print_line,
+    print_paragraph,
+    print_table,
+    short_model,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from .demo_steps import Place
+    from .demo_steps import DemoBedrock
 
+    Ask = Callable[[Step, str], tuple[str, Mapping[str, Any]]]
 
-# --- The demo's rows as a table: for a terminal, and as plain text for a pipe. ---
-
-# Narrower than this, target and times get no columns of their own: too little would be left for the prompts.
-_WIDE = 108
-_HOW = {Mode.STREAM: "streamed", Mode.QUERY: "a query engine"}
-
-
-def rich_table(title: str, rows: Sequence[Row], width: int) -> Table:
-    """A table for a terminal that is `width` columns wide."""
-    wide = width >= _WIDE
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    table.add_column("Prompt" if wide else "Prompt, and its target", ratio=1, overflow="fold")
-    if wide:
-        table.add_column("Target", overflow="fold")
-    table.add_column("Answered by", overflow="fold")
-    table.add_column("Tokens\nin / out", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("Time", justify="right", no_wrap=True)
-    table.add_column("Latency\nasked / served", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_wide_cells(row) if wide else _narrow_cells(row)))
-    return table
-
-
-def _wide_cells(row: Row) -> tuple[Text, ...]:
-    target = Text.assemble((row.offer.kind, "dim"), "\n", row.offer.name)
-    tokens_in, tokens_out, taken, _, _ = _numbers(row)
-    return (
-        Text(row.step.prompt),
-        target,
-        _who(row),
-        Text(f"{tokens_in} / {tokens_out}"),
-        Text(f"{taken} ms"),
-        _latency(row),
-    )
-
-
-def _narrow_cells(row: Row) -> tuple[Text, ...]:
-    prompt = Text.assemble(row.step.prompt, "\n", (f"{row.offer.kind} {row.offer.name}", "dim"))
-    tokens_in, tokens_out, taken, _, _ = _numbers(row)
-    return prompt, _who(row), Text.assemble(f"{tokens_in} / {tokens_out}\n", (f"{taken} ms", "dim")), _latency(row)
-
-
-def _who(row: Row) -> Text:
-    if row.routing is None:
-        return Text("refused, see below", "red")
-    model = row.routing["invoked_model"]
-    who = Text(short_model(model), "bold green") if model else Text("not known", "yellow")
-    notes = ["the fallback"] if row.routing["is_fallback"] else []
-    notes += [_HOW[row.step.mode]] if row.step.mode in _HOW else []
-    return Text.assemble(who, "\n", (", ".join(notes), "dim")) if notes else who
-
-
-def _latency(row: Row) -> Text:
-    *_, asked, served = _numbers(row)
-    if asked == served == "-":
-        return Text("-", "dim")
-    return Text(f"{asked} /\n{served}")
-
-
-def _numbers(row: Row) -> tuple[str, str, str, str, str]:
-    """Tokens in and out, milliseconds, latency asked and served."""
-    routing = row.routing or {}
-    usage = routing.get("usage") or {}
-    latency = routing.get("latency") or {}
-    taken = routing.get("latency_ms")
-    return (
-        str(usage.get("input", "-")),
-        str(usage.get("output", "-")),
-        "-" if taken is None else str(taken),
-        latency.get("requested") or "-",
-        latency.get("served") or "-",
-    )
-
-
-def plain_table(rows: Sequence[Row]) -> list[str]:
-    """Aligned columns, nothing cut and nothing drawn; the prompt, which is the longest, is the last."""
-    lines = [("TARGET", "NAME", "ANSWERED BY", "FALLBACK", "IN", "OUT", "MS", "ASKED", "SERVED", "MODE", "PROMPT")]
-    for row in rows:
-        routing = row.routing or {}
-        who = (routing.get("invoked_model") or "not known") if row.routing else "refused"
-        fallback = "-"
-        if row.offer.kind.endswith("router") and routing.get("is_fallback") is not None:
-            fallback = "yes" if routing["is_fallback"] else "no"
-        lines.append(
-            (row.offer.kind, row.offer.name, who, fallback, *_numbers(row), row.step.mode.value, row.step.prompt)
-        )
-    return aligned(lines)
-
-
-# --- How each framework is asked, and where it then has the ``"routing"`` entry. ---
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Ask = Callable[[Step, str], Mapping[str, Any]]
-
-
-# Enough for every prompt of the demo; on AWS it bounds the bill.
+_WHO = "Who answered"
+# In fewer characters, prompts are shown without answers.
+_LEAST_FOR_ANSWERS = 40
+_MODES = {Mode.STREAM: "stream", Mode.QUERY: "query engine"}
+# Enough for every prompt of the demo. On AWS it bounds the bill.
 _MAX_TOKENS = 400
-# What the query engine finds.
+# The passages that the query engine answers from.
 _PASSAGES = (
     "A prompt router is one endpoint for two models of a family. It predicts how well each would answer a prompt.",
     "A router's fallback model is the one to beat: the other is chosen where its answer is predicted to be as good.",
 )
 
 
-def asker(framework: Framework, arguments: Mapping[str, Any]) -> Ask:
-    """What sends a step to a target and returns the ``"routing"`` of the answer.
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """The result of a step.
+
+    Attributes:
+        framework: The framework that sent the prompt.
+        step: The step.
+        target: The target that it ran on.
+        answer: The text of the answer.
+        routing: The ``"routing"`` of the answer; None if the call failed.
+        error: The error of a call that failed.
+        failure: The error in words.
+    """
+
+    framework: Framework
+    step: Step
+    target: TargetFound
+    answer: str = ""
+    routing: Mapping[str, Any] | None = None
+    error: Exception | None = None
+    failure: str | None = None
+
+
+def run_demo(*, on_aws: bool, region: str | None, everything: bool = False) -> int:
+    """Run all steps and print their results.
 
     Args:
-        framework: Through which framework.
-        arguments: How Bedrock is reached: arguments that the classes of both frameworks take.
+        on_aws: Whether to use the account that boto3 finds, instead of an emulator.
+        region: The Region to use (on AWS) or to emulate; None for the default one.
+        everything: Whether to print all columns and the whole report, instead of one screen.
+
+    Returns:
+        The exit code: 1 if no call succeeded, or if a call to the emulator failed.
+    """
+    console = Console(highlight=False, markup=False)
+    results: list[StepResult] = []
+    skipped: list[str] = []
+    report = RoutingReport()
+    with aws_account(region) if on_aws else emulator(region) as bedrock:
+        print_line(console, bedrock.title)
+        for framework, steps in STEPS.items():
+            try:
+                ask = _ask_with(framework, bedrock.arguments)
+            except ImportError as error:
+                skipped.append(f"Skipped {framework.value}: {error}")
+                continue
+            results += _run(framework, steps, bedrock, ask, console)
+        _count(results, report, on_aws=on_aws)
+        if results:
+            _print_answers(console, results, everything=everything)
+        if results and not on_aws:
+            demo_caching.show(console, bedrock.arguments, report)
+            skipped += demo_knowledge_base.show(console, report, everything=everything)
+    if everything:
+        _print_report(console, report)
+    print_line(console)
+    if report.calls and not everything:
+        print_paragraph(console, _total(report.to_dict()))
+    for line in (
+        *skipped,
+        *_skipped_targets(bedrock),
+        *_failures(results),
+        *_next_steps(results, on_aws=on_aws, everything=everything),
+    ):
+        print_line(console, line)
+    succeeded = [result for result in results if result.routing]
+    return 0 if succeeded and (on_aws or len(succeeded) == len(results)) else 1
+
+
+def _run(
+    framework: Framework, steps: Sequence[Step], bedrock: DemoBedrock, ask: Ask, console: Console
+) -> Iterator[StepResult]:
+    """Run the steps for which there is a target."""
+    possible = [step for step in steps if step.on in bedrock.targets]
+    with console.status("") as status:  # only visible in a terminal
+        for number, step in enumerate(possible, 1):
+            status.update(Text(f"{number} of {len(possible)}: {first_words(step.prompt, 30)}"))
+            yield _run_step(framework, step, bedrock.targets[step.on], ask)
+
+
+def _run_step(framework: Framework, step: Step, target: TargetFound, ask: Ask) -> StepResult:
+    try:
+        answer, routing = ask(step, target.model_id)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None or is_hopeless(error):
+            raise
+        return StepResult(framework=framework, step=step, target=target, error=error, failure=failure)
+    return StepResult(framework=framework, step=step, target=target, answer=answer, routing=routing)
+
+
+def _count(results: Iterable[StepResult], report: RoutingReport, *, on_aws: bool) -> None:
+    """Add the results to the report.
+
+    The emulator's latencies are simulated, but the time to the first token is measured on this machine's clock. The two
+    do not belong in one table, so the emulator's calls are counted without the latter.
+    """
+    for result in results:
+        if result.error is not None:
+            report.add_error(result.error, requested_model_id=result.target.model_id)
+        elif result.routing is not None:
+            report.add(result.routing if on_aws else {**result.routing, "time_to_first_token_ms": None})
+
+
+def _ask_with(framework: Framework, arguments: Mapping[str, Any]) -> Ask:
+    """Return a function that sends a step to a target and returns the answer and its ``"routing"``.
+
+    Args:
+        framework: The framework to use.
+        arguments: The connection arguments, which the classes of both frameworks take.
 
     Raises:
-        ImportError: The framework is not installed; the message says how to install it.
+        ImportError: The framework is not installed; the message names the pip command.
     """
-    return {Framework.LANGCHAIN: _langchain, Framework.LLAMA_INDEX: _llama_index}[framework](arguments)
+    return {Framework.LANGCHAIN: _ask_langchain, Framework.LLAMA_INDEX: _ask_llama_index}[framework](arguments)
 
 
 def _options(step: Step) -> dict[str, Any]:
@@ -157,10 +173,10 @@ def _options(step: Step) -> dict[str, Any]:
     return {"max_tokens": _MAX_TOKENS, **performance}
 
 
-def _langchain(arguments: Mapping[str, Any]) -> Ask:
+def _ask_langchain(arguments: Mapping[str, Any]) -> Ask:
     from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
-    def ask(step: Step, model_id: str) -> Mapping[str, Any]:
+    def ask(step: Step, model_id: str) -> tuple[str, Mapping[str, Any]]:
         llm = ChatBedrockRouter(model=model_id, **arguments, **_options(step))
         if step.mode is Mode.STREAM:
             chunks = llm.stream(step.prompt)
@@ -169,16 +185,15 @@ def _langchain(arguments: Mapping[str, Any]) -> Ask:
                 message = message + chunk
         else:
             message = llm.invoke(step.prompt)  # type: ignore[assignment]  # a chunk above, a message here
-        routing: Mapping[str, Any] = message.response_metadata["routing"]
-        return routing
+        return str(message.text), message.response_metadata["routing"]
 
     return ask
 
 
-def _llama_index(arguments: Mapping[str, Any]) -> Ask:
+def _ask_llama_index(arguments: Mapping[str, Any]) -> Ask:
     from bedrock_routing_integrations.llama_index import BedrockRouter
 
-    def ask(step: Step, model_id: str) -> Mapping[str, Any]:
+    def ask(step: Step, model_id: str) -> tuple[str, Mapping[str, Any]]:
         llm = BedrockRouter(model=model_id, **arguments, **_options(step))
         if step.mode is Mode.QUERY:
             return _query(llm, step.prompt)
@@ -186,14 +201,13 @@ def _llama_index(arguments: Mapping[str, Any]) -> Ask:
             *_, response = llm.stream_complete(step.prompt)
         else:
             response = llm.complete(step.prompt)
-        routing: Mapping[str, Any] = response.additional_kwargs["routing"]
-        return routing
+        return response.text, response.additional_kwargs["routing"]
 
     return ask
 
 
-def _query(llm: Any, question: str) -> Mapping[str, Any]:
-    """Ask a query engine. It returns an answer, not the LLM's response; the event says who gave it."""
+def _query(llm: Any, question: str) -> tuple[str, Mapping[str, Any]]:
+    """Ask a query engine. It returns an answer and not the LLM's response, so the event shows the invoked model."""
     from llama_index.core import SummaryIndex
     from llama_index.core.schema import TextNode
     from llama_index_instrumentation import get_dispatcher
@@ -201,215 +215,131 @@ def _query(llm: Any, question: str) -> Mapping[str, Any]:
 
     from bedrock_routing_integrations.llama_index import ModelRoutedEvent
 
-    seen: list[Mapping[str, Any]] = []
+    routings: list[Mapping[str, Any]] = []
 
-    class Listener(BaseEventHandler):
+    class RoutingListener(BaseEventHandler):
         def handle(self, event: Any, **_: Any) -> None:
             if isinstance(event, ModelRoutedEvent):
-                seen.append(event.routing)
+                routings.append(event.routing)
 
-    dispatcher, listener = get_dispatcher(), Listener()
+    dispatcher, listener = get_dispatcher(), RoutingListener()
     dispatcher.add_event_handler(listener)
     try:
-        SummaryIndex([TextNode(text=text) for text in _PASSAGES]).as_query_engine(llm=llm).query(question)
+        answer = SummaryIndex([TextNode(text=text) for text in _PASSAGES]).as_query_engine(llm=llm).query(question)
     finally:
         dispatcher.event_handlers.remove(listener)
-    return seen[-1]
+    return str(answer), routings[-1]
 
 
-# In fewer columns a table is a tower of letters; plain lines, which the terminal wraps, can still be read.
-_NARROWEST_TABLE = 60
-REPORT = "What it cost, and what routing and caching saved"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What came of a step.
-
-    Attributes:
-        step: The step.
-        offer: The target that it ran on.
-        routing: The message's ``"routing"``; None where the call failed.
-        error: What was raised where it failed.
-        failure: Why it failed, in words.
-    """
-
-    step: Step
-    offer: Offer
-    routing: Mapping[str, Any] | None = None
-    error: Exception | None = None
-    failure: str | None = None
-
-
-def run_demo(*, on_aws: bool, region: str | None) -> int:
-    """Run every section and show what happened.
-
-    Args:
-        on_aws: Use the account that boto3 finds, instead of an emulator.
-        region: The Region to use (on AWS) or to emulate.
-
-    Returns:
-        The exit code: 1 where nothing could run, or where the emulator failed.
-    """
-    console = Console(highlight=False, markup=False)
-    rows: list[Row] = []
-    missing: list[str] = []
-    report = RoutingReport()
-    with aws_account(region) if on_aws else emulator(region) as place:
-        _say(console, place.title)
-        for section in SECTIONS:
-            try:
-                ask = asker(section.framework, place.arguments)
-            except ImportError as error:
-                missing.append(f"Skipped {section.framework.value}: {error}")
-                continue
-            found = _run(section.steps, place, ask, console)
-            _count(found, report, on_aws=on_aws)
-            _show(f"Who answers, with {section.framework.value}", found, console)
-            rows += found
-        if rows and not on_aws:
-            _show_caching(place, console, report)
-            missing += _show_knowledge_base(console, report)
-    _show_report(report, console)
-    if not console.is_terminal:
-        typer.echo()
-    for line in (*missing, *_skipped(place), *_closing(rows, on_aws=on_aws)):
-        _say(console, line)
-    worked = [row for row in rows if row.routing]
-    return 0 if worked and (on_aws or len(worked) == len(rows)) else 1
-
-
-def _say(console: Console, line: str) -> None:
-    """A line: wrapped between words in a terminal, left alone in a pipe."""
-    if console.is_terminal:
-        console.print(line)
-    else:
-        typer.echo(line)
-
-
-def _run(steps: Sequence[Step], place: Place, ask: Ask, console: Console) -> list[Row]:
-    """Run the steps for which the place has a target."""
-    rows = []
-    possible = [step for step in steps if step.on in place.offers]
-    with console.status("") as status:  # shows itself in a terminal only
-        for number, step in enumerate(possible, 1):
-            status.update(Text(f"{number} of {len(possible)}: {step.prompt[:50]}"))
-            rows.append(_run_step(step, place.offers[step.on], ask))
-    return rows
-
-
-def _count(rows: Sequence[Row], report: RoutingReport, *, on_aws: bool) -> None:
-    """Add the rows to the report.
-
-    The emulator's times are simulated. That to the first token is measured here, by the clock on the wall, and would
-    stand beside them.
-    """
-    for row in rows:
-        if row.error is not None:
-            report.add_error(row.error, requested_model_id=row.offer.model_id)
-        elif row.routing is not None:
-            report.add(row.routing if on_aws else {**row.routing, "time_to_first_token_ms": None})
-
-
-def _run_step(step: Step, offer: Offer, ask: Ask) -> Row:
-    try:
-        routing = ask(step, offer.model_id)
-    except Exception as error:
-        failure = explain(error)
-        if failure is None or is_hopeless(error):
-            raise
-        return Row(step=step, offer=offer, error=error, failure=failure)
-    return Row(step=step, offer=offer, routing=routing)
-
-
-def _show(title: str, rows: Sequence[Row], console: Console) -> None:
-    if not rows:
+def _print_answers(console: Console, results: Sequence[StepResult], *, everything: bool) -> None:
+    if everything:
+        for framework in Framework:
+            rows = [_all_cells(result) for result in results if result.framework is framework]
+            if rows:
+                print_table(console, f"{_WHO}, with {framework.value}", _ALL_COLUMNS, rows)
         return
-    if console.is_terminal and console.width >= _NARROWEST_TABLE:
-        console.print(rich_table(title, rows, console.width))
-        return
-    for line in ("", title, *plain_table(rows)):
-        typer.echo(line)
+    numbers = Counter(result.framework.value for result in results)
+    prompts = ", ".join(f"{counted(number, 'prompt')} with {name}" for name, number in numbers.items())
+    columns = (
+        Column("Target", style="dim"), Column("Prompt"), Column("Answered by", style="green"),
+        Column("Answer", stretch=True),
+    )  # fmt: skip
+    width = min(console.width, 160) if console.is_terminal else PIPE_WIDTH
+    print_table(console, f"{_WHO}: {prompts}", columns, _screen_rows(results, width))
 
 
-def _show_caching(place: Place, console: Console, report: RoutingReport) -> None:
-    calls = ask_about_documents(place.arguments)
-    for call in calls:
-        report.add(call.routing)
-    if console.is_terminal and console.width >= _NARROWEST_TABLE:
-        console.print(rich_lines(calls, console.width))
-    else:
-        for line in ("", TITLE, *plain_lines(calls), ""):
-            typer.echo(line)
-    for line in what_was_saved(calls):
-        _say(console, line)
+def _screen_rows(results: Sequence[StepResult], width: int) -> Iterator[tuple[str, ...]]:
+    """Yield the target, prompt, model and answer of each result, cut so that each row is one line."""
+    models = [_answered_by(result) for result in results]
+    separators = 4 * len("   ")
+    left = width - max(map(len, models)) - max(len(result.target.kind) for result in results) - separators
+    for_answer = left // 2 if left >= _LEAST_FOR_ANSWERS else 0
+    for result, model in zip(results, models, strict=True):
+        answer = first_words(result.answer or "(failed, see below)", for_answer) if for_answer else ""
+        yield result.target.kind, first_words(result.step.prompt, left - for_answer), model, answer
 
 
-def _show_knowledge_base(console: Console, report: RoutingReport) -> list[str]:
-    """Show the section; why not, where it cannot be shown."""
-    try:
-        with console.status(Text(demo_knowledge_base.STARTING)) as status:
-            asked = demo_knowledge_base.ask_knowledge_base(lambda what: status.update(Text(what)))
-    except ImportError as error:
-        return [f"Skipped the knowledge base: {error}"]
-    for one in asked:
-        report.add(one.routing)
-    if console.is_terminal and console.width >= _NARROWEST_TABLE:
-        console.print(demo_knowledge_base.rich_rows(asked))
-    else:
-        for line in ("", demo_knowledge_base.TITLE, *demo_knowledge_base.plain_rows(asked), ""):
-            typer.echo(line)
-    for line in demo_knowledge_base.what_was_said(asked):
-        _say(console, line)
-    return []
+_ALL_COLUMNS = (
+    Column("Target", style="dim"), Column("Name", style="dim"), Column("Answered by", style="green"),
+    Column("Tokens in", right=True), Column("Tokens out", right=True), Column("Latency, ms", right=True),
+    Column("Requested"), Column("Served"), Column("Mode"), Column("Prompt", stretch=True),
+)  # fmt: skip
 
 
-def _show_report(report: RoutingReport, console: Console) -> None:
-    """What all of it cost and saved: the report that the callback handlers of both frameworks make."""
+def _all_cells(result: StepResult) -> tuple[str, ...]:
+    routing = result.routing or {}
+    usage, latency = routing.get("usage") or {}, routing.get("latency") or {}
+    milliseconds = routing.get("latency_ms")
+    return (
+        result.target.kind,
+        result.target.name,
+        _answered_by(result),
+        str(usage.get("input", "")),
+        str(usage.get("output", "")),
+        "" if milliseconds is None else f"{milliseconds:,}",
+        latency.get("requested") or "",
+        latency.get("served") or "",
+        _MODES.get(result.step.mode, ""),
+        result.step.prompt,
+    )
+
+
+def _answered_by(result: StepResult) -> str:
+    if result.routing is None:
+        return "(failed)"
+    model = result.routing["invoked_model"]
+    name = short_model(model) if model else "(not known)"
+    return f"{name} (fallback)" if result.routing["is_fallback"] else name
+
+
+def _print_report(console: Console, report: RoutingReport) -> None:
+    print_line(console)
+    console.print(Text("Cost and savings", "bold")) if console.is_terminal else print_line(console, "Cost and savings")
+    width = console.width if console.is_terminal else None
+    text = as_text(report.to_dict(), width)
     if console.is_terminal:
-        console.print(Text(REPORT, "bold"))
-        console.print(Text(as_text(report.to_dict(), console.width)), soft_wrap=True)
+        console.print(Text(text), soft_wrap=True)
     else:
-        typer.echo(f"\n{REPORT}\n{as_text(report.to_dict())}")
+        print_line(console, text)
 
 
-def _skipped(place: Place) -> Iterable[str]:
-    wanted = dict.fromkeys(step.on for section in SECTIONS for step in section.steps)
-    for kind in wanted:
-        if kind in place.lacking:
-            yield f"Skipped, no {kind.value}: {place.lacking[kind]}"
+def _total(report: Mapping[str, Any]) -> str:
+    """Return the cost of all calls and the savings in one line."""
+    totals = report["totals"]
+    priced = totals["calls"] - totals["calls_without_price"]
+    calls = counted(totals["calls"], "call")
+    if totals["calls_without_price"]:
+        calls = f"{priced} of {calls} have a listed price and"
+    parts = [f"Total: {calls} cost {money(totals['cost_usd'])}"]
+    for source, paid in (("routing", "routed_cost_usd"), ("caching", "cached_cost_usd")):
+        saved, cost = totals[f"saved_by_{source}_usd"], totals[paid]
+        if saved and cost is not None and cost + saved > 0:
+            parts.append(f"{source} saved {money(saved)} ({percent(saved / (cost + saved))})")
+    return "; ".join(parts) + "."
 
 
-def _closing(rows: Sequence[Row], *, on_aws: bool) -> Iterable[str]:
-    """What was seen, and how to go on."""
-    for row in rows:
-        if row.failure:
-            asked = f" with {row.step.latency} latency" if row.step.latency else ""
-            yield f"Refused{asked}, {row.offer.kind} {row.offer.name}: {row.failure}"
-    worked = [row for row in rows if row.routing]
-    if not worked:
+def _skipped_targets(bedrock: DemoBedrock) -> Iterator[str]:
+    kinds = dict.fromkeys(step.on for steps in STEPS.values() for step in steps)
+    for kind in kinds:
+        if kind in bedrock.missing:
+            yield f"Skipped, no {kind.value}: {bedrock.missing[kind]}"
+
+
+def _failures(results: Iterable[StepResult]) -> Iterator[str]:
+    for result in results:
+        if result.failure:
+            latency = f" with {result.step.latency} latency" if result.step.latency else ""
+            yield f"Failed{latency}, {result.target.kind} {result.target.name}: {result.failure}"
+
+
+def _next_steps(results: Sequence[StepResult], *, on_aws: bool, everything: bool) -> Iterator[str]:
+    if not any(result.routing for result in results):
         yield "Nothing could run."
         return
-    yield from _who_answered(worked)
     if on_aws:
-        yield NOT_ON_AWS
+        yield demo_caching.NOT_ON_AWS
         yield demo_knowledge_base.NOT_ON_AWS
-        yield 'Go on: `bedrock-routing ask TARGET "your prompt"`, TARGET being a router, profile or model of yours.'
-    else:
-        if any(row.step.on is Wanted.LAUNCH_ROUTER for row in worked):
-            yield (
-                "The launch router is the one of the launch of prompt routers, with its prompts: its models are at or "
-                "near their end of life on AWS."
-            )
-        yield "This Bedrock was emulated: the protocol is real, the models are small programs, the times are simulated."
-        yield "Go on: `bedrock-routing demo --aws` on your account; `bedrock-routing emulate` for your own application."
-
-
-def _who_answered(rows: Sequence[Row]) -> Iterable[str]:
-    """The models behind the router that most of the steps ran on."""
-    routed = [row for row in rows if row.step.on is Wanted.DEFAULT_ROUTER]
-    models = Counter(row.routing["invoked_model"] for row in routed if row.routing and row.routing["invoked_model"])
-    if not models:
+        yield 'Next: `bedrock-routing ask TARGET "your prompt"`, with a router, profile or model of yours.'
         return
-    counts = [f"{short_model(model)} ({counted(number, 'prompt')})" for model, number in models.items()]
-    yield f"{counted(len(models), 'model')} answered for the router {routed[0].offer.name}: {' and '.join(counts)}."
+    details = "" if everything else "`demo --all` for details, "
+    yield f"Next: {details}`demo --aws` on your account, `emulate` for your own application."

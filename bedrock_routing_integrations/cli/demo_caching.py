@@ -1,7 +1,7 @@
-"""The demo's section on prompt caching: three documents, three questions, with cachePoints and without.
+"""Show the savings of prompt caching: three questions about three documents, with cache points and without.
 
-It repeats what AWS published at the launch of prompt caching: the first call wrote 29,841 tokens to the cache, each
-later one read the same number and took 55% less time.
+The section repeats the example that AWS published at the launch of prompt caching: the first call wrote 29,841 tokens
+to the cache, and each later call read as many and took 55% less time.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from bedrock_routing_integrations.caching import saved_tokens
 from bedrock_routing_integrations.client import RoutedClient
 
-from .output import aligned, short_model
+from .output import Column, print_paragraph, print_table, short_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rich.console import Console
+
+    from bedrock_routing_integrations.costs.report import RoutingReport
     from bedrock_routing_integrations.models.facts import CacheRules
 
-
-# --- The three documents that the demo asks about ---
 
 QUESTIONS = (
     "What does rule 17 of beekeeping say?",
@@ -37,7 +34,7 @@ _HANDBOOKS = {
     "gardening": ("water the beans", "turn the compost"),
     "carpentry": ("sharpen the saw", "oil the bench"),
 }
-# With so much in each, the emulator counts 29,841 tokens in all, as were counted at the launch of prompt caching.
+# At this length the emulator counts 29,841 tokens for all three, the number in AWS's example.
 _CHARACTERS = 39_772
 _LINES_PER_PAGE = 56
 _PAGE = (
@@ -46,7 +43,7 @@ _PAGE = (
 
 
 def document_blocks() -> list[dict[str, Any]]:
-    """The documents, as blocks of a Converse message."""
+    """Return the three documents as content blocks of a Converse message."""
     return [
         {"document": {"format": "pdf", "name": name, "source": {"bytes": _pdf(_rules(name, duties))}}}
         for name, duties in _HANDBOOKS.items()
@@ -54,13 +51,13 @@ def document_blocks() -> list[dict[str, Any]]:
 
 
 def _rules(handbook: str, duties: Sequence[str]) -> list[str]:
-    """The lines of a handbook, as many as make up the characters; the last is cut."""
+    """Return the lines of a handbook of `_CHARACTERS` characters; the last line is cut."""
     rules = (f"Rule {n} of {handbook}: {duties[n % len(duties)]} {n} minutes after sunrise." for n in count(1))
     return "\n".join(islice(rules, _CHARACTERS // 20))[:_CHARACTERS].splitlines()
 
 
 def _pdf(lines: Sequence[str]) -> bytes:
-    """A PDF file with these lines, which are plain ASCII without parentheses (ISO 32000-1, 7.5: file structure)."""
+    """Return a PDF file with lines of plain ASCII without parentheses (ISO 32000-1, 7.5: file structure)."""
     pages = [lines[start : start + _LINES_PER_PAGE] for start in range(0, len(lines), _LINES_PER_PAGE)]
     objects = list(_objects(pages))
     file = b"%PDF-1.4\n"
@@ -75,7 +72,7 @@ def _pdf(lines: Sequence[str]) -> bytes:
 
 
 def _objects(pages: Sequence[Sequence[str]]) -> Iterator[bytes]:
-    """Catalog, tree of pages and font; then each page and what is on it."""
+    """Yield the objects of the file: catalog, page tree and font, then each page and its content."""
     first = 4
     kids = " ".join(f"{first + 2 * number} 0 R" for number in range(len(pages)))
     yield b"<< /Type /Catalog /Pages 2 0 R >>"
@@ -87,28 +84,27 @@ def _objects(pages: Sequence[Sequence[str]]) -> Iterator[bytes]:
         yield b"<< /Length %d >>\nstream\n%s\nendstream" % (len(text), text)
 
 
-TITLE = "What caching saves: three documents, three questions"
+TITLE = "Prompt caching: three questions about the same three documents"
 NOT_ON_AWS = (
-    "Left out, as long prompts cost real money: what caching saves. See it with `bedrock-routing demo`; to try it on "
-    "AWS, run cookbook/what_caching_saves.ipynb with BEDROCK_ON_AWS=1."
+    "Not run on AWS, because long prompts cost real money: prompt caching. See it with `bedrock-routing demo`; to try "
+    "it on AWS, run cookbook/what_caching_saves.ipynb with BEDROCK_ON_AWS=1."
 )
 _MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-_WIDE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedCall:
-    """A question about the documents, asked with a cachePoint and without.
+    """A question about the documents, asked with cache points and without.
 
     Attributes:
-        question: What was asked.
+        question: The question.
         written: Input tokens written to the cache.
-        read: Input tokens read from it.
+        read: Input tokens read from the cache.
         plain: Other input tokens.
-        cost: What all of them cost, in plain input tokens.
-        latency_ms: Milliseconds that the answer took.
-        uncached_ms: The same, asked without a cachePoint.
-        routing: The ``"routing"`` of the answer with it.
+        cost: The cost of all input tokens, in plain input tokens.
+        latency_ms: Latency with cache points, in milliseconds.
+        uncached_ms: Latency without cache points, in milliseconds.
+        routing: The ``"routing"`` of the answer with cache points.
     """
 
     question: str
@@ -126,28 +122,53 @@ class CachedCall:
         return self.written + self.read + self.plain
 
 
-def ask_about_documents(arguments: Mapping[str, Any]) -> list[CachedCall]:
-    """Ask each question, with all the documents in front of it.
+def show(console: Console, arguments: Mapping[str, Any], report: RoutingReport) -> None:
+    """Ask about the documents, and print the tokens, the cost and the latency of each call.
 
     Args:
-        arguments: How Bedrock is reached: `client` and `bedrock_client`.
+        console: Where to print.
+        arguments: The connection arguments `client` and `bedrock_client`.
+        report: The report to which the calls are added.
     """
-    inside, control = arguments["client"], arguments["bedrock_client"]
-    caching = RoutedClient(inside, bedrock_client=control)
-    without = RoutedClient(inside, bedrock_client=control, cache="off")
+    calls = ask_about_documents(arguments)
+    for call in calls:
+        report.add(call.routing)
+    columns = (
+        Column("Question", stretch=True), Column("Tokens written", right=True),
+        Column("Tokens read", right=True), Column("Input cost", right=True), Column("ms", right=True),
+        Column("ms uncached", right=True),
+    )  # fmt: skip
+    print_table(console, TITLE, columns, map(_cells, calls))
+    print_paragraph(console, _savings(calls))
+
+
+def _cells(call: CachedCall) -> tuple[str, ...]:
+    tokens = (f"{call.written:,}", f"{call.read:,}")
+    return call.question, *tokens, f"{call.cost / call.tokens:.0%}", f"{call.latency_ms:,}", f"{call.uncached_ms:,}"
+
+
+def ask_about_documents(arguments: Mapping[str, Any]) -> list[CachedCall]:
+    """Ask each question with all the documents in the prompt.
+
+    Args:
+        arguments: The connection arguments `client` and `bedrock_client`.
+    """
+    client, bedrock_client = arguments["client"], arguments["bedrock_client"]
+    caching = RoutedClient(client, bedrock_client=bedrock_client)
+    uncached = RoutedClient(client, bedrock_client=bedrock_client, cache="off")
     rules = caching.resolve(_MODEL).facts.cache
     if rules is None:
-        raise AssertionError(f"the catalog says that {_MODEL} does not cache")
+        raise AssertionError(f"{_MODEL} has no prompt caching in the table of models")
     documents = document_blocks()
-    return [_asked(question, documents, caching, without, rules) for question in QUESTIONS]
+    return [_ask(question, documents, caching, uncached, rules) for question in QUESTIONS]
 
 
-def _asked(
-    question: str, documents: list[dict[str, Any]], caching: RoutedClient, without: RoutedClient, rules: CacheRules
+def _ask(
+    question: str, documents: list[dict[str, Any]], caching: RoutedClient, uncached: RoutedClient, rules: CacheRules
 ) -> CachedCall:
     request = {"modelId": _MODEL, "messages": [{"role": "user", "content": [*documents, {"text": question}]}]}
-    cached, uncached = (client.converse(**request) for client in (caching, without))
-    usage = cached["usage"]
+    response, uncached_response = (client.converse(**request) for client in (caching, uncached))
+    usage = response["usage"]
     written, read, plain = (usage[name] for name in ("cacheWriteInputTokens", "cacheReadInputTokens", "inputTokens"))
     return CachedCall(
         question=question,
@@ -155,53 +176,18 @@ def _asked(
         read=read,
         plain=plain,
         cost=written + read + plain - saved_tokens(usage, rules),
-        latency_ms=cached["routing"]["latency_ms"],
-        uncached_ms=uncached["routing"]["latency_ms"],
-        routing=cached["routing"],
+        latency_ms=response["routing"]["latency_ms"],
+        uncached_ms=uncached_response["routing"]["latency_ms"],
+        routing=response["routing"],
     )
 
 
-def what_was_saved(calls: Sequence[CachedCall]) -> Iterator[str]:
-    """The sum of it, in words."""
+def _savings(calls: Sequence[CachedCall]) -> str:
     cost, tokens = sum(call.cost for call in calls), sum(call.tokens for call in calls)
     later = calls[1:]
     faster = 1 - sum(call.latency_ms for call in later) / sum(call.uncached_ms for call in later)
     model = short_model(_MODEL.partition(".")[2])
-    yield (
-        f"All {len(calls)} calls to {model}: input for {cost / tokens:.0%} of what it costs without caching, and "
-        f"{faster:.0%} less time (simulated) for the later answers."
+    return (
+        f'{model} with the default cache="auto": {1 - cost / tokens:.0%} off the input, and {faster:.0%} less time for '
+        "the later answers."
     )
-    yield 'It took no argument: cache="auto" is the default. `bedrock-routing plan` shows where points are placed.'
-
-
-def plain_lines(calls: Sequence[CachedCall]) -> list[str]:
-    """Aligned columns for a pipe; times in milliseconds."""
-    return aligned(
-        [("WRITTEN", "READ", "PLAIN", "INPUT COST", "MS", "MS WITHOUT", "QUESTION"), *map(_plain_cells, calls)]
-    )
-
-
-def _plain_cells(call: CachedCall) -> tuple[str, ...]:
-    tokens = map(str, (call.written, call.read, call.plain))
-    times = map(str, (call.latency_ms, call.uncached_ms))
-    return (*tokens, f"{call.cost / call.tokens:.0%}", *times, call.question)
-
-
-def rich_lines(calls: Sequence[CachedCall], width: int) -> Table:
-    """A table for a terminal that is `width` columns wide."""
-    table = Table(
-        title=TITLE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    table.add_column("Question", ratio=1 if width < _WIDE else None, overflow="fold")
-    for name in ("Tokens\nwritten", "\nread", "\nplain", "Input cost,\nof no caching", "Time,\nwithout"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for call in calls:
-        table.add_row(
-            Text(call.question),
-            Text(f"{call.written:,}", "yellow" if call.written else "dim"),
-            Text(f"{call.read:,}", "bold green" if call.read else "dim"),
-            Text(f"{call.plain:,}"),
-            Text(f"{call.cost / call.tokens:.0%}", "bold green" if call.cost < call.tokens else "yellow"),
-            Text(f"{call.latency_ms} ms\n{call.uncached_ms} ms"),
-        )
-    return table

@@ -1,4 +1,4 @@
-"""The demo's section on knowledge bases: one question, asked in both modes, with standard and optimized latency."""
+"""Ask a knowledge base of the emulator, in both modes, with standard and optimized latency."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from .output import aligned, short_model
+from .output import Column, print_line, print_paragraph, print_table, short_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["NOT_ON_AWS", "STARTING", "TITLE", "Asked", "ask_knowledge_base", "plain_rows", "rich_rows", "what_was_said"]
+    from rich.console import Console
 
-TITLE = "A knowledge base: one question, two modes, two latencies"
+    from bedrock_routing_integrations.costs.report import RoutingReport
+
+TITLE = "A knowledge base"
 NOT_ON_AWS = (
-    "Left out, as it needs a knowledge base: what RetrieveAndGenerate reports, and what Retrieve and Converse do. Run "
+    "Not run on AWS, because it needs a knowledge base: RetrieveAndGenerate, and Retrieve with Converse. Run "
     "cookbook/knowledge_bases.ipynb with BEDROCK_ON_AWS=1 and KNOWLEDGE_BASE_ID=…"
 )
 _QUESTION = "Which moon of Jupiter has an ocean beneath its ice?"
-_MODES = ("retrieve_and_generate", "retrieve_then_converse")
-STARTING = f"0 of {2 * len(_MODES)}: connecting"
-"""What is said before the first question."""
-# Both are served with optimized latency, through cross-Region profiles.
+# Converse reports the invoked model and the latency; RetrieveAndGenerate reports neither.
+_REPORTING_MODE = "retrieve_then_converse"
+_MODES = ("retrieve_and_generate", _REPORTING_MODE)
+# Both models are served with optimized latency, through cross-Region profiles.
 _SMALL, _LARGE = "us.meta.llama3-1-70b-instruct-v1:0", "us.meta.llama3-1-405b-instruct-v1:0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class KnowledgeBaseAnswer:
     """One answer.
 
     Attributes:
-        mode: How it was asked.
+        mode: The mode of the chain or query engine.
         routing: The answer's ``"routing"``.
-        answer: The answer.
+        answer: The text of the answer.
         sources: The URIs that it cites.
     """
 
@@ -47,24 +47,58 @@ class Asked:
     sources: tuple[str, ...]
 
     @property
-    def taken_ms(self) -> int | None:
-        """Milliseconds that the model took, as Bedrock reports them; None where it does not.
-
-        On the emulator they are simulated. The clock on the wall would measure this machine, which is no figure to put
-        beside them.
-        """
-        taken: int | None = self.routing["latency_ms"]
-        return taken
+    def latency_ms(self) -> int | None:
+        """Milliseconds that Bedrock reports; None if it reports none. On the emulator they are simulated."""
+        latency: int | None = self.routing["latency_ms"]
+        return latency
 
 
-def ask_knowledge_base(tell: Callable[[str], None]) -> list[Asked]:
-    """Ask on an emulator of its own; with LangChain, or LlamaIndex where there is no LangChain.
+def show(console: Console, report: RoutingReport, *, everything: bool) -> list[str]:
+    """Ask the question, and print the answer and its sources.
 
     Args:
-        tell: Is told, in a few words, what is being asked.
+        console: Where to print.
+        report: The report to which the calls are added.
+        everything: Whether to ask in both modes, with both latencies, and to print a table of them.
+
+    Returns:
+        The reason why the section was skipped, if it was.
+    """
+    latencies, modes = (("standard", "optimized"), _MODES) if everything else (("optimized",), (_REPORTING_MODE,))
+    try:
+        with console.status(Text("Starting a knowledge base")) as status:
+            answers = ask_knowledge_base(latencies, modes, lambda text: status.update(Text(text)))
+    except ImportError as error:
+        return [f"Skipped the knowledge base: {error}"]
+    for answer in answers:
+        report.add(answer.routing)
+    if everything:
+        columns = (
+            Column("Mode"), Column("Answered by", style="green"), Column("Latency, ms", right=True),
+            Column("Requested"), Column("Served"),
+        )  # fmt: skip
+        print_table(console, TITLE, columns, map(_cells, answers))
+        print_line(console)
+    else:
+        print_line(console)
+        print_line(console, TITLE)
+    for line in _lines(answers, everything=everything):
+        print_paragraph(console, line, indent=len("Answer:   "))
+    return []
+
+
+def ask_knowledge_base(
+    latencies: Sequence[str], modes: Sequence[str], report_progress: Callable[[str], None]
+) -> list[KnowledgeBaseAnswer]:
+    """Ask on an emulator of its own, with LangChain, or with LlamaIndex if LangChain is not installed.
+
+    Args:
+        latencies: The values of ``performanceConfig.latency`` to request.
+        modes: The modes to ask in.
+        report_progress: Called with a few words before each call.
 
     Raises:
-        ImportError: There is neither.
+        ImportError: Neither framework is installed.
     """
     from bedrock_routing_integrations.emulator import BedrockEmulator
 
@@ -74,28 +108,30 @@ def ask_knowledge_base(tell: Callable[[str], None]) -> list[Asked]:
         router = bedrock.create_prompt_router(name="demo-fast-router", models=[_SMALL, _LARGE], fallback=_LARGE)
         client = isolated_client(bedrock, "bedrock-agent-runtime")
         shared = {"knowledge_base_id": bedrock.default_knowledge_base(), "model": router, "client": client, "k": 3}
-        ask = _with_langchain if find_spec("langchain_aws") else _with_llama_index
+        ask = _ask_langchain if find_spec("langchain_aws") else _ask_llama_index
+        answers = []
         try:
-            calls = [(mode, latency) for latency in ("standard", "optimized") for mode in _MODES]
-            asked = []
-            for number, (mode, latency) in enumerate(calls, 1):
-                tell(f"{number} of {len(calls)}: {mode}")
-                answer, citations, routing = ask(shared, mode, {"latency": latency})
-                sources = dict.fromkeys(source for citation in citations for source in citation.sources)
-                asked.append(Asked(mode=mode, routing=routing, answer=answer, sources=tuple(sources)))
-            return asked
+            for latency in latencies:
+                for mode in modes:
+                    report_progress(f"{mode}, {latency} latency")
+                    answer, citations, routing = ask(shared, mode, {"latency": latency})
+                    sources = dict.fromkeys(source for citation in citations for source in citation.sources)
+                    answers.append(
+                        KnowledgeBaseAnswer(mode=mode, routing=routing, answer=answer, sources=tuple(sources))
+                    )
         finally:
             client.close()
+    return answers
 
 
-def _with_langchain(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
+def _ask_langchain(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
     from bedrock_routing_integrations.langchain import KnowledgeBaseChain
 
     result = KnowledgeBaseChain(**shared, mode=mode, performance_config=performance).invoke(_QUESTION)
     return result["answer"], result["citations"], result["routing"]
 
 
-def _with_llama_index(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
+def _ask_llama_index(shared: Mapping[str, Any], mode: str, performance: Any) -> tuple[str, Sequence[Any], Any]:
     from bedrock_routing_integrations.llama_index import KnowledgeBaseQueryEngine
 
     engine = KnowledgeBaseQueryEngine(**shared, mode=mode, performance_config=performance)
@@ -104,55 +140,44 @@ def _with_llama_index(shared: Mapping[str, Any], mode: str, performance: Any) ->
     return str(response), metadata["citations"], metadata["routing"]
 
 
-def what_was_said(asked: Sequence[Asked]) -> Iterator[str]:
-    """The answer, where it comes from, and what is to be seen in the table."""
-    for answer in dict.fromkeys(one.answer for one in asked):
-        yield f"Answer: {answer}"
-    yield f"Sources: {', '.join(dict.fromkeys(source for one in asked for source in one.sources))}"
-    standard, optimized = (_mean(asked, latency) for latency in ("standard", "optimized"))
-    alike = len({(one.answer, one.sources) for one in asked}) == 1
-    yield (
-        f"{'Both modes give the same answer from the same sources' if alike else 'The answers differ'}; with optimized "
-        f"latency Converse took {1 - optimized / standard:.0%} less time (simulated). RetrieveAndGenerate does not say "
-        "which model of the router answered, which latency was served, nor how long it took."
+def _cells(answer: KnowledgeBaseAnswer) -> tuple[str, ...]:
+    latency, model = answer.routing["latency"], answer.routing["invoked_model"]
+    return (
+        answer.mode,
+        short_model(model) if model else "(not reported)",
+        "(not reported)" if answer.latency_ms is None else f"{answer.latency_ms:,}",
+        latency["requested"],
+        latency["served"] or "(not reported)",
     )
 
 
-def _mean(asked: Sequence[Asked], latency: str) -> float:
-    """The mean of the times that are reported for this latency."""
-    these = (one.taken_ms for one in asked if one.routing["latency"]["requested"] == latency)
-    times = [taken for taken in these if taken is not None]
-    return sum(times) / len(times)
-
-
-def plain_rows(asked: Sequence[Asked]) -> list[str]:
-    """Aligned columns for a pipe; times in milliseconds."""
-    return aligned([("MODE", "ASKED", "SERVED", "MS", "ANSWERED BY"), *map(_plain_cells, asked)])
-
-
-def _plain_cells(one: Asked) -> tuple[str, ...]:
-    latency = one.routing["latency"]
-    served = latency["served"] or "not reported"
-    taken = "not reported" if one.taken_ms is None else str(one.taken_ms)
-    return one.mode, latency["requested"], served, taken, one.routing["invoked_model"] or "not reported"
-
-
-def rich_rows(asked: Sequence[Asked]) -> Table:
-    """A table for a terminal."""
-    table = Table(
-        title=TITLE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    table.add_column("Mode", no_wrap=True)
-    table.add_column("Latency\nasked / served", no_wrap=True)
-    table.add_column("Time", justify="right", no_wrap=True)
-    table.add_column("Answered by", overflow="fold")
-    for one in asked:
-        model, latency = one.routing["invoked_model"], one.routing["latency"]
-        served = Text(latency["served"]) if latency["served"] else Text("not reported", "yellow")
-        table.add_row(
-            Text(one.mode),
-            Text.assemble(f"{latency['requested']} /\n", served),
-            Text("not reported", "yellow") if one.taken_ms is None else Text(f"{one.taken_ms} ms"),
-            Text(short_model(model), "bold green") if model else Text("not reported", "yellow"),
+def _lines(answers: Sequence[KnowledgeBaseAnswer], *, everything: bool) -> Iterator[str]:
+    yield f"Question: {_QUESTION}"
+    for answer in dict.fromkeys(answer.answer for answer in answers):
+        yield f"Answer:   {answer}"
+    sources = ", ".join(dict.fromkeys(source for answer in answers for source in answer.sources))
+    if not everything:
+        routing = answers[0].routing
+        yield (
+            f"Source:   {sources}; answered by {short_model(routing['invoked_model'])}, "
+            f"{routing['latency']['served']} latency."
         )
-    return table
+        return
+    yield f"Source:   {sources}"
+    standard, optimized = (_mean_latency(answers, latency) for latency in ("standard", "optimized"))
+    same = len({(answer.answer, answer.sources) for answer in answers}) == 1
+    yield (
+        f"{'Both modes give the same answer from the same sources.' if same else 'The answers differ.'} With optimized "
+        f"latency Converse took {1 - optimized / standard:.0%} less time. RetrieveAndGenerate reports neither the "
+        "invoked model nor the latency."
+    )
+
+
+def _mean_latency(answers: Sequence[KnowledgeBaseAnswer], requested: str) -> float:
+    """Return the mean of the reported milliseconds of the answers with a requested latency."""
+    reported = [
+        answer.latency_ms
+        for answer in answers
+        if answer.routing["latency"]["requested"] == requested and answer.latency_ms is not None
+    ]
+    return sum(reported) / len(reported)

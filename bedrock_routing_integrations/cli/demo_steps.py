@@ -1,4 +1,4 @@
-"""What the demo does, as data: sections of steps, each one prompt on one kind of target."""
+"""Define the steps of the demo, and find the targets that they run on: on an emulator or in an AWS account."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from bedrock_routing_integrations.models.families import model_facts
 
 from .errors import explain, is_hopeless
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-class Wanted(str, Enum):
-    """The kinds of targets that steps run on; each place (the emulator, an account) offers what it has of them."""
+    from bedrock_routing_integrations.emulator import BedrockEmulator
+
+    Finder = Callable[[Any], "TargetFound | None"]
+
+
+class DemoTarget(str, Enum):
+    """The kinds of targets that steps run on."""
 
     DEFAULT_ROUTER = "default router"
     CUSTOM_ROUTER = "custom router"
@@ -26,14 +33,14 @@ class Wanted(str, Enum):
 
 
 class Framework(str, Enum):
-    """The frameworks, by their names."""
+    """The frameworks of the demo."""
 
     LANGCHAIN = "LangChain"
     LLAMA_INDEX = "LlamaIndex"
 
 
 class Mode(str, Enum):
-    """How a prompt is sent."""
+    """The way to send a prompt."""
 
     INVOKE = "invoke"
     STREAM = "stream"
@@ -41,11 +48,11 @@ class Mode(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class TargetFound:
     """A target that exists.
 
     Attributes:
-        kind: What it is, in words.
+        kind: Its kind in words.
         name: Its short name.
         model_id: Its id or ARN.
     """
@@ -57,62 +64,46 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One row of the demo.
+    """One prompt of the demo.
 
     Attributes:
         on: The kind of target.
-        prompt: What is sent.
-        mode: How it is sent.
-        latency: ``performanceConfig.latency`` to ask for.
+        prompt: The prompt.
+        mode: The way to send it.
+        latency: The ``performanceConfig.latency`` to request.
     """
 
-    on: Wanted
+    on: DemoTarget
     prompt: str
     mode: Mode = Mode.INVOKE
     latency: str | None = None
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the demo, with a table of its own."""
-
-    framework: Framework
-    steps: tuple[Step, ...]
-
-
-# The prompts of the routers' launch: the first went to the large model, the second to the small one.
+# AWS's prompts at the launch of prompt routing: the large model answered the first, the small one the second.
 _LARGE = "Alice has N brothers and she also has M sisters. How many sisters does Alice's brothers have?"
 _SMALL = "Describe the purpose of a 'hello world' program in one line."
 
 _ROUTING = (
-    Step(on=Wanted.DEFAULT_ROUTER, prompt=_LARGE),
-    Step(on=Wanted.DEFAULT_ROUTER, prompt=_SMALL),
-    Step(on=Wanted.CUSTOM_ROUTER, prompt="Compare a queue and a stack, and explain why one is fairer than the other."),
-    Step(on=Wanted.APPLICATION_PROFILE, prompt="What is an inference profile?"),
-    Step(on=Wanted.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", mode=Mode.STREAM),
-    Step(on=Wanted.LATENCY_OPTIMIZED, prompt="Name three uses of a fast answer.", latency="optimized"),
-    # As AWS showed it; its models are at or near their end of life, so that only the emulator has it for certain.
-    Step(on=Wanted.LAUNCH_ROUTER, prompt=_LARGE),
-    Step(on=Wanted.LAUNCH_ROUTER, prompt=_SMALL),
+    Step(on=DemoTarget.DEFAULT_ROUTER, prompt=_LARGE),
+    Step(on=DemoTarget.DEFAULT_ROUTER, prompt=_SMALL),
+    Step(
+        on=DemoTarget.CUSTOM_ROUTER, prompt="Compare a queue and a stack, and explain why one is fairer than the other."
+    ),
+    Step(on=DemoTarget.APPLICATION_PROFILE, prompt="What is an inference profile?"),
+    Step(on=DemoTarget.DEFAULT_ROUTER, prompt="Translate 'good morning' into French.", mode=Mode.STREAM),
+    Step(on=DemoTarget.LATENCY_OPTIMIZED, prompt="Name three uses of a fast answer.", latency="optimized"),
+    # The router of that launch. Its models are at or near their end of life, so an account may not have it.
+    Step(on=DemoTarget.LAUNCH_ROUTER, prompt=_LARGE),
+    Step(on=DemoTarget.LAUNCH_ROUTER, prompt=_SMALL),
 )
 
 _ENGINES = (
-    Step(on=Wanted.DEFAULT_ROUTER, prompt="What is 17 * 23, step by step?"),
-    Step(on=Wanted.CUSTOM_ROUTER, prompt="Say good morning.", mode=Mode.STREAM),
-    Step(on=Wanted.DEFAULT_ROUTER, prompt="What does a prompt router predict?", mode=Mode.QUERY),
+    Step(on=DemoTarget.DEFAULT_ROUTER, prompt="What is 17 * 23, step by step?"),
+    Step(on=DemoTarget.CUSTOM_ROUTER, prompt="Say good morning.", mode=Mode.STREAM),
+    Step(on=DemoTarget.DEFAULT_ROUTER, prompt="What does a prompt router predict?", mode=Mode.QUERY),
 )
 
-SECTIONS = (Section(Framework.LANGCHAIN, _ROUTING), Section(Framework.LLAMA_INDEX, _ENGINES))
-
-
-# --- Where the demo runs ---
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from bedrock_routing_integrations.emulator import BedrockEmulator
-
-    Finder = Callable[[Any], Offer | None]
+STEPS = {Framework.LANGCHAIN: _ROUTING, Framework.LLAMA_INDEX: _ENGINES}
 
 
 # The newest user guide (autumn 2026) lists Nova and Llama routers only; the Claude router of the launch routes between
@@ -123,28 +114,31 @@ _FASTEST_FIRST = ("nova-pro", "claude-3-5-haiku", "llama")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where steps run.
+class DemoBedrock:
+    """The Bedrock that the demo runs on: an emulator or an AWS account.
 
     Attributes:
-        title: What it is, in words.
-        offers: The targets that it has.
-        lacking: Why it has no target of a kind.
-        arguments: How it is reached: arguments that the classes of both frameworks take.
+        title: The line that describes it.
+        targets: The targets that were found, by kind.
+        missing: The kinds without a target, with the reason.
+        arguments: The connection arguments, which the classes of both frameworks take.
     """
 
     title: str
-    offers: Mapping[Wanted, Offer]
-    lacking: Mapping[Wanted, str]
+    targets: Mapping[DemoTarget, TargetFound]
+    missing: Mapping[DemoTarget, str]
     arguments: Mapping[str, Any]
 
 
 @contextlib.contextmanager
-def emulator(region: str | None) -> Iterator[Place]:
-    """An emulator of its own, with a custom router and an application profile. Nothing leaves this machine.
+def emulator(region: str | None) -> Iterator[DemoBedrock]:
+    """Start an emulator with a custom router and an application profile. No request leaves this machine.
+
+    Args:
+        region: The Region to emulate; None for us-east-1.
 
     Raises:
-        typer.BadParameter: What is given for the Region is none.
+        typer.BadParameter: The Region is not valid.
     """
     from bedrock_routing_integrations.emulator import BedrockEmulator
 
@@ -165,14 +159,16 @@ def emulator(region: str | None) -> Iterator[Place]:
             "client": isolated_client(bedrock, "bedrock-runtime"),
             "bedrock_client": isolated_client(bedrock, "bedrock"),
         }
-        offers, lacking = _survey(clients["bedrock_client"])
+        targets, missing = _survey(clients["bedrock_client"])
         launch = bedrock.default_router(_LAUNCH_ROUTER)
-        offers[Wanted.LAUNCH_ROUTER] = Offer(kind=Wanted.LAUNCH_ROUTER.value, name=_LAUNCH_ROUTER, model_id=launch)
+        targets[DemoTarget.LAUNCH_ROUTER] = TargetFound(
+            kind=DemoTarget.LAUNCH_ROUTER.value, name=_LAUNCH_ROUTER, model_id=launch
+        )
         try:
-            yield Place(
-                title=f"Amazon Bedrock, emulated on this machine ({bedrock.region})",
-                offers=offers,
-                lacking=lacking,
+            yield DemoBedrock(
+                title=f"Amazon Bedrock, emulated on this machine ({bedrock.region}); models and times are simulated",
+                targets=targets,
+                missing=missing,
                 arguments=clients,
             )
         finally:
@@ -181,12 +177,17 @@ def emulator(region: str | None) -> Iterator[Place]:
 
 
 def isolated_client(bedrock: BedrockEmulator, service: str) -> Any:
-    """A client in which nothing of the user's has a part: no key, no profile, no endpoint, no proxy."""
+    """Return a client that uses no key, profile, endpoint or proxy of the user.
+
+    Args:
+        bedrock: The emulator.
+        service: boto3's name of the service, such as ``"bedrock-runtime"``.
+    """
     import boto3
     from botocore.config import Config
     from botocore.session import Session
 
-    # (configuration key, environment variable, default, conversion): AWS_PROFILE can name what does not exist.
+    # (configuration key, environment variable, default, conversion): AWS_PROFILE may name a missing profile.
     no_profile = {"profile": (None, None, None, None)}
     return boto3.Session(
         aws_access_key_id="emulated",
@@ -202,53 +203,56 @@ def isolated_client(bedrock: BedrockEmulator, service: str) -> Any:
 
 
 @contextlib.contextmanager
-def aws_account(region: str | None) -> Iterator[Place]:
-    """The account that boto3 finds. Only what exists there is used; nothing is made.
+def aws_account(region: str | None) -> Iterator[DemoBedrock]:
+    """Use the account that boto3 finds. Only existing targets are used, and nothing is created.
+
+    Args:
+        region: The Region; None for the one that boto3 finds.
 
     Raises:
         MissingRegionError: No Region is known.
-        botocore.exceptions.BotoCoreError: No credentials, or nobody to talk to.
-        botocore.exceptions.ClientError: Credentials that AWS does not accept.
+        botocore.exceptions.BotoCoreError: There are no credentials, or the endpoint cannot be reached.
+        botocore.exceptions.ClientError: AWS does not accept the credentials.
     """
     from bedrock_routing_integrations.connections import Connection
 
     connection = Connection(region_name=region)
-    found_region = connection.region_for()
+    used_region = connection.region_for()
     bedrock = connection.client("bedrock")
-    offers, lacking = _survey(bedrock)
-    yield Place(
-        title=f"Amazon Bedrock in {found_region} ({bedrock.meta.endpoint_url})",
-        offers=offers,
-        lacking=lacking,
-        arguments={"region_name": found_region},
+    targets, missing = _survey(bedrock)
+    yield DemoBedrock(
+        title=f"Amazon Bedrock in {used_region} ({bedrock.meta.endpoint_url})",
+        targets=targets,
+        missing=missing,
+        arguments={"region_name": used_region},
     )
 
 
-def _survey(bedrock: Any) -> tuple[dict[Wanted, Offer], dict[Wanted, str]]:
-    """What an account has of each kind, and why not where it has nothing."""
+def _survey(bedrock: Any) -> tuple[dict[DemoTarget, TargetFound], dict[DemoTarget, str]]:
+    """Return one target of each kind that an account has, and the reasons for the kinds without one."""
     from botocore.exceptions import ClientError
 
-    finders: dict[Wanted, Finder] = {
-        Wanted.DEFAULT_ROUTER: _default_router,
-        Wanted.CUSTOM_ROUTER: _custom_router,
-        Wanted.APPLICATION_PROFILE: _application_profile,
-        Wanted.LATENCY_OPTIMIZED: _fast_profile,
+    finders: dict[DemoTarget, Finder] = {
+        DemoTarget.DEFAULT_ROUTER: _default_router,
+        DemoTarget.CUSTOM_ROUTER: _custom_router,
+        DemoTarget.APPLICATION_PROFILE: _application_profile,
+        DemoTarget.LATENCY_OPTIMIZED: _fast_profile,
     }
-    offers: dict[Wanted, Offer] = {}
-    lacking: dict[Wanted, str] = {}
-    for wanted, find in finders.items():
+    targets: dict[DemoTarget, TargetFound] = {}
+    missing: dict[DemoTarget, str] = {}
+    for kind, find in finders.items():
         try:
-            found = find(bedrock)
+            target = find(bedrock)
         except ClientError as error:
             if is_hopeless(error):
                 raise
-            lacking[wanted] = explain(error) or str(error)
+            missing[kind] = explain(error) or str(error)
             continue
-        if found is None:
-            lacking[wanted] = f"there is none in {bedrock.meta.region_name}, and the demo makes none."
+        if target is None:
+            missing[kind] = f"there is none in {bedrock.meta.region_name}, and the demo creates none."
         else:
-            offers[wanted] = found
-    return offers, lacking
+            targets[kind] = target
+    return targets, missing
 
 
 def _listed(client: Any, operation: str, member: str, **arguments: str) -> list[dict[str, Any]]:
@@ -256,36 +260,37 @@ def _listed(client: Any, operation: str, member: str, **arguments: str) -> list[
     return [summary for page in pages for summary in page[member]]
 
 
-def _default_router(client: Any) -> Offer | None:
+def _default_router(client: Any) -> TargetFound | None:
     arns = [
         r["promptRouterArn"] for r in _listed(client, "list_prompt_routers", "promptRouterSummaries", type="default")
     ]
     named = {arn.rpartition("/")[2]: arn for arn in arns}
     name = min(named, key=lambda each: _rank(each, _PREFERRED), default=None)
-    return None if name is None else Offer(kind="default router", name=name, model_id=named[name])
+    return None if name is None else TargetFound(kind="default router", name=name, model_id=named[name])
 
 
-def _custom_router(client: Any) -> Offer | None:
-    found = _listed(client, "list_prompt_routers", "promptRouterSummaries", type="custom")
-    if not found:
+def _custom_router(client: Any) -> TargetFound | None:
+    routers = _listed(client, "list_prompt_routers", "promptRouterSummaries", type="custom")
+    if not routers:
         return None
-    return Offer(kind="custom router", name=found[0]["promptRouterName"], model_id=found[0]["promptRouterArn"])
+    name, arn = routers[0]["promptRouterName"], routers[0]["promptRouterArn"]
+    return TargetFound(kind="custom router", name=name, model_id=arn)
 
 
-def _application_profile(client: Any) -> Offer | None:
+def _application_profile(client: Any) -> TargetFound | None:
     for profile in _profiles(client, "APPLICATION"):
-        # A profile can also stand before a model that makes images.
+        # Skip profiles of models that are not chat models.
         if model_facts(_first_model(profile)).known:
             name, arn = profile["inferenceProfileName"], profile["inferenceProfileArn"]
-            return Offer(kind="application profile", name=name, model_id=arn)
+            return TargetFound(kind="application profile", name=name, model_id=arn)
     return None
 
 
-def _fast_profile(client: Any) -> Offer | None:
+def _fast_profile(client: Any) -> TargetFound | None:
     profiles = _profiles(client, "SYSTEM_DEFINED")
     fast = [p["inferenceProfileId"] for p in profiles if model_facts(_first_model(p)).latency_optimized]
     profile_id = min(fast, key=lambda each: _rank(each, _FASTEST_FIRST), default=None)
-    return None if profile_id is None else Offer(kind="system profile", name=profile_id, model_id=profile_id)
+    return None if profile_id is None else TargetFound(kind="system profile", name=profile_id, model_id=profile_id)
 
 
 def _profiles(client: Any, kind: str) -> list[dict[str, Any]]:
@@ -293,11 +298,11 @@ def _profiles(client: Any, kind: str) -> list[dict[str, Any]]:
 
 
 def _first_model(profile: Mapping[str, Any]) -> str:
-    """The base model behind a profile; empty where its id does not say it."""
+    """Return the base model of a profile; an empty string if its ARN does not name one."""
     arns = [model.get("modelArn", "") for model in profile.get("models", ())]
     return (base_model_of_id(arns[0]) if arns else None) or ""
 
 
 def _rank(name: str, preferred: Sequence[str]) -> int:
-    """The place of a name in an order of preference."""
-    return next((place for place, part in enumerate(preferred) if part in name), len(preferred))
+    """Return the position of a name in an order of preference."""
+    return next((position for position, part in enumerate(preferred) if part in name), len(preferred))

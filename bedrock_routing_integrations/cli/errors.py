@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from bedrock_routing_integrations.errors import BedrockRoutingError, InvalidTargetError, MissingRegionError
+from bedrock_routing_integrations.errors import BedrockRoutingError, InvalidTargetError, MissingRegionError, aws_error
 from bedrock_routing_integrations.runtime import logger
 
 from . import how_to_install
@@ -122,7 +122,7 @@ def is_hopeless(error: Exception) -> bool:
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        return _code(error) in _BAD_CREDENTIALS
+        return aws_error(error).code.lower() in _BAD_CREDENTIALS
     unreachable = (exceptions.NoRegionError, exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
     return isinstance(error, (MissingRegionError, *unreachable, *_no_credentials()))
 
@@ -162,13 +162,8 @@ def _is_unknown_model(error: Exception) -> bool:
 
     if not isinstance(error, ClientError):
         return False
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    return _code(error) == "validationexception" and "model identifier is invalid" in message
-
-
-def _code(error: Any) -> str:
-    # Inside an event stream the same codes come in lowerCamel.
-    return str(error.response.get("Error", {}).get("Code", "")).lower()
+    code, message, _ = aws_error(error)
+    return code == "ValidationException" and "model identifier is invalid" in message
 
 
 def _action(operation: str) -> str:
@@ -176,11 +171,11 @@ def _action(operation: str) -> str:
 
 
 def _explain_refusal(error: Any) -> str:
-    details = error.response.get("Error", {})
-    what = f"{details.get('Code', 'error')}: {details.get('Message') or 'no message'}"
-    if is_denial(_code(error)):
+    code, message, _ = aws_error(error)
+    what = f"{code or 'error'}: {message or 'no message'}"
+    if is_denial(code):
         return f"{error.operation_name} was refused ({what}). Allow the IAM action {_action(error.operation_name)}."
-    if _code(error) in _BAD_CREDENTIALS:
+    if code.lower() in _BAD_CREDENTIALS:
         return f"AWS does not accept the credentials ({what}). {CREDENTIALS_HELP}"
     return f"{error.operation_name} failed ({what})."
 

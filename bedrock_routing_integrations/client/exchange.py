@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.caching import PlannedRequest, Planner
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
-    from bedrock_routing_integrations.observability.external_spans import Outer
+    from bedrock_routing_integrations.observability.call_events import CallObserver, ObservedCall
+    from bedrock_routing_integrations.observability.external_spans import ExternalSpan
     from bedrock_routing_integrations.requests import PreparedRequest, RefusalMemory, Removal
 
 # Errors inside a stream that correspond to HTTP status 429 or 5xx. botocore retries the status, but not these events.
@@ -59,10 +60,12 @@ class CallOptions:
     Attributes:
         external_span: The OpenTelemetry span that an instrumentation of the framework created for the call.
         optional_output_format: Whether ``outputConfig`` may be removed if Bedrock refuses it.
+        observers: Observers of this call, besides those of the client.
     """
 
-    external_span: Outer | None = None
+    external_span: ExternalSpan | None = None
     optional_output_format: bool = False
+    observers: tuple[CallObserver, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +132,11 @@ class Exchange:
         )
         return prepared, self._settings.planner.plan(prepared.request, self.resolved, self.scope)
 
-    def send(self) -> dict[str, Any]:
+    def send(self, call: ObservedCall) -> dict[str, Any]:
         """Send the request, and return boto3's response. If the target cannot stream, it is the response of Converse.
+
+        Args:
+            call: Each attempt is reported to it.
 
         Raises:
             ContextOverflowError: The prompt is too long.
@@ -140,15 +146,19 @@ class Exchange:
         with extra_headers(self.client, self._settings.headers):
             while True:
                 try:
-                    response = self._send_once()
+                    with call.sending():
+                        response = self._send_once()
                 except Exception as error:
                     self.earlier_attempts += 1 + (aws_error(error).metadata.get("RetryAttempts") or 0)
-                    if self._change(error):
+                    will_retry = self._change(error)
+                    call.attempted({}, error, will_retry=will_retry)
+                    if will_retry:
                         continue
                     raised = self._explained(error)
                     if raised is error:
                         raise
                     raise raised from error
+                call.attempted(response)
                 break
         if not self.prepared.streamed:
             self.settle()
@@ -169,10 +179,11 @@ class Exchange:
         restored = self._restored_events if counts_twice or self.prepared.tools else None
         return OpenedStream(response["stream"], restored, started, self._http)
 
-    def reopen(self, error: Exception, wait: Callable[[float], bool]) -> OpenedStream | None:
+    def reopen(self, call: ObservedCall, error: Exception, wait: Callable[[float], bool]) -> OpenedStream | None:
         """Send again after a stream failed before its first content, and return the new events; None to fail.
 
         Args:
+            call: Each attempt is reported to it.
             error: The error that ended the stream.
             wait: Sleep for some seconds; return False if the caller closed the stream meanwhile.
         """
@@ -185,7 +196,7 @@ class Exchange:
         elif not self._change(error):
             return None
         started = time.monotonic()
-        response = self.send()
+        response = self.send(call)
         return self.open(response, started)
 
     def _restored_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

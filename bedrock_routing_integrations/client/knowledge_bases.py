@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.connections import Connection, GivenClient
-from bedrock_routing_integrations.errors import InvalidRequestError, SessionExpiredError, StreamInterruptedError
+from bedrock_routing_integrations.bounded_cache import ExpiringCache
+from bedrock_routing_integrations.connections import Connection, GivenClient, client_source
+from bedrock_routing_integrations.errors import (
+    InvalidRequestError,
+    SessionExpiredError,
+    StreamInterruptedError,
+    aws_error,
+    error_kind,
+)
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.knowledge_base import (
     MANAGED,
+    AnswerPart,
     AnswerReader,
-    Part,
     Passage,
     generate_request,
     read_passage,
     retrieve_request,
 )
 from bedrock_routing_integrations.models.candidates import from_base_models
-from bedrock_routing_integrations.models.look_ups import shared_resolver
-from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import Recorder
-from bedrock_routing_integrations.runtime import logger, warn_once
+from bedrock_routing_integrations.models.look_ups import Resolver
+from bedrock_routing_integrations.observability import (
+    CallStarted,
+    ObservedCall,
+    OpenTelemetryObserver,
+    Telemetry,
+    telemetry_of,
+)
+from bedrock_routing_integrations.observability.call_events import emit_end_of_stream
+from bedrock_routing_integrations.runtime import Runtime, logger, warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.answer_validation import (
     checked_generation,
@@ -44,63 +54,58 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.knowledge_base import GenerationOptions, KnowledgeBaseId, Question, SearchOptions
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
-    from bedrock_routing_integrations.observability.external_spans import Outer
-    from bedrock_routing_integrations.observability.spans import Call
+    from bedrock_routing_integrations.observability import ExternalSpan
 
 
 # --- What kind a knowledge base is ---
 
 _KEEP_SECONDS = 3600.0
 _KEEP_REFUSED_SECONDS = 300.0
-_MOST_KEPT = 10_000
+_TYPES_KEPT = 10_000
 
 
 class KnowledgeBaseTypes:
-    """Types by knowledge base; each is asked for by one thread at a time. Safe under threads.
+    """Types by knowledge base; each is looked up by one thread at a time. Safe under threads.
 
     Args:
-        clock: Seconds, only ever rising.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self.forget()
+        self._types: ExpiringCache[Hashable, str | None] = ExpiringCache(_TYPES_KEPT, clock)
 
-    def forget(self) -> None:
-        """Forget what was looked up, also in a process that was just forked."""
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
+    def reset(self) -> None:
+        """Forget all types."""
+        self._types.reset()
 
     def find(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
-        """``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up."""
-        entry = self._entry(knowledge_base, source)
-        with entry.lock:
-            if entry.expires is None or entry.expires <= self._clock():
-                entry.type = _ask(knowledge_base, source)
-                entry.expires = self._clock() + (_KEEP_SECONDS if entry.type else _KEEP_REFUSED_SECONDS)
-            return entry.type
+        """Return ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up.
+
+        Args:
+            knowledge_base: The knowledge base.
+            source: Makes the client for the look-up.
+        """
+
+        def look_up(_: str | None) -> tuple[str | None, float]:
+            kind = _ask(knowledge_base, source)
+            return kind, _KEEP_SECONDS if kind else _KEEP_REFUSED_SECONDS
+
+        return self._types.get(_type_key(knowledge_base, source), look_up)
 
     def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient, kind: str) -> None:
-        """Remember what an answer has shown."""
-        entry = self._entry(knowledge_base, source)
-        with entry.lock:
-            entry.type, entry.expires = kind, self._clock() + _KEEP_SECONDS
+        """Remember the type that an answer has shown.
 
-    def _entry(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> _Entry:
-        region = source.known_region(knowledge_base)
-        key = (source.identity(knowledge_base), source.caller(), region, knowledge_base.id)
-        with self._lock:
-            entry = self._kept.setdefault(key, _Entry())
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
-            return entry
+        Args:
+            knowledge_base: The knowledge base.
+            source: As for `find`.
+            kind: The type.
+        """
+        self._types.put(_type_key(knowledge_base, source), kind, _KEEP_SECONDS)
 
 
-class _Entry:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.expires: float | None = None
-        self.type: str | None = None
+def _type_key(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> Hashable:
+    region = source.known_region(knowledge_base)
+    return source.identity(knowledge_base), source.caller(), region, knowledge_base.id
 
 
 def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
@@ -109,7 +114,7 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> s
         answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)
         found = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
     except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
-        code = ((getattr(error, "response", None) or {}).get("Error") or {}).get("Code") or type(error).__name__
+        code = error_kind(error)
         logger.debug("GetKnowledgeBase for %s failed: %s", knowledge_base, error)
         if code != "ResourceNotFoundException":  # which the call will say itself
             warn_once(
@@ -121,17 +126,11 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> s
     return str(found)
 
 
-shared_types = KnowledgeBaseTypes()
-"""The types that this process has looked up."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_types.forget)
-
 SERVICE = "bedrock-agent-runtime"
 
 
 @dataclass(frozen=True)
-class Retrieved:
+class RetrievedPage:
     """A page of results.
 
     Attributes:
@@ -152,23 +151,28 @@ class KnowledgeBaseClient:
         client: A boto3 ``bedrock-agent-runtime`` client, used as it is; or a `Connection`, from which shared clients
             are made at the first call, in the Region of the knowledge base's ARN.
         telemetry: What OpenTelemetry is told, as of `RoutedClient`.
+        runtime: Holds what clients share, as of `RoutedClient`.
 
     Raises:
         InvalidRequestError: `client` is a client for something else.
     """
 
-    def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto") -> None:
+    def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto", runtime: Runtime | None = None) -> None:
         asks = hasattr(client, "retrieve") or hasattr(client, "retrieve_and_generate")  # a stand-in may have one only
         if not isinstance(client, Connection) and not asks:
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for {SERVICE!r} (boto3), and is {is_a}.")
-        self._recorder = Recorder(telemetry_of(telemetry))
-        self.source = client if isinstance(client, Connection) else GivenClient(client, SERVICE)
+        self._observers = (OpenTelemetryObserver(telemetry_of(telemetry)),)
+        self.source = client_source(client, SERVICE, runtime)
+
+    @property
+    def _types(self) -> KnowledgeBaseTypes:
+        return self.source.runtime.shared(KnowledgeBaseTypes, self.source.runtime.clock)
 
     def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
         """The type of a knowledge base as it was stated, else as GetKnowledgeBase says; None where it does not."""
-        return options.knowledge_base_type or shared_types.find(knowledge_base, self.source)
+        return options.knowledge_base_type or self._types.find(knowledge_base, self.source)
 
     def retrieve(
         self,
@@ -178,11 +182,11 @@ class KnowledgeBaseClient:
         *,
         image: bytes | str | None = None,
         next_token: str | None = None,
-        outer: Outer | None = None,
-    ) -> Retrieved:
+        external_span: ExternalSpan | None = None,
+    ) -> RetrievedPage:
         """One page of results, with those left out that score below ``options.score_threshold``.
 
-        `outer` is who tells OpenTelemetry of it already, where that is known.
+        `external_span` is the OpenTelemetry span that an instrumentation has made for the retrieval, if known.
 
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
@@ -203,14 +207,15 @@ class KnowledgeBaseClient:
                 next_token=next_token,
             )
             with parse_errors_explained("Retrieve"):
-                return _sent(self._recorder.begin_retrieval(client, request, outer=outer), client.retrieve, request)
+                started = CallStarted(operation="Retrieve", client=client, request=request, external_span=external_span)
+                return self._send(started, client.retrieve)
 
         response = self._as_its_type(knowledge_base, options, send)
         passages = [read_passage(result) for result in retrieval_results(response)]
         least = options.score_threshold
         if least is not None:
             passages = [passage for passage in passages if passage.score is not None and passage.score >= least]
-        return Retrieved(tuple(passages), response.get("nextToken"), response.get("guardrailAction"))
+        return RetrievedPage(tuple(passages), response.get("nextToken"), response.get("guardrailAction"))
 
     def iterate(
         self,
@@ -258,7 +263,7 @@ class KnowledgeBaseClient:
         search: SearchOptions,
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
-    ) -> Generated:
+    ) -> GeneratedAnswer:
         """RetrieveAndGenerate.
 
         Raises:
@@ -269,14 +274,13 @@ class KnowledgeBaseClient:
                 ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
         """
         call = self._prepare(question, model, search, options, base_models)
-        told = self._recorder.begin_generation(call.client, call.request, call.resolved)
         with _explained(self, question, search), parse_errors_explained("RetrieveAndGenerate"):
-            answer = _sent(told, call.client.retrieve_and_generate, call.request)
+            answer = self._send(call.started("RetrieveAndGenerate"), call.client.retrieve_and_generate)
         response = checked_generation(answer)
         reader = AnswerReader(question.only_source)
         reader.read_response(response)
         session = session_id(response, "RetrieveAndGenerate")
-        return Generated(reader, session, call.routing(response), iter(()))
+        return GeneratedAnswer(reader, session, call.routing(response), iter(()))
 
     def generate_stream(
         self,
@@ -285,7 +289,7 @@ class KnowledgeBaseClient:
         search: SearchOptions,
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
-    ) -> Generated:
+    ) -> GeneratedAnswer:
         """Call RetrieveAndGenerateStream: the same, its parts as they arrive.
 
         It returns when the first event has arrived, so that what fails at once fails here and not while iterating.
@@ -296,15 +300,26 @@ class KnowledgeBaseClient:
                 so one that is cut between two events cannot be told from one that is complete.
         """
         call = self._prepare(question, model, search, options, base_models)
-        told = self._recorder.begin_generation(call.client, call.request, call.resolved, stream=True)
-        with _explained(self, question, search), told:
-            response = call.client.retrieve_and_generate_stream(**call.request)
-        told.opened(_request_id(response))
+        observed = ObservedCall(call.started("RetrieveAndGenerateStream"), self._observers)
+        with _explained(self, question, search), observed:
+            with observed.sending():
+                response = call.client.retrieve_and_generate_stream(**call.request)
+            observed.attempted(response)
         reader = AnswerReader(question.only_source)
         session = response.get("sessionId")
-        parts = told.until_over(_parts(response, reader, session))
+        parts = emit_end_of_stream(observed, _parts(response, reader, session))
+        observed.watch(parts)
         next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
-        return Generated(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
+        return GeneratedAnswer(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
+
+    def _send(self, started: CallStarted, send: Callable[..., Any]) -> dict[str, Any]:
+        """Send a request, and emit the events of the call."""
+        with ObservedCall(started, self._observers) as call:
+            with call.sending():
+                response: dict[str, Any] = send(**started.request)
+            call.attempted(response)
+            call.answered(lambda: response)
+        return response
 
     def _prepare(
         self,
@@ -319,10 +334,9 @@ class KnowledgeBaseClient:
         base = question.knowledge_base
         client = self.source.client(SERVICE, base if base and self.source.known_region(base) else target)
         request = generate_request(question, target, search, options, region=_region_of(client))
-        if base_models:
-            resolved = from_base_models(target, base_models)
-        else:
-            resolved = shared_resolver.resolve(target, self.source)
+        resolver = self.source.runtime.shared(Resolver, self.source.runtime.clock)
+        stated = from_base_models(target, base_models) if base_models else None
+        resolved = stated or resolver.resolve(target, self.source)
         return _Call(client, request, resolved)
 
     def _as_its_type(self, base: KnowledgeBaseId, options: SearchOptions, send: Callable[..., Any]) -> dict[str, Any]:
@@ -333,14 +347,14 @@ class KnowledgeBaseClient:
         try:
             response: dict[str, Any] = send(managed=managed)
         except ClientError as error:
-            refusal = error.response.get("Error") or {}
+            code, message, _ = aws_error(error)
             # The wording is not documented; the member's name is what any wording of it must have.
-            said = str(refusal.get("Code")), "managedsearch" in str(refusal.get("Message")).lower().replace(" ", "")
+            names_member = code == "ValidationException" and "managedsearch" in message.lower().replace(" ", "")
             guessed = options.depends_on_type and self.type_of(base, options) is None
-            if said != ("ValidationException", True) or managed or not guessed:
+            if not names_member or managed or not guessed:
                 raise
             response = send(managed=True)
-            shared_types.learn(base, self.source, MANAGED)
+            self._types.learn(base, self.source, MANAGED)
         return response
 
     def _is_managed(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> bool:
@@ -358,6 +372,10 @@ class _Call:
     request: dict[str, Any]
     resolved: ResolvedTarget
 
+    def started(self, operation: str) -> CallStarted:
+        """Return the first event of the call."""
+        return CallStarted(operation=operation, client=self.client, request=self.request, resolved=self.resolved)
+
     def routing(self, response: dict[str, Any]) -> dict[str, Any]:
         """The ``"routing"`` entry: of what was served the API says nothing, so most of it is None."""
         config = self.request["retrieveAndGenerateConfiguration"]
@@ -367,7 +385,7 @@ class _Call:
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedAnswer:
     """An answer: complete in `reader`, or arriving in `parts`.
 
     Attributes:
@@ -380,7 +398,7 @@ class Generated:
     reader: AnswerReader
     session_id: str | None
     routing: dict[str, Any]
-    parts: Iterator[Part]
+    parts: Iterator[AnswerPart]
 
 
 def _region_of(client: Any) -> str:
@@ -389,21 +407,8 @@ def _region_of(client: Any) -> str:
     return region or "us-east-1"
 
 
-def _sent(call: Call, send: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Send a request as a call that OpenTelemetry is told of."""
-    with call:
-        response: dict[str, Any] = send(**request)
-    call.opened(_request_id(response))
-    call.over(None, response)
-    return response
-
-
-def _request_id(response: dict[str, Any]) -> str | None:
-    return (response.get("ResponseMetadata") or {}).get("RequestId")
-
-
 # A function of its own, so that forgetting the iterator closes the connection at once.
-def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[Part]:
+def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[AnswerPart]:
     """Yield an empty part when the first event has arrived, then a part for each event and one for the end."""
     stream, arrived = response["stream"], False
     try:
@@ -413,7 +418,7 @@ def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) 
             if first is None:
                 raise empty_stream(response, "the stream had no event")
             arrived = True
-            yield Part()
+            yield AnswerPart()
             for event in itertools.chain([first], events):
                 yield reader.read_event(event)
             last = reader.finish()
@@ -449,8 +454,7 @@ def _explained(client: KnowledgeBaseClient, question: Question, search: SearchOp
     try:
         yield
     except ClientError as error:
-        refusal = error.response.get("Error") or {}
-        code, message = str(refusal.get("Code")), str(refusal.get("Message"))
+        code, message, _ = aws_error(error)
         if code not in ("ValidationException", "ResourceNotFoundException", "ConflictException"):
             raise
         if question.session_id is not None and _is_about_session(message):

@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of, shared_memory
-from bedrock_routing_integrations.connections import Connection, GivenClient, GivenControlPlane, warn_of_pickle
+from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of
+from bedrock_routing_integrations.connections import Connection, GivenControlPlane, client_source, warn_of_pickle
 from bedrock_routing_integrations.costs.prices import Prices, costs
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
 from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
-from bedrock_routing_integrations.models.look_ups import Resolver, shared_resolver
-from bedrock_routing_integrations.observability.logs import log_call, log_unanswered
-from bedrock_routing_integrations.observability.options import Telemetry, telemetry_of
-from bedrock_routing_integrations.observability.spans import Recorder
+from bedrock_routing_integrations.models.look_ups import Resolver
+from bedrock_routing_integrations.observability import (
+    CallStarted,
+    LogObserver,
+    ObservedCall,
+    OpenTelemetryObserver,
+    Telemetry,
+    telemetry_of,
+)
 from bedrock_routing_integrations.requests import (
     RefusalMemory,
     Refused,
     check_placement,
     prepare_request,
-    shared_refusals,
 )
-from bedrock_routing_integrations.runtime import logger
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStream, malformed
 
 from .exchange import CallOptions, Exchange, Settings, count_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.models.look_ups import ControlPlane
+    from bedrock_routing_integrations.observability import CallObserver
+    from bedrock_routing_integrations.runtime import Runtime
     from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 
@@ -61,8 +65,8 @@ class RoutedClient:
             them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
             request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
             are known to take it, else ``"inline"``.
-        clock: Seconds, only ever rising; look-ups and what is known of caches expire by it. With a clock of your own
-            nothing is shared.
+        runtime: Holds what clients share: look-ups, what is known of caches and refusals, and the boto3 clients of a
+            `Connection`. None: the connection's, or the default one of the process.
 
     Example:
         ```python
@@ -89,51 +93,50 @@ class RoutedClient:
         prices: Mapping[str, Mapping[str, Any]] | None = None,
         telemetry: str | Telemetry = "auto",
         mid_conversation_system: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime | None = None,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
             raise InvalidRequestError(f"client must be a client for 'bedrock-runtime' (boto3), and is {is_a}.")
-        self._source = client if isinstance(client, Connection) else GivenClient(client)
+        self._source = client_source(client, "bedrock-runtime", runtime)
+        runtime = self._source.runtime
         self._control_plane: ControlPlane = self._source
         if bedrock_client is not None:
             self._control_plane = GivenControlPlane(bedrock_client, self._source)
         self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
         self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
         self._default_headers = dict(default_headers or {})
-        self._resolver = shared_resolver if clock is time.monotonic else Resolver(clock)
+        self._resolver = runtime.shared(Resolver, runtime.clock)
         self._policy = policy_of(cache)
         self._prices, self._own_prices = Prices(prices), prices
-        self._recorder = Recorder(telemetry_of(telemetry))
+        self._telemetry = telemetry_of(telemetry)
+        self._observers: tuple[CallObserver, ...] = (LogObserver(), OpenTelemetryObserver(self._telemetry))
         self._placement = check_placement(mid_conversation_system)
-        alone = clock is not time.monotonic
-        self._planner = Planner(self._policy, _memory(self._policy.memory, alone=alone), clock)
-        self._refusals = RefusalMemory(clock) if alone else shared_refusals
+        self._planner = Planner(self._policy, _memory(self._policy.memory, runtime), runtime.clock)
+        runtime.attach(self._planner)
+        self._refusals = runtime.shared(RefusalMemory, runtime.clock)
 
     @property
     def policy(self) -> CachePolicy:
         """What may be done about prompt caching."""
         return self._policy
 
-    def resolve(self, model_id: str) -> ResolvedTarget:
-        """What is known of a target, asking the control plane where its id does not say it.
+    def resolve(self, model_id: str, *, look_up: Literal["expired", "missing", "never"] = "expired") -> ResolvedTarget:
+        """Return what is known of a target: its candidate models, fallback, and their facts.
+
+        Args:
+            model_id: The target.
+            look_up: When to ask the control plane about a target whose id does not name its model. ``"expired"``: if
+                there is no answer, or it has expired (after an hour). ``"missing"``: if there never was an answer.
+                ``"never"``: return what is known now.
 
         Raises:
-            InvalidTargetError: `model_id` is no target.
+            InvalidTargetError: `model_id` is not a valid target.
         """
         target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.resolve(target, self._control_plane)
-
-    def peek(self, model_id: str) -> ResolvedTarget:
-        """What is known of a target now, without asking anybody."""
-        target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.peek(target, self._control_plane)
-
-    def recall(self, model_id: str) -> ResolvedTarget:
-        """What was last found out of a target; looked up only where this process never did."""
-        target = parse_target(model_id)
-        return self._stated.get(target.model_id) or self._resolver.recall(target, self._control_plane)
+        stated = self._stated.get(target.model_id)
+        return stated or self._resolver.resolve(target, self._control_plane, look_up=look_up)
 
     def region(self, model_id: str) -> str | None:
         """The Region in which a target would be called; None where none is known yet."""
@@ -185,58 +188,63 @@ class RoutedClient:
         if "modelId" not in request:  # boto3 says best what is missing
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options)
-        call = self._recorder.begin(
-            exchange.client, exchange.planned.request, exchange.resolved, outer=options.external_span
-        )
-        with call:
-            response = self._send(exchange)
-        routing = self._report(exchange, response)
-        call.answered(routing)
-        call.over(None, response)
-        answer = {**exchange.restored(response), ROUTING: routing}
-        reason = response.get("stopReason")
-        if reason in MALFORMED:
-            raise malformed(reason, answer)
+        with self._observe("Converse", exchange, options) as call:
+            response = exchange.send(call)
+            routing = self._report(exchange, response)
+            answer = {**exchange.restored(response), ROUTING: routing}
+            reason = response.get("stopReason")
+            error = malformed(reason, answer) if reason in MALFORMED else None
+            call.answered(lambda: response, routing, error)
+        if error is not None:
+            raise error
         return answer
 
     def _converse_stream(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
         if "modelId" not in request:
             return self._runtime(None).converse_stream(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options, stream=True)
-        call = self._recorder.begin(
-            exchange.client, exchange.planned.request, exchange.resolved, stream=True, outer=options.external_span
-        )
-        started = time.monotonic()
-        with call:
-            response = self._send(exchange)
-        request_id = (response.get("ResponseMetadata") or {}).get("RequestId")
-        call.opened(request_id)
-        is_logged: list[bool] = []  # by one line, however often it is over
+        with self._observe("ConverseStream", exchange, options) as call:
+            started = time.monotonic()
+            response = exchange.send(call)
 
         def describe(
-            metadata: dict[str, Any], first_token_ms: int | None, stop_reason: str | None, http: Mapping[str, Any]
+            metadata: dict[str, Any], first_token_ms: int | None, received: StreamAccumulator, http: Mapping[str, Any]
         ) -> dict[str, Any]:
-            is_logged.append(True)
+            reason = received.stop_reason
             routing = self._report(
-                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=stop_reason
+                exchange, metadata, http=http, time_to_first_token_ms=first_token_ms, stop_reason=reason
             )
-            call.answered(routing)
+            error = malformed(reason, received.response()) if reason in MALFORMED else None
+            call.answered(received.response, routing, error)
             return routing
 
-        def give_up() -> None:
+        def abandon_cache_plan() -> None:
             self._planner.record_failure(exchange.planned)
 
-        def over(error: BaseException | None, received: StreamAccumulator) -> None:
-            if not is_logged:
-                is_logged.append(True)
-                log_unanswered(exchange.resolved.target.model_id, error, request_id)
-            call.stream_over(error, received)
+        def end(error: BaseException | None, received: StreamAccumulator) -> None:
+            if error is None:
+                call.abandoned(received.response)
+            else:
+                call.failed(error, received.response)
 
-        listener = over if call.tells or logger.isEnabledFor(logging.DEBUG) else None
-        opened = exchange.open(response, started)
-        stream = RoutedStream(opened, describe, exchange.reopen, exchange.settle, give_up, listener)
+        reopen = functools.partial(exchange.reopen, call)
+        listener = end if call.has_listeners else None
+        stream = RoutedStream(
+            exchange.open(response, started), describe, reopen, exchange.settle, abandon_cache_plan, listener
+        )
+        call.watch(iter(stream), stream.received.response)
         kept = {name: value for name, value in response.items() if name in ("stream", "ResponseMetadata")}
         return {**kept, "stream": stream}
+
+    def _observe(self, operation: str, exchange: Exchange, options: CallOptions) -> ObservedCall:
+        started = CallStarted(
+            operation=operation,
+            client=exchange.client,
+            request=exchange.planned.request,
+            resolved=exchange.resolved,
+            external_span=options.external_span,
+        )
+        return ObservedCall(started, (*self._observers, *options.observers))
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)
@@ -306,14 +314,6 @@ class RoutedClient:
     def _scope(self, resolved: ResolvedTarget) -> Hashable:
         return self._source.caller(), resolved.target.model_id
 
-    @staticmethod
-    def _send(exchange: Exchange) -> dict[str, Any]:
-        try:
-            return exchange.send()
-        except Exception as error:
-            log_unanswered(exchange.resolved.target.model_id, error)
-            raise
-
     def _report(self, exchange: Exchange, response: Mapping[str, Any], **measured: Any) -> dict[str, Any]:
         resolved, planned = exchange.resolved, exchange.planned
         traced = invoked_model_id(response)
@@ -338,7 +338,6 @@ class RoutedClient:
             self._prices,
             region=getattr(getattr(exchange.client, "meta", None), "region_name", None),
         )
-        log_call(routing)
         return routing
 
     def __getattr__(self, name: str) -> Any:
@@ -374,7 +373,7 @@ class RoutedClient:
             base_models=self._base_models,
             cache=self._policy,
             prices=self._own_prices,
-            telemetry=self._recorder.options,
+            telemetry=self._telemetry,
             mid_conversation_system=self._placement,
         )
         return again, (self._source,)
@@ -416,9 +415,9 @@ def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
     return type(kind.__name__, (kind, BaseClient), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
 
 
-def _memory(wanted: str | PrefixMemory, *, alone: bool) -> PrefixMemory | None:
-    if isinstance(wanted, PrefixMemory):
-        return wanted
-    if wanted == "none":
+def _memory(memory: str | PrefixMemory, runtime: Runtime) -> PrefixMemory | None:
+    if isinstance(memory, PrefixMemory):
+        return memory
+    if memory == "none":
         return None
-    return PrefixMemory() if alone or wanted == "own" else shared_memory
+    return PrefixMemory() if memory == "own" else runtime.shared(PrefixMemory)

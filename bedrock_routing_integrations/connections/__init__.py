@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_of_pickle
 from .secrets import config_without_passwords, without_password
-from .user_clients import GivenClient, GivenControlPlane, extra_headers
+from .user_clients import GivenClient, GivenControlPlane, client_source, extra_headers
 
 __all__ = [
     "DEFAULT_MAX_CONCURRENCY",
     "Connection",
     "GivenClient",
     "GivenControlPlane",
+    "client_source",
     "config_without_passwords",
     "control_plane_endpoint",
     "extra_headers",

@@ -8,8 +8,8 @@ call.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from bedrock_routing_integrations.errors import InvalidRequestError, MissingRegionError
-from bedrock_routing_integrations.runtime import warn_once
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME, Runtime, warn_once
 
-from .clients import default_session, number_of_session, shared_client
+from .clients import ClientStore, default_session
 from .secrets import config_without_passwords, without_password
 
 if TYPE_CHECKING:
@@ -156,7 +156,6 @@ def is_aws(endpoint: str) -> bool:
 
 DEFAULT_MAX_CONCURRENCY = 256
 
-_MOST_NUMBERS = 4096
 # What boto3 reads when a client is built (botocore 1.43, `configprovider` and `credentials`).
 _CLIENT_VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
@@ -190,6 +189,7 @@ class Connection:
         max_retries: How many times boto3 tries again.
         max_concurrency: Calls that can run at once: the size of the connection pool, and of the thread pool that
             carries asynchronous calls.
+        runtime: Shares the boto3 clients. Not part of the value: it is left out of comparisons and pickles.
     """
 
     region_name: str | None = None
@@ -206,6 +206,7 @@ class Connection:
     timeout: float | None = None
     max_retries: int | None = None
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    runtime: Runtime = field(default=DEFAULT_RUNTIME, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", read_config(self.config))
@@ -269,18 +270,18 @@ class Connection:
         Raises:
             MissingRegionError: No Region is known.
         """
-        return shared_client(self, service, self.region_for(target))
+        return self.runtime.shared(ClientStore).client(self, service, self.region_for(target))
 
     @functools.cached_property
-    def fixed_key(self) -> int:
-        """What tells this connection's clients apart, the environment left aside; equal for those that share them."""
+    def fixed_key(self) -> object:
+        """The key of these settings, without the environment; equal for equal connections."""
         # The merged configuration: an option that is stated and one that is left at the same default differ in it.
         options = [_options(self.botocore_config(service)) for service in ("bedrock-runtime", "bedrock")]
         settings = (
             self.profile_name, self.access_key_id, self.secret_access_key, self.session_token, self.api_key,
-            self.endpoint_url, number_of_session(self.session), self.verify, self.use_ssl, *options,
+            self.endpoint_url, weak_key(self.session), self.verify, self.use_ssl, *options,
         )  # fmt: skip
-        return _number_of(settings)
+        return _SettingsKey(settings)
 
     def key(self) -> tuple[object, ...]:
         """`fixed_key` and what boto3 would read from the environment now."""
@@ -354,7 +355,8 @@ class Connection:
             config=config_without_passwords(self.config),
             endpoint_url=without_password(self.endpoint_url),
         )
-        return _rebuild, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
+        fields = {name: getattr(public, name) for name in self.__dataclass_fields__ if name != "runtime"}
+        return _rebuild, (fields,)
 
     def __copy__(self) -> Connection:
         return self
@@ -379,6 +381,33 @@ def warn_region_conflict(target: Located, what: str) -> None:
         f"The target {target} is in {target.region}, but {what}: Bedrock will probably not find it. Leave the Region "
         "out to follow the ARN.",
     )
+
+
+class _SettingsKey:
+    """Settings as a key whose hash is computed once: hashing a hundred options in each call would be slow."""
+
+    __slots__ = ("_hash", "_settings")
+
+    def __init__(self, settings: tuple[object, ...]) -> None:
+        self._settings, self._hash = settings, hash(settings)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SettingsKey) and self._settings == other._settings
+
+
+def weak_key(subject: Any) -> Hashable:
+    """Return a key for a session or a client that does not keep it alive; None for None."""
+    if subject is None:
+        return None
+    try:
+        reference = weakref.ref(subject)
+        hash(reference)  # while it can be computed: the key may outlive the object
+    except TypeError:  # an object of the user's own that allows no weak references or has no hash
+        return id(subject)
+    return reference
 
 
 def _rebuild(fields: dict[str, Any]) -> Connection:
@@ -432,14 +461,3 @@ def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str
     except BotoCoreError:  # a profile that does not exist: the client says so better
         return None
     return region
-
-
-_next_number = itertools.count()
-_numbers: dict[tuple[object, ...], int] = {}
-
-
-def _number_of(settings: tuple[object, ...]) -> int:
-    """A number that stands for the settings in a key: hashing a hundred options in each call would cost too much."""
-    if len(_numbers) > _MOST_NUMBERS:
-        _numbers.clear()  # equal settings get another number then, and another client: dear, and not wrong
-    return _numbers.setdefault(settings, next(_next_number))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .clients import GivenToken, new_session, number_of_session
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME, Runtime
+
+from .clients import ClientStore, StaticToken
 from .connection import (
     CONTROL_PLANE_OPTIONS,
     RUNTIMES,
@@ -20,6 +22,7 @@ from .connection import (
     read_config,
     runtime_endpoint,
     warn_region_conflict,
+    weak_key,
 )
 
 if TYPE_CHECKING:
@@ -40,10 +43,12 @@ class GivenClient:
     Args:
         client: The client.
         service: What it is a client of.
+        runtime: Holds what sessions share.
     """
 
-    def __init__(self, client: Any, service: str = "bedrock-runtime") -> None:
+    def __init__(self, client: Any, service: str = "bedrock-runtime", *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         self._client, self._service = client, service
+        self.runtime = runtime
         self._others: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -70,10 +75,7 @@ class GivenClient:
 
     def caller(self) -> Hashable:
         """Who calls: what Bedrock caches for the client is there for all that use it."""
-        try:
-            return number_of_session(self._client)
-        except TypeError:  # a client of somebody's own that cannot be referred to weakly
-            return id(self._client)
+        return weak_key(self._client)
 
     def _make(self, service: str) -> Any:
         from botocore.config import Config
@@ -87,7 +89,8 @@ class GivenClient:
         generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
         # With credentials of its own it must not fail for want of a profile that the environment names, nor send an API
         # key of the environment, which botocore prefers.
-        session, config = new_session(alone=credentials is not None), read_config(self._options())
+        store = self.runtime.shared(ClientStore)
+        session, config = store.new_session(without_profile=credentials is not None), read_config(self._options())
         if not generates:
             config = config.merge(Config(**CONTROL_PLANE_OPTIONS))
         if config.retries:  # botocore writes into this dictionary when it makes a client
@@ -96,9 +99,10 @@ class GivenClient:
             session.register_component("credential_provider", CredentialResolver([_same_credentials(credentials)]))
             config = Config(auth_scheme_preference="sigv4").merge(config)
         if token is not None and not _signs(self._client):
-            session.register_component("token_provider", TokenProviderChain([GivenToken(token)]))
+            session.register_component("token_provider", TokenProviderChain([StaticToken(token)]))
             config = config.merge(Config(auth_scheme_preference="httpBearerAuth"))
-        return session.create_client(
+        return store.create_client(
+            session,
             service,
             region_name=self.known_region(),
             endpoint_url=runtime_endpoint(service, endpoint)
@@ -119,6 +123,19 @@ class GivenClient:
             "A boto3 client cannot be pickled. Leave client= out, so that each process makes its own from "
             "region_name, endpoint_url and the credentials that it finds."
         )
+
+
+def client_source(client: Any, service: str, runtime: Runtime | None = None) -> Connection | GivenClient:
+    """Return what makes the clients of an object: a `Connection`, or a boto3 client that the user made.
+
+    Args:
+        client: A `Connection`, or a boto3 client.
+        service: What a boto3 client is a client of.
+        runtime: Holds what clients share. None: the connection's, or the default one.
+    """
+    if not isinstance(client, Connection):
+        return GivenClient(client, service, runtime=runtime or DEFAULT_RUNTIME)
+    return client if runtime is None or client.runtime is runtime else replace(client, runtime=runtime)
 
 
 def _signs(client: Any) -> bool:

@@ -1,16 +1,17 @@
-"""Knowledge bases, neutral: requests of Retrieve and RetrieveAndGenerate, and what their answers say.
+"""Knowledge bases, framework-free: requests of Retrieve and RetrieveAndGenerate, their answers, and turns of our own.
 
 Nothing here waits for the network (`client` does) or knows a framework. `where` makes filters:
 
     from bedrock_routing_integrations.knowledge_base import where
 
-Everything is a value or is computed from values: `search` and `generation` make requests, `passages`, `citations` and
-`markers` read answers, `templates` and `prompting` word what a model is told when we retrieve and it answers.
+`retrieval` and `generation` make requests. `passages`, `citations` and `inline_citations` read answers. `modes` checks
+which arguments go together. `rag` runs a turn of retrieve_then_converse, with `prompts`, `images` and `sessions`.
 """
 
 from __future__ import annotations
 
-from .citations import AnswerReader, Citation, Part, cite
+from .citations import AnswerPart, AnswerReader, Citation, cite
+from .external_sources import SourceDocument, external_source, read_source
 from .filters import Filter, checked_filter, grouped, where
 from .generation import (
     CONVERSE,
@@ -18,16 +19,16 @@ from .generation import (
     GenerationOptions,
     Question,
     checked_model,
+    checked_question,
     checked_session_id,
-    external_source,
     generate_request,
-    refuse_for_generate,
-    refuse_for_source,
 )
 from .images import ImageSelection, reads_images, select_images
-from .inline_citations import MarkedAnswer
-from .passages import DESCRIBED, Passage, SourceDocument, description_of, read_passage, read_source
-from .prompts import Prompt, compose, current_time, read_queries, rewriting_prompt
+from .inline_citations import InlineCitationReader
+from .modes import RagArguments, Spelling
+from .passages import DESCRIBED, Passage, RetrievedPassages, description_of, read_passage
+from .prompts import Prompt, compose, read_queries, rewriting_prompt
+from .rag import INTERVENED, AnswerModel, RagTurn, caches_instructions, distinct
 from .retrieval import (
     MANAGED,
     KnowledgeBaseId,
@@ -36,34 +37,43 @@ from .retrieval import (
     refuse_unknown,
     retrieve_request,
 )
-from .sessions import Sessions
+from .sessions import Sessions, checked_id
 
 __all__ = [
     "CONVERSE",
     "DESCRIBED",
     "GENERATE",
+    "INTERVENED",
     "MANAGED",
+    "AnswerModel",
+    "AnswerPart",
     "AnswerReader",
     "Citation",
     "Filter",
     "GenerationOptions",
     "ImageSelection",
+    "InlineCitationReader",
     "KnowledgeBaseId",
-    "MarkedAnswer",
-    "Part",
     "Passage",
     "Prompt",
     "Question",
+    "RagArguments",
+    "RagTurn",
+    "RetrievedPassages",
     "SearchOptions",
     "Sessions",
     "SourceDocument",
+    "Spelling",
+    "caches_instructions",
     "checked_filter",
+    "checked_id",
     "checked_model",
+    "checked_question",
     "checked_session_id",
     "cite",
     "compose",
-    "current_time",
     "description_of",
+    "distinct",
     "external_source",
     "generate_request",
     "grouped",
@@ -72,8 +82,6 @@ __all__ = [
     "read_queries",
     "read_source",
     "reads_images",
-    "refuse_for_generate",
-    "refuse_for_source",
     "refuse_unknown",
     "retrieve_request",
     "rewriting_prompt",

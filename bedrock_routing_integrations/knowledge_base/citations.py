@@ -134,7 +134,7 @@ def _readings(text: str, offset: int | None) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class Part:
+class AnswerPart:
     """What has newly arrived of an answer: text, passages that are new, citations of text and passages so far."""
 
     text: str = ""
@@ -168,7 +168,7 @@ class AnswerReader:
         """The answer so far."""
         return self._spans.text
 
-    def read_event(self, event: Mapping[str, Any]) -> Part:
+    def read_event(self, event: Mapping[str, Any]) -> AnswerPart:
         """What is new with an event of the stream."""
         if "output" in event:
             text = event["output"].get("text")
@@ -180,13 +180,13 @@ class AnswerReader:
             return self._part(claims=[{**(claim.get("citation") or {}), **claim}])
         if "guardrail" in event:
             return self._part(action=event["guardrail"].get("action"))
-        return Part()
+        return AnswerPart()
 
-    def finish(self) -> Part:
+    def finish(self) -> AnswerPart:
         """What can only be told when the stream has ended."""
         return self._part(finished=True)
 
-    def read_response(self, response: Mapping[str, Any]) -> Part:
+    def read_response(self, response: Mapping[str, Any]) -> AnswerPart:
         """A whole answer."""
         text = (response.get("output") or {}).get("text") or ""
         return self._part(
@@ -200,7 +200,7 @@ class AnswerReader:
         action: str | None = None,
         *,
         finished: bool = False,
-    ) -> Part:
+    ) -> AnswerPart:
         known = len(self.passages)
         self._spans.add_text(text)
         for claim in filter(None, claims):
@@ -212,7 +212,7 @@ class AnswerReader:
         self.citations += citations
         if action is not None:
             self.guardrail_action = action
-        return Part(text, tuple(self.passages[known:]), citations, action)
+        return AnswerPart(text, tuple(self.passages[known:]), citations, action)
 
     def _referred(self, references: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         found = []

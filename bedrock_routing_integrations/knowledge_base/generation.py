@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
+from .external_sources import external_source
 from .retrieval import MANAGED, SearchOptions, guardrail_configuration, retrieval_configuration, user_context
 
 if TYPE_CHECKING:
@@ -100,18 +101,13 @@ GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
 """The modes: Bedrock retrieves and generates, or we retrieve and ask a model by Converse."""
 LONGEST_INPUT = 1_000
 """Characters of a question to RetrieveAndGenerate."""
-LARGEST_SOURCE = 10_485_760
-"""Bytes of an external source."""
 _LATENCIES = ("standard", "optimized")
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 _SNAKE = {"max_tokens": "maxTokens", "top_p": "topP", "stop_sequences": "stopSequences", "stop": "stopSequences"}
-_S3 = re.compile(r"(?=.{1,1024}\Z)s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
-_CONTENT_TYPE = re.compile(r"[a-z]{1,20}/.+")
 _KMS_KEY = re.compile(r"arn:aws(?:-cn|-us-gov)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:key/[a-zA-Z0-9-]{36}")
 _SESSION = re.compile(r"[0-9a-zA-Z._:-]{2,100}")
 _MOST_STOPS, _LONGEST_STOP = 4, 1_000
 _MOST_TOKENS = 65_536
-_LONGEST_IDENTIFIER = 1_024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,9 +236,19 @@ def checked_session_id(session_id: str) -> str:
     return session_id
 
 
-def _check_question(text: str) -> None:
+def checked_question(text: Any) -> str:
+    """Return the text of a question.
+
+    Raises:
+        InvalidRequestError: It is not a text, or empty.
+    """
     if not isinstance(text, str) or not text.strip():
-        raise InvalidRequestError(f"the question must be a text that is not empty, and is {text!r}")
+        raise InvalidRequestError(f"the question is empty or not a text: {text!r}. Give the text to answer.")
+    return text
+
+
+def _check_question(text: str) -> None:
+    checked_question(text)
     if len(text) > LONGEST_INPUT:
         raise InvalidRequestError(
             f"the question has {len(text):,} characters; RetrieveAndGenerate takes {LONGEST_INPUT:,}. "
@@ -271,38 +277,6 @@ def _from_source(source: str | Mapping[str, Any], model: Target, options: Genera
     generation = _generation(options)
     found |= {"generationConfiguration": generation} if generation else {}
     return {"type": "EXTERNAL_SOURCES", "externalSourcesConfiguration": found}
-
-
-def external_source(source: str | Mapping[str, Any]) -> dict[str, Any]:
-    """An external source as Bedrock takes it.
-
-    Raises:
-        InvalidRequestError: It is neither an S3 URI nor a document with its type and name.
-    """
-    if isinstance(source, str):
-        if not _S3.fullmatch(source):
-            raise InvalidRequestError(
-                f"the external source {source!r} must be s3://bucket/key, the bucket of 3 to 63 lower-case letters, "
-                "digits, dots and hyphens"
-            )
-        return {"sourceType": "S3", "s3Location": {"uri": source}}
-    if not isinstance(source, Mapping) or set(source) != {"data", "contentType", "identifier"}:
-        raise InvalidRequestError(
-            "an external source is 's3://bucket/key', or {'data': bytes, 'contentType': 'application/pdf', "
-            "'identifier': 'report.pdf'}"
-        )
-    data = source["data"]
-    if not isinstance(data, (bytes, bytearray)) or not 1 <= len(data) <= LARGEST_SOURCE:
-        size = f"has {len(data):,}" if isinstance(data, (bytes, bytearray)) else f"is a {type(data).__name__}"
-        raise InvalidRequestError(f"the data of an external source are 1 to {LARGEST_SOURCE:,} bytes, and it {size}")
-    kind, name = source["contentType"], source["identifier"]
-    if not isinstance(kind, str) or not _CONTENT_TYPE.fullmatch(kind):
-        raise InvalidRequestError(f"the contentType of an external source is one like 'application/pdf', not {kind!r}")
-    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_IDENTIFIER:
-        raise InvalidRequestError(
-            f"the identifier of an external source has 1 to {_LONGEST_IDENTIFIER:,} characters, not {name!r}"
-        )
-    return {"sourceType": "BYTE_CONTENT", "byteContent": dict(source)}
 
 
 def _generation(options: GenerationOptions) -> dict[str, Any]:

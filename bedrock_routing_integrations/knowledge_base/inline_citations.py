@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .citations import Part, cite
+from .citations import AnswerPart, cite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ class MarkerReader:
         self._from, self._cited = end, None  # what a dropped marker stood behind is not the next one's
 
 
-class MarkedAnswer:
+class InlineCitationReader:
     """Reads an answer as it arrives.
 
     Args:
@@ -154,18 +154,18 @@ class MarkedAnswer:
         """The answer so far, without markers."""
         return self._reader.text
 
-    def read(self, text: str) -> Part:
+    def read(self, text: str) -> AnswerPart:
         """What is new now that `text` has arrived."""
         return self._part(*self._reader.read(text))
 
-    def finish(self) -> Part:
+    def finish(self) -> AnswerPart:
         """What is left when nothing more comes."""
         return self._part(*self._reader.finish())
 
-    def _part(self, text: str, claims: Sequence[Claimed]) -> Part:
+    def _part(self, text: str, claims: Sequence[Claimed]) -> AnswerPart:
         citations = tuple(self._cited(claim) for claim in claims)
         self.citations += citations
-        return Part(text, (), citations)
+        return AnswerPart(text, (), citations)
 
     def _cited(self, claim: Claimed) -> Citation:
         numbers = [self._numbers[index] for index in claim.passages]

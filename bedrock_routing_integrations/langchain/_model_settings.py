@@ -201,7 +201,8 @@ class OwnClient(RoutedClient):
             Connection(), cache=cache, prices=prices, telemetry=telemetry, mid_conversation_system=placement
         )
         replaced = {
-            "_prices", "_own_prices", "prices", "_recorder", "telemetry", "_placement", "mid_conversation_system",
+            "_prices", "_own_prices", "prices", "_telemetry", "_observers", "telemetry", "_placement",
+            "mid_conversation_system",
         }  # fmt: skip
         if self.cache is not cache:
             replaced |= {"_policy", "_planner", "cache"}

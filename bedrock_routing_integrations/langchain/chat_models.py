@@ -27,7 +27,7 @@ from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
+from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
 from bedrock_routing_integrations.requests import SystemPlacement, check_placement
 from bedrock_routing_integrations.runtime import warn_once
@@ -104,9 +104,9 @@ class Run(NamedTuple):
     handlers: Sequence[BaseCallbackHandler]
     run_id: UUID | None
 
-    def outer(self) -> Outer | None:
+    def external_span(self) -> ExternalSpan | None:
         """Who of the handlers tells OpenTelemetry of the call; None where nobody does."""
-        return outer_of(self.handlers, run_id=self.run_id)
+        return find_external_span(self.handlers, run_id=self.run_id)
 
 
 _noted: contextvars.ContextVar[Run | None] = contextvars.ContextVar("bedrock_routing_langchain_run", default=None)
@@ -207,7 +207,7 @@ class Runs(ChatBedrockConverse):
 
     def _noting(self, callbacks: Callbacks) -> Callbacks:
         manager = CallbackManager.configure(callbacks, self.callbacks)
-        if not tracers_among(manager.handlers) and outer_of(manager.handlers) is None:
+        if not tracers_among(manager.handlers) and find_external_span(manager.handlers) is None:
             return callbacks
         manager.add_handler(_Noting(manager.handlers), inherit=False)
         return manager
@@ -383,7 +383,7 @@ class ChatBedrockRouter(Runs):
             "supports_tool_choice_values": self.supports_tool_choice_values,
             "additional_model_request_fields": self.additional_model_request_fields,
         }
-        resolved = self.client.peek(self.model_id)
+        resolved = self.client.resolve(self.model_id, look_up="never")
         settings = self._settings_for(resolved)
         # The result of a look-up is not written to the fields: `dumps`, and LangChain's cache keys made of it, must not
         # depend on the look-ups that this process happens to have made.
@@ -530,7 +530,7 @@ class ChatBedrockRouter(Runs):
         provider = self._user_settings["provider"] or resolved.facts.provider
         prepared = converse_messages(messages, provider=provider, has_tools=has_tools)
         converse_client = ConverseClient(
-            client.for_call(CallOptions(external_span=run.outer() if run else None)),
+            client.for_call(CallOptions(external_span=run.external_span() if run else None)),
             {"projectIdentifier": project} if project else None,
             is_counting=is_counting,
         )
@@ -734,7 +734,7 @@ class ChatBedrockRouter(Runs):
         # `with_structured_output` prefers to force its tool. Models that refuse it are asked without.
         is_preferred = is_preferred or "ls_structured_output_format" in kwargs
         is_own_form = choice is not None and (is_preferred or "none" in choice)
-        configured = self._configured_for(self.client.peek(model_id))
+        configured = self._configured_for(self.client.resolve(model_id, look_up="never"))
         bound: Any = super(ChatBedrockRouter, configured).bind_tools(
             [tool_with_object_root(tool)[0] for tool in tools],
             tool_choice=None if is_own_form else choice,
@@ -758,7 +758,7 @@ class ChatBedrockRouter(Runs):
             **kwargs: ``method`` (``"function_calling"``, ``"json_schema"`` or ``"prompt_prefill"``) and ``strict``, as
                 for ``ChatBedrockConverse``.
         """
-        configured = self._configured_for(self.client.peek(self.model_id))
+        configured = self._configured_for(self.client.resolve(self.model_id, look_up="never"))
         chain = build_structured_output(
             super(ChatBedrockRouter, configured).with_structured_output, self, schema, include_raw=include_raw, **kwargs
         )

@@ -187,7 +187,7 @@ class BedrockRouterLLM(LLM):
         errors = [error for each in sent if (error := each.exception()) is not None]
         if not errors:
             return [each.result() for each in done]
-        # LangChain tells of the first error only, for all prompts; what was answered has been paid for.
+        # LangChain reports only the first error, for all prompts. The answered prompts were paid for.
         if run is not None:
             infos = [each.result().generation_info for each in sent if each.exception() is None]
             model_id, _ = self.chat_model._pop_target(call)  # noqa: SLF001 - our own class

@@ -17,36 +17,37 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
     DESCRIBED,
     Passage,
+    RetrievedPassages,
     SearchOptions,
     description_of,
     parse_knowledge_base_id,
     refuse_unknown,
 )
-from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
+from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.transport.threads import run_in_thread
 
 from ._model_settings import SECRETS, connection_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
     from typing_extensions import Self
 
 
-# --- How LangChain's users say where AWS is, for the objects that ask knowledge bases. ---
+# --- The arguments that the retriever and the chain share ---
 
-# What makes the client. The names are those of langchain-aws's retriever and chat models.
-CONNECTED_BY = (
+# They select the client. The names are those of langchain-aws's retriever and chat models.
+AWS_ARGUMENTS = (
     "region_name", "credentials_profile_name", *SECRETS, "endpoint_url", "config", "timeout", "max_retries",
     "max_concurrency", "client",
 )  # fmt: skip
 
 
-class AskingAws(BaseModel):
-    """The arguments that say how AWS is reached, and the client made of them; made anew when one is set anew."""
+class AwsArguments(BaseModel):
+    """The arguments that select the boto3 client, and a `KnowledgeBaseClient` made from them, again after a change."""
 
-    also_named: ClassVar[Mapping[str, str]] = {"api_key": "bedrock_api_key"}
+    aliases: ClassVar[Mapping[str, str]] = {"api_key": "bedrock_api_key"}
 
     region_name: str | None = None
     credentials_profile_name: str | None = None
@@ -65,27 +66,27 @@ class AskingAws(BaseModel):
     _made_of: tuple[Any, ...] | None = PrivateAttr(default=None)
 
     def connected(self) -> KnowledgeBaseClient:
-        """The client, as the fields are now."""
-        made_of = tuple([getattr(self, name) for name in CONNECTED_BY])
+        """Return the client for the current values of the fields."""
+        made_of = tuple([getattr(self, name) for name in AWS_ARGUMENTS])
         if self._asking is None or self._made_of != made_of:
             self._asking = KnowledgeBaseClient(self.client if self.client is not None else connection_of(self))
             self._made_of = made_of
         return self._asking
 
     @classmethod
-    def by_our_names(cls, values: Any) -> dict[str, Any]:
-        """The arguments of a constructor by the names of the fields; those of langchain-aws are taken too.
+    def normalize_arguments(cls, values: Any) -> dict[str, Any]:
+        """Return a constructor's arguments by the names of the fields; langchain-aws's names are taken too.
 
         Raises:
             InvalidRequestError: There is no such argument.
         """
         if not isinstance(values, Mapping):
             raise InvalidRequestError(f"{cls.__name__} takes arguments by name, not {values!r}")
-        named = {cls.also_named.get(name, name): value for name, value in values.items()}
+        named = {cls.aliases.get(name, name): value for name, value in values.items()}
         refuse_unknown(cls.__name__, named, cls.model_fields)
-        for name in SECRETS:  # pydantic would refuse it too, and show it
+        for name in SECRETS:  # pydantic would refuse it too, but show the secret
             if not isinstance(named.get(name), (str, SecretStr, type(None))):
-                raise InvalidRequestError(f"{name} must be a string, and is a {type(named[name]).__name__}")
+                raise InvalidRequestError(f"{name} must be a string, and is a {type(named[name]).__name__}.")
         return named
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -96,7 +97,7 @@ class AskingAws(BaseModel):
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
         state = super().__getstate__()
         if self.client is not None:
-            GivenClient(self.client).__reduce__()  # says that it cannot be, and what to do
+            GivenClient(self.client).__reduce__()  # raises, with advice
         if any(getattr(self, name) for name in SECRETS):
             warn_of_pickle()
         hidden = dict.fromkeys(SECRETS)
@@ -104,26 +105,15 @@ class AskingAws(BaseModel):
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}
 
 
-# Our name of an option → the core's, where they differ.
+# The argument's name → the core's, where they differ.
 _OPTIONS = {"guardrail_config": "guardrail"}
 
 
-class Found(list[Document]):
-    """Documents, best first: a list, and what the service said besides.
+class SearchArguments(AwsArguments):
+    """How a knowledge base is searched, and the arguments for AWS."""
 
-    Attributes:
-        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail. It is in each document's metadata
-            too, but where a guardrail intervenes there may be no document.
-    """
-
-    guardrail_action: str | None = None
-
-
-class Searching(AskingAws):
-    """The arguments that say how a knowledge base is searched."""
-
-    also_named: ClassVar[Mapping[str, str]] = {
-        **AskingAws.also_named,
+    aliases: ClassVar[Mapping[str, str]] = {
+        **AwsArguments.aliases,
         "guardrails": "guardrail_config",
         "min_score_confidence": "score_threshold",
     }
@@ -141,7 +131,7 @@ class Searching(AskingAws):
     retrieval_config: Any = None
 
     def search_options(self, call: Mapping[str, Any] | None = None) -> SearchOptions:
-        """The options as the fields are now, and those of a call.
+        """Return the options for a search: the current values of the fields, changed by those of a call.
 
         Raises:
             InvalidRequestError: There is no such option, or it has a value that Bedrock does not take.
@@ -149,8 +139,8 @@ class Searching(AskingAws):
         known = SearchOptions.__dataclass_fields__
         ours = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
         options = SearchOptions(**{core: getattr(self, name) for name, core in ours.items()})
-        given = {self.also_named.get(name, name): value for name, value in (call or {}).items()}
-        refuse_unknown("a search", given, ours)  # also the core's own names, which nobody here would look for
+        given = {self.aliases.get(name, name): value for name, value in (call or {}).items()}
+        refuse_unknown("a search", given, ours)  # also the core's own names
         options = options.changed({_OPTIONS.get(name, name): value for name, value in given.items()})
         config: Any = options.retrieval_config
         if hasattr(config, "model_dump"):  # langchain-aws's RetrievalConfig
@@ -159,47 +149,51 @@ class Searching(AskingAws):
         return options
 
 
-class KnowledgeBaseRetriever(Searching, BaseRetriever):
-    """Finds passages in a knowledge base: Bedrock's Retrieve.
+class KnowledgeBaseRetriever(SearchArguments, BaseRetriever):
+    """Find passages in a knowledge base with Bedrock's Retrieve.
 
-    Nothing is sent, and no boto3 client is made, when it is constructed. Objects with equal arguments for AWS share one
-    client. The arguments of langchain-aws's ``AmazonKnowledgeBasesRetriever`` are taken too.
+    The constructor sends nothing and makes no boto3 client. Objects with equal arguments for AWS share one client. The
+    arguments of langchain-aws's ``AmazonKnowledgeBasesRetriever`` are taken too.
 
-    Each document's metadata has ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and
-    ``document_id`` where the service gives them, ``media_type``, ``media_uri`` and ``data_uri`` of images, audio and
-    video, the attributes of the document, its chunk and page by their own names, and all of those under
-    ``source_metadata`` as well. The `page_content` of an image is its description.
+    Each document's metadata has:
+
+    - ``source``: one URI, whatever the type of the location.
+    - ``score``, ``type``, ``location``, ``document_id``: as the service gives them.
+    - ``media_type``, ``media_uri``, ``data_uri``: of images, audio and video.
+    - The attributes of the document, its chunk and page by their own names, and all of them in ``source_metadata``.
+
+    The `page_content` of an image is its description.
 
     Args:
-        knowledge_base_id: Its id (ten characters) or ARN.
+        knowledge_base_id: Id (ten characters) or ARN of the knowledge base.
         k: Results to return, 1 to 100; None for Bedrock's default, 5. For more see `iterate`.
         search_type: ``"HYBRID"`` or ``"SEMANTIC"``; None lets Bedrock choose.
         filter: On metadata: made by `where`, or a dictionary as Bedrock takes it.
-        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": […]}``.
+        implicit_filter: Lets a model make a filter from the query: ``{"modelArn": …, "metadataAttributes": […]}``.
         reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases).
         guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``.
         user_context: The id of the user whose access rights count.
-        score_threshold: The least score of a document that is returned; of an unknown score none is.
-        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up, once, where it
-            makes a difference (IAM action ``bedrock:GetKnowledgeBase``).
-        retrieval_config: A whole ``retrievalConfiguration``, to which the above is added.
+        score_threshold: Leave out documents that score less, or have no score.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up once, if the
+            request depends on it (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A whole ``retrievalConfiguration``, to which the options above are added.
         region_name: The Region; None for the ARN's, else the one that boto3 finds.
         credentials_profile_name: A profile of the AWS configuration files.
         aws_access_key_id: Explicit credentials, with `aws_secret_access_key` and, for temporary ones,
             `aws_session_token`.
         bedrock_api_key: A Bedrock API key instead of credentials.
-        endpoint_url: Another endpoint than AWS's own.
+        endpoint_url: An endpoint other than AWS's own.
         config: A ``botocore.config.Config``.
         timeout: Seconds to wait for a connection and for each read.
-        max_retries: How many times boto3 tries again.
+        max_retries: Retries by boto3 after the first attempt.
         max_concurrency: Asynchronous calls that run at once; also the size of the connection pool.
-        client: A boto3 ``bedrock-agent-runtime`` client, instead of all that says how AWS is reached.
+        client: A boto3 ``bedrock-agent-runtime`` client, instead of the other arguments for AWS.
 
-    Every option of the search can also be given to a call: ``retriever.invoke("…", k=3)``; and so can ``image``, bytes
-    or a data URI, for knowledge bases whose embedding model sees.
+    A call takes the options of the search too: ``retriever.invoke("…", k=3)``. It also takes ``image`` (bytes or a data
+    URI), for knowledge bases with a multimodal embedding model.
 
     Raises:
-        InvalidRequestError: An argument that does not exist, or that Bedrock would refuse; at a call too.
+        InvalidRequestError: An argument does not exist, or Bedrock would refuse it; also raised by calls.
 
     Example:
         ```python
@@ -217,10 +211,10 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
     @model_validator(mode="before")
     @classmethod
     def _check_arguments(cls, values: Any) -> dict[str, Any]:
-        named = cls.by_our_names(values)
+        named = cls.normalize_arguments(values)
         if not named.get("knowledge_base_id"):
             raise InvalidRequestError(
-                "KnowledgeBaseRetriever needs knowledge_base_id=, the id or ARN of a knowledge base"
+                "KnowledgeBaseRetriever needs knowledge_base_id=, the id or ARN of a knowledge base."
             )
         parse_knowledge_base_id(named["knowledge_base_id"])
         return named
@@ -234,16 +228,15 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, image: Any = None, **options: Any
     ) -> list[Document]:
-        found = self.connected().retrieve(
+        page = self.connected().retrieve(
             parse_knowledge_base_id(self.knowledge_base_id),
             query,
             self.search_options(options),
             image=image,
-            outer=_outer_of(run_manager),
+            external_span=_external_span_of(run_manager),
         )
-        documents = Found(document_of(passage, found.guardrail_action) for passage in found.passages)
-        documents.guardrail_action = found.guardrail_action
-        return documents
+        documents = [document_of(passage, page.guardrail_action) for passage in page.passages]
+        return RetrievedPassages(documents, page.guardrail_action)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
@@ -256,16 +249,16 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
     def iterate(
         self, query: str, *, limit: int | None = None, image: bytes | str | None = None, **options: Any
     ) -> Iterator[Document]:
-        """All results, page by page (`k` on each), each page asked for when it is needed.
+        """Iterate over all results, page by page (`k` on each). A page is requested when it is needed.
 
         Args:
             query: What to search for.
-            limit: The most documents to return; None for all there are.
-            image: What the results should resemble.
+            limit: The most documents to return; None for all.
+            image: An image that the results should resemble, as bytes or a data URI.
             **options: Options of the search for this call.
 
         Raises:
-            InvalidRequestError: An option that Bedrock would refuse.
+            InvalidRequestError: Bedrock would refuse an option.
         """
         passages = self.connected().iterate(
             parse_knowledge_base_id(self.knowledge_base_id),
@@ -279,22 +272,27 @@ class KnowledgeBaseRetriever(Searching, BaseRetriever):
     async def aiterate(self, query: str, *, limit: int | None = None, **options: Any) -> AsyncIterator[Document]:
         """`iterate`, asynchronously."""
         documents = self.iterate(query, limit=limit, **options)
-        # Document by document: `iterate_in_thread` would ask for pages that nobody may want.
+        # Document by document: `iterate_in_thread` would request pages ahead of the reader.
         while (document := await run_in_thread(self.max_concurrency, next, documents, None)) is not None:
             yield document
 
 
-def _outer_of(run_manager: CallbackManagerForRetrieverRun | None) -> Outer | None:
+def _external_span_of(run_manager: CallbackManagerForRetrieverRun | None) -> ExternalSpan | None:
     """Return who of LangChain's handlers tells OpenTelemetry of a retriever's run; None where nobody does."""
     unheard = BaseCallbackHandler.on_retriever_start
     handlers = getattr(run_manager, "handlers", ())
     telling = [each for each in handlers if getattr(type(each), "on_retriever_start", unheard) is not unheard]
-    return outer_of(telling, run_id=getattr(run_manager, "run_id", None))
+    return find_external_span(telling, run_id=getattr(run_manager, "run_id", None))
 
 
 def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:
-    """A passage as LangChain's document."""
-    said = {
+    """Return a passage as LangChain's document.
+
+    Args:
+        passage: The passage.
+        guardrail_action: What a guardrail did in the search, for the metadata.
+    """
+    reported = {
         "type": passage.content_type,
         "location": dict(passage.location) if passage.location else None,
         "document_id": passage.document_id,
@@ -304,24 +302,24 @@ def document_of(passage: Passage, guardrail_action: str | None = None) -> Docume
         "source_metadata": dict(passage.metadata) if passage.metadata else None,
         "guardrail_action": guardrail_action,
     }
-    given = {name: value for name, value in said.items() if value is not None}
-    # An attribute of the document's must not pass for what the service says of it; `source_metadata` has them all.
-    theirs = {name: value for name, value in passage.metadata.items() if name not in said}
-    metadata = {**theirs, "source": passage.source, "score": passage.score, **given}
+    known = {name: value for name, value in reported.items() if value is not None}
+    # An attribute of the document must not pass for what the service reports; `source_metadata` has all attributes.
+    attributes = {name: value for name, value in passage.metadata.items() if name not in reported}
+    metadata = {**attributes, "source": passage.source, "score": passage.score, **known}
     return Document(page_content=passage.text, metadata=metadata)
 
 
 def passage_of(document: Document) -> Passage:
-    """A document, of whatever retriever, as a passage to answer from."""
+    """Return a document, of whatever retriever, as a passage to answer from."""
     metadata = document.metadata
-    # Without the URIs of media all pictures of one document were one.
+    # Without the URIs of media all pictures of one document would be one passage.
     source, media, data = (
         str(uri) if (uri := metadata.get(name)) else None for name in ("source", "media_uri", "data_uri")
     )
     text, kind = document.page_content, metadata.get("type")
     if text.startswith("data:image/"):  # as AmazonKnowledgeBasesRetriever of langchain-aws has images
-        own = metadata.get("source_metadata")
-        text, data, kind = description_of(own if isinstance(own, dict) else {}), text, "IMAGE"
+        attributes = metadata.get("source_metadata")
+        text, data, kind = description_of(attributes if isinstance(attributes, dict) else {}), text, "IMAGE"
     return Passage(
         text=text,
         content_type=kind if kind in DESCRIBED else "TEXT",
@@ -330,11 +328,3 @@ def passage_of(document: Document) -> Passage:
         media_uri=media,
         data_uri=data,
     )
-
-
-def distinct_documents(found: Iterable[list[Document]]) -> list[Document]:
-    """The documents of several searches, each once."""
-    kept: dict[Any, Document] = {}
-    for document in (document for documents in found for document in documents):
-        kept.setdefault(passage_of(document).key, document)
-    return list(kept.values())

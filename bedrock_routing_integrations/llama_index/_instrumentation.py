@@ -29,7 +29,7 @@ from llama_index_instrumentation.span import active_span_id
 
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.observability.external_spans import Outer, outer_of
+from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.targets import parse_target
 
 from ._responses import as_chat, as_completion
@@ -224,7 +224,7 @@ def _is_heard(dispatcher: Dispatcher, deaf: Container[type] = (NullEventHandler,
 # --- Who of LlamaIndex's handlers tells OpenTelemetry of a call. ---
 
 
-def outer_of_call(caller: LLM | BaseRetriever) -> Outer | None:
+def external_span_of_call(caller: LLM | BaseRetriever) -> ExternalSpan | None:
     """Return who tells of the call of an LLM, or of a retriever, that is being made; None where nobody does."""
     dispatcher = get_dispatcher(type(caller).__module__)  # as the decorator of its methods
     handlers: list[Any] = [*dispatcher.span_handlers]
@@ -232,4 +232,4 @@ def outer_of_call(caller: LLM | BaseRetriever) -> Outer | None:
         dispatcher = dispatcher.parent
         handlers += dispatcher.span_handlers
     # Span handlers make theirs the current one; the older callback handlers do not.
-    return outer_of(handlers, is_current=True) or outer_of(caller.callback_manager.handlers)
+    return find_external_span(handlers, is_current=True) or find_external_span(caller.callback_manager.handlers)

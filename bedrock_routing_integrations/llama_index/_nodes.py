@@ -1,4 +1,4 @@
-"""What a knowledge base returns, as LlamaIndex's nodes, and nodes as passages to answer from."""
+"""Passages as LlamaIndex's nodes and back, and LlamaIndex's metadata filters as Bedrock's."""
 
 from __future__ import annotations
 
@@ -15,38 +15,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _CHUNK_ID = "x-amz-bedrock-kb-chunk-id"
-# Long, or of no use to who answers: the source and the documents' own attributes are left.
+# Long, or of no use for an answer. The source and the document's own attributes are shown.
 _HIDDEN = (
     "score", "type", "location", "document_id", "media_type", "media_uri", "guardrail_action", "_source_uri",
     "sourceMetadata",
 )  # fmt: skip
 _HIDDEN_PREFIX = "x-amz-"
-# Where LlamaIndex's readers write what a document is.
+# Where LlamaIndex's readers write a document's name.
 _SOURCES = ("source", "url", "file_path", "file_name")
-
-
-class Found(list[NodeWithScore]):
-    """Nodes, best first: a list, and what the service said besides.
-
-    Attributes:
-        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail. It is in each node's metadata too,
-            but where a guardrail intervenes there is no node.
-    """
-
-    guardrail_action: str | None = None
 
 
 def nodes_of(
     passages: Iterable[Passage], guardrail_action: str | None = None, known: Iterable[NodeWithScore] = ()
 ) -> list[NodeWithScore]:
-    """Passages as nodes, one for each.
+    """Return passages as nodes, one for each.
 
     Args:
         passages: What was found.
-        guardrail_action: What the service said of all of them.
+        guardrail_action: What a guardrail did in the search, for the metadata.
         known: Nodes whose ids are taken.
     """
-    # LlamaIndex drops a second node of one id.
+    # LlamaIndex drops a second node with the same id.
     keys: dict[str, Any] = {each.node.node_id: None for each in known}
     nodes = []
     for passage in passages:
@@ -58,7 +47,7 @@ def nodes_of(
 
 
 def passage_of(found: NodeWithScore) -> Passage:
-    """A node, of whatever retriever, as a passage to answer from."""
+    """Return a node, of whatever retriever, as a passage to answer from."""
     node, metadata = found.node, found.node.metadata
     source = next((metadata[name] for name in _SOURCES if metadata.get(name)), None)
     is_image = isinstance(node, ImageNode)
@@ -73,18 +62,10 @@ def passage_of(found: NodeWithScore) -> Passage:
 
 
 def _data_uri(node: ImageNode) -> str | None:
-    """The image that a node holds itself. What only a path or URL names is not read, and never fetched."""
+    """Return the image that a node holds itself. A path is not read, and a URL never fetched."""
     if node.image:
         return f"data:{node.image_mimetype or ''};base64,{node.image}"
     return node.image_url if node.image_url and node.image_url.startswith("data:") else None
-
-
-def distinct_nodes(searches: Iterable[Sequence[NodeWithScore]]) -> list[NodeWithScore]:
-    """The nodes of several searches, each once, in the order in which they first come."""
-    kept: dict[str, NodeWithScore] = {}
-    for node in (node for nodes in searches for node in nodes):
-        kept.setdefault(node.node.node_id, node)
-    return list(kept.values())
 
 
 def _hash(passage: Passage) -> str:
@@ -109,7 +90,7 @@ def _node(passage: Passage, node_id: str, guardrail_action: str | None) -> TextN
 
 
 def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
-    ours = {
+    reported = {
         "source": passage.source,
         "score": passage.score,
         "type": passage.content_type,
@@ -120,9 +101,9 @@ def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
         "guardrail_action": guardrail_action,
         "sourceMetadata": dict(passage.metadata) or None,
     }
-    # An attribute of the document must not pass for what the service says of it; `sourceMetadata` has them all.
-    theirs = {name: value for name, value in passage.metadata.items() if name not in ours}
-    return {**theirs, **{name: value for name, value in ours.items() if value is not None}}
+    # An attribute of the document must not pass for what the service reports; `sourceMetadata` has all attributes.
+    attributes = {name: value for name, value in passage.metadata.items() if name not in reported}
+    return {**attributes, **{name: value for name, value in reported.items() if value is not None}}
 
 
 # --- Convert LlamaIndex's `MetadataFilters` into the filters that Bedrock takes. ---
@@ -140,7 +121,7 @@ _OPERATORS = {
     FilterOperator.CONTAINS: "listContains",
 }
 _OPPOSITES = {"equals": "notEquals", "notEquals": "equals", "in": "notIn", "notIn": "in"}
-# Operators on several values, each a `listContains` of its own.
+# Operators on several values: a `listContains` for each.
 _OF_SEVERAL = {FilterOperator.ANY: "orAll", FilterOperator.ALL: "andAll"}
 _OTHER_GROUP = {"andAll": "orAll", "orAll": "andAll"}
 _ADVICE = (
@@ -149,59 +130,59 @@ _ADVICE = (
 )
 
 
-def is_metadata_filter(given: object) -> bool:
+def is_metadata_filter(value: object) -> bool:
     """Return whether a filter is one of LlamaIndex's."""
-    return isinstance(given, (MetadataFilter, MetadataFilters))
+    return isinstance(value, (MetadataFilter, MetadataFilters))
 
 
-def convert_filter(given: MetadataFilter | MetadataFilters) -> dict[str, Any] | None:
-    """Return a filter as Bedrock takes it; None for one without conditions, which lets everything through.
+def convert_filter(metadata_filter: MetadataFilter | MetadataFilters) -> dict[str, Any] | None:
+    """Return a filter as Bedrock takes it; None for a filter without conditions, which matches everything.
 
     Raises:
         InvalidRequestError: Bedrock cannot express it. The message names `where`, which makes filters that it can.
     """
     try:
-        tree = _convert(given, negated=False)
+        tree = _convert(metadata_filter, negated=False)
         return None if tree is None else checked_filter(tree)
     except InvalidRequestError as error:
         raise InvalidRequestError(f"filter is not valid for Bedrock: {error}. {_ADVICE}") from error
 
 
-def _convert(given: MetadataFilter | MetadataFilters, *, negated: bool) -> dict[str, Any] | None:
-    if isinstance(given, MetadataFilters):
-        condition = given.condition or FilterCondition.AND
-        if condition is FilterCondition.NOT:  # none of them holds
+def _convert(metadata_filter: MetadataFilter | MetadataFilters, *, negated: bool) -> dict[str, Any] | None:
+    if isinstance(metadata_filter, MetadataFilters):
+        condition = metadata_filter.condition or FilterCondition.AND
+        if condition is FilterCondition.NOT:  # no member holds
             group, negated_inside = "orAll", not negated
         else:
             group, negated_inside = ("orAll" if condition is FilterCondition.OR else "andAll"), negated
-        members = [_convert(member, negated=negated_inside) for member in given.filters]
+        members = [_convert(member, negated=negated_inside) for member in metadata_filter.filters]
         return _joined(group, [member for member in members if member is not None], negated=negated_inside)
-    if given.operator in _OF_SEVERAL:
-        return _several(given, negated=negated)
-    return _comparison(given, negated=negated)
+    if metadata_filter.operator in _OF_SEVERAL:
+        return _several(metadata_filter, negated=negated)
+    return _comparison(metadata_filter, negated=negated)
 
 
 def _joined(group: str, members: Sequence[dict[str, Any]], *, negated: bool) -> dict[str, Any] | None:
     return grouped(_OTHER_GROUP[group] if negated else group, members) if members else None
 
 
-def _several(given: MetadataFilter, *, negated: bool) -> dict[str, Any] | None:
-    named, values = f"the operator {given.operator.value!r} on {given.key!r}", given.value
+def _several(metadata_filter: MetadataFilter, *, negated: bool) -> dict[str, Any] | None:
+    named, values = f"the operator {metadata_filter.operator.value!r} on {metadata_filter.key!r}", metadata_filter.value
     if negated:
         raise InvalidRequestError(f"{named} cannot be negated")
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise InvalidRequestError(f"{named} takes a list of strings that is not empty, and has {values!r}")
-    members = [{"listContains": {"key": given.key, "value": value}} for value in dict.fromkeys(values)]
-    return grouped(_OF_SEVERAL[given.operator], members)
+    members = [{"listContains": {"key": metadata_filter.key, "value": value}} for value in dict.fromkeys(values)]
+    return grouped(_OF_SEVERAL[metadata_filter.operator], members)
 
 
-def _comparison(given: MetadataFilter, *, negated: bool) -> dict[str, Any]:
-    named = f"the operator {given.operator.value!r} on {given.key!r}"
-    operator = _OPERATORS.get(given.operator)
+def _comparison(metadata_filter: MetadataFilter, *, negated: bool) -> dict[str, Any]:
+    named = f"the operator {metadata_filter.operator.value!r} on {metadata_filter.key!r}"
+    operator = _OPERATORS.get(metadata_filter.operator)
     if operator is None:
         raise InvalidRequestError(f"{named} has no counterpart there")
     if negated and operator not in _OPPOSITES:
         raise InvalidRequestError(f"{named} cannot be negated")
-    if operator == "listContains" and not isinstance(given.value, str):
-        raise InvalidRequestError(f"{named} takes a string, and has {given.value!r}")
-    return {_OPPOSITES[operator] if negated else operator: {"key": given.key, "value": given.value}}
+    if operator == "listContains" and not isinstance(metadata_filter.value, str):
+        raise InvalidRequestError(f"{named} takes a string, and has {metadata_filter.value!r}")
+    return {_OPPOSITES[operator] if negated else operator: {"key": metadata_filter.key, "value": metadata_filter.value}}

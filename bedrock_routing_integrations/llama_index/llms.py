@@ -64,7 +64,7 @@ from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._instrumentation import CHAT, COMPLETION, Call, Kind, outer_of_call
+from ._instrumentation import CHAT, COMPLETION, Call, Kind, external_span_of_call
 from ._requests import (
     ONE_TOOL_CALL,
     OPTIONS,
@@ -107,7 +107,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bedrock_routing_integrations.client import ClientForCall
-    from bedrock_routing_integrations.models.candidates import ResolvedTarget
     from bedrock_routing_integrations.models.facts import ModelFacts
 
 
@@ -559,7 +558,7 @@ class BedrockRouter(StructuredOutput):
         somebody asks, it is made (and waited for, some 100 ms, in an event loop too). Give `base_models` to do without,
         or call `resolved` before.
         """
-        facts, refused = self._known("recall")
+        facts, refused = self._known("missing")
         if self.context_window is None and facts.context_window is None:
             why = f" (the look-up failed: {refused})" if refused else ""
             warn_once(
@@ -574,13 +573,13 @@ class BedrockRouter(StructuredOutput):
         return {
             "class_name": self.class_name(),
             "model": self.model,
-            **self._describe(self._known("peek")[0]).model_dump(),
+            **self._describe(self._known("never")[0]).model_dump(),
         }
 
-    def _known(self, how: Literal["peek", "recall"]) -> tuple[ModelFacts, str | None]:
+    def _known(self, look_up: Literal["missing", "never"]) -> tuple[ModelFacts, str | None]:
         """What is known of the models, and why that is not more. Of what is no target (any more), nothing."""
         try:
-            known: ResolvedTarget = getattr(self._connected(), how)(self.model)
+            known = self._connected().resolve(self.model, look_up=look_up)
         except InvalidTargetError as error:
             return common_facts(()), str(error)
         return known.facts, known.refused
@@ -624,7 +623,7 @@ class BedrockRouter(StructuredOutput):
             request["outputConfig"] = output_format(request["toolConfig"])
         wrapped = wrapped_tools(request.get("toolConfig"))
         reading = {"one_tool_call": bool(call.get(ONE_TOOL_CALL)), "wrapped": wrapped}
-        options = CallOptions(outer_of_call(self), optional_output_format=optional)
+        options = CallOptions(external_span_of_call(self), optional_output_format=optional)
         return client.for_call(options), request, reading
 
     def _ask(self, messages: Sequence[ChatMessage], call: dict[str, Any]) -> ChatResponse:

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.response.schema import Response
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.schema import QueryBundle
+from llama_index_instrumentation.span import active_span_id
 
-from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
-    CONVERSE,
     GENERATE,
     GenerationOptions,
     Question,
+    RagArguments,
+    RagTurn,
+    RetrievedPassages,
+    Spelling,
     checked_model,
-    generate_request,
-    parse_knowledge_base_id,
+    checked_question,
+    distinct,
     read_source,
-    refuse_for_source,
     refuse_unknown,
 )
-from bedrock_routing_integrations.targets import parse_target
+from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._rag import Asked, Conversing, Generating, Histories
+from ._instrumentation import tell_failed, tell_routed
+from ._nodes import nodes_of, passage_of
+from ._rag_messages import (
+    AsyncStreamedResponse,
+    StreamedResponse,
+    TurnResponse,
+    answer_model,
+    checked_memory,
+    count_images,
+    intervened,
+    roles_and_texts,
+    shared_sessions,
+    turn_messages,
+)
 from .llms import BedrockRouter
 from .retrievers import (
     ACCESS,
@@ -39,215 +58,64 @@ from .retrievers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
+    from llama_index.core.base.llms.types import ChatResponse
     from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.memory import BaseMemory
     from llama_index.core.prompts.mixin import PromptMixinType
-    from llama_index.core.schema import QueryBundle, QueryType
+    from llama_index.core.schema import NodeWithScore, QueryType
     from typing_extensions import Unpack
 
+    from bedrock_routing_integrations.client.knowledge_bases import GeneratedAnswer
 
-# --- The arguments of a query engine → what answers ---
-
-# The members of `inference_config` → BedrockRouter's arguments.
-_INFERENCE = {
-    "maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop_sequences",
-}  # fmt: skip
-_GUARDRAIL_IDS = ("guardrailId", "guardrailIdentifier")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What a query engine was given."""
-
-    knowledge_base_id: str | None
-    source: str | Mapping[str, Any] | None
-    model: str | BaseLLM
-    base_models: Sequence[str] | None
-    options: GenerationOptions
-    arguments: Mapping[str, Any]
-    get_memory: Callable[[str], BaseMemory] | None
-    retriever: Any
-    cache: Any
-    project: str | None
-    callback_manager: CallbackManager
-
-    def generating(self) -> Generating:
-        """What asks Bedrock to do it all."""
-        theirs = {
-            "get_memory": self.get_memory, "retriever": self.retriever, "cache": self.cache,
-            "project_identifier": self.project,
-        }  # fmt: skip
-        for name, value in theirs.items():
-            if value is not None:
-                raise InvalidRequestError(f"{name} is for mode={CONVERSE!r}; in mode={GENERATE!r} Bedrock does it all")
-        if not isinstance(self.model, str):
-            raise InvalidRequestError(
-                f"mode={GENERATE!r} needs model=, the id or ARN of what Bedrock is to ask, and it is a "
-                f"{type(self.model).__name__}; mode={CONVERSE!r} takes LLMs"
-            )
-        if (self.knowledge_base_id is None) == (self.source is None):
-            raise InvalidRequestError("give either knowledge_base_id= or external_source=")
-        named = None if self.knowledge_base_id is None else parse_knowledge_base_id(self.knowledge_base_id)
-        search, target = search_options(self.arguments), parse_target(self.model)
-        # A request as it would be, so that what cannot be sent is refused now.
-        generate_request(
-            Question(text="?", knowledge_base=named, source=self.source),
-            target,
-            search,
-            self.options,
-            region="us-east-1",
-        )
-        return Generating(
-            client=client_of(self.arguments),
-            knowledge_base=named,
-            source=self.source,
-            model=target.model_id,
-            base_models=self.base_models,
-            search=search,
-            options=self.options,
-            max_concurrency=max_concurrency_of(self.arguments),
-        )
-
-    def conversing(self) -> Conversing:
-        """What retrieves, and asks an LLM."""
-        if self.options.kms_key_arn is not None:
-            raise InvalidRequestError(
-                f"kms_key_arn is for sessions that Bedrock keeps (mode={GENERATE!r}); here they are kept by get_memory"
-            )
-        sources = {
-            "knowledge_base_id": self.knowledge_base_id, "external_source": self.source, "retriever": self.retriever,
-        }  # fmt: skip
-        given = [name for name, value in sources.items() if value is not None]
-        if len(given) != 1:
-            raise InvalidRequestError(
-                f"give one of {', '.join(sources)}; there {'is none' if not given else 'are ' + ' and '.join(given)}"
-            )
-        if self.source is not None:
-            refuse_for_source(search_options(self.arguments), self.options, mode=CONVERSE)
-        llm, rewriter = self._llms()
-        return Conversing(
-            llm=llm,
-            rewriter=rewriter,
-            retriever=None if self.source is not None else self._retriever(),
-            source=None if self.source is None else read_source(self.source),
-            histories=Histories(self.get_memory),
-            options=self.options,
-            guarded=bool(self.options.guardrail),
-            max_concurrency=max_concurrency_of(self.arguments),
-        )
-
-    def _retriever(self) -> BaseRetriever:
-        searched = {name: value for name, value in self.arguments.items() if name in SEARCH and value is not None}
-        if self.retriever is None:
-            reached = {name: value for name, value in self.arguments.items() if name in ACCESS}
-            return KnowledgeBaseRetriever(
-                self.knowledge_base_id or "", callback_manager=self.callback_manager, **searched, **reached
-            )
-        if not isinstance(self.retriever, BaseRetriever):
-            kind = type(self.retriever).__name__
-            raise InvalidRequestError(f"retriever must be one of LlamaIndex's retrievers, and is a {kind}")
-        if isinstance(self.model, str):  # which the guardrail is for, too
-            searched.pop("guardrail_config", None)
-        for name in searched:
-            raise InvalidRequestError(f"set {name} on the retriever")
-        return self.retriever
-
-    def _llms(self) -> tuple[BaseLLM, BaseLLM]:
-        """What answers, and what words the search: without what is meant for answers, and for users."""
-        reached = {name: value for name, value in self.arguments.items() if name in ACCESS and value is not None}
-        said = {
-            "inference_config": self.options.inference_config,
-            "performance_config": self.options.performance_config,
-            "additional_model_request_fields": self.options.additional_model_request_fields,
-            "base_models": self.base_models,
-            "cache": self.cache,
-            "project_identifier": self.project,
-        }
-        if isinstance(self.model, BaseLLM):
-            if self.source is not None:  # which is not searched: of one's own retriever `_retriever` says it
-                said["guardrail_config"] = self.options.guardrail
-            for name in (name for name, value in said.items() if value is not None):
-                raise InvalidRequestError(f"set {name} on the LLM")
-            return self.model, self.model
-        if not isinstance(self.model, str):
-            raise InvalidRequestError(f"model= is a target or a LlamaIndex LLM, and not a {type(self.model).__name__}")
-        if reached.get("client") is not None:
-            reached["client"] = client_of(self.arguments).source.client("bedrock-runtime")
-        given = {
-            "model": checked_model(self.model),
-            "callback_manager": self.callback_manager,
-            **reached,
-            **self._of_both(),
-        }
-        return BedrockRouter(**given, **self._of_answers()), BedrockRouter(**given)
-
-    def _of_both(self) -> dict[str, Any]:
-        performance = self.options.performance_config
-        return {
-            "base_models": list(self.base_models) if self.base_models else None,
-            "performance_config": dict(performance) if performance else None,
-            "cache": self.cache,
-            "project_identifier": self.project,
-        }
-
-    def _of_answers(self) -> dict[str, Any]:
-        options = self.options
-        inference = {_INFERENCE[name]: value for name, value in (options.inference_config or {}).items()}
-        fields = options.additional_model_request_fields
-        found: dict[str, Any] = {**inference, "additional_model_request_fields": dict(fields) if fields else None}
-        guardrail = options.guardrail
-        if guardrail:
-            found["guardrail_identifier"] = next(guardrail[name] for name in _GUARDRAIL_IDS if guardrail.get(name))
-            found["guardrail_version"] = str(guardrail["guardrailVersion"])
-        return found
-
-
+_SPELLING = Spelling(framework="LlamaIndex", owner="KnowledgeBaseQueryEngine", model="LLM", session_store="get_memory")
 _OWN = (
     "model", "mode", "external_source", "performance_config", "inference_config", "prompt_template",
     "orchestration_prompt_template", "query_decomposition", "kms_key_arn", "additional_model_request_fields",
-    "base_models", "streaming", "get_memory", "retriever", "cache", "callback_manager",
-    "project_identifier",
+    "base_models", "streaming", "get_memory", "retriever", "cache", "callback_manager", "project_identifier",
 )  # fmt: skip
 
 
-class _PerCall:
-    """`query` and `aquery` with what one call says besides its question.
+class _QueryWithOptions:
+    """`query` and `aquery` with a session and options of the search for one call.
 
-    Not a LlamaIndex class: its mixin would make a span of each of these methods, around that of the method inside.
+    Not methods of the engine itself: LlamaIndex's base class would wrap each in a span, around that of the inherited
+    method (`DispatcherSpanMixin`, llama-index-instrumentation 0.4).
     """
 
     def query(self, str_or_query_bundle: QueryType, *, session_id: str | None = None, **options: Any) -> RESPONSE_TYPE:
-        """Ask.
+        """Answer a question.
 
         Args:
-            str_or_query_bundle: The question; at most 1,000 characters where Bedrock answers. Where we retrieve, a
-                bundle's `image_path` is read and searched for too.
-            session_id: ``metadata["session_id"]`` of the response before, to go on with that conversation.
-            **options: Options of the search for this call, as ``k=3`` or ``filter=…``; where we retrieve, also `image`.
+            str_or_query_bundle: The question; at most 1,000 characters with ``mode="retrieve_and_generate"``. In the
+                other mode the image at a bundle's `image_path` is read and searched for too.
+            session_id: ``metadata["session_id"]`` of the response before, to continue that session.
+            **options: Options of the search for this call, such as ``k=3`` or ``filter=…``; with
+                ``mode="retrieve_then_converse"`` also `image`.
 
         Returns:
-            A `Response`; with ``streaming=True`` a `StreamingResponse`, of `aquery` an `AsyncStreamingResponse`.
+            A `Response`; with ``streaming=True`` a `StreamingResponse`, from `aquery` an `AsyncStreamingResponse`.
 
         Raises:
-            InvalidRequestError: Bedrock would refuse it; nothing was sent.
+            InvalidRequestError: Bedrock would refuse the call, or an option would have no effect. Nothing was sent.
             SessionExpiredError: The session is over.
-            StreamInterruptedError: While a stream is read, where it breaks off.
+            StreamInterruptedError: The stream broke off; raised while it is read.
             botocore.exceptions.ClientError: Bedrock refused.
         """
-        return super(_PerCall, self._for_call(session_id, options)).query(str_or_query_bundle)  # type: ignore[attr-defined,no-any-return,misc]
+        twin = self._for_call(session_id, options)  # type: ignore[attr-defined]
+        return super(_QueryWithOptions, twin).query(str_or_query_bundle)  # type: ignore[misc,no-any-return]
 
     async def aquery(
         self, str_or_query_bundle: QueryType, *, session_id: str | None = None, **options: Any
     ) -> RESPONSE_TYPE:
         """`query`, asynchronously."""
         twin = self._for_call(session_id, options)  # type: ignore[attr-defined]
-        return await super(_PerCall, twin).aquery(str_or_query_bundle)  # type: ignore[misc,no-any-return]
+        return await super(_QueryWithOptions, twin).aquery(str_or_query_bundle)  # type: ignore[misc,no-any-return]
 
 
-class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
+class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
     """Answers questions from a knowledge base, and says what each part of an answer rests on.
 
     In the mode ``"retrieve_and_generate"`` Bedrock does all of it. In ``"retrieve_then_converse"`` the same is done by
@@ -345,41 +213,68 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
         **arguments: Unpack[SearchArguments],
     ) -> None:
         refuse_unknown(type(self).__name__, arguments, [*SEARCH, *ACCESS, *_OWN])
-        if mode not in (GENERATE, CONVERSE):
-            raise InvalidRequestError(f"mode={mode!r}: it is {GENERATE!r} or {CONVERSE!r}")
         super().__init__(callback_manager=callback_manager)
-        options = GenerationOptions(
-            performance_config=performance_config,
-            inference_config=inference_config,
-            prompt_template=prompt_template,
-            orchestration_prompt_template=orchestration_prompt_template,
-            query_decomposition=query_decomposition,
-            guardrail=arguments.get("guardrail_config"),
-            kms_key_arn=kms_key_arn,
-            additional_model_request_fields=additional_model_request_fields,
-        )
-        options.check(limited=mode == GENERATE)
-        given = Given(
+        self._arguments = RagArguments(
+            spelling=_SPELLING,
+            mode=mode,
             knowledge_base_id=knowledge_base_id,
-            source=external_source,
-            model=model,
-            base_models=base_models,
-            options=options,
-            arguments=arguments,
-            get_memory=get_memory,
+            external_source=external_source,
             retriever=retriever,
+            model=checked_model(model) if isinstance(model, str) else model,
+            base_models=base_models,
             cache=cache,
-            project=project_identifier,
-            callback_manager=self.callback_manager,
+            project_identifier=project_identifier,
+            session_store=get_memory,
+            search=search_options(arguments),
+            generation=GenerationOptions(
+                performance_config=performance_config,
+                inference_config=inference_config,
+                prompt_template=prompt_template,
+                orchestration_prompt_template=orchestration_prompt_template,
+                query_decomposition=query_decomposition,
+                guardrail=arguments.get("guardrail_config"),
+                kms_key_arn=kms_key_arn,
+                additional_model_request_fields=additional_model_request_fields,
+            ),
+            is_model=isinstance(model, BaseLLM),
+            is_retriever=isinstance(retriever, BaseRetriever),
         )
-        self._mode = given.generating() if mode == GENERATE else given.conversing()
+        self._arguments.check()
         self._streaming = streaming
+        self._max_concurrency = max_concurrency_of(arguments)
+        self._client = client_of(arguments)
+        self._source = None if external_source is None or mode == GENERATE else read_source(external_source)
+        self._llm, self._rewriter, self._retriever = self._conversing_parts(arguments)
+        # The session and the options of one call; set on a copy, see `_for_call`.
         self._call: tuple[str | None, dict[str, Any]] = (None, {})
 
+    def _conversing_parts(self, arguments: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return the LLM that answers, the LLM that words the search, and the retriever; None for what Bedrock does."""
+        rag = self._arguments
+        if rag.generates:
+            return None, None, None
+        access = {name: value for name, value in arguments.items() if name in ACCESS and value is not None}
+        retriever = rag.retriever
+        if rag.knowledge_base_id is not None:
+            search = {name: value for name, value in arguments.items() if name in SEARCH and value is not None}
+            retriever = KnowledgeBaseRetriever(
+                rag.knowledge_base_id, callback_manager=self.callback_manager, **search, **access
+            )
+        if not isinstance(rag.model, str):
+            return rag.model, rag.model, retriever
+        if access.get("client") is not None:
+            access["client"] = self._client.source.client("bedrock-runtime")
+        shared = {"callback_manager": self.callback_manager, **access, **rag.shared_model_arguments()}
+        answers, guardrail = rag.answer_model_arguments(), rag.converse_guardrail()
+        if guardrail:
+            answers["guardrail_identifier"] = guardrail["guardrailIdentifier"]
+            answers["guardrail_version"] = guardrail["guardrailVersion"]
+        # Words of the search are not for users: no guardrail and no settings of the answer.
+        return BedrockRouter(**shared, **answers), BedrockRouter(**shared), retriever
+
     def _for_call(self, session_id: str | None, options: dict[str, Any]) -> KnowledgeBaseQueryEngine:
+        """Return a copy for one call, with a session and options of its own."""
         refuse_unknown("a query", options, [*SEARCH, "image", "session_id"])
-        if options.get("guardrail_config") is not None:  # of the search alone it would leave the answer unguarded
-            raise InvalidRequestError("guardrail_config is for the whole engine: set it there, not for a call")
         twin = copy.copy(self)
         twin._call = (session_id, options)  # noqa: SLF001 - a copy of this object
         return twin
@@ -388,8 +283,9 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
         with self.callback_manager.event(
             CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
         ) as event:
-            asked = Asked(query_bundle, *self._call)
-            response = self._mode.stream(asked) if self._streaming else self._mode.answer(asked)
+            self._check_call(query_bundle)
+            answer = self._generate if self._arguments.generates else self._converse
+            response = answer(query_bundle)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
@@ -397,10 +293,175 @@ class KnowledgeBaseQueryEngine(_PerCall, BaseQueryEngine):
         with self.callback_manager.event(
             CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
         ) as event:
-            asked = Asked(query_bundle, *self._call)
-            response = await (self._mode.astream(asked) if self._streaming else self._mode.aanswer(asked))
+            self._check_call(query_bundle)
+            answer = self._agenerate if self._arguments.generates else self._aconverse
+            response = await answer(query_bundle)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
+    def _check_call(self, query_bundle: QueryBundle) -> None:
+        checked_question(query_bundle.query_str)
+        options = self._call[1]
+        has_path = self._arguments.generates and query_bundle.image_path is not None
+        self._arguments.check_call(
+            {**options, **({"image": query_bundle.image_path} if has_path else {})},
+            search_options(options, self._arguments.search),
+            takes_options=isinstance(self._retriever, KnowledgeBaseRetriever),
+        )
+
+    # --- retrieve_and_generate ---
+
+    def _generate(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        with self._telling() as span_id:
+            answer = self._send_question(query_bundle)
+        return self._generated_response(answer, span_id)
+
+    async def _agenerate(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        with self._telling() as span_id:
+            answer = await run_in_thread(self._max_concurrency, self._send_question, query_bundle)
+        if not self._streaming:
+            return self._generated_response(answer, span_id)
+        metadata = _generated_metadata(answer)
+        nodes: list[NodeWithScore] = []
+        texts = iterate_in_thread(
+            self._max_concurrency, lambda: self._generated_texts(answer, metadata, nodes, span_id)
+        )
+        return AsyncStreamedResponse(texts, nodes, metadata)
+
+    def _send_question(self, query_bundle: QueryBundle) -> GeneratedAnswer:
+        rag, (session_id, options) = self._arguments, self._call
+        question = Question(
+            text=query_bundle.query_str,
+            knowledge_base=rag.knowledge_base,
+            source=rag.external_source,
+            session_id=session_id,
+        )
+        send = self._client.generate_stream if self._streaming else self._client.generate
+        return send(question, rag.model, search_options(options, rag.search), rag.generation, rag.base_models)
+
+    def _generated_response(self, answer: GeneratedAnswer, span_id: str | None) -> RESPONSE_TYPE:
+        metadata = _generated_metadata(answer)
+        if self._streaming:
+            nodes: list[NodeWithScore] = []
+            return StreamedResponse(self._generated_texts(answer, metadata, nodes, span_id), nodes, metadata)
+        tell_routed(answer.routing, span_id)
+        reader = answer.reader
+        return Response(reader.text, nodes_of(reader.passages, reader.guardrail_action), metadata)
+
+    # With an asynchronous reader this runs in a thread; nothing else writes what it fills.
+    def _generated_texts(
+        self, answer: GeneratedAnswer, metadata: dict[str, Any], nodes: list[NodeWithScore], span_id: str | None
+    ) -> Generator[str, None, None]:
+        # A handler of the error may keep this frame: close the connection, which the frame would keep open.
+        with self._telling(span_id), contextlib.closing(answer.parts):  # type: ignore[type-var]  # a generator
+            for part in answer.parts:
+                nodes.extend(nodes_of(part.passages, answer.reader.guardrail_action, known=nodes))
+                metadata["citations"].extend(part.citations)
+                metadata["guardrail_action"] = answer.reader.guardrail_action
+                if part.text:
+                    yield part.text
+        tell_routed(answer.routing, span_id)
+
+    @contextlib.contextmanager
+    def _telling(self, span_id: str | None = None) -> Iterator[str | None]:
+        """Report a failure to LlamaIndex's instrumentation, in the given span or the current one."""
+        span_id = span_id or active_span_id.get()
+        try:
+            yield span_id
+        except BaseException as error:
+            tell_failed(self._arguments.model, error, span_id)
+            raise
+
+    # --- retrieve_then_converse: each step of a `RagTurn`, with LlamaIndex's LLMs and retrievers between ---
+
+    def _converse(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        session_id, memory = self._open_session()
+        history = memory.get(input=query_bundle.query_str)
+        turn = self._turn(query_bundle, history)
+        found: list[Sequence[NodeWithScore]] = []
+        if turn.source is None:
+            prompt = _rewording_messages(turn)
+            answer = None if prompt is None else self._rewriter.chat(prompt)
+            queries = _queries(turn, answer, query_bundle)
+            found = [self._retriever.retrieve(query, **self._call[1]) for query in queries]
+        response = TurnResponse(turn, self._compose(turn, found, history), session_id, memory)
+        messages = turn_messages(turn, history)
+        if self._streaming:
+            texts = response.texts(self._llm.stream_chat(messages))
+            return StreamedResponse(texts, response.nodes, response.metadata)
+        whole = response.finish(self._llm.chat(messages))
+        response.remember()
+        return whole
+
+    async def _aconverse(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        session_id, memory = self._open_session()
+        history = await memory.aget(input=query_bundle.query_str)
+        turn = self._turn(query_bundle, history)
+        found: Sequence[Sequence[NodeWithScore]] = []
+        if turn.source is None:
+            prompt = _rewording_messages(turn)
+            answer = None if prompt is None else await self._rewriter.achat(prompt)
+            queries = _queries(turn, answer, query_bundle)
+            found = await asyncio.gather(*[self._retriever.aretrieve(query, **self._call[1]) for query in queries])
+        nodes = await run_in_thread(self._max_concurrency, self._compose, turn, found, history)
+        response, messages = TurnResponse(turn, nodes, session_id, memory), turn_messages(turn, history)
+        if self._streaming:
+            texts = response.atexts(await self._llm.astream_chat(messages))
+            return AsyncStreamedResponse(texts, response.nodes, response.metadata)
+        whole = response.finish(await self._llm.achat(messages))
+        await response.aremember()
+        return whole
+
+    def _open_session(self) -> tuple[str, BaseMemory]:
+        session_id, memory = shared_sessions().open(self._call[0], self._arguments.session_store)
+        return session_id, checked_memory(memory)
+
+    def _turn(self, query_bundle: QueryBundle, history: Sequence[ChatMessage]) -> RagTurn:
+        return RagTurn(
+            query_bundle.query_str,
+            self._arguments.generation,
+            history=roles_and_texts(history),
+            source=self._source,
+        )
+
+    def _compose(
+        self, turn: RagTurn, found: Sequence[Sequence[NodeWithScore]], history: Sequence[ChatMessage]
+    ) -> list[NodeWithScore]:
+        """Compose the prompt of a turn and return its nodes. May look up the LLM's target."""
+        if turn.source is None:
+            nodes = distinct(found, lambda node: node.node.node_id)
+        else:
+            nodes = nodes_of([turn.source.passage])
+        turn.compose(
+            [passage_of(node) for node in nodes],
+            answer_model(self._llm),
+            guardrail_actions=[each.guardrail_action for each in found if isinstance(each, RetrievedPassages)],
+            images_before=count_images(history),
+        )
+        return nodes
+
     def _get_prompt_modules(self) -> PromptMixinType:
         return {}
+
+
+def _generated_metadata(answer: GeneratedAnswer) -> dict[str, Any]:
+    return {
+        "mode": GENERATE,
+        "session_id": answer.session_id,
+        "citations": list(answer.reader.citations),
+        "guardrail_action": answer.reader.guardrail_action,
+        "routing": answer.routing,
+    }
+
+
+def _rewording_messages(turn: RagTurn) -> list[ChatMessage] | None:
+    prompt = turn.rewording_prompt()
+    return None if prompt is None else [ChatMessage(role=MessageRole.USER, content=prompt)]
+
+
+def _queries(turn: RagTurn, answer: ChatResponse | None, query_bundle: QueryBundle) -> list[QueryBundle]:
+    """Return what to search for, with the image of the question."""
+    reworded = None if answer is None or intervened(answer) else answer.message.content or ""
+    question, image = query_bundle.query_str, query_bundle.image_path
+    queries = turn.queries(reworded)
+    return [query_bundle if query == question else QueryBundle(query, image_path=image) for query in queries]

@@ -1,13 +1,13 @@
 """`KnowledgeBaseRetriever`: LlamaIndex's retriever for Amazon Bedrock knowledge bases.
 
-Whoever comes from ``llama_index.retrievers.bedrock.AmazonKnowledgeBasesRetriever`` (0.7) changes the import; its
-arguments are taken. What is different:
+To migrate from ``llama_index.retrievers.bedrock.AmazonKnowledgeBasesRetriever`` (0.7), change the import: its arguments
+are taken. The differences:
 
-- **Every content type becomes a node**: text, rows, images, audio, video; there a chunk without text is a KeyError.
+- **Every content type becomes a node**: text, rows, images, audio, video. There a chunk without text is a KeyError.
 - **Options have names** (`k`, `filter`, `search_type` …), are checked before anything is sent, and can be given to a
-  call. `retrieval_config` need not be given; there its absence is sent as None, and refused.
-- **What the service says is kept**: the guardrail's action, further pages (`iterate`), every location's source.
-- **Asynchronous calls** do not hold the event loop, and need no further package.
+  call. `retrieval_config` is optional. There its absence is sent as None, and refused.
+- **More of the response is kept**: the guardrail's action, further pages (`iterate`), the source of every location.
+- **Asynchronous calls** do not block the event loop, and need no further package.
 - **Secrets** are in no ``repr`` and no pickle. Objects with equal connections share one boto3 client.
 """
 
@@ -25,11 +25,16 @@ from pydantic import SecretStr
 from bedrock_routing_integrations.client import KnowledgeBaseClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection, read_config
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.knowledge_base import SearchOptions, parse_knowledge_base_id, refuse_unknown
+from bedrock_routing_integrations.knowledge_base import (
+    RetrievedPassages,
+    SearchOptions,
+    parse_knowledge_base_id,
+    refuse_unknown,
+)
 from bedrock_routing_integrations.transport.threads import run_in_thread
 
-from ._instrumentation import outer_of_call
-from ._nodes import Found, convert_filter, is_metadata_filter, nodes_of
+from ._instrumentation import external_span_of_call
+from ._nodes import convert_filter, is_metadata_filter, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class AccessArguments(TypedDict, total=False):
-    """How AWS is reached; the names are those of `BedrockRouter`."""
+    """The arguments that select the boto3 client, by the names of `BedrockRouter`."""
 
     region_name: str | None
     profile_name: str | None
@@ -67,7 +72,7 @@ class AccessArguments(TypedDict, total=False):
 
 
 class SearchArguments(AccessArguments, total=False):
-    """How a knowledge base is searched; as `SearchOptions`, but for names that LlamaIndex has others for."""
+    """How a knowledge base is searched: `SearchOptions` by LlamaIndex's names, and the arguments for AWS."""
 
     k: int | None
     similarity_top_k: int | None
@@ -95,18 +100,18 @@ _AS_THEY_ARE = ("region_name", "profile_name", "endpoint_url", "timeout", "max_r
 
 
 def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = None) -> SearchOptions:
-    """The options of a search among some arguments, checked.
+    """Return the options of a search among some arguments, checked.
 
     Args:
-        arguments: Of the constructor, or of a call.
-        before: The options that those of a call change.
+        arguments: Those of the constructor, or of a call.
+        before: The options that a call changes.
 
     Raises:
-        InvalidRequestError: One has a value that Bedrock does not take, or there are two of one meaning.
+        InvalidRequestError: An option has a value that Bedrock does not take, or two options mean the same.
     """
     given = {name: value for name, value in arguments.items() if name in SEARCH}
     if given.get("k") is not None and given.get("similarity_top_k") is not None:
-        raise InvalidRequestError("k and similarity_top_k are the same: give one of them")
+        raise InvalidRequestError("k and similarity_top_k are the same. Give one of them.")
     changes: dict[str, Any] = {}
     for name, value in given.items():
         core = _OPTIONS.get(name, name)
@@ -121,23 +126,23 @@ def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = 
 
 
 def _converted(section: Any) -> Any:
-    """A section of a ``retrievalConfiguration``, with its filter as the core takes it."""
+    """Return a section of a ``retrievalConfiguration`` with its filter as the core takes it."""
     if not isinstance(section, Mapping) or not is_metadata_filter(section.get("filter")):
         return section
     return {**section, "filter": convert_filter(section["filter"])}
 
 
 def max_concurrency_of(arguments: Mapping[str, Any]) -> int:
-    """How many asynchronous calls run at once."""
+    """Return how many asynchronous calls run at once."""
     given = arguments.get("max_concurrency")
     return DEFAULT_MAX_CONCURRENCY if given is None else int(given)
 
 
 def client_of(arguments: Mapping[str, Any]) -> KnowledgeBaseClient:
-    """What asks knowledge bases, as the arguments say. Nothing is sent, and no boto3 client is made.
+    """Return the client that the arguments select. Nothing is sent, and no boto3 client is made.
 
     Raises:
-        InvalidRequestError: Arguments that contradict each other, or a client for something else.
+        InvalidRequestError: Arguments contradict each other, or `client` is a client for another service.
     """
     client = arguments.get("client")
     return KnowledgeBaseClient(_connection(arguments) if client is None else client)
@@ -165,91 +170,94 @@ def _plain(name: str, secret: Any) -> str | None:
 
 @dataclass
 class _Search:
-    """What one call looks for, and what the service said besides the passages."""
+    """How one call searches, and what a guardrail did in it."""
 
     options: SearchOptions
     image: bytes | str | None = None
     guardrail_action: str | None = None
 
 
-class _PerCall:
+class _RetrieveWithOptions:
     """`retrieve` and `aretrieve` with options for one call.
 
-    Not a LlamaIndex class: its mixin would make a span of each of these methods, around that of the method inside.
+    Not methods of the retriever itself: LlamaIndex's base class would wrap each in a span, around that of the inherited
+    method (`DispatcherSpanMixin`, llama-index-instrumentation 0.4).
     """
 
-    def retrieve(self, str_or_query_bundle: QueryType, **options: Any) -> Found:
+    def retrieve(self, str_or_query_bundle: QueryType, **options: Any) -> RetrievedPassages[NodeWithScore]:
         """Find passages.
 
         Args:
             str_or_query_bundle: What to search for, at most 20,000 characters. A bundle's `image_path` is read.
-            **options: Options of the search for this call, and `image`: what the results should resemble, as bytes or
-                a data URI, for knowledge bases whose embedding model sees.
+            **options: Options of the search for this call, and `image`: an image that the results should resemble, as
+                bytes or a data URI, for knowledge bases with a multimodal embedding model.
 
         Returns:
-            The nodes, best first; the list's `guardrail_action` says what a guardrail did.
+            The nodes, best first, in a list whose `guardrail_action` is what a guardrail did.
 
         Raises:
-            InvalidRequestError: An option that Bedrock would refuse; nothing was sent.
+            InvalidRequestError: Bedrock would refuse an option; nothing was sent.
             botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
         """
         twin, search = self._for_call(options)  # type: ignore[attr-defined]
-        found = Found(super(_PerCall, twin).retrieve(str_or_query_bundle))  # type: ignore[misc]
-        found.guardrail_action = search.guardrail_action
-        return found
+        nodes = super(_RetrieveWithOptions, twin).retrieve(str_or_query_bundle)  # type: ignore[misc]
+        return RetrievedPassages(nodes, search.guardrail_action)
 
-    async def aretrieve(self, str_or_query_bundle: QueryType, **options: Any) -> Found:
+    async def aretrieve(self, str_or_query_bundle: QueryType, **options: Any) -> RetrievedPassages[NodeWithScore]:
         """`retrieve`, asynchronously."""
         twin, search = self._for_call(options)  # type: ignore[attr-defined]
-        found = Found(await super(_PerCall, twin).aretrieve(str_or_query_bundle))  # type: ignore[misc]
-        found.guardrail_action = search.guardrail_action
-        return found
+        nodes = await super(_RetrieveWithOptions, twin).aretrieve(str_or_query_bundle)  # type: ignore[misc]
+        return RetrievedPassages(nodes, search.guardrail_action)
 
 
-class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
-    """Finds passages in a knowledge base: Bedrock's Retrieve.
+class KnowledgeBaseRetriever(_RetrieveWithOptions, BaseRetriever):
+    """Find passages in a knowledge base with Bedrock's Retrieve.
 
-    Nothing is sent, and no boto3 client is made, when it is constructed.
+    The constructor sends nothing and makes no boto3 client.
 
-    Each passage is a `TextNode` (an image that is there an `ImageNode`); its id is that of its chunk. Its metadata has
-    ``source`` (one URI, wherever the document is), ``score``, ``type``, ``location`` and ``document_id`` where the
-    service gives them, ``media_type`` and ``media_uri`` of images, audio and video, ``guardrail_action`` where there is
-    a guardrail, and the attributes of the document, its chunk and page by their own names, and all of those under
-    ``sourceMetadata`` as well. LLMs and embeddings see ``source`` and the document's own attributes. The text of an
-    image is its description.
+    Each passage is a `TextNode`, or an `ImageNode` for an image whose bytes were returned; its id is that of its chunk.
+    The text of an image is its description. The metadata has:
+
+    - ``source``: one URI, whatever the type of the location.
+    - ``score``, ``type``, ``location``, ``document_id``: as the service gives them.
+    - ``media_type`` and ``media_uri``: of images, audio and video.
+    - ``guardrail_action``: with a guardrail.
+    - The attributes of the document, its chunk and page by their own names, and all of them in ``sourceMetadata``.
+
+    LLMs and embeddings see ``source`` and the document's own attributes.
 
     Args:
-        knowledge_base_id: Its id (ten characters) or ARN.
+        knowledge_base_id: Id (ten characters) or ARN of the knowledge base.
         k: Results to return, 1 to 100; None for Bedrock's default, 5. Also `similarity_top_k`. For more see `iterate`.
         search_type: ``"HYBRID"`` or ``"SEMANTIC"``; None lets Bedrock choose.
         filter: On metadata: made by `where`, LlamaIndex's `MetadataFilters` as far as Bedrock can express them, or a
             dictionary as Bedrock takes it.
-        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": […]}``.
+        implicit_filter: Lets a model make a filter from the query: ``{"modelArn": …, "metadataAttributes": […]}``.
         reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases).
         guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``.
         user_context: The id of the user whose access rights count.
-        score_threshold: The least score of a node that is returned; of an unknown score none is.
-        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up, once, where it
-            makes a difference (IAM action ``bedrock:GetKnowledgeBase``).
-        retrieval_config: A whole ``retrievalConfiguration``, to which the above is added.
+        score_threshold: Leave out nodes that score less, or have no score.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up once, if the
+            request depends on it (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A whole ``retrievalConfiguration``, to which the options above are added.
         region_name: The Region; None for the ARN's, else the one that boto3 finds.
         profile_name: A profile of the AWS configuration files.
         aws_access_key_id: Explicit credentials, with `aws_secret_access_key` and, for temporary ones,
             `aws_session_token`. Without them boto3 looks for credentials when a call is made.
         api_key: A Bedrock API key instead of credentials.
-        endpoint_url: Another endpoint than AWS's own.
+        endpoint_url: An endpoint other than AWS's own.
         timeout: Seconds to wait for a connection and for each read.
-        max_retries: How many times boto3 tries again.
+        max_retries: Retries by boto3 after the first attempt.
         max_concurrency: Asynchronous calls that run at once; also the size of the connection pool.
         botocore_config: A ``botocore.config.Config``, or its arguments as a dictionary.
         use_ssl: As boto3's.
         verify: As boto3's.
-        client: A boto3 ``bedrock-agent-runtime`` client, instead of all that says how AWS is reached.
+        client: A boto3 ``bedrock-agent-runtime`` client, instead of the other arguments for AWS.
         botocore_session: A botocore or boto3 session to make clients from.
         callback_manager: LlamaIndex's.
 
     Raises:
-        InvalidRequestError: An argument that does not exist, or that Bedrock would refuse.
+        InvalidRequestError: An argument does not exist, or Bedrock would refuse it.
 
     Example:
         ```python
@@ -278,40 +286,40 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
 
     @property
     def client(self) -> Any:
-        """The boto3 ``bedrock-agent-runtime`` client. Another one, or one of your own, can be put in its place."""
+        """The boto3 ``bedrock-agent-runtime`` client; another can be assigned."""
         return self._client.source.client("bedrock-agent-runtime", self._knowledge_base)
 
     @client.setter
     def client(self, client: Any) -> None:
-        """Ask another client from now on.
+        """Use another client from now on.
 
         Raises:
-            InvalidRequestError: It is a client for something else.
+            InvalidRequestError: It is a client for another service.
         """
         self._client = KnowledgeBaseClient(client)
 
     @property
     def knowledge_base_id(self) -> str:
-        """The knowledge base, as it was given."""
+        """The id or ARN, as it was given."""
         return self._knowledge_base.text
 
     @property
     def options(self) -> SearchOptions:
-        """How it searches."""
+        """The options of every search; a call can change them."""
         return self._search.options
 
     def iterate(self, query: str, limit: int | None = None, **options: Any) -> Iterator[NodeWithScore]:
-        """All results, page by page (`k` on each), each page asked for when it is needed.
+        """Iterate over all results, page by page (`k` on each). A page is requested when it is needed.
 
-        It tells LlamaIndex's callbacks and events nothing: who reads decides how much there is.
+        LlamaIndex's callbacks and events are not informed: the reader decides how many results there are.
 
         Args:
             query: What to search for.
-            limit: The most nodes to return; None for all there are.
+            limit: The most nodes to return; None for all.
             **options: As in `retrieve`.
 
         Raises:
-            InvalidRequestError: An option that Bedrock would refuse.
+            InvalidRequestError: Bedrock would refuse an option.
         """
         twin, search = self._for_call(options)
         passages = twin._client.iterate(  # noqa: SLF001 - a copy of this object
@@ -324,12 +332,12 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
         return self._steps(self.iterate(query, limit, **options))
 
     async def _steps(self, nodes: Iterator[NodeWithScore]) -> AsyncIterator[NodeWithScore]:
-        # `iterate_in_thread` would ask for every page before it is needed.
+        # `iterate_in_thread` would request pages ahead of the reader.
         while (node := await run_in_thread(self._max_concurrency, next, nodes, None)) is not None:
             yield node
 
     def _for_call(self, options: dict[str, Any]) -> tuple[KnowledgeBaseRetriever, _Search]:
-        """A copy for one call, whose search is nobody else's."""
+        """Return a copy for one call, with a search of its own."""
         refuse_unknown("a search", options, [*SEARCH, "image"])
         twin, search = copy.copy(self), _Search(search_options(options, self.options), options.get("image"))
         twin._search = search  # noqa: SLF001 - as above
@@ -338,11 +346,15 @@ class KnowledgeBaseRetriever(_PerCall, BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         search = self._search
         image = search.image if search.image is not None else _read_image(query_bundle.image_path)
-        found = self._client.retrieve(
-            self._knowledge_base, query_bundle.query_str, search.options, image=image, outer=outer_of_call(self)
+        page = self._client.retrieve(
+            self._knowledge_base,
+            query_bundle.query_str,
+            search.options,
+            image=image,
+            external_span=external_span_of_call(self),
         )
-        search.guardrail_action = found.guardrail_action
-        return nodes_of(found.passages, found.guardrail_action)
+        search.guardrail_action = page.guardrail_action
+        return nodes_of(page.passages, page.guardrail_action)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await run_in_thread(self._max_concurrency, self._retrieve, query_bundle)
@@ -362,4 +374,4 @@ def _read_image(path: str | None) -> bytes | None:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InvalidRequestError(f"the query's image_path={path!r} cannot be read: {error}") from error
+        raise InvalidRequestError(f"image_path={path!r} of the query cannot be read: {error}") from error

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import functools
 import time
-from collections import OrderedDict
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from bedrock_routing_integrations.errors import InvalidTargetError
+from bedrock_routing_integrations.bounded_cache import BoundedCache, ExpiringCache
+from bedrock_routing_integrations.errors import InvalidTargetError, error_kind
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
@@ -107,8 +105,6 @@ class LookUp:
         return replace(resolved, candidates=(Candidate(model_id, base_model, api, is_global),))
 
     def _ask(self, target: Target) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
         service, operation = _LOOK_UPS[target.kind]
         arguments = {_IDENTIFIERS[operation]: target.model_id}
         if target.kind is TargetKind.PROMPT:
@@ -118,15 +114,14 @@ class LookUp:
         try:
             client = self._control_plane.client(service, target)
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
-        except ClientError as error:
-            self._explain(target, operation, error.response.get("Error", {}).get("Code", ""), error)
         except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
-            self._explain(target, operation, type(error).__name__, error)
+            self._explain(target, operation, error)
         else:
             return answer
         return None
 
-    def _explain(self, target: Target, operation: str, code: str, error: Exception) -> None:
+    def _explain(self, target: Target, operation: str, error: Exception) -> None:
+        code = error_kind(error)
         api = _api_name(operation)
         self._refused = f"{api}: {code}"
         self.passing = code in _PASSING | _CALL_SAYS_IT_TOO
@@ -178,121 +173,72 @@ def _fallback_id(answer: dict[str, Any]) -> str | None:
 KEEP_SECONDS = 3600.0
 KEEP_REFUSED_SECONDS = 300.0
 KEEP_FAILED_SECONDS = 30.0
-_MOST_KEPT = 10_000
-
-
-@dataclass
-class _Kept:
-    resolved: Future[ResolvedTarget]
-    expires: float = 0.0
-    complete: bool = False
-    before: ResolvedTarget | None = None
+_TARGETS_KEPT = 10_000
 
 
 class Resolver:
-    """Resolves targets and remembers the answers. Safe under threads.
+    """Resolve targets and remember the answers. Safe under threads.
 
     Args:
-        clock: Seconds, only ever rising.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-        self._learned: OrderedDict[Hashable, tuple[Candidate, ...]] = OrderedDict()
+        self._resolved: ExpiringCache[Hashable, ResolvedTarget] = ExpiringCache(_TARGETS_KEPT, clock)
+        self._learned: BoundedCache[Hashable, tuple[Candidate, ...]] = BoundedCache(_TARGETS_KEPT)
 
-    def forget(self) -> None:
-        """Forget what was looked up and learned, so that the next call asks again (after an IAM policy was mended)."""
-        with self._lock:
-            self._kept.clear()
-            self._learned.clear()
+    def reset(self) -> None:
+        """Forget all answers, so that the next call looks up again (after an IAM policy was mended)."""
+        self._resolved.reset()
+        self._learned.reset()
 
-    def start_afresh(self) -> None:
-        """Forget everything in a process that was just forked: the thread that was looking something up is not here."""
-        self._lock = threading.Lock()
-        self.forget()
+    def resolve(
+        self,
+        target: Target,
+        control_plane: ControlPlane,
+        *,
+        look_up: Literal["expired", "missing", "never"] = "expired",
+    ) -> ResolvedTarget:
+        """Return what is known of a target, looking it up where its id does not name a base model.
 
-    def peek(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
-        """What is known now, without asking anybody."""
-        named = resolve_by_id(target)
-        if named is not None:
-            return named
-        key = (control_plane.identity(target), target.model_id)
-        kept = self._kept.get(key)
-        if kept is not None and kept.resolved.done() and kept.expires > self._clock():
-            return self._with_learned(kept.resolved.result(), key)
-        return self._with_learned(ResolvedTarget(target, hinted(target), complete=False), key)
+        Never raises for what the control plane answers: what could not be looked up is left out.
 
-    def recall(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
-        """What was last found out, however long ago and even if it was nothing; looked up only where nobody ever did.
-
-        For those who want facts and not the latest candidates, and must not wait for a look-up again and again.
-        """
-        key = (control_plane.identity(target), target.model_id)
-        kept = self._kept.get(key)
-        if kept is not None and kept.resolved.done():
-            return self._with_learned(kept.resolved.result(), key)
-        if kept is not None and kept.before is not None:
-            return self._with_learned(kept.before, key)  # somebody is looking it up anew
-        return self.resolve(target, control_plane)
-
-    def resolve(self, target: Target, control_plane: ControlPlane) -> ResolvedTarget:
-        """What is known of the target, after asking the control plane where its id does not say it.
-
-        Never raises for what the control plane answers: what could not be looked up is left out. Warns once of an id
-        that is not a known one.
+        Args:
+            target: The target.
+            control_plane: Makes the clients for the look-up.
+            look_up: When to ask the control plane. ``"expired"``: if there is no answer, or it is older than an hour
+                (five minutes for a refusal, 30 seconds for a failure). ``"missing"``: if there never was an answer;
+                an expired one is returned, also while another thread is asking. ``"never"``: an expired answer counts
+                as none.
         """
         named = resolve_by_id(target)
         if named is not None:
-            warn_of_unknown_id(target)
+            if look_up != "never":
+                warn_of_unknown_id(target)
             return named
         key = (control_plane.identity(target), target.model_id)
-        kept = self._kept.get(key)
-        if kept is not None and kept.complete and kept.expires > self._clock():
-            return kept.resolved.result()
-        with self._lock:
-            kept = self._kept.get(key)
-            before = kept
-            mine = kept is None or (kept.resolved.done() and kept.expires <= self._clock())
-            if mine or kept is None:
-                kept = self._kept[key] = _Kept(Future(), before=before.resolved.result() if before else None)
-                while len(self._kept) > _MOST_KEPT:
-                    self._kept.popitem(last=False)
-        if mine:
-            self._fill(kept, target, control_plane)
-        return self._with_learned(kept.resolved.result(), key)
-
-    def _fill(self, kept: _Kept, target: Target, control_plane: ControlPlane) -> None:
-        try:
-            look_up = LookUp(control_plane)
-            resolved, passing = look_up.resolve(target), look_up.passing
-        except BaseException:
-            # An interrupt, or a mistake of ours. Those who wait go on without; the next caller asks again.
-            kept.resolved.set_result(ResolvedTarget(target, complete=False))
-            raise
-        if resolved.complete:
-            lasts = KEEP_SECONDS
-        else:
-            # What was known once is still the best that is known.
-            resolved = kept.before if kept.before is not None and kept.before.complete else resolved
-            lasts = KEEP_FAILED_SECONDS if passing else KEEP_REFUSED_SECONDS
-        kept.expires = self._clock() + lasts
-        kept.resolved.set_result(resolved)
-        kept.complete = resolved.complete
+        known = None if look_up == "expired" else self._resolved.peek(key, expired=look_up == "missing")
+        if known is None and look_up == "never":
+            known = ResolvedTarget(target, hinted(target), complete=False)
+        elif known is None:
+            known = self._resolved.get(key, functools.partial(_look_up, target, control_plane))
+        return self._with_learned(known, key)
 
     def learn(self, resolved: ResolvedTarget, invoked_model_id: str, control_plane: ControlPlane) -> None:
-        """Remember a model that a trace has shown, where the control plane did not tell."""
+        """Remember a model that a trace has shown, unless the control plane has named all models.
+
+        Args:
+            resolved: The target.
+            invoked_model_id: The id or ARN in the trace.
+            control_plane: As for `resolve`.
+        """
         if resolved.complete or any(c.model_id == invoked_model_id for c in resolved.candidates):
             return
         seen = Candidate(invoked_model_id, base_model_of_id(invoked_model_id), "trace")
         key = (control_plane.identity(resolved.target), resolved.target.model_id)
-        with self._lock:
-            before = self._learned.get(key, ())
-            if seen not in before:
-                self._learned[key] = (*before, seen)
-                while len(self._learned) > _MOST_KEPT:
-                    self._learned.popitem(last=False)
+        before = self._learned.get(key, ())
+        if seen not in before:  # of two threads one may overwrite the other; the next answer mends it
+            self._learned.put(key, (*before, seen))
 
     def _with_learned(self, resolved: ResolvedTarget, key: Hashable) -> ResolvedTarget:
         learned = () if resolved.complete else self._learned.get(key, ())
@@ -301,8 +247,13 @@ class Resolver:
         return replace(resolved, candidates=(*resolved.candidates, *more)) if more else resolved
 
 
-shared_resolver = Resolver()
-"""The resolver of this process: what one object has looked up, the others know."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_resolver.start_afresh)
+def _look_up(
+    target: Target, control_plane: ControlPlane, before: ResolvedTarget | None
+) -> tuple[ResolvedTarget, float]:
+    look_up = LookUp(control_plane)
+    resolved = look_up.resolve(target)
+    if resolved.complete:
+        return resolved, KEEP_SECONDS
+    # A complete answer of earlier is still the best that is known.
+    best = before if before is not None and before.complete else resolved
+    return best, KEEP_FAILED_SECONDS if look_up.passing else KEEP_REFUSED_SECONDS

@@ -1,17 +1,39 @@
-"""OpenTelemetry: a span and metrics for each call, by the semantic conventions for generative AI.
+"""Observe calls: logs, OpenTelemetry, and the ``with`` blocks of the reports' handlers.
 
-`options` says what is wanted, `recorder` decides and `calls` does it; `attributes`, `content` and `operations` know the
-conventions' names, `outer` who may be telling of a call already. Nothing of opentelemetry is imported before somebody
-else has, or has asked for it.
+`RoutedClient` and `KnowledgeBaseClient` begin an `ObservedCall` for each call, and the code that sends emits the events
+of `call_events` to it: started, attempted, and one of answered, failed and abandoned. The observers of a client listen:
+`logs.LogObserver` (Converse only) and `spans.OpenTelemetryObserver`; a framework's adapter adds observers of its own
+through `CallOptions`, as LangChain's does to write the invoked model into the traces of its run. Reports count what a
+framework hands to its user, which is less: a stream that was answered but not read to its end does not count. So
+`RoutingCallbackHandler` and `RoutingEventHandler` listen to their framework's events, which carry the ``"routing"``
+entry of `CallAnswered`; `active_handlers` knows which of them are open as ``with`` blocks.
 
-The conventions are those of ``open-telemetry/semantic-conventions-genai`` (in development; read 2026-11). Of the names
-that they have given up, such as ``gen_ai.system``, none is sent.
+OpenTelemetry is never imported unless the application has imported it or asks for it (`options`). Names follow the
+conventions of ``open-telemetry/semantic-conventions-genai`` (in development; read 2026-11). Deprecated names, such as
+``gen_ai.system``, are not sent.
 """
 
 from __future__ import annotations
 
-from .external_spans import Outer, is_loaded, outer_of
+from .call_events import AttemptMade, CallAbandoned, CallAnswered, CallFailed, CallObserver, CallStarted, ObservedCall
+from .external_spans import ExternalSpan, find_external_span
+from .logs import LogObserver
 from .options import Telemetry, telemetry_of, written_telemetry
-from .spans import Call, Recorder
+from .spans import OpenTelemetryObserver
 
-__all__ = ["Call", "Outer", "Recorder", "Telemetry", "is_loaded", "outer_of", "telemetry_of", "written_telemetry"]
+__all__ = [
+    "AttemptMade",
+    "CallAbandoned",
+    "CallAnswered",
+    "CallFailed",
+    "CallObserver",
+    "CallStarted",
+    "ExternalSpan",
+    "LogObserver",
+    "ObservedCall",
+    "OpenTelemetryObserver",
+    "Telemetry",
+    "find_external_span",
+    "telemetry_of",
+    "written_telemetry",
+]

@@ -1,7 +1,9 @@
-"""What a call's attributes are called, and where their values come from. Pure.
+"""Build the attributes of spans and metrics, by the names of the semantic conventions.
 
-Tokens: Bedrock's ``inputTokens`` excludes what was read from and written to the cache; the conventions'
+Token counts: Bedrock's ``inputTokens`` excludes tokens that were read from or written to the cache. The conventions'
 ``gen_ai.usage.input_tokens`` includes both ("SHOULD include all types of input tokens, including cached tokens").
+
+Values that are not known have no attribute.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bedrock_routing_integrations.errors import error_kind
+from bedrock_routing_integrations.errors import aws_error, error_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from bedrock_routing_integrations.models.candidates import ResolvedTarget
+    from .call_events import CallStarted
 
 OPERATION = "gen_ai.operation.name"
 REQUEST_MODEL = "gen_ai.request.model"
@@ -27,33 +29,25 @@ TARGET_KIND = "aws.bedrock.target.kind"
 REQUEST_ID = "aws.request_id"
 ERROR_TYPE = "error.type"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
-# What tells one series of a metric from another.
-OF_METRICS = (
+# The attributes of metrics.
+METRIC_ATTRIBUTES = (
     OPERATION, "gen_ai.provider.name", REQUEST_MODEL, RESPONSE_MODEL, DATA_SOURCE, "server.address", "server.port",
 )  # fmt: skip
 
 
-def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool) -> dict[str, Any]:
-    """The attributes that are known before the request is sent.
-
-    Args:
-        client: The boto3 client.
-        request: The Converse request.
-        resolved: Its target.
-        stream: Whether it is ConverseStream.
-    """
-    said = request.get("inferenceConfig") or {}
-    return _known(
+def of_converse(started: CallStarted) -> dict[str, Any]:
+    """Return the attributes of Converse or ConverseStream that are known before the request is sent."""
+    request = started.request
+    inference = request.get("inferenceConfig") or {}
+    return _without_none(
         {
-            **_of_client(client, "chat"),
-            REQUEST_MODEL: resolved.target.model_id,
-            "gen_ai.request.stream": stream or None,  # "if and only if the request is streaming"
-            "gen_ai.request.max_tokens": _count(said.get("maxTokens")),
-            "gen_ai.request.temperature": _double(said.get("temperature")),
-            "gen_ai.request.top_p": _double(said.get("topP")),
-            "gen_ai.request.stop_sequences": tuple(said.get("stopSequences") or ()) or None,
+            **_of_client(started.client, "chat"),
+            **_of_target(started),
+            "gen_ai.request.max_tokens": _count(inference.get("maxTokens")),
+            "gen_ai.request.temperature": _double(inference.get("temperature")),
+            "gen_ai.request.top_p": _double(inference.get("topP")),
+            "gen_ai.request.stop_sequences": tuple(inference.get("stopSequences") or ()) or None,
             "aws.bedrock.guardrail.id": (request.get("guardrailConfig") or {}).get("guardrailIdentifier"),
-            TARGET_KIND: resolved.target.kind.value,
             PROJECT: request.get("projectIdentifier"),
             "aws.bedrock.latency.requested": (request.get("performanceConfig") or {}).get("latency"),
             "aws.bedrock.service_tier.requested": (request.get("serviceTier") or {}).get("type"),
@@ -61,46 +55,49 @@ def of_request(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget
     )
 
 
-def of_retrieval(client: Any, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a Retrieve that are known before it is sent.
-
-    Args:
-        client: The boto3 client.
-        request: The request.
-    """
+def of_retrieval(started: CallStarted) -> dict[str, Any]:
+    """Return the attributes of Retrieve that are known before the request is sent."""
+    request = started.request
     search = [each for each in (request.get("retrievalConfiguration") or {}).values() if isinstance(each, dict)]
-    return _known(
+    return _without_none(
         {
-            **_of_client(client, "retrieval"),
+            **_of_client(started.client, "retrieval"),
             DATA_SOURCE: request.get("knowledgeBaseId"),
             "gen_ai.retrieval.top_k": next((_count(each.get("numberOfResults")) for each in search), None),
-            "aws.bedrock.operation": "Retrieve",
+            "aws.bedrock.operation": started.operation,
         }
     )
 
 
-def of_generation(client: Any, request: Mapping[str, Any], resolved: ResolvedTarget, *, stream: bool) -> dict[str, Any]:
-    """Return the attributes of a RetrieveAndGenerate that are known before it is sent; see `of_request`.
+def of_generation(started: CallStarted) -> dict[str, Any]:
+    """Return the attributes of RetrieveAndGenerate or its stream that are known before the request is sent.
 
     The conventions have no operation for it: a model's answer in a conversation is a ``chat``, and the knowledge base
     its data source.
     """
-    configuration = request.get("retrieveAndGenerateConfiguration") or {}
+    configuration = started.request.get("retrieveAndGenerateConfiguration") or {}
     inner = next((each for each in configuration.values() if isinstance(each, dict)), {})
     generation = inner.get("generationConfiguration") or {}
-    return _known(
+    return _without_none(
         {
-            **_of_client(client, "chat"),
-            REQUEST_MODEL: resolved.target.model_id,
+            **_of_client(started.client, "chat"),
+            **_of_target(started),
             DATA_SOURCE: inner.get("knowledgeBaseId"),
-            "gen_ai.conversation.id": request.get("sessionId"),
-            "gen_ai.request.stream": stream or None,
+            "gen_ai.conversation.id": started.request.get("sessionId"),
             "aws.bedrock.guardrail.id": (generation.get("guardrailConfiguration") or {}).get("guardrailId"),
-            "aws.bedrock.operation": "RetrieveAndGenerateStream" if stream else "RetrieveAndGenerate",
-            TARGET_KIND: resolved.target.kind.value,
+            "aws.bedrock.operation": started.operation,
             "aws.bedrock.latency.requested": (generation.get("performanceConfig") or {}).get("latency"),
         }
     )
+
+
+def _of_target(started: CallStarted) -> dict[str, Any]:
+    target = started.resolved.target if started.resolved is not None else None
+    return {
+        REQUEST_MODEL: target and target.model_id,
+        TARGET_KIND: target and target.kind.value,
+        "gen_ai.request.stream": started.operation.endswith("Stream") or None,  # "if and only if … is streaming"
+    }
 
 
 def _of_client(client: Any, operation: str) -> dict[str, Any]:
@@ -114,30 +111,34 @@ def _of_client(client: Any, operation: str) -> dict[str, Any]:
 
 
 def of_answer(routing: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that a call's ``"routing"`` entry tells; what is not known is not there."""
+    """Return the attributes of an answered call.
+
+    Args:
+        routing: The call's ``"routing"`` entry.
+    """
     first_token_ms = routing["time_to_first_token_ms"]
-    return _known(
+    return _without_none(
         {
             "gen_ai.response.time_to_first_chunk": None if first_token_ms is None else first_token_ms / 1000,
-            **of_outer(routing, ()),
+            **of_external_span(routing, ()),
         }
     )
 
 
-def of_outer(routing: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
-    """What somebody else's span of a call may lack.
+def of_external_span(routing: Mapping[str, Any], present: Collection[str]) -> dict[str, Any]:
+    """Return the attributes that the span of another instrumentation may be missing.
 
     Args:
         routing: The call's ``"routing"`` entry.
-        said: The names of the attributes that their span has. One that does not count tokens by the conventions' names
-            counts them by its own: it gets those of caches only.
+        present: The names of the attributes that the span has. A span without names of the conventions counts tokens by
+            other names: it only gets the counts of caches.
     """
     usage = _usage(routing["usage"])
-    counts_otherwise = said and not any(name.startswith("gen_ai.") for name in said)
-    return _known(
+    counts_by_other_names = present and not any(name.startswith("gen_ai.") for name in present)
+    return _without_none(
         {
             RESPONSE_MODEL: routing["invoked_model"],
-            **{name: value for name, value in usage.items() if ".cache_" in name or not counts_otherwise},
+            **{name: value for name, value in usage.items() if ".cache_" in name or not counts_by_other_names},
             TARGET_KIND: routing["target_kind"],
             PROJECT: routing.get("project"),
             "aws.bedrock.is_fallback": routing["is_fallback"],
@@ -151,10 +152,8 @@ def of_outer(routing: Mapping[str, Any], said: Collection[str]) -> dict[str, Any
 
 
 def of_error(error: BaseException) -> dict[str, Any]:
-    """What is told of an error: its kind. Messages can quote the prompt, or a URL with a password."""
-    response = getattr(error, "response", None)
-    http = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else {}
-    return _known({ERROR_TYPE: error_kind(error), REQUEST_ID: http.get("RequestId")})
+    """Return the attributes of an error: its kind. Its message can quote the prompt, or a URL with a password."""
+    return _without_none({ERROR_TYPE: error_kind(error), REQUEST_ID: aws_error(error).request_id})
 
 
 def _usage(usage: Mapping[str, int] | None) -> dict[str, int]:
@@ -174,19 +173,19 @@ def _server(endpoint_url: str | None) -> dict[str, Any]:
     try:
         parts = urlsplit(endpoint_url or "")
         host, port = parts.hostname, parts.port
-    except ValueError:  # no URL; boto3 will say so
+    except ValueError:  # not a URL; boto3 raises
         return {}
     # "Conditionally required if server.address is set": the default port too.
     return {"server.address": host, "server.port": port or (80 if parts.scheme == "http" else 443)} if host else {}
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None  # anything else may be text of the prompt, in the wrong place
+    return value if isinstance(value, int) else None  # another type may be text of the prompt by mistake
 
 
 def _double(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _known(attributes: dict[str, Any]) -> dict[str, Any]:
+def _without_none(attributes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if value is not None}

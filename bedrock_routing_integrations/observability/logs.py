@@ -1,6 +1,6 @@
-"""One DEBUG line for each call.
+"""Log one DEBUG line for each Converse call: ``answered``, ``failed`` or ``given up``.
 
-Nothing of a prompt, an answer or a secret is logged above DEBUG, and secrets are logged nowhere.
+Prompts and answers are not logged, nor are AWS's error messages, which may quote the prompt.
 """
 
 from __future__ import annotations
@@ -8,23 +8,67 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.errors import aws_error, error_kind
+from bedrock_routing_integrations.errors import error_kind
 from bedrock_routing_integrations.runtime import logger
+
+from .call_events import AttemptMade, CallAnswered, CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .call_events import CallAbandoned, CallStarted
 
-def log_call(routing: Mapping[str, Any]) -> None:
-    """One DEBUG line for a call that was answered: ``name=value`` pairs, and all of it as the record's ``routing``.
+
+class LogObserver:
+    """Log each call, if the package's logger is enabled for DEBUG when the call starts."""
+
+    def observe(self, started: CallStarted) -> CallLog | None:
+        """Return the listener for a call; None if DEBUG lines are not logged.
+
+        Args:
+            started: The call.
+        """
+        if started.resolved is None or not logger.isEnabledFor(logging.DEBUG):
+            return None
+        return CallLog(started.resolved.target.model_id)
+
+
+class CallLog:
+    """Log how one call ends, as ``name=value`` pairs. The record's ``routing`` attribute has the same as a dictionary.
 
     Args:
-        routing: The call's ``"routing"`` entry.
+        requested_model_id: The target's id or ARN.
     """
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
+
+    def __init__(self, requested_model_id: str) -> None:
+        self._requested_model_id = requested_model_id
+
+    def before_send(self) -> None:
+        """Do nothing."""
+
+    def after_send(self) -> None:
+        """Do nothing."""
+
+    def handle(self, event: AttemptMade | CallAnswered | CallFailed | CallAbandoned) -> None:
+        """Log the end of the call.
+
+        Args:
+            event: An event of the call.
+        """
+        if isinstance(event, CallAnswered):
+            if event.routing is not None:
+                _log_answer(event.routing)
+        elif not isinstance(event, AttemptMade):
+            kind = error_kind(event.error) if isinstance(event, CallFailed) else None
+            names = {"error": kind, "request_id": event.request_id}
+            pairs = _pairs({"requested": self._requested_model_id, **names})
+            routing = {"requested_model_id": self._requested_model_id, **names}
+            logger.debug("%s %s", "failed" if kind else "given up", pairs, extra={"routing": routing})
+
+
+def _log_answer(routing: Mapping[str, Any]) -> None:
     latency, tier = routing["latency"], routing["service_tier"]
-    said = {
+    values = {
         "requested": routing["requested_model_id"],
         "invoked": routing["invoked_model_id"] or routing["invoked_model"],
         "fallback": routing["is_fallback"],
@@ -37,29 +81,8 @@ def log_call(routing: Mapping[str, Any]) -> None:
         **{name: routing[name] for name in ("cost_usd", "latency_ms", "time_to_first_token_ms", "attempts")},
         "request_id": routing["request_id"],
     }
-    logger.debug("answered %s", _pairs(said), extra={"routing": routing})
+    logger.debug("answered %s", _pairs(values), extra={"routing": routing})
 
 
-def log_unanswered(requested_model_id: str, error: BaseException | None, request_id: str | None = None) -> None:
-    """The same for a call that failed, or whose stream was given up: what was called, the error's kind, AWS's id.
-
-    No message of AWS's, as it may quote the prompt. A stream that nobody reads and nobody closes logs nothing.
-
-    Args:
-        requested_model_id: What was called.
-        error: Why there is no answer; what is no `Exception`, or None, means that it was given up.
-        request_id: AWS's id of the request, where the error does not say it.
-    """
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    said = {
-        "requested_model_id": requested_model_id,
-        "error": error_kind(error) if isinstance(error, Exception) else None,
-        "request_id": aws_error(error).metadata.get("RequestId") or request_id,
-    }
-    pairs = _pairs({"requested": requested_model_id, "error": said["error"], "request_id": said["request_id"]})
-    logger.debug("%s %s", "failed" if said["error"] else "given up", pairs, extra={"routing": said})
-
-
-def _pairs(said: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in said.items() if value is not None)
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)

@@ -11,7 +11,7 @@ from .documents import LONGEST_NAME as LONGEST_DOCUMENT_NAME
 from .documents import DocumentNames, legal_document_name
 from .preparation import PreparedRequest, prepare_request
 from .reasoning import PLACEHOLDER
-from .refusals import REASONING, RefusalMemory, Refused, Removal, find_removal, is_forced, shared_refusals
+from .refusals import REASONING, RefusalMemory, Refused, Removal, find_removal, is_forced
 from .system_messages import PLACEMENTS, SystemPlacement, check_placement
 from .tools import NO_CALL, ROOT, ToolTranslation, object_schema
 
@@ -35,5 +35,4 @@ __all__ = [
     "legal_document_name",
     "object_schema",
     "prepare_request",
-    "shared_refusals",
 ]  # fmt: skip

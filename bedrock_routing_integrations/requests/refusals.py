@@ -11,14 +11,11 @@ reports and recordings (named at each pattern). An error that matches no pattern
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-import time
-from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
 from bedrock_routing_integrations.errors import aws_error
 
 from .reasoning import has_reasoning
@@ -191,33 +188,24 @@ class RefusalMemory:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._until: OrderedDict[tuple[Hashable, Refused], float] = OrderedDict()
-        self._lock = threading.Lock()
+        self._until: BoundedCache[tuple[Hashable, Refused], float] = BoundedCache(_MOST_REMEMBERED)
 
     def remember(self, target: Hashable, refused: Refused) -> None:
-        """Record that a target refuses a part of requests; `of` returns it for a day."""
-        with self._lock:
-            self._until[target, refused] = self._clock() + REMEMBERED_SECONDS
-            self._until.move_to_end((target, refused))
-            while len(self._until) > _MOST_REMEMBERED:
-                self._until.popitem(last=False)
+        """Record that a target refuses a part of requests; `of` returns it for a day.
+
+        Args:
+            target: Identifies the target.
+            refused: The part.
+        """
+        self._until.put((target, refused), self._clock() + REMEMBERED_SECONDS)
 
     def of(self, target: Hashable) -> frozenset[Refused]:
         """Return the parts to leave out of requests to a target now."""
-        if not self._until:  # the usual case, on the path of every call
+        if not len(self._until):  # the usual case, on the path of every call
             return frozenset()
         now = self._clock()
-        with self._lock:
-            return frozenset(refused for refused in Refused if self._until.get((target, refused), now) > now)
+        return frozenset(refused for refused in Refused if self._until.get((target, refused), now) > now)
 
-    def forget(self) -> None:
-        """Forget all refusals. In a forked process the old lock may be held by a thread that does not exist there."""
-        self._lock = threading.Lock()
-        self._until.clear()
-
-
-shared_refusals = RefusalMemory(time.monotonic)
-"""The refusals that this process has seen."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared_refusals.forget)
+    def reset(self) -> None:
+        """Forget all refusals."""
+        self._until.reset()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    Describe = Callable[[dict[str, Any], int | None, str | None, Mapping[str, Any]], Any]
+    Describe = Callable[[dict[str, Any], int | None, StreamAccumulator, Mapping[str, Any]], Any]
     Over = Callable[[BaseException | None, StreamAccumulator], None]
     Reopen = Callable[[Exception, Callable[[float], bool]], "OpenedStream | None"]
 
@@ -79,8 +79,8 @@ class RoutedStream:
 
     Args:
         opened: The events.
-        describe: Return the ``"routing"`` entry for a ``metadata`` event, the milliseconds to the first token, the stop
-            reason and boto3's ``ResponseMetadata``.
+        describe: Return the ``"routing"`` entry for a ``metadata`` event, the milliseconds to the first token, the
+            parts that have arrived and boto3's ``ResponseMetadata``.
         reopen: Return the events of another attempt, or None. It gets the exception that was raised before any content,
             and a function that sleeps for some seconds and returns False if the stream was closed meanwhile.
         begun: Called once, at the first content.
@@ -239,7 +239,7 @@ def _read(source: _Source, describe: Describe) -> Iterator[dict[str, Any]]:
             "A stream ended without its metadata event, which holds the usage: the endpoint is probably a gateway and "
             "not Bedrock itself. The answer is complete; the tokens and the cost of such calls are not known.",
         )
-        yield {"metadata": {"routing": describe({}, state.first_token_ms, received.stop_reason, source.opened.http)}}
+        yield {"metadata": {"routing": describe({}, state.first_token_ms, received, source.opened.http)}}
     reason = received.stop_reason
     if reason in MALFORMED:
         raise malformed(reason, received.response())
@@ -265,7 +265,7 @@ def _read_once(source: _Source, describe: Describe, state: _Progress) -> Iterato
             state.stopped = True
         elif "metadata" in event:
             state.described = True
-            routing = describe(event["metadata"], state.first_token_ms, received.stop_reason, source.opened.http)
+            routing = describe(event["metadata"], state.first_token_ms, received, source.opened.http)
             event = {"metadata": {**event["metadata"], "routing": routing}}  # noqa: PLW2901 - replaces the event
         if not state.delivers:
             if _is_without_content(event):

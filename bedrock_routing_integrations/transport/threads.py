@@ -9,28 +9,42 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
 T = TypeVar("T")
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
+
+class ThreadPool:
+    """A pool that starts threads as they are needed.
+
+    Args:
+        size: Most threads.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.reset()
+
+    def reset(self) -> None:
+        """Replace the pool: threads do not survive a fork, and a pool without threads would wait for ever."""
+        self.executor = ThreadPoolExecutor(self._size, "bedrock-routing")
 
 
 def pool(max_concurrency: int) -> ThreadPoolExecutor:
-    """The process's pool of that size. Threads are started as they are needed."""
-    with _pools_lock:
-        found = _pools.get(max_concurrency)
-        if found is None:
-            found = _pools[max_concurrency] = ThreadPoolExecutor(max_concurrency, "bedrock-routing")
-        return found
+    """Return the default runtime's pool of a size.
+
+    Args:
+        max_concurrency: Most threads.
+    """
+    return DEFAULT_RUNTIME.shared(ThreadPool, max_concurrency).executor
 
 
 async def run_in_thread(max_concurrency: int, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -130,14 +144,3 @@ class _Relay(Generic[T]):
 
     def abandon(self) -> None:
         self._abandoned = True
-
-
-def _start_afresh() -> None:
-    """Forget the pools: threads do not survive a fork, and a pool without threads would wait for ever."""
-    global _pools_lock  # noqa: PLW0603 - may have been held by another thread when the process forked
-    _pools_lock = threading.Lock()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)

@@ -9,6 +9,7 @@ import tracemalloc
 from types import SimpleNamespace
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.runtime import Runtime
 
 from .caching.flavours import SONNET_45
 from .caching.runs import quiet
@@ -91,7 +92,7 @@ def _seconds(client, request):
 def _state(live):
     """Mebibytes that 10,000 conversations of ten turns leave behind."""
     now = [0.0]
-    client = RoutedClient(Answers(), cache="auto", clock=lambda: now[0])
+    client = RoutedClient(Answers(), cache="auto", runtime=Runtime(clock=lambda: now[0]))
     client.converse(modelId=SONNET_45, messages=[user({"text": "Once, for what is made at the first call."})])
     gc.collect()
     tracemalloc.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from bedrock_routing_integrations import RoutedClient
+from bedrock_routing_integrations.runtime import Runtime
 
 from .prompts import Reader
 
@@ -100,7 +101,7 @@ def ours(flavour, world):
     if "cache" not in inspect.signature(RoutedClient).parameters:
         return None
     stated = {flavour.target: flavour.models} if len(flavour.models) > 1 else None
-    return RoutedClient(world, cache="auto", clock=world.clock, base_models=stated)
+    return RoutedClient(world, cache="auto", runtime=Runtime(clock=world.clock), base_models=stated)
 
 
 RULES = {"none": none, "langchain-aws": langchain_aws, "fixed": fixed}
