@@ -30,7 +30,7 @@ def greet():
         (lambda: BedrockRouter(HAIKU, api_version="2023"), "takes no api_version"),
         (
             lambda: BedrockRouter(HAIKU, aws_secret_access_key=1234567),
-            "aws_secret_access_key must be a string, and is a int",
+            "aws_secret_access_key is not valid: it must be a string, and is a int",
         ),
         (lambda: BedrockRouter(HAIKU, default_headers={"x-key": 1234567}), "default_headers must be a mapping"),
         (lambda: BedrockRouter(HAIKU, client="bedrock-runtime"), "client for 'bedrock-runtime' .boto3., and is a str"),

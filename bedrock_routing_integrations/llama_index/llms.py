@@ -51,9 +51,11 @@ from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.connections import (
     DEFAULT_MAX_CONCURRENCY,
-    Connection,
+    check_secrets,
     config_without_passwords,
+    connection_of,
     read_config,
+    secrets_in,
     without_password,
 )
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
@@ -97,12 +99,11 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.client import ClientForCall
     from bedrock_routing_integrations.models.facts import ModelFacts
 
-_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key")
 _CLIENT_ARGUMENTS = ("client", "bedrock_client", "botocore_session")
 _CLIENT_FIELDS = (
     "model", "base_models", "cache", "prices", "telemetry", "mid_conversation_system", "region_name", "profile_name",
-    "endpoint_url", "timeout", "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify", *_SECRETS,
-    "default_headers",
+    "endpoint_url", "timeout", "max_retries", "max_concurrency", "botocore_config", "use_ssl", "verify",
+    "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "api_key", "default_headers",
 )  # fmt: skip
 """Fields that `RoutedClient` is made of."""
 _NOT_TAKEN = {
@@ -311,7 +312,9 @@ class BedrockRouter(FunctionCallingLLM):
             self._client = user.client
         else:
             self._client = RoutedClient(
-                user.client if user.client is not None else _connection(self, user.session),
+                user.client
+                if user.client is not None
+                else connection_of({**vars(self), "botocore_session": user.session}),
                 bedrock_client=user.bedrock_client,
                 base_models={self.model: self.base_models} if self.base_models else None,
                 default_headers=self.default_headers,
@@ -379,7 +382,7 @@ class BedrockRouter(FunctionCallingLLM):
         client = self._connected()
         pickle.dumps(client)
         public: dict[str, Any] = {
-            **dict.fromkeys((*_SECRETS, "default_headers")),
+            **dict.fromkeys((*secrets_in(vars(self)), "default_headers")),
             "botocore_config": config_without_passwords(read_config(self.botocore_config, "botocore_config")),
             "endpoint_url": without_password(self.endpoint_url),
         }
@@ -836,36 +839,12 @@ class _UserClients:
 
 def _check_secrets(values: Mapping[str, Any]) -> None:
     """Refuse secrets of a wrong type: pydantic's own error would show their values."""
-    for name in _SECRETS:
-        if not isinstance(values.get(name), (str, SecretStr, type(None))):
-            raise InvalidRequestError(f"{name} must be a string, and is a {type(values[name]).__name__}.")
+    check_secrets(values)
     headers = values.get("default_headers")
     if headers is not None and not (
         isinstance(headers, Mapping) and all(isinstance(part, str) for pair in headers.items() for part in pair)
     ):
         raise InvalidRequestError("default_headers must be a mapping of strings to strings.")
-
-
-def _connection(llm: BedrockRouter, session: Any) -> Connection:
-    """Return the settings of the fields that select a client. Secrets set after construction are plain strings."""
-    set_secrets = {name: value for name in _SECRETS if (value := getattr(llm, name))}
-    secrets = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in set_secrets.items()}
-    return Connection(
-        region_name=llm.region_name,
-        profile_name=llm.profile_name,
-        access_key_id=secrets.get("aws_access_key_id"),
-        secret_access_key=secrets.get("aws_secret_access_key"),
-        session_token=secrets.get("aws_session_token"),
-        api_key=secrets.get("api_key"),
-        endpoint_url=llm.endpoint_url,
-        config=read_config(llm.botocore_config, "botocore_config"),
-        session=session,
-        verify=llm.verify,
-        use_ssl=llm.use_ssl,
-        timeout=llm.timeout,
-        max_retries=llm.max_retries,
-        max_concurrency=llm.max_concurrency,
-    )
 
 
 def _set_options(config: Any) -> dict[str, Any]:
