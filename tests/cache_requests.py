@@ -1,4 +1,4 @@
-"""Conversations as applications hold them, made from a seed, and a Bedrock without a wire that knows the rules."""
+"""Make random conversations of applications from a seed, and a boto3-shaped client that knows Bedrock's cache rules."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ FAMILIES = {
     "router": (ROUTER, [SONNET_45, SONNET_37]),
     "llama": (f"us.{LLAMA_70B}", [LLAMA_70B]),
 }
-"""Target and the base models behind it."""
+"""Name → the target and its candidate models."""
 
 _BOOK = " ".join(f"Line {number} of the book tells of {number * 7 % 101} bees." for number in range(2_000))
 _RUSSIAN = " ".join(f"Строка {number} рассказывает о пчёлах." for number in range(300))
 _SIZES = (12, 200, 4_500, 6_000)
 _THINKING = {"thinking": {"type": "enabled", "budget_tokens": 2_000}}
 _OTHER_FORMATS = ("txt", "md", "csv", "html")
-_MOST_MESSAGES = 7  # of a conversation, before it is given up
+_MOST_MESSAGES = 7  # of a conversation, before another begins
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets, in seconds."""
 
     def __init__(self):
         self.now = 1_000.0
@@ -47,9 +47,9 @@ class Clock:
 
 
 class BedrockWithoutAWire:
-    """What RoutedClient needs of a boto3 client. It refuses and caches as the emulator does, by the emulator's code.
+    """A boto3-shaped client that refuses and caches as the emulator does, with the emulator's code and without HTTP.
 
-    What it refuses is no `ClientError`, so that it reaches the test whatever the client makes of refusals.
+    A refusal is not a `ClientError`, so that it reaches the test whatever the client makes of refusals.
     """
 
     def __init__(self, models, clock, chance):
@@ -77,18 +77,18 @@ class BedrockWithoutAWire:
 
 
 class Writer:
-    """Writes the requests of one application, one after the other; the same for the same seed.
+    """Write the requests of one application, one after the other; the same for the same seed.
 
     Args:
         family: One of `FAMILIES`.
-        chance: What decides.
+        chance: The source of random numbers.
     """
 
     def __init__(self, family, chance):
         self.target, self.models = FAMILIES[family]
         self.chance, self._numbers = chance, itertools.count()
         self._plain = family == "llama"
-        # How long a prefix is for Nova, which refuses long ones, cannot be told well where languages are mixed.
+        # Nova refuses long prefixes, and their sizes cannot be estimated well if languages are mixed.
         self._foreign = 0 if family == "nova" else 0.03
         self._tools = [self._tool() for _ in range(chance.choice([0, 0, 1, 2, 4]))]
         self._system = [self._system_block() for _ in range(chance.choice([0, 1, 1, 1, 3]))]
@@ -96,7 +96,7 @@ class Writer:
         self._conversations = []
 
     def request(self):
-        """The next one: a new conversation, the continuation of one, or another question behind the same beginning."""
+        """Return the next request: a new conversation, a continuation, or another question after the same beginning."""
         chance = self.chance
         if self._conversations and chance.random() < 0.75:
             number = chance.randrange(len(self._conversations))
@@ -116,7 +116,7 @@ class Writer:
         return self._whole(messages)
 
     def with_points(self, request):
-        """The request with points of the caller's anywhere, also where Bedrock refuses them."""
+        """Return the request with the user's points anywhere, also where Bedrock refuses them."""
         rate = self.chance.choice([0.03, 0.1, 0.4])
 
         def marked(blocks):
@@ -168,7 +168,7 @@ class Writer:
         return self._text()
 
     def _extra(self):
-        """Something in a question besides text."""
+        """Return a block of a question other than text."""
         kind = self.chance.choice(["pdf", "document", "guard", *([] if self._plain else ["image"])])
         if kind == "guard":
             return {"guardContent": {"text": self._text()}}
@@ -189,7 +189,7 @@ class Writer:
         return blocks
 
     def _asked_again(self, message):
-        """Another end of the last message; the results of tools are what they were."""
+        """Return the last message with another question and the same tool results."""
         results = [block for block in message["content"] if "toolResult" in block]
         return {"role": "user", "content": [*results, *(self._question() if not results else [])]}
 
@@ -214,7 +214,7 @@ class Writer:
 
 
 def lists_of(request):
-    """(section, index of the message, blocks) for each list that can hold points, in the order of the prefix."""
+    """Yield (section, message index, blocks) for each list that can hold points, in the order of the prefix."""
     yield "tools", None, request.get("toolConfig", {}).get("tools", [])
     yield "system", None, request.get("system", [])
     for number, message in enumerate(request["messages"]):
@@ -222,7 +222,7 @@ def lists_of(request):
 
 
 def points_of(request):
-    """(section, message, how many other blocks of its list are before it, ttl) of each point."""
+    """Return (section, message index, number of other blocks before it in its list, ttl) of each point."""
     found = []
     for section, message, blocks in lists_of(request):
         before = 0
@@ -235,7 +235,7 @@ def points_of(request):
 
 
 def taken(request, models):
-    """Whether the emulator's rules have nothing against the points of a request, with none of the models."""
+    """Return whether the emulator's rules accept the points of a request for all of the models."""
     try:
         for name in models:
             check_points(request, MODELS[name])

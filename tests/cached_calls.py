@@ -1,4 +1,4 @@
-"""RoutedClient against an emulator on one clock that a test sets: what calls read and write, and what they say."""
+"""Call the emulator through `RoutedClient`, both on a clock that a test sets, and read what the cache did."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = (
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets, in seconds."""
 
     now = 1_000.0
 
@@ -32,7 +32,7 @@ class Clock:
 
 
 def words(tokens, seed=0):
-    """A text of so many tokens (of four characters) that no other seed gives."""
+    """Return a text of so many tokens (of four characters) that no other seed gives."""
     drawn = random.Random(f"words {seed}")
     made = f"[{seed}] " + " ".join(drawn.choices(WORDS, k=tokens))
     return made[: tokens * 4]
@@ -64,13 +64,13 @@ def tool_result(number, tokens=200):
 
 
 class Call:
-    """One answered call.
+    """An answered call.
 
     Attributes:
-        plain, read, written: Its input tokens, by what the cache did with them.
-        hour: Of those written, how many for an hour.
-        points: What ``"routing"`` says of its cachePoints.
-        routing: All that it says.
+        plain, read, written: Its input tokens: not cached, read and written.
+        hour: Tokens written for an hour.
+        points: ``cache_points`` of its ``"routing"``.
+        routing: Its ``"routing"``.
     """
 
     def __init__(self, response):
@@ -101,21 +101,21 @@ class World:
         self._numbers = itertools.count()
 
     def new_client(self, boto=None, **arguments):
-        """A client that has seen nothing."""
+        """Return a client that has seen nothing."""
         return RoutedClient(boto or self.boto, **{"runtime": Runtime(clock=self.clock), **arguments})
 
     def call(self, *content, model=SONNET_45, messages=None, client=None, after=1.0, **members):
-        """Ask, so many seconds after the last time."""
+        """Send a request, so many seconds after the last one."""
         self.clock.now += after
         messages = messages or [user(*content)]
         return Call((client or self.client).converse(modelId=model, messages=messages, **members))
 
     def question(self, tokens=15):
-        """One that was not asked before."""
+        """Return a question that was not asked before."""
         return text(tokens, f"question {next(self._numbers)}")
 
     def fresh(self):
-        """As on the first day."""
+        """Empty the caches, and begin with a client that has seen nothing."""
         self.emulator.clear_caches()
         self.client = self.new_client()
         return self
@@ -130,7 +130,7 @@ def a_world():
 
 @contextmanager
 def before_sending(world, do):
-    """Let something be done when a request has been planned and is about to be sent."""
+    """Call `do` when a request has been planned and is about to be sent."""
     events = world.boto.meta.events
 
     def handler(**_):
@@ -144,13 +144,13 @@ def before_sending(world, do):
 
 
 def scripted_client(server, clock, **arguments):
-    """A client of a `ScriptedBedrock`."""
+    """Return a client of a `ScriptedBedrock`."""
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "secret"}
     boto = boto3.client("bedrock-runtime", endpoint_url=server.url, region_name="us-east-1", config=ONCE, **keys)
     return RoutedClient(boto, runtime=Runtime(clock=clock), **arguments)
 
 
 def cost(calls, *, write=1.25, write_hour=2.0, read=0.1):
-    """What the input of calls cost, as a share of what it would have cost without caching."""
+    """Return the cost of the calls' input, as a share of its cost without caching."""
     paid = sum(c.plain + c.read * read + (c.written - c.hour) * write + c.hour * write_hour for c in calls)
     return paid / sum(c.tokens for c in calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import random
@@ -11,6 +12,7 @@ from collections import defaultdict
 
 import boto3
 import pytest
+from botocore.loaders import JSONFileLoader, Loader
 from cached_calls import a_world
 from hypothesis import HealthCheck, settings
 
@@ -56,6 +58,25 @@ def pytest_collection_finish():
     # What is there by now stays, nine thousand tests and all that they import: no collection need look at it again.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_read_once():
+    """Let all boto3 sessions share what botocore reads of its data: each would take 0.1 s to read it again."""
+    load_file, list_services = JSONFileLoader.load_file, Loader.list_available_services
+    read = functools.cache(lambda path: load_file(JSONFileLoader(), path))
+    listed = {}
+
+    def list_available_services(loader, type_name):
+        key = (*loader.search_paths, type_name)
+        if key not in listed:
+            listed[key] = list_services(loader, type_name)
+        return listed[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        patch.setattr(Loader, "list_available_services", list_available_services)
+        yield
 
 
 @pytest.fixture(scope="session")

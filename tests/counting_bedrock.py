@@ -1,15 +1,15 @@
-"""A Bedrock that counts the tokens of each prompt by a rule of its own, and may answer CountTokens."""
+"""A scripted Bedrock that counts the tokens of each prompt by a rule, and may answer CountTokens."""
 
 from __future__ import annotations
 
 import json
 import urllib.parse
 
-from scripted_bedrock import ScriptedBedrock, whole_of
+from scripted_bedrock import ScriptedBedrock, raw_json, whole_of
 
 
 class CountingBedrock(ScriptedBedrock):
-    """Counts `overhead` tokens and one for `per_token` bytes of the prompt. `counts`: what CountTokens says."""
+    """Count `overhead` tokens and one per `per_token` bytes of the prompt; CountTokens answers `counts`."""
 
     def __init__(self):
         self.per_token, self.overhead, self.counts, self.counted = 4.0, 0, None, []
@@ -47,7 +47,7 @@ class CountingBedrock(ScriptedBedrock):
                     self.end_headers()
                     self.wfile.write(body)
                     return
-                self.answer({"inputTokens": tokens})
+                self.raw(raw_json({"inputTokens": tokens}))
 
         self._server.RequestHandlerClass = Handler
         return self

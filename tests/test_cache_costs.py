@@ -1,4 +1,4 @@
-"""What is said of costs holds: simulated by the published rules, on workloads that could make it untrue."""
+"""Check what README promises about costs, in a simulation by the published rules, on workloads that could break it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def lines():
     return run(only=WORKLOADS)
 
 
-def test_whatever_the_prompts_are_caching_hardly_costs_more_than_none(lines):
+def test_planner_costs_at_most_two_percent_more_than_no_caching(lines):
     assert {line.workload for line in lines} == set(WORKLOADS)
     for line in lines:
         assert line.costs.ratios[OURS] <= MORE, (line.workload, line.flavour)
         assert line.costs.first[OURS] <= MORE, (line.workload, line.flavour)
 
 
-def test_a_document_of_many_users_costs_what_it_would_if_the_future_were_known(lines):
+def test_planner_matches_oracle_for_document_of_many_users(lines):
     assert all(line.to_oracle <= MORE for line in lines if line.workload == "document, many users")

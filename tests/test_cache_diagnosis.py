@@ -1,4 +1,4 @@
-"""Is my cache working? What is said about it, when, how often, and what is never said."""
+"""Test `Diagnosis`: which warnings are logged about caching that does not work, when, and what causes none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PACKAGE = "bedrock_routing_integrations"
 
 @pytest.fixture
 def warned(caplog):
-    """The warnings so far."""
+    """Return the function that returns the warnings so far."""
     caplog.set_level(logging.INFO, PACKAGE)
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -56,7 +56,7 @@ def with_a_tool_that_counts(number):
     return {"toolConfig": {"tools": [tool("a", 600), tool("b", 600), counting]}, "system": [text(500, "fixed")]}
 
 
-def with_an_id_behind(number):
+def with_an_id_after(number):
     identity = {"text": f"Request {random.Random(number).randbytes(16).hex()}"}
     return {"system": [text(3_000, "fixed"), identity, text(200, "also fixed")]}
 
@@ -66,12 +66,10 @@ def with_an_id_behind(number):
     ("members", "named"),
     [
         (with_a_clock, "system[0]."), (with_tools_in_another_order, "toolConfig.tools: the same tools come in another"),
-        (with_a_tool_that_counts, "toolConfig.tools[2]."), (with_an_id_behind, "system[1]."),
+        (with_a_tool_that_counts, "toolConfig.tools[2]."), (with_an_id_after, "system[1]."),
     ],
 )  # fmt: skip
-def test_a_prefix_that_keeps_changing_is_reported_once_and_the_first_block_that_changes_named(
-    world, warned, members, named
-):
+def test_changing_prefix_warns_once_and_names_first_changing_block(world, warned, members, named):
     for number in range(4):
         world.call(world.question(), **members(number))
     assert warned() == [], "not yet a pattern"
@@ -82,15 +80,15 @@ def test_a_prefix_that_keeps_changing_is_reported_once_and_the_first_block_that_
     assert SONNET_45 in message
 
 
-def test_each_target_is_told_once(world, warned):
+def test_changing_prefix_warns_once_for_each_target(world, warned):
     for number in range(40):
         world.call(world.question(), model=(SONNET_45, SONNET_37)[number % 2], **with_a_clock(number))
     assert len(warned()) == 2
     assert all(any(model in message for message in warned()) for model in (SONNET_45, SONNET_37))
 
 
-def test_prompts_that_differ_in_words_are_called_changing_only_when_there_were_many(world, warned):
-    """Users and applications each have their own; only that none is ever back shows that it is something else."""
+def test_prefix_differing_in_words_warns_only_after_many_requests(world, warned):
+    """Users and applications each have their own prompt; only many requests show that none of them returns."""
     for number in range(15):
         world.call(world.question(), system=[text(3_000, f"words {number}")])
     assert warned() == []
@@ -126,20 +124,20 @@ def ask_often(answer, times=12):
 
 
 @pytest.mark.parametrize("written", [0, 4_000])
-def test_points_that_are_never_read_are_reported_once(warned, written):
-    """A gateway takes the points out, so that nothing is written; or calls are spread, so that all is written again."""
+def test_cache_never_read_warns_once(warned, written):
+    """A gateway removes the points, so that nothing is written; or calls go to many Regions, so that each writes."""
     ask_often(counting(written=written))
     (message,) = warned()
     assert "nothing was read from the cache" in message
     assert SONNET_45 in message
 
 
-def test_a_few_that_read_nothing_are_no_reason_to_say_something(warned):
+def test_cache_unread_by_few_requests_does_not_warn(warned):
     ask_often(counting(written=4_000), times=4)
     assert warned() == []
 
 
-def test_where_some_are_read_nothing_is_said(warned):
+def test_cache_read_now_and_then_does_not_warn(warned):
     asked, writes, reads = itertools.count(1), counting(written=4_000), counting(read=4_000)
 
     def answer(request):
@@ -149,7 +147,7 @@ def test_where_some_are_read_nothing_is_said(warned):
     assert warned() == []
 
 
-def test_answers_without_cache_members_say_nothing_and_nothing_is_said(warned):
+def test_usage_without_cache_counters_does_not_warn(warned):
     usage = {"inputTokens": 4_010, "outputTokens": 2, "totalTokens": 4_012}
     ask_often(whole_of({"text": "Yes."}, usage=usage))
     assert warned() == []
@@ -158,8 +156,8 @@ def test_answers_without_cache_members_say_nothing_and_nothing_is_said(warned):
 # --- just too short ---
 
 
-def test_a_clock_in_a_short_system_prompt_is_named_too(world, warned):
-    """It keeps the whole conversation behind it from being read."""
+def test_changing_short_system_prompt_is_named(world, warned):
+    """It keeps the whole conversation after it from being read."""
     messages = []
     for number in range(14):
         messages = [*messages, user(text(300, f"question {number}"))]
@@ -173,7 +171,7 @@ def test_a_clock_in_a_short_system_prompt_is_named_too(world, warned):
 POINT = {"cachePoint": {"type": "default"}}
 
 
-def test_points_of_ones_own_that_are_only_ever_written_are_reported_once(world, warned):
+def test_user_points_only_written_warn_once(world, warned):
     for number in range(45):
         world.call(text(2_000, f"prompt {number}"), POINT, text(10, "and"))
     (warning,) = [line for line in warned() if "of your own" in line]
@@ -181,14 +179,14 @@ def test_points_of_ones_own_that_are_only_ever_written_are_reported_once(world, 
     assert "costs more than no caching" in warning
 
 
-def test_points_of_ones_own_that_are_read_now_and_then_are_not(world, warned):
+def test_user_points_read_now_and_then_do_not_warn(world, warned):
     for number in range(45):
         world.call(text(2_000, f"prompt {number // 15}"), POINT, text(10, f"and {number}"))
     assert [line for line in warned() if "of your own" in line] == []
 
 
 @pytest.mark.parametrize("model", [SONNET_45, NOVA_PRO])
-def test_instructions_that_are_just_too_short_are_reported_once(world, warned, model):
+def test_instructions_just_too_short_warn_once(world, warned, model):
     for _ in range(12):
         world.call(world.question(), system=[text(900, "instructions")], model=model)
     (message,) = warned()
@@ -198,13 +196,13 @@ def test_instructions_that_are_just_too_short_are_reported_once(world, warned, m
 
 
 @pytest.mark.parametrize("tokens", [500, 1_200])
-def test_instructions_that_are_long_enough_or_far_too_short_are_not(world, warned, tokens):
+def test_instructions_long_enough_or_far_too_short_do_not_warn(world, warned, tokens):
     for _ in range(12):
         world.call(world.question(), system=[text(tokens, "instructions")])
     assert warned() == []
 
 
-# --- healthy use: nothing is said ---
+# --- healthy use: no warning ---
 
 
 def an_agent(world, turns=10, instructions=800, name="a"):
@@ -216,13 +214,13 @@ def an_agent(world, turns=10, instructions=800, name="a"):
 
 
 @pytest.mark.sweep
-def test_agents_whose_instructions_are_short_but_whose_past_is_read_are_told_nothing(world, warned):
+def test_short_instructions_do_not_warn_if_history_is_read(world, warned):
     for name in range(6):
         list(an_agent(world, name=f"agent-{name}"))
     assert warned() == []
 
 
-def test_nothing_is_said_about_rag(world, warned):
+def test_rag_does_not_warn(world, warned):
     for number in range(20):
         world.call(text(3_000, f"passages {number}"), world.question(), system=[text(2_000, "instructions")])
     assert warned() == []
@@ -230,7 +228,7 @@ def test_nothing_is_said_about_rag(world, warned):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("applications", [2, 5, 8, 15])
-def test_nothing_is_said_about_applications_that_take_turns(world, warned, applications):
+def test_alternating_applications_do_not_warn(world, warned, applications):
     for number in range(40):
         own = number % applications
         world.call(world.question(), system=[text(2_000, f"application {own}")])
@@ -239,20 +237,20 @@ def test_nothing_is_said_about_applications_that_take_turns(world, warned, appli
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("users", [3, 15])
-def test_nothing_is_said_about_prompts_for_each_user_where_users_come_back(world, warned, users):
+def test_prompts_of_returning_users_do_not_warn(world, warned, users):
     names = [words(4, f"name {number}")[-12:] for number in range(users)]
     for number in range(60):
         world.call(world.question(), system=[{"text": f"You help {names[number % users]}. {words(2_000, 'fixed')}"}])
     assert warned() == []
 
 
-def test_nothing_is_said_where_each_users_prompt_has_a_number_and_each_asks_several_times(world, warned):
+def test_numbered_user_prompts_asked_several_times_do_not_warn(world, warned):
     for number in range(60):
         world.call(world.question(), system=[{"text": f"You help customer {number // 3}. {words(2_000, 'fixed')}"}])
     assert warned() == []
 
 
-def test_nothing_is_said_about_pauses_one_offs_and_short_prompts(world, warned):
+def test_pauses_one_offs_and_short_prompts_do_not_warn(world, warned):
     for number in range(12):
         world.call(text(3_000, f"one-off {number}"))
         world.call(world.question())
@@ -261,7 +259,7 @@ def test_nothing_is_said_about_pauses_one_offs_and_short_prompts(world, warned):
     assert warned() == []
 
 
-# --- what is never said ---
+# --- no content of prompts ---
 
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=12, max_size=40)
 
@@ -269,7 +267,7 @@ secrets = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size
 @pytest.mark.sweep
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(secrets)
-def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(running, caplog, secret):
+def test_warnings_contain_no_text_of_prompts(running, caplog, secret):
     world = running.fresh()
     DEFAULT_RUNTIME.reset()
     caplog.clear()
@@ -279,6 +277,6 @@ def test_nothing_of_a_prompt_is_logged_above_debug_whatever_the_diagnosis(runnin
         changing = [{"text": f"{number} {secret} {words(2_000, 'fixed')}"}]
         world.call({"text": secret}, point, system=changing, toolConfig={"tools": [tool("a")]})
         world.call({"text": secret}, system=[{"text": f"{secret} {words(860, 'short')}"}], model=SONNET_37)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) >= 2
-    assert not any(secret in message or secret[:12] in message for message in said)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) >= 2
+    assert not any(secret in message or secret[:12] in message for message in messages)

@@ -1,4 +1,4 @@
-"""What real traffic gets from ``cache="auto"``: what repeats is read, what does not is soon not written."""
+"""Test what ``cache="auto"`` does for typical traffic: content that repeats is read, other content soon not written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOO_MUCH = 20_000  # tokens that Nova caches at most
 
 
 def agent(world, turns, *, model=SONNET_45, calls=1, name="a", after=1.0):
-    """A tool-calling conversation, one answered call after the other."""
+    """Yield the answered calls of a tool-calling conversation."""
     messages, fixed = [user(text(1_500, name))], {"system": [text(800, "agent")]}
     for turn in range(turns):
         tools = {"tools": [tool("search")]}
@@ -50,7 +50,7 @@ def chat(world, turns, *, after, **members):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("model", [SONNET_45, SONNET_37, NOVA_PRO])
 @pytest.mark.parametrize("members", [{}, {"system": [text(300, "instructions")]}])
-def test_a_document_that_many_ask_about_is_read_from_the_second_question_on(world, model, members):
+def test_document_of_many_users_is_read_from_second_question(world, model, members):
     first, *others = [world.call(text(DOC, "doc"), world.question(), model=model, **members) for _ in range(8)]
     assert first.written >= DOC
     assert all(call.read >= DOC for call in others)
@@ -60,7 +60,7 @@ def test_a_document_that_many_ask_about_is_read_from_the_second_question_on(worl
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("one_offs", [3, 8, 40])
-def test_after_many_one_offs_a_document_is_read_from_the_third_question_on(world, one_offs):
+def test_document_after_many_one_offs_is_read_from_third_question(world, one_offs):
     for number in range(one_offs):
         world.call(text(DOC, number), world.question())
     _, second, third, *others = [world.call(text(DOC, "doc"), world.question()) for _ in range(6)]
@@ -68,12 +68,12 @@ def test_after_many_one_offs_a_document_is_read_from_the_third_question_on(world
     assert all(call.read >= DOC for call in (third, *others))
 
 
-def test_a_document_in_a_system_prompt_is_read_whoever_asks_and_whatever_they_say(world):
+def test_document_in_system_prompt_is_read_from_second_question(world):
     calls = [world.call(world.question(), system=[text(100, "role"), text(DOC, "doc")]) for _ in range(5)]
     assert [call.read for call in calls[1:]] == [DOC + 100] * 4
 
 
-def test_two_documents_asked_about_in_turn_are_both_read(world):
+def test_two_alternating_documents_are_both_read(world):
     calls = [world.call(text(DOC, f"doc {n % 2}"), world.question()) for n in range(10)]
     assert all(call.read >= DOC for call in calls[4:])
 
@@ -83,14 +83,14 @@ def test_two_documents_asked_about_in_turn_are_both_read(world):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("blocks", [1, 2, 5])
-def test_long_one_offs_stop_being_written_after_three(world, blocks):
+def test_long_one_offs_are_written_at_most_three_times(world, blocks):
     calls = [world.call(*[text(DOC // blocks, f"{n}/{b}") for b in range(blocks)]) for n in range(60)]
     assert sum(call.written > 0 for call in calls) <= 3
     assert not any(call.points for call in calls[10:])
     assert cost(calls) <= 1.02
 
 
-def test_one_offs_of_an_application_with_instructions_do_not_make_those_be_written_again(world):
+def test_instructions_before_one_offs_are_written_once(world):
     """RAG: the instructions are read, the passages are soon no longer written."""
     calls = [
         world.call(text(3_000, f"passages {n}"), world.question(), system=[text(3_000, "instructions")])
@@ -101,7 +101,7 @@ def test_one_offs_of_an_application_with_instructions_do_not_make_those_be_writt
     assert {point["section"] for call in calls[4:] for point in call.points} == {"system"}
 
 
-def test_with_a_clock_in_the_system_prompt_nothing_is_written_after_a_few(world):
+def test_clock_in_system_prompt_stops_writes_after_few_requests(world):
     calls = [
         world.call(world.question(), system=[{"text": f"It is {n // 60:02d}:{n % 60:02d}. {words(3_000, 'fixed')}"}])
         for n in range(40)
@@ -110,14 +110,14 @@ def test_with_a_clock_in_the_system_prompt_nothing_is_written_after_a_few(world)
     assert not any(call.points for call in calls[10:])
 
 
-def test_short_prompts_get_no_points_however_often_they_come(world):
+def test_short_prompts_get_no_points_however_often_they_repeat(world):
     calls = [world.call(text(600, "short"), world.question()) for _ in range(10)]
     assert not any(call.points for call in calls)
 
 
 @pytest.mark.sweep
-def test_a_batch_of_one_offs_at_once_pays_for_a_few_guesses_only(world):
-    """Nothing is learned before the first answers; that much is not staked."""
+def test_concurrent_one_offs_write_only_few_times(world):
+    """Nothing is learned before the first answers arrive, so that the ledger limits the writes in flight."""
     with before_sending(world, threading.Barrier(60, timeout=20).wait), ThreadPoolExecutor(60) as pool:
         calls = list(pool.map(lambda number: world.call(text(DOC, f"batch {number}"), after=0), range(60)))
     assert sum(call.written > 0 for call in calls) <= 8
@@ -129,7 +129,7 @@ def test_a_batch_of_one_offs_at_once_pays_for_a_few_guesses_only(world):
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("calls", [1, 2, 12, 25])
-def test_a_growing_agent_reads_all_of_its_past(world, calls):
+def test_growing_agent_reads_its_whole_history(world, calls):
     """Also where a turn has more blocks than the service looks back for an entry."""
     turns = list(agent(world, 6, calls=calls))
     for before, call in itertools.pairwise(turns):
@@ -138,8 +138,8 @@ def test_a_growing_agent_reads_all_of_its_past(world, calls):
 
 
 @pytest.mark.parametrize("calls", [1, 12])
-def test_of_an_agent_nova_reads_all_but_the_newest_results(world, calls):
-    """No point can stand behind a result; behind the tool calls before it one can."""
+def test_nova_agent_reads_all_but_newest_tool_results(world, calls):
+    """Nova accepts no point after a tool result, but one after the tool calls before it."""
     turns = list(agent(world, 6, model=NOVA_PRO, calls=calls))
     for before, call in itertools.pairwise(turns):
         assert call.read >= before.read + before.written
@@ -148,7 +148,7 @@ def test_of_an_agent_nova_reads_all_but_the_newest_results(world, calls):
 
 
 @pytest.mark.sweep
-def test_nova_goes_on_reading_and_is_never_refused_where_a_conversation_outgrows_its_cache(world):
+def test_nova_conversation_beyond_cache_maximum_keeps_reading(world):
     turns = list(agent(world, 14, model=NOVA_PRO, calls=12))
     assert turns[-1].tokens > 1.3 * TOO_MUCH
     for call in turns:
@@ -157,7 +157,7 @@ def test_nova_goes_on_reading_and_is_never_refused_where_a_conversation_outgrows
         assert call.read > 0.8 * TOO_MUCH
 
 
-def test_interleaved_conversations_each_read_their_own_past(world):
+def test_interleaved_conversations_each_read_their_own_history(world):
     running = [agent(world, 6, name=f"agent-{n}") for n in range(5)]
     rounds = list(zip(*running, strict=True))
     for before, now in itertools.pairwise(rounds):
@@ -166,7 +166,7 @@ def test_interleaved_conversations_each_read_their_own_past(world):
 
 
 @pytest.mark.sweep
-def test_one_offs_in_between_do_not_stop_a_conversation_from_being_read(world):
+def test_conversation_is_read_despite_one_offs_in_between(world):
     before = None
     for number, call in enumerate(agent(world, 6)):
         for other in range(5):
@@ -178,14 +178,14 @@ def test_one_offs_in_between_do_not_stop_a_conversation_from_being_read(world):
 # --- time ---
 
 
-def test_where_pauses_are_long_an_hour_is_chosen_and_the_past_is_read(world):
+def test_long_pauses_select_1h_and_history_is_read(world):
     calls = list(chat(world, 10, after=1_200))
     assert all(call.read for call in calls[2:])
     assert {ttl for call in calls[2:] for ttl in call.ttls} == {"1h"}
     assert cost(calls) < 0.5
 
 
-def test_what_is_lost_of_an_hour_is_written_for_an_hour_again(world):
+def test_lost_1h_entry_is_written_for_1h_again(world):
     """Also by a request that only expected to read it."""
     instructions = {"system": [text(3_000, "fixed")]}
     calls = []
@@ -199,26 +199,26 @@ def test_what_is_lost_of_an_hour_is_written_for_an_hour_again(world):
 
 
 @pytest.mark.parametrize("model", [SONNET_37, NOVA_PRO])
-def test_where_models_offer_five_minutes_only_nobody_asks_for_an_hour(world, model):
+def test_models_without_1h_are_never_asked_for_it(world, model):
     calls = list(chat(world, 10, after=1_200, model=model))
     assert {ttl for call in calls for ttl in call.ttls} <= {"5m"}
     assert model == NOVA_PRO or cost(calls) <= 1.07, "for Nova writing costs what reading anew does"
     assert model == NOVA_PRO or not any(call.points for call in calls[4:]), "nothing would be there any more"
 
 
-def test_where_pauses_are_short_an_hour_is_not_paid_for(world):
+def test_short_pauses_select_5m(world):
     calls = list(chat(world, 10, after=120))
     assert {ttl for call in calls for ttl in call.ttls} == {"5m"}
     assert all(call.read for call in calls[1:])
 
 
-def test_reading_renews_so_that_five_minutes_last_as_long_as_somebody_asks(world):
+def test_reads_renew_5m_entry_while_requests_continue(world):
     calls = [world.call(text(DOC, "doc"), world.question(), after=290) for _ in range(12)]
     assert all(call.read >= DOC for call in calls[1:])
     assert not any(call.hour for call in calls)
 
 
-def test_what_has_expired_is_written_again_and_not_waited_for(world):
+def test_expired_entry_is_written_again(world):
     for _ in range(4):
         world.call(text(DOC, "doc"), world.question())
     late = world.call(text(DOC, "doc"), world.question(), after=4_000)
@@ -231,7 +231,7 @@ def test_what_has_expired_is_written_again_and_not_waited_for(world):
 
 
 class Held:
-    """Holds the first request, when it is about to be sent, until it is told to go on."""
+    """Hold the first request, when it is about to be sent, until `go_on` is set."""
 
     def __init__(self):
         self.inside, self.go_on, self._first = threading.Event(), threading.Event(), threading.Lock()
@@ -243,7 +243,7 @@ class Held:
 
 
 def while_one_is_held(world, prompts):
-    """The answers, of which the first comes last."""
+    """Return the calls for the prompts; the first is answered last."""
     held = Held()
     with before_sending(world, held), ThreadPoolExecutor(len(prompts)) as pool:
         first = pool.submit(world.call, *prompts[0], after=0)
@@ -253,19 +253,19 @@ def while_one_is_held(world, prompts):
         return [first.result(20), *others]
 
 
-def test_of_many_that_ask_the_same_at_the_same_time_one_pays_for_the_write(world):
+def test_concurrent_equal_requests_write_once(world):
     calls = while_one_is_held(world, [[text(DOC, "doc")]] * 8)
     assert [call.written >= DOC for call in calls] == [True] + [False] * 7
     assert world.call(text(DOC, "doc")).read >= DOC
 
 
-def test_of_many_that_ask_about_one_document_at_the_same_time_one_pays_for_the_write(world):
+def test_concurrent_questions_about_one_document_write_once(world):
     calls = while_one_is_held(world, [[text(DOC, "doc"), world.question()] for _ in range(8)])
     assert [call.written >= DOC for call in calls] == [True] + [False] * 7
     assert world.call(text(DOC, "doc"), world.question()).read >= DOC
 
 
-def test_where_the_one_that_writes_fails_another_does(world):
+def test_failed_write_is_left_to_another_request(world):
     held, request = Held(), {"modelId": SONNET_45, "messages": [user(text(DOC, "doc"))]}
     world.emulator.fail("throttling", times=1)
     with before_sending(world, held), ThreadPoolExecutor(1) as pool:
@@ -279,7 +279,7 @@ def test_where_the_one_that_writes_fails_another_does(world):
 
 
 @pytest.mark.parametrize("how", ["cut", "exception_event"])
-def test_a_stream_that_breaks_does_not_keep_others_from_writing_for_long(world, how):
+def test_broken_stream_blocks_other_writes_only_briefly(world, how):
     world.emulator.fail(how, times=1)
     broken = world.client.converse_stream(modelId=SONNET_45, messages=[user(text(DOC, "doc"))])["stream"]
     with pytest.raises(Exception, match=r"broke off|error"):

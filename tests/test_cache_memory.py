@@ -1,4 +1,4 @@
-"""What is remembered of prefixes: by whom it is shared, how much, for how long, and under threads, tasks and forks."""
+"""Test `PrefixMemory`: who shares it, its bounds, how long it remembers, and threads, tasks, forks and copies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def request(world, seed="doc", tokens=DOC):
 
 
 def knows(client, world, seed="doc"):
-    """Whether it has seen a document."""
+    """Return whether a client has seen a document."""
     points = client.plan_cache_points(**request(world, seed)).points
     return any("cached" in point.reason or "seen before" in point.reason for point in points)
 
@@ -42,7 +42,7 @@ def knows(client, world, seed="doc"):
 # --- who shares it ---
 
 
-def test_two_clients_of_equal_connections_share_what_they_have_seen(world, environment):
+def test_shared_memory_covers_equal_connections(world, environment):
     one, two = RoutedClient(Connection()), RoutedClient(Connection())
     elsewhere = RoutedClient(Connection(region_name="eu-west-1"))
     one.converse(**request(world))
@@ -51,7 +51,7 @@ def test_two_clients_of_equal_connections_share_what_they_have_seen(world, envir
     assert not knows(elsewhere, world)
 
 
-def test_two_clients_of_one_boto3_client_share_and_those_of_two_accounts_do_not(world):
+def test_shared_memory_covers_one_boto3_client_and_separates_accounts(world):
     keys = {"aws_access_key_id": "another", "aws_secret_access_key": "another"}
     other = world.emulator.client("bedrock-runtime", config=ONCE, **keys)
     one, two, stranger = RoutedClient(world.boto), RoutedClient(world.boto), RoutedClient(other)
@@ -64,7 +64,7 @@ def test_two_clients_of_one_boto3_client_share_and_those_of_two_accounts_do_not(
     assert not knows(stranger, world)
 
 
-def test_what_one_target_has_seen_another_has_not(world):
+def test_memory_keeps_targets_apart(world):
     world.client.converse(**request(world))
     assert knows(world.client, world)
     for model in (SONNET_37, NOVA_PRO):
@@ -72,7 +72,7 @@ def test_what_one_target_has_seen_another_has_not(world):
         assert not any("cached" in point.reason for point in plan.points)
 
 
-def test_a_client_with_its_own_runtime_or_memory_shares_nothing(world):
+def test_client_with_own_runtime_or_memory_shares_nothing(world):
     RoutedClient(world.boto).converse(**request(world))
     assert knows(RoutedClient(world.boto), world)
     assert not knows(world.new_client(), world)
@@ -80,14 +80,14 @@ def test_a_client_with_its_own_runtime_or_memory_shares_nothing(world):
     assert not knows(RoutedClient(world.boto, cache=CachePolicy(memory="none")), world)
 
 
-def test_without_a_memory_each_request_is_the_first(world):
+def test_client_without_memory_plans_each_request_as_first(world):
     client = world.new_client(cache=CachePolicy(memory="none"))
     calls = [world.call(text(DOC, f"one-off {n}"), client=client) for n in range(6)]
     assert all(call.points for call in calls)
     assert len(DEFAULT_RUNTIME.shared(PrefixMemory)) == 0
 
 
-def test_a_memory_can_be_shared_by_hand(world):
+def test_prefix_memory_is_shared_by_clients_that_get_it(world):
     memory = PrefixMemory()
     one, two = (world.new_client(cache=CachePolicy(memory=memory)) for _ in range(2))
     one.converse(**request(world))
@@ -103,7 +103,7 @@ def test_a_memory_can_be_shared_by_hand(world):
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
-def test_the_memory_is_bounded_and_what_is_used_stays(world, most):
+def test_memory_is_bounded_and_keeps_recently_used_prefixes(world, most):
     memory = PrefixMemory(max_prefixes=most)
     client = world.new_client(cache=CachePolicy(memory=memory))
     for number in range(max(30, most)):
@@ -115,7 +115,7 @@ def test_the_memory_is_bounded_and_what_is_used_stays(world, most):
         assert not knows(client, world, 0)
 
 
-def test_after_an_hour_a_prefix_is_forgotten(world):
+def test_memory_forgets_prefix_after_an_hour(world):
     memory = PrefixMemory()
     client = world.new_client(cache=CachePolicy(memory=memory))
     client.converse(**request(world))
@@ -128,19 +128,19 @@ def test_after_an_hour_a_prefix_is_forgotten(world):
     assert len(memory) <= 4, "and its place is free"
 
 
-def test_no_text_is_kept(world):
+def test_memory_holds_no_text(world):
     memory = PrefixMemory()
     client = world.new_client(cache=CachePolicy(memory=memory))
     secret = "the treasure lies below the old oak " * 200
     for number in range(8):  # the changes before the messages are watched, too
-        said = [user({"text": secret}, world.question())]
-        client.converse(modelId=SONNET_45, system=[{"text": f"{number}{secret}"}], messages=said)
+        messages = [user({"text": secret}, world.question())]
+        client.converse(modelId=SONNET_45, system=[{"text": f"{number}{secret}"}], messages=messages)
     assert len(memory) > 5
     assert "treasure" not in repr(everything(memory))
 
 
 def everything(thing, seen=None):
-    """All that can be reached from an object of ours, as plain values."""
+    """Return all that can be reached from an object of this package, as plain values."""
     seen = set() if seen is None else seen
     if id(thing) in seen:
         return None
@@ -157,7 +157,7 @@ def everything(thing, seen=None):
 
 
 @pytest.mark.sweep
-def test_eight_threads_that_use_one_memory_do_it_no_harm(world):
+def test_memory_survives_eight_threads(world):
     """Conversations, documents and one-offs, with so small a memory that it forgets all the time."""
     memory = PrefixMemory(max_prefixes=50)
     clients = [world.new_client(cache=CachePolicy(memory=memory)) for _ in range(8)]
@@ -182,7 +182,7 @@ def test_eight_threads_that_use_one_memory_do_it_no_harm(world):
     assert [call.read >= DOC for call in calls] == [False, True, True]
 
 
-async def test_tasks_that_run_at_once_share_what_they_see(world):
+async def test_memory_is_shared_by_concurrent_tasks(world):
     await asyncio.to_thread(world.call, text(DOC, "doc"), world.question())
     questions = [world.question() for _ in range(20)]
     calls = await asyncio.gather(*[asyncio.to_thread(world.call, text(DOC, "doc"), q) for q in questions])
@@ -190,7 +190,7 @@ async def test_tasks_that_run_at_once_share_what_they_see(world):
 
 
 def in_child(work, seconds=15):
-    """Run work in a forked child; what it returned, or None where it did not come back in time."""
+    """Run work in a forked child; return its result, or None if it did not end in time."""
     receive, send = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads; that is what is tested
@@ -203,14 +203,14 @@ def in_child(work, seconds=15):
             os._exit(0)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
-        said = pipe.read()
+        result = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else None
+    return json.loads(result) if result else None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("memory", ["shared", "own", "given"])
-def test_a_process_that_forks_while_a_thread_uses_the_memory_does_not_hang_its_child(world, memory):
+def test_forked_child_does_not_hang_on_memory_lock(world, memory):
     policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
     client = RoutedClient(world.boto, cache=policy)
     client.converse(**request(world))
@@ -242,22 +242,22 @@ def test_a_process_that_forks_while_a_thread_uses_the_memory_does_not_hang_its_c
     ["auto", "off", CachePolicy(ttl="1h", sections=("system",), min_saving=5, max_points=2), CachePolicy(memory="own"),
      CachePolicy(memory="none"), CachePolicy(memory=PrefixMemory())],
 )  # fmt: skip
-def test_a_pickled_client_has_the_policy_and_none_of_the_memory(world, environment, cache):
+def test_pickled_client_keeps_policy_without_memory(world, environment, cache):
     client = RoutedClient(Connection(), cache=cache)
     client.converse(**request(world))
     again = pickle.loads(pickle.dumps(client))
-    as_told = cache.as_dict() if isinstance(cache, CachePolicy) else None
-    if as_told:
-        assert again._policy.as_dict() == as_told
+    given_policy = cache.as_dict() if isinstance(cache, CachePolicy) else None
+    if given_policy:
+        assert again._policy.as_dict() == given_policy
     DEFAULT_RUNTIME.reset()  # as in another process
     assert not knows(again, world)
     points = again.converse(**request(world))["routing"]["cache_points"]
-    assert points == [] if cache == "off" or (as_told and as_told["sections"] == ["system"]) else points
+    assert points == [] if cache == "off" or (given_policy and given_policy["sections"] == ["system"]) else points
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("memory", ["own", "given"])
-def test_a_copy_goes_on_with_the_memory(world, how, memory):
+def test_copied_client_shares_the_memory(world, how, memory):
     policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
     client = world.new_client(cache=policy)
     client.converse(**request(world))
@@ -267,7 +267,7 @@ def test_a_copy_goes_on_with_the_memory(world, how, memory):
         assert knows(world.new_client(cache=how(policy)), world)
 
 
-def test_a_memory_of_ones_own_size_is_as_big_in_another_process():
+def test_pickled_memory_keeps_its_size():
     memory = pickle.loads(pickle.dumps(PrefixMemory(max_prefixes=2)))
     for number in range(50):
         memory.add(number, 0.0)

@@ -1,4 +1,4 @@
-"""Whatever the application sends and whatever was learned before: no cachePoint of ours is one that Bedrock refuses."""
+"""Test with random applications that Bedrock refuses no added cachePoint, whatever was learned before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def some_policy(chance):
 
 
 def check_plan(made, planned, off, policy, models):
-    """What a plan must be, whatever else it is."""
+    """Assert what holds for every plan; return the added points."""
     given_points, points = points_of(made), points_of(planned)
     assert len(points) <= 4
     lifetimes = [point[3] for point in points]
@@ -60,7 +60,7 @@ def check_plan(made, planned, off, policy, models):
 
 
 def run(family, seed, seen):
-    """One application with a client of its own; a third of what is planned is sent and answered, and learned from."""
+    """Check the plans of one application, with its own client; a third of the requests is sent, and learned from."""
     chance, clock = random.Random(seed), Clock()
     writer = Writer(family, chance)
     bedrock, policy = BedrockWithoutAWire(writer.models, clock, chance), some_policy(chance)
@@ -93,7 +93,7 @@ def run(family, seed, seen):
 
 @pytest.mark.parametrize("examples", [3, pytest.param(52, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bedrock_takes_ten_thousand_requests_as_they_were_planned(family, examples):
+def test_bedrock_accepts_ten_thousand_planned_requests(family, examples):
     seen, share = Counter(), examples // 52
 
     @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate], derandomize=not share)
@@ -116,7 +116,7 @@ def test_bedrock_takes_ten_thousand_requests_as_they_were_planned(family, exampl
 
 
 def planned_again(seed, policy):
-    """Whether each plan of one application's was the plan of itself."""
+    """Yield for each request of an application whether planning the planned request changes nothing."""
     chance, clock = random.Random(seed), Clock()
     writer = Writer("claude", chance)
     bedrock = BedrockWithoutAWire(writer.models, clock, chance)
@@ -130,16 +130,16 @@ def planned_again(seed, policy):
 
 
 @pytest.mark.parametrize("ttl", ["5m", "1h"])
-def test_what_was_planned_is_planned_again_as_it_is(ttl):
+def test_planning_a_planned_request_changes_nothing(ttl):
     assert all(same for seed in range(15) for same in planned_again(seed, CachePolicy(ttl=ttl)))
 
 
 @pytest.mark.parametrize("seeds", [3, pytest.param(150, marks=pytest.mark.sweep)])
-def test_what_was_planned_with_a_chosen_ttl_is_planned_again_as_it_is(seeds):
+def test_planning_a_planned_request_with_auto_ttl_changes_nothing(seeds):
     assert all(same for seed in range(seeds) for same in planned_again(seed, CachePolicy()))
 
 
-def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_russian():
+def test_nova_prefix_stays_below_maximum_after_russian_text():
     clock = Clock()
     bedrock = BedrockWithoutAWire([NOVA_PRO], clock, random.Random(0))
     client = RoutedClient(bedrock, cache="auto", runtime=Runtime(clock=clock))
@@ -154,7 +154,7 @@ def test_nova_gets_no_prefix_that_is_too_long_after_an_application_that_speaks_r
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bedrock_answers_at_once_whatever_was_planned(family):
+def test_emulator_accepts_planned_requests_at_first_attempt(family):
     clock, chance = Clock(), random.Random(family)
     with BedrockEmulator(clock=clock) as bedrock:
         client = RoutedClient(bedrock.client("bedrock-runtime"), runtime=Runtime(clock=clock))
@@ -175,8 +175,8 @@ def test_bedrock_answers_at_once_whatever_was_planned(family):
                 else:
                     routing = client.converse(**made)["routing"]
                 sent = bedrock.requests()[-1].request
-                told = [(point["section"], point.get("message"), point["ttl"]) for point in routing["cache_points"]]
-                assert told == [(section, message, ttl) for section, message, _, ttl in points_of(sent)]
-                placed += bool(told) and number % 4 != 0
+                reported = [(point["section"], point.get("message"), point["ttl"]) for point in routing["cache_points"]]
+                assert reported == [(section, message, ttl) for section, message, _, ttl in points_of(sent)]
+                placed += bool(reported) and number % 4 != 0
         assert [entry.status for entry in bedrock.requests() if "Converse" in entry.operation] == [200] * 80
     assert placed == 0 if family == "llama" else placed > 15

@@ -1,4 +1,4 @@
-"""Whatever cachePoints a request has, or is to have: what is sent is what Bedrock takes."""
+"""Test `place_points`: whatever cachePoints a request has or should have, Bedrock accepts the result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def models(*names):
 
 
 def opaque(family):
-    """A router that could not be looked up."""
+    """Return a router that could not be looked up."""
     return ResolvedTarget(parse_target(f"{ROUTER}{family}"), complete=False, refused="AccessDeniedException")
 
 
@@ -49,7 +49,7 @@ def request(*content, tools=(), system=(), **more):
 
 
 def sections(placed):
-    """The lists that can hold points, in the order of the prefix."""
+    """Return the lists that can hold points, in the order of the prefix."""
     messages = [message["content"] for message in placed.get("messages", ())]
     return [placed.get("toolConfig", {}).get("tools", []), placed.get("system", []), *messages]
 
@@ -62,7 +62,7 @@ def content_of(placed):
     return placed["messages"][0]["content"]
 
 
-# --- which models take which ---
+# --- which models accept which ---
 
 EVERYWHERE = request(TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
 
@@ -83,7 +83,7 @@ EVERYWHERE = request(TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
         (opaque("amazon.nova:1"), (0, 1, 1)),
     ],
 )
-def test_points_stay_where_all_models_take_them_and_where_nothing_is_known(resolved, left, caplog):
+def test_place_points_keeps_points_that_models_accept_or_are_unknown(resolved, left, caplog):
     placed = place_points(EVERYWHERE, resolved)
     assert tuple(sum("cachePoint" in block for block in blocks) for blocks in sections(placed)) == left
     assert [[block for block in blocks if "cachePoint" not in block] for blocks in sections(placed)] == [
@@ -100,13 +100,13 @@ def test_points_stay_where_all_models_take_them_and_where_nothing_is_known(resol
         (models(UNKNOWN), True), (opaque("amazon.nova:1"), False), (opaque("anthropic.claude:1"), True),
     ],
 )  # fmt: skip
-def test_behind_the_result_of_a_tool_nova_gets_no_point(resolved, stays):
+def test_place_points_removes_point_after_tool_result_for_nova(resolved, stays):
     assert content_of(place_points(request(RESULT, POINT), resolved)) == [RESULT, *([POINT] if stays else [])]
     assert content_of(place_points(request(RESULT, TEXT, POINT), resolved)) == [RESULT, TEXT, POINT]
 
 
 @pytest.mark.parametrize("field", ["tools", "system"])
-def test_a_list_of_nothing_but_refused_points_is_not_sent_empty(field):
+def test_place_points_removes_list_of_refused_points_only(field):
     placed = place_points(request(TEXT, **{field: [POINT]}), models(NOVA_LITE))
     assert placed == request(TEXT)
 
@@ -116,15 +116,15 @@ def test_a_list_of_nothing_but_refused_points_is_not_sent_empty(field):
 REFUSED = {
     "first": ([POINT, TEXT], [TEXT], "nothing to cache before it"),
     "second in a row": ([TEXT, POINT, HOUR], [TEXT, POINT], "nothing to cache before it"),
-    "behind thinking": ([THOUGHT, POINT, TEXT], [THOUGHT, TEXT], "after reasoning"),
-    "twice behind thinking": ([THOUGHT, POINT, POINT], [THOUGHT], "after reasoning"),
-    "behind a text document": ([TEXT, document("txt"), POINT], [TEXT, document("txt")], "not a PDF"),
+    "after reasoning": ([THOUGHT, POINT, TEXT], [THOUGHT, TEXT], "after reasoning"),
+    "twice after reasoning": ([THOUGHT, POINT, POINT], [THOUGHT], "after reasoning"),
+    "after a text document": ([TEXT, document("txt"), POINT], [TEXT, document("txt")], "not a PDF"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("resolved", [models(SONNET_45), models(NOVA_LITE), models(UNKNOWN)])
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_point_that_bedrock_refuses_where_it_stands_is_left_out_with_one_warning(case, resolved, caplog):
+def test_place_points_removes_refused_point_with_one_warning(case, resolved, caplog):
     given_content, left, why = REFUSED[case]
     with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
         for _ in range(2):
@@ -134,25 +134,25 @@ def test_a_point_that_bedrock_refuses_where_it_stands_is_left_out_with_one_warni
     assert why in record.message
 
 
-def test_the_system_begins_anew_so_that_its_first_point_has_nothing_before_it():
+def test_place_points_removes_first_point_of_system_despite_tools():
     placed = place_points(request(TEXT, tools=[TOOL], system=[POINT, TEXT]), models(SONNET_45))
     assert placed["system"] == [TEXT]
 
 
 @pytest.mark.parametrize("before", [TEXT, document("pdf"), RESULT, {"image": {"format": "png", "source": {}}}])
-def test_a_point_behind_anything_else_stays_and_nothing_is_said(before, caplog):
+def test_place_points_keeps_other_points_without_warning(before, caplog):
     assert content_of(place_points(request(before, HOUR), models(SONNET_45))) == [before, HOUR]
     assert caplog.records == []
 
 
-def test_a_point_that_was_left_out_does_not_count():
+def test_place_points_does_not_count_removed_points():
     four = request(TEXT, POINT, TEXT, POINT, POINT, tools=[TOOL, POINT], system=[POINT, TEXT, POINT])
     assert len(points(place_points(four, models(SONNET_45)))) == 4
     later = request(TEXT, HOUR, tools=[TOOL, POINT])
     assert points(place_points(later, opaque("amazon.nova:1"))) == [HOUR["cachePoint"]]
 
 
-def test_of_more_than_four_the_first_in_the_messages_are_left_out_with_one_warning(caplog):
+def test_place_points_beyond_four_removes_first_in_messages(caplog):
     five = request(TEXT, POINT, TEXT, POINT, TEXT, POINT, tools=[TOOL, POINT], system=[TEXT, POINT])
     for _ in range(2):
         placed = place_points(five, models(SONNET_45))
@@ -161,7 +161,7 @@ def test_of_more_than_four_the_first_in_the_messages_are_left_out_with_one_warni
     assert "had 5 cachePoints, and Bedrock accepts 4" in record.message
 
 
-def test_of_too_many_those_of_earlier_messages_go_before_those_of_later_ones():
+def test_place_points_removes_from_earlier_messages_first():
     turns = {"messages": [{"role": "user", "content": [TEXT, POINT]}, {"role": "assistant", "content": [TEXT, POINT]}]}
     six = {**request(system=[TEXT, POINT, TEXT, POINT], tools=[TOOL, POINT, TOOL, POINT]), **turns}
     placed = place_points(six, models(SONNET_45))
@@ -172,7 +172,7 @@ def test_of_too_many_those_of_earlier_messages_go_before_those_of_later_ones():
     ]  # fmt: skip
 
 
-def test_of_too_many_before_the_messages_the_last_of_the_system_are_kept():
+def test_place_points_keeps_last_points_of_system():
     many = request(TEXT, POINT, tools=[TOOL, POINT, TOOL, POINT], system=[TEXT, POINT] * 4)
     placed = place_points(many, models(SONNET_45))
     assert placed == request(TEXT, tools=[TOOL, TOOL], system=[TEXT, POINT] * 4)
@@ -183,7 +183,7 @@ def test_of_too_many_before_the_messages_the_last_of_the_system_are_kept():
 
 @pytest.mark.parametrize("short", [POINT, FIVE_MINUTES])
 @pytest.mark.parametrize("resolved", [models(SONNET_45), models(UNKNOWN)])
-def test_five_minutes_before_an_hour_last_an_hour_and_a_warning_says_the_order(short, resolved, caplog):
+def test_place_points_raises_5m_before_1h_with_warning(short, resolved, caplog):
     for mixed, repaired in (
         (request(TEXT, HOUR, tools=[TOOL, short]), request(TEXT, HOUR, tools=[TOOL, HOUR])),
         (request(TEXT, HOUR, system=[TEXT, short]), request(TEXT, HOUR, system=[TEXT, HOUR])),
@@ -199,13 +199,13 @@ def test_five_minutes_before_an_hour_last_an_hour_and_a_warning_says_the_order(s
     assert caplog.records == []
 
 
-def test_an_hour_that_is_left_out_makes_nothing_last_longer():
+def test_place_points_ignores_removed_1h():
     spoilt = request(THOUGHT, HOUR, tools=[TOOL, POINT], system=[TEXT, POINT])
     assert place_points(spoilt, models(SONNET_45)) == request(THOUGHT, tools=[TOOL, POINT], system=[TEXT, POINT])
 
 
 @pytest.mark.parametrize("resolved", [models(SONNET_37), models(NOVA_LITE), models(SONNET_45, SONNET_37)])
-def test_an_hour_lasts_five_minutes_where_the_models_offer_no_more(resolved, caplog):
+def test_place_points_lowers_1h_that_models_do_not_offer(resolved, caplog):
     placed = place_points(request(TEXT, HOUR, system=[TEXT, POINT]), resolved)
     assert points(placed) == [POINT["cachePoint"]] * 2
     (record,) = caplog.records
@@ -216,7 +216,7 @@ def test_an_hour_lasts_five_minutes_where_the_models_offer_no_more(resolved, cap
 # --- fast answers ---
 
 
-def test_with_optimized_latency_there_are_no_points_where_the_models_refuse_both(caplog):
+def test_place_points_removes_points_refused_with_optimized_latency(caplog):
     fast = request(TEXT, POINT, system=[TEXT], **OPTIMIZED)
     assert points(place_points(fast, models(NOVA_PRO), ["system"])) == []
     assert "latency 'optimized'" in caplog.text
@@ -225,12 +225,12 @@ def test_with_optimized_latency_there_are_no_points_where_the_models_refuse_both
     assert len(points(place_points(standard, models(NOVA_PRO), ["system"]))) == 2
 
 
-# --- points that are asked for ---
+# --- required points ---
 
 BOTH = ["system", "tools"]
 
 
-def test_what_is_asked_for_stands_behind_the_tools_and_the_system():
+def test_place_points_adds_required_points_after_tools_and_system():
     placed = place_points(request(TEXT, tools=[TOOL], system=[TEXT]), models(SONNET_45), BOTH)
     assert placed == request(TEXT, tools=[TOOL, POINT], system=[TEXT, POINT])
     assert place_points(request(TEXT), models(SONNET_45), BOTH) == request(TEXT), "there is nothing to cache"
@@ -239,7 +239,7 @@ def test_what_is_asked_for_stands_behind_the_tools_and_the_system():
     )
 
 
-def test_what_the_models_do_not_take_is_not_put_and_one_warning_says_so(caplog):
+def test_place_points_warns_once_about_required_point_not_accepted(caplog):
     for _ in range(2):
         placed = place_points(request(TEXT, tools=[TOOL], system=[TEXT]), models(NOVA_LITE), BOTH)
         assert placed == request(TEXT, tools=[TOOL], system=[TEXT, POINT])
@@ -247,7 +247,7 @@ def test_what_the_models_do_not_take_is_not_put_and_one_warning_says_so(caplog):
     assert "after the tools" in record.message
 
 
-def test_what_is_asked_for_lasts_as_long_as_what_comes_after_it():
+def test_place_points_gives_required_point_ttl_of_later_points():
     placed = place_points(request(TEXT, HOUR, tools=[TOOL], system=[TEXT]), models(SONNET_45), BOTH)
     assert placed == request(TEXT, HOUR, tools=[TOOL, HOUR], system=[TEXT, HOUR])
     placed = place_points(request(TEXT, POINT, tools=[TOOL], system=[TEXT, HOUR]), models(SONNET_45), BOTH)
@@ -257,22 +257,22 @@ def test_what_is_asked_for_lasts_as_long_as_what_comes_after_it():
 
 
 @pytest.mark.parametrize(("own", "left"), [(2, BOTH), (3, ["tools"]), (4, [])])
-def test_what_is_asked_for_gives_way_to_the_callers_where_there_is_no_room(own, left):
+def test_place_points_prefers_user_points_to_required_ones(own, left):
     given_request = request(*[TEXT, POINT] * own, tools=[TOOL], system=[TEXT])
     placed = place_points(given_request, models(SONNET_45), BOTH)
     assert content_of(placed) == content_of(given_request)
     assert [name for name in ("system", "tools") if POINT in sections(placed)[name == "system"]] == left
 
 
-def test_a_point_that_is_there_is_not_put_again():
+def test_place_points_adds_no_required_point_twice():
     there = request(TEXT, tools=[TOOL, POINT], system=[TEXT, POINT])
     assert place_points(there, models(SONNET_45), BOTH) == there
 
 
-# --- whatever is in the request: FACTS about prompt caching, written down a second time ---
+# --- random requests, checked by a second statement of the rules ---
 
 MODELS = {
-    # name: (lifetimes, fields, whether it takes one behind the result of a tool)
+    # name: (lifetimes, fields, whether it accepts one after a tool result)
     SONNET_45: ({"5m", "1h"}, {"tools", "system", "messages"}, True),
     SONNET_37: ({"5m"}, {"tools", "system", "messages"}, True),
     NOVA_PRO: ({"5m"}, {"system", "messages"}, False),
@@ -306,7 +306,7 @@ def requests(draw):
 
 
 def broken_rules(placed, names):
-    """What Bedrock would refuse the request for, by all of the models."""
+    """Return the reasons for which Bedrock would refuse the request, by all of the models."""
     broken, lifetimes = set(), []
     fields = ["tools", "system", *["messages"] * len(placed["messages"])]
     for field, found in zip(fields, sections(placed), strict=True):
@@ -331,7 +331,7 @@ def broken_rules(placed, names):
 
 
 def without_points(made):
-    """The content that is left of each list, and all other members."""
+    """Return all members without lists, and the content of each list without points."""
     others = {name: value for name, value in made.items() if name not in {"toolConfig", "system", "messages"}}
     return others, [[block for block in found if "cachePoint" not in block] for found in sections(made)]
 
@@ -341,7 +341,7 @@ def without_points(made):
     st.one_of(st.lists(st.sampled_from(sorted(set(MODELS) - {UNKNOWN})), min_size=1, max_size=2), st.just([UNKNOWN])),
     st.lists(st.sampled_from(BOTH), unique=True),
 )
-def test_whatever_is_asked_for_bedrock_takes_what_is_sent(made, names, wanted):
+def test_place_points_makes_any_request_acceptable(made, names, wanted):
     before, resolved = copy.deepcopy(made), models(*names)
     placed = place_points(made, resolved, wanted)
     assert made == before
@@ -357,7 +357,7 @@ def test_whatever_is_asked_for_bedrock_takes_what_is_sent(made, names, wanted):
 
 
 @given(requests(), st.sampled_from(sorted(MODELS)), st.lists(st.sampled_from(BOTH), unique=True))
-def test_what_is_sent_can_be_changed_without_changing_the_callers_lists(made, name, wanted):
+def test_place_points_copies_the_lists(made, name, wanted):
     before = copy.deepcopy(made)
     placed = place_points(made, models(name), wanted)
     for found in sections(placed):

@@ -1,4 +1,4 @@
-"""What may be done about caching without asking: `CachePolicy`, and the argument `cache`."""
+"""Test `CachePolicy` and the argument `cache`."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ REQUEST = {
 
 
 def planned(request=REQUEST, **policy):
-    """The points that a plan has: section, and ttl."""
+    """Return section and ttl of the points of a plan."""
     return [(point.section, point.ttl) for point in plan_cache_points(request, cache=CachePolicy(**policy)).points]
 
 
 # --- what each field does ---
 
 
-def test_without_a_word_there_are_points_in_all_sections_but_not_for_an_hour():
+def test_default_policy_adds_5m_points_in_all_sections():
     assert set(planned()) == {("tools", "5m"), ("system", "5m"), ("messages", "5m")}
 
 
 @pytest.mark.parametrize("sections", [["tools"], ["system"], ["messages"], ["system", "tools"], ["messages", "tools"]])
-def test_only_the_sections_that_it_names_get_points(sections):
+def test_sections_limit_where_points_are_added(sections):
     assert {section for section, _ in planned(sections=sections)} == set(sections)
 
 
-def test_without_sections_there_are_no_points():
+def test_empty_sections_add_no_points():
     assert planned(sections=[]) == []
 
 
 @pytest.mark.parametrize("ttl", ["5m", "1h"])
-def test_ttl_is_how_long_they_last(ttl):
+def test_ttl_is_that_of_added_points(ttl):
     assert {lasts for _, lasts in planned(ttl=ttl)} == {ttl}
 
 
-def test_an_hour_is_five_minutes_where_the_model_offers_no_more():
+def test_ttl_1h_becomes_5m_if_model_offers_no_more():
     assert {ttl for _, ttl in planned({**REQUEST, "modelId": f"us.{SONNET_37}"}, ttl="1h")} == {"5m"}
 
 
-def test_an_hour_behind_the_callers_five_minutes_is_five_minutes():
+def test_ttl_never_rises_after_user_points():
     marked = {**REQUEST, "system": [LONG, POINT]}
     assert {ttl for section, ttl in planned(marked, ttl="1h") if section == "messages"} == {"5m"}
     marked = {**REQUEST, "system": [LONG, HOUR]}
@@ -65,11 +65,11 @@ def test_an_hour_behind_the_callers_five_minutes_is_five_minutes():
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 4])
-def test_there_are_never_more_points_than_max_points(most):
+def test_max_points_limits_all_points(most):
     assert len(planned(max_points=most)) == min(most, len(planned()))
 
 
-def test_the_callers_points_count_and_are_never_taken_out():
+def test_user_points_count_and_are_never_removed():
     marked = {**REQUEST, "system": [LONG, POINT, SHORT, POINT], "toolConfig": {"tools": [TOOL, POINT]}}
     own = ["tools", "system", "system"]
     assert [section for section, _ in planned(marked, max_points=2)] == own
@@ -77,7 +77,7 @@ def test_the_callers_points_count_and_are_never_taken_out():
     assert [section for section, _ in planned(marked, max_points=4)] == [*own, "messages"]
 
 
-def test_points_that_save_less_than_min_saving_are_not_placed():
+def test_min_saving_excludes_points_that_save_less():
     saving = plan_cache_points(REQUEST).saving
     assert saving > 100
     assert planned(min_saving=saving - 2) == planned()
@@ -88,13 +88,13 @@ def test_points_that_save_less_than_min_saving_are_not_placed():
 
 
 def ask(client, bedrock):
-    """Whether a client knew the prefix: the reasons that it gives say so."""
+    """Send a request; return whether the client knew its prefix, as the reasons show."""
     plan = client.plan_cache_points(**REQUEST)
     client.converse(**REQUEST)
     return any("cached" in point.reason for point in plan.points)
 
 
-def test_shared_is_known_to_all_and_own_to_one_and_none_to_nobody(bedrock):
+def test_memory_names_select_who_shares_it(bedrock):
     runtime = bedrock.client("bedrock-runtime")
     clients = {name: RoutedClient(runtime, cache=CachePolicy(memory=name)) for name in ("none", "own", "shared")}
     assert [ask(clients[name], bedrock) for name in ("none", "none")] == [False, False]
@@ -105,7 +105,7 @@ def test_shared_is_known_to_all_and_own_to_one_and_none_to_nobody(bedrock):
     assert not ask(RoutedClient(runtime, runtime=Runtime(clock=lambda: 0.0)), bedrock), "another runtime shares nothing"
 
 
-def test_a_memory_of_ones_own_is_shared_by_those_that_have_it(bedrock):
+def test_memory_object_is_shared_by_clients_that_get_it(bedrock):
     runtime, memory = bedrock.client("bedrock-runtime"), PrefixMemory()
     one, other = (RoutedClient(runtime, cache=CachePolicy(memory=memory)) for _ in range(2))
     assert not ask(one, bedrock)
@@ -117,7 +117,7 @@ def test_a_memory_of_ones_own_is_shared_by_those_that_have_it(bedrock):
 # --- cache= ---
 
 
-def test_off_adds_nothing_and_sends_the_request_as_it_is(bedrock):
+def test_cache_off_sends_request_unchanged(bedrock):
     client = RoutedClient(bedrock.client("bedrock-runtime"), cache="off")
     marked = {**REQUEST, "system": [LONG, POINT]}
     for made in (REQUEST, REQUEST, marked):
@@ -128,7 +128,7 @@ def test_off_adds_nothing_and_sends_the_request_as_it_is(bedrock):
         assert [point["section"] for point in response["routing"]["cache_points"]] == [p[0] for p in points_of(made)]
 
 
-def test_auto_is_the_default_and_adds_some(bedrock):
+def test_cache_auto_is_the_default_and_adds_points(bedrock):
     for client in (
         RoutedClient(bedrock.client("bedrock-runtime")),
         RoutedClient(bedrock.client("bedrock-runtime"), cache="auto"),
@@ -139,7 +139,7 @@ def test_auto_is_the_default_and_adds_some(bedrock):
 
 
 @pytest.mark.parametrize("wrong", [42, None, True, "on", "", [], object])
-def test_any_other_cache_is_refused_at_once_by_name(wrong):
+def test_cache_of_another_value_is_refused(wrong):
     for make in (
         lambda: RoutedClient(Connection(), cache=wrong),
         lambda: plan_cache_points(REQUEST, cache=wrong),
@@ -149,7 +149,7 @@ def test_any_other_cache_is_refused_at_once_by_name(wrong):
         assert repr(wrong) in str(refused.value)
 
 
-# --- values that cannot be ---
+# --- invalid values ---
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ def test_any_other_cache_is_refused_at_once_by_name(wrong):
         ({"memory": {}}, ["{}", "PrefixMemory"]),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_what_can(wrong, says):
+def test_invalid_value_is_named_with_valid_ones(wrong, says):
     for make in (lambda: CachePolicy(**wrong), lambda: RoutedClient(Connection(), cache=dict(wrong))):
         with pytest.raises(InvalidRequestError) as refused:
             make()
         assert all(word in str(refused.value) for word in says), str(refused.value)
 
 
-def test_a_field_that_there_is_not_is_named_with_those_that_there_are():
+def test_unknown_field_is_named_with_known_ones():
     with pytest.raises(InvalidRequestError, match=r"no 'tll'. Use sections, ttl, min_saving, max_points, memory"):
         RoutedClient(Connection(), cache={"tll": "1h"})
 
@@ -199,7 +199,7 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_policy_survives_json_and_pickle_and_copies(policy):
+def test_policy_survives_json_pickle_and_copies(policy):
     written = json.loads(json.dumps(policy.as_dict()))
     assert list(written) == [field.name for field in dataclasses.fields(CachePolicy)]
     for again in (CachePolicy(**written), pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy)):
@@ -208,7 +208,7 @@ def test_a_policy_survives_json_and_pickle_and_copies(policy):
         assert again.as_dict() == policy.as_dict()
 
 
-def test_a_policy_with_a_memory_of_ones_own_crosses_a_process_with_an_empty_one():
+def test_pickled_policy_has_an_empty_memory():
     policy = CachePolicy(ttl="1h", memory=PrefixMemory())
     assert policy.as_dict()["memory"] == "shared"
     again = pickle.loads(pickle.dumps(policy))
@@ -217,13 +217,13 @@ def test_a_policy_with_a_memory_of_ones_own_crosses_a_process_with_an_empty_one(
     assert copy.deepcopy(policy).memory is policy.memory
 
 
-def test_a_client_keeps_its_policy_across_a_process(bedrock):
+def test_pickled_client_keeps_its_policy(bedrock):
     client = pickle.loads(pickle.dumps(RoutedClient(Connection(), cache=CachePolicy(sections=["system"], ttl="1h"))))
     points = client.converse(**REQUEST)["routing"]["cache_points"]
     assert [(point["section"], point["ttl"]) for point in points] == [("system", "1h")]
 
 
-def test_sections_are_in_the_order_of_the_prefix_however_they_are_given():
+def test_sections_are_sorted_in_prefix_order():
     policy = CachePolicy(sections=["messages", "tools", "messages"])
     assert policy.sections == ("tools", "messages")
     assert policy == CachePolicy(sections={"tools", "messages"})

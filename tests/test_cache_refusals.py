@@ -1,4 +1,4 @@
-"""Where Bedrock refuses a cachePoint after all, the user's request succeeds without ours, and that is remembered."""
+"""Test that a request succeeds without the added cachePoints if Bedrock refuses them, and that this is remembered."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def everywhere(model=CLAUDE, **more):
 
 
 def sent(emulator):
-    """The sections with points of each request that Bedrock got."""
+    """Return the sections with points of each request that Bedrock got."""
     return [[point[0] for point in points_of(entry.request)] for entry in emulator.requests("Converse")]
 
 
@@ -63,7 +63,7 @@ def warnings(caplog):
 
 
 def ask(client, made, *, stream=False):
-    """The answer's routing."""
+    """Send a request; return the answer's routing."""
     if not stream:
         return client.converse(**made)["routing"]
     *_, last = client.converse_stream(**made)["stream"]
@@ -71,7 +71,7 @@ def ask(client, made, *, stream=False):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_request_succeeds_without_ours_and_says_what_was_really_sent(client, emulator, stream, caplog):
+def test_refused_request_succeeds_without_added_points(client, emulator, stream, caplog):
     emulator.fail("validation", message=NAMED["system"])
     made = request()
     routing = ask(client, made, stream=stream)
@@ -84,7 +84,7 @@ def test_the_request_succeeds_without_ours_and_says_what_was_really_sent(client,
     assert all(word in warning for word in (CLAUDE, "ValidationException", "system", "cache='off'"))
 
 
-def test_an_access_denied_for_prompt_caching_is_survived_like_a_validation(client, emulator):
+def test_access_denied_for_prompt_caching_is_sent_again(client, emulator):
     message = "You invoked an unsupported model or your request did not allow prompt caching."
     emulator.fail("access_denied", message=message)
     assert ask(client, request())["cache_points"] == []
@@ -92,7 +92,7 @@ def test_an_access_denied_for_prompt_caching_is_survived_like_a_validation(clien
 
 
 @pytest.mark.parametrize("named", NAMED)
-def test_the_section_that_the_message_names_gets_none_for_a_day_and_the_others_do(client, emulator, clock, named):
+def test_refused_section_named_by_message_is_skipped_for_a_day(client, emulator, clock, named):
     emulator.fail("validation", message=NAMED[named])
     for _ in range(3):
         ask(client, everywhere())
@@ -108,7 +108,7 @@ def test_the_section_that_the_message_names_gets_none_for_a_day_and_the_others_d
     assert named in sent(emulator)[-1]
 
 
-def test_where_the_message_names_no_section_none_of_those_that_had_points_gets_any(client, emulator, clock, caplog):
+def test_refusal_naming_no_section_skips_all_sections_with_points(client, emulator, clock, caplog):
     emulator.fail("validation", message="There is nothing available to cache.")
     ask(client, everywhere())
     clock.now += 60
@@ -118,7 +118,7 @@ def test_where_the_message_names_no_section_none_of_those_that_had_points_gets_a
     assert all(section in warnings(caplog)[0] for section in sent(emulator)[0])
 
 
-def test_it_is_remembered_for_the_target_and_no_other(client, emulator):
+def test_refusal_is_remembered_for_one_target(client, emulator):
     emulator.fail("validation", message="cachePoint is not permitted")
     ask(client, request())
     assert ask(client, request())["cache_points"] == []
@@ -126,7 +126,7 @@ def test_it_is_remembered_for_the_target_and_no_other(client, emulator):
     assert ask(client, request(NOVA_PRO))["cache_points"] != []
 
 
-def test_a_refused_hour_is_five_minutes_from_then_on(boto3_client, emulator, clock, caplog):
+def test_refused_1h_becomes_5m(boto3_client, emulator, clock, caplog):
     client = RoutedClient(boto3_client, cache=CachePolicy(ttl="1h"), runtime=Runtime(clock=clock))
     emulator.fail("validation", message="system.0.cache_control.ttl: Input should be '5m'")
     assert ask(client, request())["cache_points"] == []
@@ -138,7 +138,7 @@ def test_a_refused_hour_is_five_minutes_from_then_on(boto3_client, emulator, clo
     assert len(warnings(caplog)) == 1
 
 
-def test_the_callers_own_points_stay_when_ours_are_taken_out(client, emulator):
+def test_user_points_stay_when_added_ones_are_removed(client, emulator):
     made = request(system=[LONG, POINT], content=[LONG, POINT, LONG])
     planned = client.plan_cache_points(**made)
     assert [point.given for point in planned.points].count(False) >= 1
@@ -153,7 +153,7 @@ def test_the_callers_own_points_stay_when_ours_are_taken_out(client, emulator):
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_a_refusal_where_all_points_are_the_callers_is_raised_at_once(boto3_client, emulator, clock, cache):
+def test_refusal_of_user_points_is_raised_at_once(boto3_client, emulator, clock, cache):
     client = RoutedClient(boto3_client, cache=cache, runtime=Runtime(clock=clock))
     emulator.fail("validation", message="cachePoint is not permitted")
     with pytest.raises(ClientError, match="cachePoint is not permitted"):
@@ -162,9 +162,7 @@ def test_a_refusal_where_all_points_are_the_callers_is_raised_at_once(boto3_clie
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_where_it_was_not_the_points_the_second_error_is_raised_and_nothing_remembered(
-    client, emulator, stream, caplog
-):
+def test_second_error_is_raised_and_nothing_remembered(client, emulator, stream, caplog):
     emulator.fail("validation", message="cachePoint is not permitted")
     emulator.fail("validation", message="messages: roles must alternate", after=1)
     with pytest.raises(ClientError, match="roles must alternate"):
@@ -187,7 +185,7 @@ def test_where_it_was_not_the_points_the_second_error_is_raised_and_nothing_reme
         ("access_denied", None),
     ],
 )
-def test_any_other_error_is_raised_at_once_and_sent_once(client, emulator, kind, message, stream, caplog):
+def test_other_errors_are_raised_without_second_attempt(client, emulator, kind, message, stream, caplog):
     emulator.fail(kind, **({"message": message} if message else {}))
     with pytest.raises(ClientError):
         ask(client, request(), stream=stream)
@@ -196,7 +194,7 @@ def test_any_other_error_is_raised_at_once_and_sent_once(client, emulator, kind,
     assert ask(client, request(), stream=stream)["cache_points"] != []
 
 
-def test_one_warning_is_given_for_many_refusals(client, emulator, clock, caplog):
+def test_repeated_refusals_warn_once(client, emulator, clock, caplog):
     for _ in range(3):
         emulator.fail("validation", message="cachePoint is not permitted")
         assert ask(client, request())["cache_points"] == []
@@ -205,7 +203,7 @@ def test_one_warning_is_given_for_many_refusals(client, emulator, clock, caplog)
     assert len(warnings(caplog)) == 1
 
 
-def test_a_client_without_a_memory_of_prefixes_remembers_refusals_all_the_same(boto3_client, emulator, clock):
+def test_client_without_memory_remembers_refusals(boto3_client, emulator, clock):
     client = RoutedClient(boto3_client, cache=CachePolicy(memory="none"), runtime=Runtime(clock=clock))
     emulator.fail("validation", message="cachePoint is not permitted")
     for _ in range(2):
@@ -213,8 +211,8 @@ def test_a_client_without_a_memory_of_prefixes_remembers_refusals_all_the_same(b
     assert [bool(points) for points in sent(emulator)] == [True, False, False]
 
 
-def test_what_was_cached_before_is_still_relied_on_after_a_refusal(client, emulator, clock):
-    """The request that was sent again read nothing: it had no points."""
+def test_refusal_keeps_earlier_cache_entries_known(client, emulator, clock):
+    """The request that was sent again had no points, so that it read nothing."""
     for number in range(3):
         clock.now += 10
         ask(client, request(content=[{"text": f"Question {number}?"}]))
@@ -226,7 +224,7 @@ def test_what_was_cached_before_is_still_relied_on_after_a_refusal(client, emula
     assert routing["usage"]["cache_read"] > 2_000
 
 
-def test_where_planning_fails_the_callers_points_are_repaired_all_the_same(client, emulator, monkeypatch, caplog):
+def test_failed_planning_still_repairs_user_points(client, emulator, monkeypatch, caplog):
     def broken(*_, **__):
         raise ZeroDivisionError
 
@@ -237,7 +235,7 @@ def test_where_planning_fails_the_callers_points_are_repaired_all_the_same(clien
     assert len(emulator.requests()) == 1
 
 
-def test_a_stream_that_is_closed_unread_leaves_nothing_at_stake(client):
+def test_stream_closed_unread_releases_its_reservation(client):
     for number in range(6):
         made = request(system=(), content=[{"text": f"{number} {LONG['text']}"}])
         assert client.plan_cache_points(**made).points, "a guess is still allowed"

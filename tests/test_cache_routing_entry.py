@@ -1,4 +1,4 @@
-"""``["routing"]["cache_points"]``: which cachePoints were sent, and why, of whole answers and of streams."""
+"""Test ``["routing"]["cache_points"]`` of whole answers and streams: which cachePoints were sent, and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def streamed(client, request):
 
 
 def sent(world):
-    """The points of the last request as Bedrock got it: section, message, position, ttl."""
+    """Return section, message, position and ttl of the points of the last request that Bedrock got."""
     body = world.emulator.requests()[-1].request
     lists = [("tools", None, (body.get("toolConfig") or {}).get("tools", [])), ("system", None, body.get("system", []))]
     lists += [("messages", number, message["content"]) for number, message in enumerate(body["messages"])]
@@ -36,7 +36,7 @@ def sent(world):
     ]
 
 
-def said(points):
+def reported(points):
     return [(point["section"], point.get("message"), point["position"], point["ttl"]) for point in points]
 
 
@@ -62,12 +62,12 @@ REQUESTS = {
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("ask", [whole, streamed])
 @pytest.mark.parametrize("name", REQUESTS)
-def test_each_point_that_was_sent_is_named_where_it_stood_with_its_ttl_and_a_reason(world, ask, name):
+def test_cache_points_lists_position_ttl_and_reason_of_sent_points(world, ask, name):
     request = copy.deepcopy(REQUESTS[name])
     for _ in range(4):
         world.clock.now += 1
         points = ask(world.client, request)["cache_points"]
-        assert said(points) == sent(world)
+        assert reported(points) == sent(world)
         assert json.loads(json.dumps(points)) == points
         assert all(point["reason"] for point in points)
         assert all(set(point) - {"message"} == {"section", "position", "ttl", "reason"} for point in points)
@@ -76,14 +76,14 @@ def test_each_point_that_was_sent_is_named_where_it_stood_with_its_ttl_and_a_rea
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-def test_the_callers_own_points_are_told_from_ours(world, ask):
+def test_cache_points_marks_user_points(world, ask):
     points = ask(world.client, REQUESTS["the caller's too"])["cache_points"]
     own = [point for point in points if point["reason"] == "the caller's own"]
-    assert said(own) == [("system", None, 1, "1h"), ("system", None, 3, "1h"), ("messages", 0, 1, "5m")]
+    assert reported(own) == [("system", None, 1, "1h"), ("system", None, 3, "1h"), ("messages", 0, 1, "5m")]
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-def test_with_caching_off_the_callers_own_are_still_named(world, ask):
+def test_cache_points_lists_user_points_with_caching_off(world, ask):
     client = world.new_client(cache="off")
     points = ask(client, REQUESTS["the caller's too"])["cache_points"]
     assert [point["reason"] for point in points] == ["the caller's own"] * 3
@@ -91,7 +91,7 @@ def test_with_caching_off_the_callers_own_are_still_named(world, ask):
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-def test_reasons_say_what_is_known(world, ask):
+def test_cache_points_reasons_show_evidence(world, ask):
     reasons = []
     for number in range(3):
         world.clock.now += 1
@@ -103,7 +103,7 @@ def test_reasons_say_what_is_known(world, ask):
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-def test_a_stream_teaches_what_a_whole_answer_does(world, ask):
+def test_planner_learns_from_streams_as_from_whole_answers(world, ask):
     for number in range(3):
         world.clock.now += 1
         request = {"modelId": SONNET_45, "messages": [user(text(3_000, "d"), text(15, number))]}
@@ -112,7 +112,7 @@ def test_a_stream_teaches_what_a_whole_answer_does(world, ask):
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-def test_after_a_refusal_the_points_that_were_left_out_are_not_named(world, ask):
+def test_cache_points_omits_refused_points(world, ask):
     refusal = "The model returned the following errors: system.0.cache_control: Extra inputs are not permitted"
     operation = "Converse" if ask is whole else "ConverseStream"
     world.emulator.fail("validation", operation=operation, times=1, message=refusal)
@@ -129,7 +129,7 @@ def router(running):
     return running.emulator.create_prompt_router(name="two-claudes", models=profiles, fallback=profiles[0])
 
 
-def test_behind_a_router_what_one_model_wrote_is_not_expected_of_the_other(world, router):
+def test_router_models_have_separate_caches(world, router):
     calls = []
     for number in range(10):
         world.emulator.choose(CLAUDES[number >= 5])
@@ -139,7 +139,7 @@ def test_behind_a_router_what_one_model_wrote_is_not_expected_of_the_other(world
     assert calls[5].written >= 5_000
 
 
-def test_a_router_that_alternates_reads_from_both(world, router):
+def test_alternating_router_reads_from_both_models(world, router):
     calls = []
     for number in range(16):
         world.emulator.choose(CLAUDES[number % 2])
@@ -148,7 +148,7 @@ def test_a_router_that_alternates_reads_from_both(world, router):
     assert cost(calls) < 0.4
 
 
-def test_a_router_that_alternates_does_not_make_a_conversation_dearer(world, router):
+def test_alternating_router_keeps_conversation_below_cost_of_no_caching(world, router):
     messages, calls = [user(text(3_000, "start"))], []
     for number in range(14):
         world.emulator.choose(CLAUDES[number % 2])
@@ -157,7 +157,7 @@ def test_a_router_that_alternates_does_not_make_a_conversation_dearer(world, rou
     assert cost(calls) < 0.6
 
 
-def test_only_what_all_models_of_a_router_take_is_sent(world, router):
+def test_router_gets_only_points_valid_for_all_models(world, router):
     for number in range(12):
         world.emulator.choose(CLAUDES[number % 2])
         call = world.call(text(1_300, "doc"), text(300, number), model=router, after=1_000)

@@ -1,4 +1,4 @@
-"""Sizes are estimated without a tokenizer, and what comes back as usage corrects them, within reason."""
+"""Test `sizes`: estimates without a tokenizer, corrected by the usage of answers, within limits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def estimated(client, *content, model=SONNET_45):
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("alphabet", [RUSSIAN, CHINESE, GERMAN, "abc "])
 @pytest.mark.parametrize("per_character", [0.22, 0.45, 0.9])
-def test_estimates_come_near_whatever_the_language_and_however_the_model_counts(alphabet, per_character):
-    """A Bedrock that counts in its own way: after eight answers an estimate is off by a twentieth."""
+def test_calibration_corrects_estimates_for_any_language_and_tokenizer(alphabet, per_character):
+    """After eight answers an estimate is within 5%, whatever the tokenizer."""
 
     def answer(sent):
         count = round(per_character * sum(len(b.get("text", "")) for b in sent["messages"][0]["content"]))
@@ -55,8 +55,8 @@ def test_estimates_come_near_whatever_the_language_and_however_the_model_counts(
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("tokens", "cached"), [(LEAST - 60, False), (LEAST + 60, True)])
 @pytest.mark.parametrize("alphabet", [RUSSIAN, CHINESE, "abcdefgh "])
-def test_prompts_around_the_minimum_are_treated_right_after_a_few_answers(world, alphabet, tokens, cached):
-    """Too short: no point, which would do nothing. Long enough: what many ask for is read."""
+def test_calibration_decides_correctly_near_the_minimum(world, alphabet, tokens, cached):
+    """A prefix that is too short gets no point; one that is long enough is read."""
     per_character = len(alphabet.encode()) / len(alphabet) / 4  # as the emulator counts
     document = written_in(alphabet, round(tokens / per_character), "doc")
     for number in range(8):
@@ -66,7 +66,7 @@ def test_prompts_around_the_minimum_are_treated_right_after_a_few_answers(world,
     assert bool(calls[-1].points) == cached
 
 
-def test_families_are_learned_apart(world):
+def test_calibration_is_separate_for_each_family(world):
     before = estimated(world.client, written_in(RUSSIAN, 2_000, "x"), model=NOVA_PRO)
     for number in range(8):
         world.call(written_in(RUSSIAN, 2_000, number))
@@ -93,15 +93,15 @@ def a_document(lines, name="report", **more):
 
 
 @pytest.mark.parametrize("pages", [0, 1, 8])
-def test_a_pdf_that_many_ask_about_is_read_and_its_size_learned(world, pages):
-    """Also one of which the pages cannot be seen, as they are compressed: it has one at least."""
+def test_pdf_size_is_learned_and_pdf_is_read(world, pages):
+    """Also if the page objects are compressed, so that the number of pages is not known."""
     document = a_document(1_600, pages=pages)
     calls = [world.call(document, world.question()) for _ in range(8)]
     assert all(call.read > 7_000 for call in calls[1:])
     assert estimated(world.client, document) == pytest.approx(calls[-1].tokens, rel=0.1)
 
 
-def test_that_a_pdf_was_misjudged_does_not_spoil_what_is_known_of_text(world):
+def test_pdf_estimates_do_not_change_text_estimates(world):
     for number in range(6):
         world.call(text(3_000, number))
     before = estimated(world.client, text(3_000, "x"))
@@ -110,14 +110,14 @@ def test_that_a_pdf_was_misjudged_does_not_spoil_what_is_known_of_text(world):
     assert estimated(world.client, text(3_000, "x")) == pytest.approx(before, rel=0.02)
 
 
-def test_the_same_pdf_under_another_name_or_with_other_pages_is_another(world):
+def test_pdf_with_another_name_or_pages_is_another_prefix(world):
     world.call(a_document(2_500), world.question())
     assert world.call(a_document(2_500, name="another"), world.question()).read == 0
     assert world.call(a_document(2_501), world.question()).read == 0
     assert world.call(a_document(2_500), world.question()).read > 7_000
 
 
-# --- what cannot be believed ---
+# --- impossible usage ---
 
 PLAIN = {"inputTokens": 4_000, "outputTokens": 1, "totalTokens": 4_001}
 NONSENSE = {
@@ -136,8 +136,8 @@ NONSENSE = {
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name", NONSENSE)
-def test_usage_that_cannot_be_does_no_harm(name):
-    """The user has the answer, estimates stay within limits, and right answers put them right."""
+def test_impossible_usage_does_no_harm(name):
+    """The user gets the answer, estimates stay within limits, and correct answers correct them."""
     clock, asked = Clock(), itertools.count()
 
     def answer(sent):
@@ -154,8 +154,8 @@ def test_usage_that_cannot_be_does_no_harm(name):
         assert estimated(client, text(4_000, "x")) == pytest.approx(4_000, rel=0.05)
 
 
-def test_without_cache_members_in_the_usage_a_document_goes_on_getting_a_point():
-    """As older gateways answer: what is cached cannot be seen, so it is taken for granted."""
+def test_usage_without_cache_counters_keeps_points():
+    """Older gateways leave out the cache counters: a written prefix is assumed to be cached."""
     clock = Clock()
     with ScriptedBedrock(whole_of({"text": "."}, usage=PLAIN)) as server:
         client = scripted_client(server, clock)

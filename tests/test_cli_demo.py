@@ -118,7 +118,7 @@ def test_whole_demo_prints_the_report_and_only_simulated_times(whole_demo):
     assert "First token" not in whole_demo.stdout
     text = " ".join(whole_demo.stdout.split())
     assert "With optimized latency Converse took 41% less time." in text
-    assert "Target, and who answered" in text
+    assert "Target and invoked model" in text
     rows = [line for line in whole_demo.stdout.splitlines() if line.startswith("retrieve_")]
     assert len(rows) == 4
     assert all("(not reported)" in row for row in rows if row.startswith("retrieve_and_generate"))

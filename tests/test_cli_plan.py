@@ -42,7 +42,7 @@ def plan(tmp_path):
 def table(shown):
     """The rows, by where the points are."""
     lines = shown.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("CACHEPOINT"))
+    start = next(number for number, line in enumerate(lines) if line.startswith("State "))
     rows = [re.split(r" {2,}", line, maxsplit=3) for line in lines[start + 1 : lines.index("", start)]]
     return {where: (what, ttl, why) for what, where, ttl, why in rows}
 
@@ -124,9 +124,9 @@ def test_plan_reads_standard_input_in_any_encoding_of_json():
 
 def test_plan_with_caching_off_places_none_and_says_it_in_a_line(plan):
     shown = plan(request(), "--cache", "off").stdout
-    assert "No cachePoint is placed: caching is off." in shown
+    assert "No cache point is placed: caching is off." in shown
     assert "expected saving  none" in shown
-    assert "CACHEPOINT" not in shown
+    assert "State " not in shown
 
 
 def test_plan_places_points_for_the_time_that_is_asked_for(plan):
@@ -136,7 +136,7 @@ def test_plan_places_points_for_the_time_that_is_asked_for(plan):
 
 def test_plan_for_a_short_prompt_names_the_minimum(plan):
     shown = plan({"modelId": CACHING, "messages": [{"role": "user", "content": [{"text": "Hello"}]}]}).stdout
-    assert re.search(r"No cachePoint is placed: about \d tokens, and nothing is cached below 1,024\.", shown)
+    assert re.search(r"No cache point is placed: about \d tokens, and nothing is cached below 1,024\.", shown)
 
 
 def test_plan_in_a_pipe_is_plain(tmp_path):
@@ -158,7 +158,7 @@ def test_plan_fits_the_terminal(tmp_path, columns):
     assert code == 0
     assert ANSI.search(shown)
     text = ANSI.sub("", shown)
-    drawn = text[text.index("cachePoint") : text.index("Nothing was sent")]
+    drawn = text[text.index("State") : text.index("Nothing was sent")]
     assert max(len(line) for line in drawn.splitlines()) <= columns
     assert "…" not in text
     assert "not placed" in text
@@ -194,7 +194,7 @@ def test_plan_goes_to_the_endpoint_that_is_named(plan, monkeypatch):
 def test_plan_for_a_router_that_cannot_be_looked_up_says_why_and_what_to_do(plan):
     result = plan(request(model_id=ROUTER.replace("123456789012", "510987654321")))
     assert result.exit_code == 1
-    assert "No cachePoint is placed" in result.stdout
+    assert "No cache point is placed" in result.stdout
     assert "Not all is known. GetPromptRouter: NoCredentialsError" in result.stdout
     assert "--base-model ID" in result.stdout
     assert result.stderr == ""
@@ -209,7 +209,7 @@ def test_plan_for_a_model_that_nobody_knows_asks_for_the_spelling(plan):
 
 def test_plan_for_a_model_that_does_not_cache_says_so(plan):
     shown = plan(request(model_id="meta.llama3-1-8b-instruct-v1:0")).stdout
-    assert "No cachePoint is placed: meta.llama3-1-8b-instruct-v1:0 does not support prompt caching." in shown
+    assert "No cache point is placed: meta.llama3-1-8b-instruct-v1:0 does not support prompt caching." in shown
 
 
 def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):

@@ -1,4 +1,4 @@
-"""What `ChatBedrockRouter` makes of an answer: nothing is lost, whether it comes whole, streamed or asynchronously."""
+"""Messages that `ChatBedrockRouter` makes of responses: complete, whether whole, streamed or asynchronous."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ async def test_stream_events_have_all_citations():
     whole, events, _ = CITED["one block"]
     with Answering(whole_of(*whole), stream_of(*events)) as server:
         server.answer = stream_of(*events)
-        found = [event async for event in server.llm.astream_events("x", version="v2")]
-        (block,) = [b for b in found[-1]["data"]["output"].content_blocks if b["type"] == "text"]
+        events = [event async for event in server.llm.astream_events("x", version="v2")]
+        (block,) = [b for b in events[-1]["data"]["output"].content_blocks if b["type"] == "text"]
         assert len(block["annotations"]) == 2
 
 

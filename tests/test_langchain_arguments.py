@@ -1,4 +1,4 @@
-"""Arguments of calls and constructors, clients put in later, tokens, fallbacks and tracers of `ChatBedrockRouter`."""
+"""Arguments of calls and constructors, replaced clients, token counts, fallbacks and tracers of `ChatBedrockRouter`."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_fake_client_may_stream_a_list():
 
 @tool
 def weather(city: str) -> str:
-    """Tell the weather in a city."""
+    """Get the weather in a city."""
     return city
 
 

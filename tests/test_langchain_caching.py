@@ -1,4 +1,4 @@
-"""cachePoints in LangChain: placed by default, governed by `cache`, and everybody else's understood."""
+"""Cache points in LangChain: added by default, controlled by `cache`, and those of users and middleware kept."""
 
 from __future__ import annotations
 
@@ -374,9 +374,9 @@ def test_no_cache_point_follows_thinking(bedrock):
     llm = ChatBedrockRouter(
         model=SONNET_37, additional_model_request_fields={"thinking": {"type": "enabled", "budget_tokens": 1024}}
     )
-    said = AIMessage([thought, POINT, {"type": "text", "text": "Hi"}])
+    answer = AIMessage([thought, POINT, {"type": "text", "text": "Hi"}])
     for _ in range(3):
-        llm.invoke([*asking(), said, HumanMessage(RULES)], cache_control={"ttl": "5m"})
+        llm.invoke([*asking(), answer, HumanMessage(RULES)], cache_control={"ttl": "5m"})
         assert points_in(sent(bedrock))
         for message in sent(bedrock)["messages"]:
             for before, block in itertools.pairwise(message["content"]):

@@ -1,4 +1,4 @@
-"""What a LangChain user gets from `ChatBedrockRouter`."""
+"""`ChatBedrockRouter` as a LangChain user calls it: messages, callbacks, targets, tools, agents, copies, batches."""
 
 from __future__ import annotations
 

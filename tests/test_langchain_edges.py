@@ -1,4 +1,4 @@
-"""Settings that meet: caches, copies, profiles, thinking, headers, and what middleware reads off the object."""
+"""Combinations of settings: response caches, copies, profiles, thinking, headers, and fields that middleware reads."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_response_cache_key_is_independent_of_look_ups(bedrock, router):
 def test_profile_of_a_model_is_langchain_aws_own(bedrock):
     from langchain_aws import ChatBedrockConverse
 
-    given = {"client": bedrock.client(), "bedrock_client": bedrock.client("bedrock")}
+    clients = {"client": bedrock.client(), "bedrock_client": bedrock.client("bedrock")}
     for model in ("us.anthropic.claude-sonnet-4-20250514-v1:0", "us.xai.grok-4.6", "us.zai.glm-5.3", NOVA_PRO):
-        theirs, ours = ChatBedrockConverse(model=model, **given), ChatBedrockRouter(model=model)
+        theirs, ours = ChatBedrockConverse(model=model, **clients), ChatBedrockRouter(model=model)
         assert {name: ours.profile.get(name) for name in theirs.profile} == theirs.profile
 
 

@@ -1,4 +1,4 @@
-"""What a LangChain user gets from `BedrockRouterLLM`."""
+"""`BedrockRouterLLM` as a LangChain user calls it."""
 
 from __future__ import annotations
 

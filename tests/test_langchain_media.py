@@ -1,4 +1,4 @@
-"""Images, files, videos and sounds in LangChain's messages, as `ChatBedrockRouter` sends them."""
+"""Images, files, videos and sounds of LangChain's messages in the requests of `ChatBedrockRouter`."""
 
 from __future__ import annotations
 

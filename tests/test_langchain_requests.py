@@ -1,4 +1,4 @@
-"""What `ChatBedrockRouter` sends of LangChain's messages, tools and arguments: the user's data as it was given."""
+"""Requests that `ChatBedrockRouter` makes of messages, tools and arguments: the user's data is unchanged."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def call_with(arguments, *, streamed):
 def test_arguments_that_are_no_object_are_the_text_that_the_model_wrote(arguments, streamed):
     kept, calls = call_with(arguments, streamed=streamed)
     assert kept == (arguments if isinstance(arguments, str) else json.dumps(arguments))
-    with pytest.raises(ToolCallError, match="no JSON object"):
+    with pytest.raises(ToolCallError, match="not a JSON object"):
         calls()
 
 

@@ -26,7 +26,6 @@ from scripted_bedrock import ScriptedBedrock, stream_of, text, whole_of
 from bedrock_routing_integrations import CachePolicy, RoutedClient
 from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.llama_index.llms import Arguments
 
 EVERYTHING = {
     "base_models": [HAIKU, SONNET], "context_window": 9_000, "temperature": 0.5, "max_tokens": 50, "top_p": 0.75,
@@ -67,7 +66,7 @@ COPIES = {
 
 def values_of(llm):
     """The arguments, with a botocore Config as what it sets."""
-    values = {name: getattr(llm, name) for name in [*Arguments.model_fields, "system_prompt"]}
+    values = {name: getattr(llm, name) for name in [*BedrockRouter.model_fields, "system_prompt"]}
     config = values.pop("botocore_config")
     options = {name: getattr(config, name) for name in type(config).OPTION_DEFAULTS} if config else None
     return {**{name: value for name, value in values.items() if "callback" not in name}, "options": options}
@@ -85,7 +84,7 @@ def everything():
 
 def test_the_table_has_every_argument():
     base = {"model", *SECRETS, *HEADERS, *KEY}
-    own = set(Arguments.model_fields) - set(Arguments.__mro__[1].model_fields)
+    own = set(BedrockRouter.model_fields) - set(BedrockRouter.__base__.model_fields)
     assert own - base == set(EVERYTHING) - {"system_prompt"}
 
 

@@ -81,31 +81,31 @@ class Upstreams(CustomLLM):
 
     @llm_chat_callback()
     def chat(self, messages, **kwargs):
-        return self.ours._ask(messages, kwargs)
+        return self.ours._converse(messages, kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt, formatted=False, **kwargs):
-        return chat_response_to_completion_response(self.ours._ask(user(prompt), kwargs))
+        return chat_response_to_completion_response(self.ours._converse(user(prompt), kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages, **kwargs):
-        return self.ours._ask(messages, kwargs)
+        return self.ours._converse(messages, kwargs)
 
     @llm_completion_callback()
     async def acomplete(self, prompt, formatted=False, **kwargs):
-        return chat_response_to_completion_response(self.ours._ask(user(prompt), kwargs))
+        return chat_response_to_completion_response(self.ours._converse(user(prompt), kwargs))
 
     @llm_chat_callback()
     def stream_chat(self, messages, **kwargs):
-        return (as_chat(chunk) for chunk in self.ours._open(messages, kwargs))
+        return (as_chat(chunk) for chunk in self.ours._converse_stream(messages, kwargs))
 
     @llm_completion_callback()
     def stream_complete(self, prompt, formatted=False, **kwargs):
-        return (as_completion(chunk) for chunk in self.ours._open(user(prompt), kwargs))
+        return (as_completion(chunk) for chunk in self.ours._converse_stream(user(prompt), kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages, **kwargs):
-        chunks = self.ours._open(messages, kwargs)
+        chunks = self.ours._converse_stream(messages, kwargs)
 
         async def relay():
             for chunk in chunks:
@@ -115,7 +115,7 @@ class Upstreams(CustomLLM):
 
     @llm_completion_callback()
     async def astream_complete(self, prompt, formatted=False, **kwargs):
-        chunks = self.ours._open(user(prompt), kwargs)
+        chunks = self.ours._converse_stream(user(prompt), kwargs)
 
         async def relay():
             for chunk in chunks:

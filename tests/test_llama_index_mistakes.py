@@ -23,14 +23,14 @@ def greet():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: BedrockRouter(HAIKU, 0.3, 100), "only model is given by position"),
+        (lambda: BedrockRouter(HAIKU, 0.3, 100), "Only model is taken by position"),
         (lambda: BedrockRouter(HAIKU, temprature=0.3), "did you mean 'temperature'?"),
         (lambda: BedrockRouter(HAIKU, top_k=3), r"goes into additional_model_request_fields=\{'top_k': …\}"),
         (lambda: BedrockRouter(HAIKU, async_client=object()), "takes no async_client: asynchronous calls need none"),
         (lambda: BedrockRouter(HAIKU, api_version="2023"), "takes no api_version"),
         (
             lambda: BedrockRouter(HAIKU, aws_secret_access_key=1234567),
-            "aws_secret_access_key must be a string, and is a int",
+            "aws_secret_access_key is not valid: it must be a string, and is a int",
         ),
         (lambda: BedrockRouter(HAIKU, default_headers={"x-key": 1234567}), "default_headers must be a mapping"),
         (lambda: BedrockRouter(HAIKU, client="bedrock-runtime"), "client for 'bedrock-runtime' .boto3., and is a str"),
@@ -63,16 +63,16 @@ def test_constructing(make, said):
             lambda llm: llm.chat([{"role": "user", "content": "Hello"}]),
             r"messages\[0\] is a builtins\.dict; it must be a LlamaIndex ChatMessage",
         ),
-        (lambda llm: llm.complete(USER), r"prompt must be a str, and is a ChatMessage; .* chat\(\)"),
+        (lambda llm: llm.complete(USER), r"prompt must be a str, and is a ChatMessage\. .* chat\(\)"),
         (lambda llm: llm.complete("  "), "nothing to send"),
         (
             lambda llm: llm.chat_with_tools([greet], "Hello"),
-            r"tools has a function, 'greet'; .*from_defaults\(function\)",
+            r"tools has a function, 'greet', .*from_defaults\(function\)",
         ),
-        (lambda llm: llm.complete(HELLO, stream=True), "knows no argument 'stream'; a call takes"),
+        (lambda llm: llm.complete(HELLO, stream=True), "has no argument 'stream'; a call takes"),
         (
             lambda llm: llm.complete(HELLO, cache="off"),
-            "'cache' is no argument of a call; it is set where the LLM is made",
+            "'cache' is not an argument of a call. Set it where the LLM is made",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_metadata_that_could_not_be_looked_up_says_why(bedrock, router, caplog):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
         assert BedrockRouter(router).metadata.context_window == 3900
-    said = [record.message for record in caplog.records if "can read" in record.message]
+    said = [record.message for record in caplog.records if "context window" in record.message]
     assert len(said) == 1
     assert "the look-up failed: " in said[0]
     assert "context_window=" in said[0]

@@ -33,7 +33,7 @@ async def test_call_takes_stream_argument_that_agrees_with_it(bedrock, form):
     if "stream" in form:
         await run(BedrockRouter(HAIKU), form, HELLO, stream=True)
     else:
-        with pytest.raises(InvalidRequestError, match="knows no argument 'stream'"):
+        with pytest.raises(InvalidRequestError, match="has no argument 'stream'"):
             await run(BedrockRouter(HAIKU), form, HELLO, stream=True)
 
 
@@ -48,7 +48,7 @@ def test_call_drops_each_neutral_value(bedrock, name):
 @pytest.mark.parametrize("name", ["structured", "one_tool_call"])
 @pytest.mark.parametrize("value", [True, "yes"])
 async def test_call_refuses_arguments_that_its_own_methods_use(bedrock, form, name, value):
-    with pytest.raises(InvalidRequestError, match=f"knows no argument '{name}'"):
+    with pytest.raises(InvalidRequestError, match=f"has no argument '{name}'"):
         await run(BedrockRouter(HAIKU), form, HELLO, **{name: value})
     assert bedrock.requests() == []
 
@@ -89,7 +89,7 @@ def test_call_and_constructor_refuse_other_arguments_by_name(bedrock, name, valu
 )
 def test_call_refuses_arguments_of_constructor_with_advice(bedrock, name, value):
     with pytest.raises(
-        InvalidRequestError, match=f"{name!r} is no argument of a call; it is set where the LLM is made"
+        InvalidRequestError, match=f"{name!r} is not an argument of a call. Set it where the LLM is made"
     ):
         BedrockRouter(HAIKU).complete(HELLO, **{name: value})
     assert bedrock.requests() == []

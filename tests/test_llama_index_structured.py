@@ -50,7 +50,7 @@ async def songs_of(llm, form, **llm_kwargs):
 
 
 FORMS = ("sync", "async")
-CUT_OFF = "were cut off|are no JSON object"
+CUT_OFF = "were cut off|are not a JSON object"
 
 
 # --- on the models of the emulator ---

@@ -353,11 +353,11 @@ def test_what_is_found_in_any_text_is_valid(before, value, after):
 def object_in(written):
     from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 
-    from bedrock_routing_integrations.llama_index._structured_output import with_object
+    from bedrock_routing_integrations.llama_index._structured_output import add_object_call
 
     message = ChatMessage(role="assistant", content=written)
     response = ChatResponse(message=message, raw={"stopReason": "end_turn"}, additional_kwargs={"routing": {}})
-    blocks = with_object(response, Bill).message.blocks
+    blocks = add_object_call(response, Bill).message.blocks
     return next((block.tool_kwargs for block in blocks if isinstance(block, ToolCallBlock)), None)
 
 

@@ -1,4 +1,4 @@
-"""`plan_cache_points`: what would be placed, what not, and why, without sending; and which targets get any."""
+"""Test `plan_cache_points`: which points a request would get, the reasons, and which targets get any."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ ACCOUNT = "arn:aws:bedrock:us-east-1:123456789012:"
 
 def request(model=CLAUDE, *, system=(LONG,), content=(LONG, SHORT), tools=(TOOL,), **more):
     config = {"toolConfig": {"tools": list(tools)}} if tools else {}
-    said = {"system": list(system)} if system else {}
-    return {"modelId": model, **config, **said, "messages": [{"role": "user", "content": list(content)}], **more}
+    system_member = {"system": list(system)} if system else {}
+    return {
+        "modelId": model,
+        **config,
+        **system_member,
+        "messages": [{"role": "user", "content": list(content)}],
+        **more,
+    }
 
 
 def sections(plan):
@@ -40,7 +46,7 @@ def why_not(plan, section):
 # --- the plan ---
 
 
-def test_the_example_of_the_docstring_is_true():
+def test_plan_of_docstring_example_is_as_documented():
     plan = plan_cache_points(
         {
             "modelId": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
@@ -53,14 +59,14 @@ def test_the_example_of_the_docstring_is_true():
     assert plan.saving > 0
 
 
-def test_nothing_is_sent_and_nothing_remembered(monkeypatch):
+def test_plan_sends_and_remembers_nothing(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     plans = [plan_cache_points(request()).as_dict() for _ in range(5)]
     assert plans == [plans[0]] * 5
 
 
 @pytest.mark.parametrize("made", [request(content=[LONG, POINT, SHORT]), request(), request(HAIKU)])
-def test_the_request_is_not_changed_and_the_plans_can_be_changed(made):
+def test_plan_request_is_independent_of_original(made):
     before = copy.deepcopy(made)
     for cache in ("auto", "off"):
         plan = plan_cache_points(made, cache=cache)
@@ -74,7 +80,7 @@ def test_the_request_is_not_changed_and_the_plans_can_be_changed(made):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_positions_are_those_of_the_points_in_the_planned_request(family):
+def test_plan_positions_match_points_in_planned_request(family):
     writer, placed = Writer(family, random.Random(7)), 0
     for number in range(150):
         made = writer.request() if number % 3 else writer.with_points(writer.request())
@@ -90,14 +96,14 @@ def test_positions_are_those_of_the_points_in_the_planned_request(family):
         for place in plan.not_placed:
             blocks = blocks_of[place.section, place.message]
             assert 1 <= place.position <= len(blocks)
-            assert "cachePoint" not in blocks[place.position - 1], "it would stand behind something"
+            assert "cachePoint" not in blocks[place.position - 1], "it would follow a block"
             assert "cachePoint" not in blocks[place.position : place.position + 1], "there is none"
             assert place.reason
         placed += len(plan.points)
     assert placed > 100 or family == "llama"
 
 
-def test_every_point_says_whose_it_is_and_why():
+def test_plan_points_name_owner_and_reason():
     plan = plan_cache_points(request(system=[LONG, POINT]))
     own = {point.section: point.given for point in plan.points}
     assert own == {"tools": False, "system": True, "messages": False}
@@ -105,7 +111,7 @@ def test_every_point_says_whose_it_is_and_why():
     assert all("tokens" in point.reason and "reuse" in point.reason for point in plan.points if not point.given)
 
 
-def test_it_is_written_as_json():
+def test_plan_as_dict_is_json_safe():
     plan = plan_cache_points(request(content=[LONG, SHORT]))
     written = plan.as_dict()
     assert json.loads(json.dumps(written)) == written
@@ -133,11 +139,11 @@ def test_it_is_written_as_json():
         (request(f"us.{NOVA_PRO}", performanceConfig={"latency": "optimized"}), "system", "latency 'optimized'"),
     ],
 )  # fmt: skip
-def test_a_place_without_a_point_says_why(made, section, why):
+def test_position_without_point_has_a_reason(made, section, why):
     assert why in why_not(plan_cache_points(made), section)
 
 
-def test_a_policy_is_a_reason_too():
+def test_policy_is_a_reason():
     assert "policy" in why_not(plan_cache_points(request(), cache=CachePolicy(sections=["messages"])), "system")
     off = plan_cache_points(request(), cache="off")
     assert {place.reason for place in off.not_placed} == {"caching is off"}
@@ -147,7 +153,7 @@ def test_a_policy_is_a_reason_too():
 
 
 @pytest.mark.parametrize("wrong", [None, "Hello", [], {}, {"messages": []}])
-def test_what_is_no_request_is_refused(wrong):
+def test_value_other_than_a_request_is_refused(wrong):
     with pytest.raises(InvalidRequestError, match="dict with modelId"):
         plan_cache_points(wrong)
 
@@ -155,7 +161,7 @@ def test_what_is_no_request_is_refused(wrong):
 @pytest.mark.parametrize(
     "part", [{"messages": 3}, {"messages": [3]}, {"system": "Be brief."}, {"toolConfig": {"tools": 3}}]
 )
-def test_a_request_of_the_wrong_shape_is_refused_too(part):
+def test_request_of_wrong_shape_is_refused(part):
     with pytest.raises(InvalidRequestError, match="not a valid Converse request"):
         plan_cache_points({**request(), **part})
     with pytest.raises(InvalidTargetError):
@@ -165,7 +171,7 @@ def test_a_request_of_the_wrong_shape_is_refused_too(part):
 # --- client= ---
 
 
-def test_with_a_client_its_policy_its_memory_and_its_look_ups_are_used(bedrock):
+def test_plan_with_client_uses_its_policy_memory_and_look_ups(bedrock):
     router = bedrock.create_prompt_router(
         name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
     )
@@ -198,13 +204,13 @@ def test_with_a_client_its_policy_its_memory_and_its_look_ups_are_used(bedrock):
         f"{ACCOUNT}custom-model-deployment/abcdefghijkl", f"{ACCOUNT}application-inference-profile/abcdefghijkl",
     ],
 )  # fmt: skip
-def test_where_it_is_not_known_which_models_answer_there_are_none(target):
+def test_target_with_unknown_models_gets_no_points(target):
     plan = plan_cache_points(request(target))
     assert (plan.points, plan.request) == ((), request(target))
     assert all(word.strip() for word in {place.reason for place in plan.not_placed})
 
 
-def test_a_managed_prompt_gets_none_even_where_its_model_is_known():
+def test_managed_prompt_gets_no_points():
     target = f"{ACCOUNT}prompt/ABCDEFGHIJ:1"
     plan = plan_cache_points({"modelId": target, "messages": request()["messages"]}, base_models=[SONNET_45])
     assert plan.points == ()
@@ -212,7 +218,7 @@ def test_a_managed_prompt_gets_none_even_where_its_model_is_known():
 
 
 @pytest.mark.parametrize("make", ["application profile", "provisioned", "deployment"])
-def test_what_could_be_looked_up_gets_the_points_of_its_model(bedrock, make):
+def test_looked_up_target_gets_points_of_its_model(bedrock, make):
     target = {
         "application profile": lambda: bedrock.create_application_profile(name="mine", copy_from=CLAUDE),
         "provisioned": lambda: bedrock.add_provisioned_model(SONNET_37),
@@ -227,7 +233,7 @@ def router_plan(*models, made=None, **policy):
     return plan_cache_points(made, base_models=models, cache=CachePolicy(**policy))
 
 
-def test_a_router_gets_the_fields_and_ttls_that_both_models_take():
+def test_router_gets_sections_and_ttls_of_both_models():
     marked = request(f"{ACCOUNT}prompt-router/two", content=[LONG, HOUR])
     assert {point.ttl for point in router_plan(SONNET_45, HAIKU_45, made=marked).points} == {"1h"}
     assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, made=marked).points} == {"5m"}
@@ -237,7 +243,7 @@ def test_a_router_gets_the_fields_and_ttls_that_both_models_take():
         assert router_plan(*models).points == ()
 
 
-def test_a_router_gets_the_larger_minimum_and_the_smaller_maximum():
+def test_router_gets_larger_minimum_and_smaller_maximum():
     made = request(f"{ACCOUNT}prompt-router/two", tools=())  # 2,500 tokens of system, 5,000 in all
     assert "system" in sections(router_plan(SONNET_45, SONNET_37, made=made))
     for models in ([SONNET_45, HAIKU_45], [HAIKU_45, SONNET_45]):
@@ -248,7 +254,7 @@ def test_a_router_gets_the_larger_minimum_and_the_smaller_maximum():
     assert sections(router_plan(NOVA_PRO, SONNET_37, made=big)) == ["system"]
 
 
-def test_a_router_that_must_not_be_looked_up_gets_points_once_both_models_have_answered(bedrock):
+def test_unreadable_router_gets_points_once_both_models_answered(bedrock):
     router = bedrock.create_prompt_router(
         name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
     )
@@ -265,13 +271,13 @@ def test_a_router_that_must_not_be_looked_up_gets_points_once_both_models_have_a
 
 
 @pytest.mark.parametrize("point", [POINT, HOUR])
-def test_the_callers_points_stay_where_nothing_is_known_and_go_where_nothing_is_cached(point):
+def test_user_points_stay_unless_models_are_known_to_refuse(point):
     made = request(f"{ACCOUNT}imported-model/abcdefghijkl", system=[LONG, point])
     assert plan_cache_points(made).request == made
     assert plan_cache_points({**made, "modelId": HAIKU}).request == {**request(HAIKU)}
 
 
-def test_what_is_no_converse_request_is_not_shown():
+def test_error_about_invalid_request_shows_no_content():
     with pytest.raises(InvalidRequestError) as caught:
         plan_cache_points({"modelId": SONNET_45, "system": "my secret prompt", "messages": 3})
     assert "secret" not in str(caught.value)

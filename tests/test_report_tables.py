@@ -37,7 +37,7 @@ def test_the_first_lines_say_what_it_cost_and_what_was_saved():
         lines[2],
     )
     assert re.match(r"  Saved by caching +\$0\.0361\* +33% less than no caching; not known for 13 of 120", lines[3])
-    assert "optimized asked 12, served 9, standard 3" in text
+    assert "optimized requested 12, served 9, standard 3" in text
     assert "ThrottlingException 5, ReadTimeoutError 1" in text
 
 
@@ -52,7 +52,7 @@ def test_a_router_has_the_models_that_answered_below_it():
 def test_unknown_and_partial_are_marked_and_the_marks_explained():
     text = as_text(a_report())
     assert "– not known." in text
-    assert "* of some calls only; of all 120 calls, 13 without a price" in text
+    assert "* of some calls only; of 120 calls, 13 without a price" in text
     whole = as_text(one_call())
     assert "*" not in whole
     assert "not known" not in whole
@@ -112,7 +112,7 @@ def test_what_was_asked_for_and_is_not_known_is_not_called_unasked():
     report.add(
         {"requested_model_id": "amazon.nova-lite-v1:0", "latency": {"requested": "unknown", "served": "standard"}}
     )
-    assert "asked, not told for which 1, standard 1" in as_text(report.to_dict())
+    assert "requested, value not logged 1, standard 1" in as_text(report.to_dict())
 
 
 def test_labels_have_a_table_each():

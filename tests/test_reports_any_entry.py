@@ -192,7 +192,7 @@ def test_a_target_that_is_known_keeps_its_models_however_many_targets_there_are(
     assert [(model["invoked_model"], model["calls"]) for model in router["models"]] == [(SONNET, 99), (HAIKU, 1)]
     text = str(report)
     assert text.startswith("1,600 calls of more than 1,000 targets")
-    assert "(others): all targets that came after the first 1,000." in text
+    assert "(others): all targets after the first 1,000." in text
 
 
 def test_models_of_a_target_are_bounded_too_and_the_rest_counted():

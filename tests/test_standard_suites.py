@@ -1,8 +1,6 @@
-"""LangChain's own suites: for chat models the unit suite and the integration suite, and that for retrievers.
+"""Run LangChain's standard test suites: unit and integration tests of chat models, and those of retrievers.
 
-The integration suites run against the emulator.
-
-Each test that is taken out says why.
+The integration suites run against the emulator. Each test that is taken out has the reason beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ def sample_for(url):
     return PDF if url.endswith(".pdf") else PIXEL
 
 
-# The suite passes `strict=` with method="json_schema" too; langchain-aws says that it has no meaning there.
+# The suite passes `strict=` with method="json_schema" too, at which langchain-aws warns that it is ignored.
 IGNORE_STRICT = pytest.mark.filterwarnings("ignore:The 'strict' parameter only applies:UserWarning")
 
 

@@ -234,6 +234,7 @@ def delivered(frames):
     return frames if frames > 1 else 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("abrupt", [False, True], ids=["ended", "dropped"])
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_stream_that_is_cut_after_any_frame_never_looks_complete(server, ask, kind, abrupt):
@@ -301,6 +302,7 @@ def test_a_stream_that_is_cut_within_a_frame_never_looks_complete(server, ask, s
     assert_partial(error.partial, events)
 
 
+@pytest.mark.sweep
 def test_a_bad_checksum_in_any_frame_breaks_the_stream_there(server, ask):
     complete = whole(ask, "text")
     for frame in range(len(complete)):

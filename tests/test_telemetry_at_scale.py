@@ -15,6 +15,8 @@ from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
+pytestmark = pytest.mark.sweep
+
 MANY = 64
 EACH = 3
 
@@ -54,7 +56,6 @@ def test_64_threads(bedrock, told, router):
     assert under_own_parents(told)
 
 
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
 def test_64_tasks(bedrock, told, router, made):
     llm = made(model=router, telemetry=told.options())

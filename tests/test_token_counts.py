@@ -1,4 +1,4 @@
-"""How many tokens a prompt has: Bedrock's own count where it gives one, else an estimate that corrects itself."""
+"""Test `count_prompt_tokens`: Bedrock's own count if available, else an estimate corrected by earlier answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_estimate_without_any_answer_is_of_the_right_order(server):
     assert 300 < estimated < 700
 
 
-def test_count_is_bedrocks_own_where_it_gives_one(server):
+def test_count_is_bedrocks_own_if_available(server):
     server.counts = 1234
     client = client_of(server)
     for model in (CLAUDE, f"us.{CLAUDE}"):
@@ -74,33 +74,33 @@ def test_count_is_bedrocks_own_where_it_gives_one(server):
         assert body == {"input": {"converse": request}}
 
 
-def test_count_of_a_router_is_that_of_its_model_that_counts_most(server):
+def test_count_of_router_is_largest_of_its_models(server):
     other = "anthropic.claude-haiku-4-5-20251001-v1:0"
     server.counts = {CLAUDE: 100, other: 120}
     client = client_of(server, base_models={ROUTER: [CLAUDE, other]})
     assert client.count_prompt_tokens(modelId=ROUTER, messages=conversation(1, "x")) == 120
 
 
-def test_count_that_is_refused_is_estimated_and_not_asked_for_again(server):
+def test_count_refused_for_good_is_estimated(server):
     client = client_of(server)
     for _ in range(3):
         assert client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "how are the bees?")) > 0
     assert len(server.counted) == 1
 
 
-def test_count_of_models_that_bedrock_does_not_count_for_sends_nothing(server):
+def test_count_of_models_without_count_tokens_sends_nothing(server):
     client_of(server).count_prompt_tokens(modelId=NOVA, messages=conversation(1, "x"))
     assert server.counted == []
 
 
-def test_boto3s_own_count_tokens_is_still_there(server):
+def test_count_tokens_of_boto3_is_still_available(server):
     server.counts = 7
     given = {"converse": {"messages": conversation(1, "x")}}
     assert client_of(server).count_tokens(modelId=CLAUDE, input=given)["inputTokens"] == 7
 
 
 @pytest.mark.parametrize("request_", [{}, {"modelId": NOVA, "messages": 5}])
-def test_count_of_what_is_no_request_is_refused(server, request_):
+def test_count_of_invalid_request_is_refused(server, request_):
     with pytest.raises(InvalidRequestError, match="Converse request"):
         client_of(server).count_prompt_tokens(**request_)
 
@@ -112,14 +112,14 @@ def test_counts_hold_no_text(server):
     assert "secret" not in kept
 
 
-def test_headers_of_the_client_are_sent_with_counts_too(server):
+def test_count_sends_headers_of_the_client(server):
     server.counts = 5
     client = client_of(server, default_headers={"x-tenant": "a"})
     client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "x"))
     assert server.headers[-1]["x-tenant"] == "a"
 
 
-def test_count_that_is_refused_for_one_request_is_asked_for_again(server):
+def test_count_refused_for_one_request_is_tried_again(server):
     client = client_of(server)
     server.refusal = "The first message must use the user role."
     client.count_prompt_tokens(modelId=CLAUDE, messages=conversation(1, "x"))
@@ -128,7 +128,7 @@ def test_count_that_is_refused_for_one_request_is_asked_for_again(server):
 
 
 @pytest.mark.parametrize("per_token", [2.0, 3.0, 6.0])
-def test_estimate_of_short_prompts_is_within_five_percent_too(server, per_token):
+def test_estimate_of_short_prompts_is_within_five_percent(server, per_token):
     server.per_token = per_token
     client = client_of(server)
     for turns in (1, 2, 3):

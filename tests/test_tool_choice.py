@@ -1,4 +1,4 @@
-"""Which tool choice is sent, decided in one place for both frameworks."""
+"""Tool choices: read in any form and settled for the candidate models, equally in both frameworks."""
 
 from __future__ import annotations
 

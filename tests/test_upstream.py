@@ -1,6 +1,7 @@
-"""What we rely on in other people's packages, each thing by name, so that a release that changes it fails here first.
+"""Properties of langchain-aws, langchain-core, boto3 and botocore that this package relies on.
 
-When a test here fails after an upgrade, its message says which file of ours stands on what has changed.
+A release that changes one of them fails here first. The message of the failure names the property, our file that relies
+on it, and what to do.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ ANSWERS = "bedrock_routing_integrations/langchain/_converse_client.py"
 ARGUMENTS = "bedrock_routing_integrations/langchain/_call_arguments.py"
 SETTINGS = "bedrock_routing_integrations/langchain/_model_settings.py"
 CONNECTIONS = "bedrock_routing_integrations/connections/"
-STREAMS = "bedrock_routing_integrations/streams.py"
-RESOLUTION = "bedrock_routing_integrations/resolution/look_up.py"
+STREAMS = "bedrock_routing_integrations/transport/streams.py"
+LOOK_UPS = "bedrock_routing_integrations/models/look_ups.py"
 INVOCATION = "bedrock_routing_integrations/invocation.py"
 
 
@@ -153,9 +154,9 @@ def test_validators_of_upstream_are_known():
         "_set_model_profile", "_check_profile_keys", "_resolve_gateway", "build_extra", "set_disable_streaming",
         "validate_environment",
     }  # fmt: skip
-    found = set(ChatBedrockConverse.__pydantic_decorators__.model_validators)
+    validators = set(ChatBedrockConverse.__pydantic_decorators__.model_validators)
     relies(
-        found <= known, f"these validators only (new: {found - known})", CHAT,
+        validators <= known, f"these validators only (new: {validators - known})", CHAT,
         "Read it: does it ask AWS, read the environment, or decide by the model's name? Then add its name here.",
     )  # fmt: skip
 
@@ -181,8 +182,8 @@ def test_overridden_methods_have_these_signatures(name, parameters):
     ours = [kind for kind in ChatBedrockRouter.__mro__ if kind.__module__.startswith("bedrock_routing_integrations.")]
     relies(any(name in vars(kind) for kind in ours), f"our {name}", CHAT, "Take it out of this test.")
     if parameters:
-        found = list(inspect.signature(theirs).parameters)
-        relies(found == parameters, f"{name}({', '.join(parameters)}), now {found}", CHAT, "Pass the new argument on.")
+        now = list(inspect.signature(theirs).parameters)
+        relies(now == parameters, f"{name}({', '.join(parameters)}), now {now}", CHAT, "Pass the new argument on.")
 
 
 def test_called_helpers_exist():
@@ -498,9 +499,9 @@ def test_executor_of_langchain_core_carries_context():
 
 
 def test_client_has_its_credentials_here(bedrock):
-    found = getattr(getattr(bedrock.client(), "_request_signer", None), "_credentials", None)
+    credentials = getattr(getattr(bedrock.client(), "_request_signer", None), "_credentials", None)
     relies(
-        getattr(found, "access_key", None) == "emulated", "client._request_signer._credentials", CONNECTIONS,
+        getattr(credentials, "access_key", None) == "emulated", "client._request_signer._credentials", CONNECTIONS,
         "Look-ups for a client that was passed in use the default credentials instead; find them elsewhere.",
     )  # fmt: skip
 
@@ -607,7 +608,8 @@ def test_client_meta_has_region_and_endpoint(bedrock):
     )  # fmt: skip
 
 
-# What botocore reads from the environment for a client. "key": it tells clients apart. Otherwise: why it does not.
+# Environment variables that botocore reads for a client. "key": part of the key by which clients are shared. Otherwise:
+# why not.
 ENVIRONMENT = {
     "AWS_DEFAULT_PROFILE": "key", "AWS_PROFILE": "key", "AWS_CONFIG_FILE": "key", "AWS_CA_BUNDLE": "key",
     "AWS_SHARED_CREDENTIALS_FILE": "key", "AWS_USE_FIPS_ENDPOINT": "key",
@@ -630,11 +632,11 @@ ENVIRONMENT = {
 
 
 def test_environment_variables_of_botocore_are_known():
-    found = set()
+    variables = set()
     for _, names, *_ in botocore.configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.values():
-        found |= {names} if isinstance(names, str) else set(names or ())
+        variables |= {names} if isinstance(names, str) else set(names or ())
     relies(
-        found <= set(ENVIRONMENT), f"these variables only (new: {found - set(ENVIRONMENT)})", CONNECTIONS,
+        variables <= set(ENVIRONMENT), f"these variables only (new: {variables - set(ENVIRONMENT)})", CONNECTIONS,
         "Does it change a client? Then it belongs to the key by which clients are shared. Add it here.",
     )  # fmt: skip
 
@@ -730,12 +732,12 @@ def test_exception_event_has_a_lower_camel_code(bedrock):
 
 
 def shape(service, operation, member):
-    """The shape at a dotted path of an operation's output (or input), `[]` for the members of a list."""
+    """Return the shape at a dotted path of an operation's output (or input), `[]` for the members of a list."""
     model = botocore.session.Session().get_service_model(service).operation_model(operation)
-    found = {"in": model.input_shape, "out": model.output_shape}[member.partition(":")[0]]
+    at_path = {"in": model.input_shape, "out": model.output_shape}[member.partition(":")[0]]
     for part in member.partition(":")[2].split("."):
-        found = found.member if part == "[]" else found.members[part]
-    return found
+        at_path = at_path.member if part == "[]" else at_path.members[part]
+    return at_path
 
 
 @pytest.mark.parametrize(
@@ -782,20 +784,20 @@ def shape(service, operation, member):
 def test_service_model_has_this_member(service, operation, member):
     try:
         shape(service, operation, member)
-        found = True
+        exists = True
     except (KeyError, AttributeError, botocore.model.OperationNotFoundError):
-        found = False
-    where = INVOCATION if service == "bedrock-runtime" else RESOLUTION
-    relies(found, f"{service} {operation} {member}", where, "Read the new service model.")
+        exists = False
+    where = INVOCATION if service == "bedrock-runtime" else LOOK_UPS
+    relies(exists, f"{service} {operation} {member}", where, "Read the new service model.")
 
 
 def test_look_ups_have_one_required_member():
     for kind, (service, operation) in look_up._LOOK_UPS.items():
         model = botocore.session.Session().get_service_model(service)
-        found = model.operation_model(look_up._api_name(operation)).input_shape
+        input_shape = model.operation_model(look_up._api_name(operation)).input_shape
         relies(
-            found.required_members == [look_up._IDENTIFIERS[operation]], f"{operation} for {kind}", RESOLUTION,
-            f"It requires {found.required_members} now.",
+            input_shape.required_members == [look_up._IDENTIFIERS[operation]], f"{operation} for {kind}", LOOK_UPS,
+            f"It requires {input_shape.required_members} now.",
         )  # fmt: skip
 
 

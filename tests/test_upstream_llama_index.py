@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import copy
 import functools
 import inspect
 import json
@@ -49,15 +47,11 @@ from bedrock_routing_integrations.llama_index import BedrockRouter
 
 relies = functools.partial(relies_on, packages=LLAMA_INDEX)
 
-ROOM = "bedrock_routing_integrations/llama_index/"
-LLMS, LAZY, TOLD, TOOLS = f"{ROOM}llms.py", f"{ROOM}_lazy.py", f"{ROOM}_instrumentation.py", f"{ROOM}_tools.py"
-STRUCTURED = f"{ROOM}_structured_objects.py"
-ANSWERS, MESSAGES, MEDIA, ARGUMENTS = (
-    f"{ROOM}_answers.py", f"{ROOM}messages.py", f"{ROOM}_media.py", f"{ROOM}_arguments.py",
-)  # fmt: skip
-
-
-# pydantic: where a model keeps its fields, and who looks there
+FOLDER = "bedrock_routing_integrations/llama_index/"
+LLMS, TOLD, RESPONSES = f"{FOLDER}llms.py", f"{FOLDER}_instrumentation.py", f"{FOLDER}_responses.py"
+STRUCTURED = f"{FOLDER}_structured_output.py"
+MESSAGES, MEDIA = f"{FOLDER}messages.py", f"{FOLDER}_media.py"
+REQUESTS = f"{FOLDER}_requests.py"
 
 
 class Ordinary(BaseModel):
@@ -66,95 +60,6 @@ class Ordinary(BaseModel):
 
 class Demanding(BaseModel):
     number: int
-
-
-class Watching:
-    """Notes who asks for a model's ``__dict__``, as a lazy chunk does."""
-
-    @property
-    def __dict__(self):
-        asked.append("__dict__")
-        return BaseModel.__dict__["__dict__"].__get__(self)
-
-
-class Watched(Watching, Ordinary):
-    pass
-
-
-asked = []
-
-
-def put_together(kind):
-    """A model that was never validated, as the lazy chunks are made."""
-    model = kind.__new__(kind)
-    for name, value in (("fields_set", {"number"}), ("extra", None), ("private", None)):
-        object.__setattr__(model, f"__pydantic_{name}__", value)
-    BaseModel.__dict__["__dict__"].__set__(model, {"number": 7})
-    return model
-
-
-def test_a_models_fields_are_in_a_dictionary_that_can_be_put_in_place():
-    attributes = BaseModel.__dict__.get("__dict__")
-    relies(
-        hasattr(attributes, "__get__") and hasattr(attributes, "__set__"), "BaseModel.__dict__['__dict__']", LAZY,
-        "Find where pydantic keeps a model's fields; perhaps build each chunk's message at once again.",
-    )  # fmt: skip
-    model = put_together(Ordinary)
-    relies(
-        model == Ordinary(number=7) and model.model_dump() == {"number": 7} and model.number == 7,
-        "a model made by __new__, the three __pydantic_…__ attributes and a dictionary", LAZY,
-        "Compare with what BaseModel.model_construct sets now.",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "act"),
-    {
-        "model_dump": lambda model: model.model_dump(),
-        "model_dump_json": lambda model: model.model_dump_json(),
-        "dict": dict,
-        "pickle": lambda model: model.__getstate__(),
-        "repr": repr,
-    }.items(),
-)
-def test_pydantic_asks_a_model_for_its_fields_by_name(name, act):
-    model = put_together(Watched)
-    asked.clear()
-    act(model)
-    relies(
-        asked, f"{name} asking the model for __dict__", LAZY,
-        f"A chunk's message is missing in its {name}: settle the chunk there first.",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("act", "method"), [
-    (copy.copy, "__copy__"), (copy.deepcopy, "__deepcopy__"), (pickle.dumps, "__reduce_ex__"),
-    (lambda model: model.model_copy(), "__copy__"), (lambda model: model.model_copy(deep=True), "__deepcopy__"),
-])  # fmt: skip
-def test_a_model_is_copied_by_this_method(act, method):
-    """A lazy chunk has these methods, and becomes an ordinary model in them."""
-    told = []
-
-    def tell(model, *_):
-        told.append(method)
-        return model if "copy" in method else "told"
-
-    model = type("Copied", (Ordinary,), {method: tell})()
-    with contextlib.suppress(pickle.PicklingError):  # what is returned here is no real pickle
-        act(model)
-    relies(told, f"{method} being asked for a copy", LAZY, "Make the chunk an ordinary model in what is asked now.")
-
-
-def test_a_model_can_become_one_of_its_base_class():
-    class Lazy(Ordinary):
-        pass
-
-    model = Lazy(number=7)
-    object.__setattr__(model, "__class__", Ordinary)
-    relies(
-        type(model) is Ordinary and model == Ordinary(number=7), "a model whose class is set to another", LAZY,
-        "A settled chunk stays a lazy one; its own methods must do all.",
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -167,14 +72,14 @@ def test_a_model_can_become_one_of_its_base_class():
 def test_a_response_has_these_fields_and_no_other(kind, fields):
     relies(
         set(kind.model_fields) == fields, f"the fields of {kind.__name__} (differ: {set(kind.model_fields) ^ fields})",
-        f"{ROOM}_streams.py", "A chunk is made without validation: give the new field its default there.",
+        f"{FOLDER}_streams.py", "A chunk is made without validation: give the new field its default there.",
     )  # fmt: skip
 
 
 def test_arguments_that_are_still_arriving_are_read_as_far_as_they_go():
     relies(
         from_json('{"city": "Par', allow_partial="trailing-strings") == {"city": "Par"},
-        "from_json(…, allow_partial='trailing-strings')", ANSWERS,
+        "from_json(…, allow_partial='trailing-strings')", RESPONSES,
         "Streamed tool calls have no arguments until they end.",
     )  # fmt: skip
     with pytest.raises(ValueError):  # noqa: PT011 - the type is what matters
@@ -277,7 +182,7 @@ def test_the_fields_and_classes_that_we_stand_on():
         )  # fmt: skip
     relies("system_prompt" in LLM.model_fields, "LLM.system_prompt", LLMS, "See where the system prompt went.")
     relies(
-        set(ToolSelection.model_fields) == {"tool_id", "tool_name", "tool_kwargs"}, "ToolSelection's fields", TOOLS,
+        set(ToolSelection.model_fields) == {"tool_id", "tool_name", "tool_kwargs"}, "ToolSelection's fields", RESPONSES,
         "Fill in the new one.",
     )  # fmt: skip
     found = set(types.LLMMetadata.model_fields)
@@ -311,7 +216,7 @@ def test_a_component_is_unpickled_by_its_constructor():
     loaded = pickle.loads(pickle.dumps(component))
     relies(
         loaded.number == 7 and made == [{"number": 7, "other": None}],
-        "BaseComponent.__setstate__ calling __init__ with the state's __dict__", ARGUMENTS,
+        "BaseComponent.__setstate__ calling __init__ with the state's __dict__", LLMS,
         "A BedrockRouter that is unpickled has no client: make it in __setstate__.",
     )  # fmt: skip
 
@@ -320,7 +225,7 @@ def test_what_cannot_be_pickled_is_dropped_from_a_components_state(caplog):
     state = Component(number=7, other=lambda: None).__getstate__()
     relies(
         "other" not in state["__dict__"] and {"__dict__", "__pydantic_private__"} <= state.keys(),
-        "BaseComponent.__getstate__ dropping what cannot be pickled, private attributes too", ARGUMENTS,
+        "BaseComponent.__getstate__ dropping what cannot be pickled, private attributes too", LLMS,
         "Our __getstate__ raises for a client that was passed in, and hides secrets in state['__dict__'].",
     )  # fmt: skip
 
@@ -329,7 +234,7 @@ def test_a_component_is_written_and_read_by_its_fields():
     written = Component(number=7).to_dict()
     relies(
         written["class_name"] == "base_component" and Component.from_dict(written).number == 7,
-        "to_dict adding class_name, and from_dict taking it out", ARGUMENTS, "Take what else it adds.",
+        "to_dict adding class_name, and from_dict taking it out", LLMS, "Take what else it adds.",
     )  # fmt: skip
 
 
@@ -341,8 +246,8 @@ def test_a_tool_describes_itself_so():
     schema = metadata.get_parameters_dict()
     relies(
         metadata.name == "weather" and "The weather." in metadata.description and schema["type"] == "object"
-        and list(schema["properties"]) == ["city"], "tool.metadata.name, description and get_parameters_dict()", TOOLS,
-        "Find where a tool keeps its schema.",
+        and list(schema["properties"]) == ["city"], "tool.metadata.name, description and get_parameters_dict()",
+        REQUESTS, "Find where a tool keeps its schema.",
     )  # fmt: skip
 
 
@@ -361,13 +266,13 @@ def test_structured_streaming_looks_for_tool_calls_here():
     seen = process_streaming_objects(called(tool_calls=[{"name": "City"}]), City, llm=llm)
     relies(
         getattr(seen, "name", None) == "Paris",
-        "process_streaming_objects asking the LLM for calls where additional_kwargs['tool_calls'] is a list", ANSWERS,
+        "process_streaming_objects asking the LLM for calls where additional_kwargs['tool_calls'] is a list", RESPONSES,
         "stream_structured_predict yields nothing until the end: see where it looks.",
     )  # fmt: skip
     blank = process_streaming_objects(called(), City, llm=llm)
     relies(
-        getattr(blank, "name", None) is None, "no calls being seen without additional_kwargs['tool_calls']", ANSWERS,
-        "Good news: LlamaIndex looks into the blocks now, and _older_shape can go.",
+        getattr(blank, "name", None) is None, "no calls being seen without additional_kwargs['tool_calls']", RESPONSES,
+        "Good news: LlamaIndex looks into the blocks now, and tool_call_entry can go.",
     )  # fmt: skip
 
 
@@ -424,7 +329,7 @@ def test_a_messages_content_is_its_texts_joined_by_line_breaks():
     message = ChatMessage(role="assistant", blocks=[TextBlock(text="a"), TextBlock(text="b")])
     relies(
         message.content == "a\nb" and ChatMessage(role="assistant", blocks=[]).content is None,
-        "content joining the texts with a line break", f"{ROOM}_citations.py",
+        "content joining the texts with a line break", f"{FOLDER}_citations.py",
         "Pieces of a cited answer are one block because of it; with no break between they may stay apart.",
     )  # fmt: skip
 
@@ -472,7 +377,7 @@ def test_token_counters_look_into_the_raw_usage():
     usage = {"inputTokens": 1, "prompt_tokens": 30, "completion_tokens": 20}
     relies(
         get_tokens_from_response(ChatResponse(message=message, raw={"usage": usage})) == (30, 20),
-        "get_tokens_from_response reading raw['usage']", ANSWERS,
+        "get_tokens_from_response reading raw['usage']", RESPONSES,
         "TokenCountingHandler counts nothing: see where it looks.",
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ When a test here fails after an upgrade, its message says which file of ours sta
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import get_type_hints
 
@@ -251,6 +252,7 @@ MEMBERS = [
 ]
 
 
+@functools.cache
 def operation_model(operation):
     return botocore.session.Session().get_service_model("bedrock-agent-runtime").operation_model(operation)
 

@@ -87,6 +87,10 @@ lists, with dates. Rules about positions: that guide, and refusals reported publ
 strengths and budgets: tuned in simulations of a cache with the published rules (``python -m tests.benchmarks
 cache_cost``) on 17 workloads, for one model and for routers that choose in four ways, against fixed rules and an oracle
 that knows the future; then checked on 21 workloads that were held out.
+
+Result of that simulation (2026-12-01, two seeds, 152 combinations): 1.036 times the oracle's cost in the geometric
+mean; at most 1.017 times the cost of no caching. The worst against the oracle, 3.75 times, is a PDF that many users ask
+about, on Nova: it accepts no cache point directly after media (seen 2026-12), which the simulated cache does.
 """
 
 from .explanation import CachePlan, PlannedPoint, explain

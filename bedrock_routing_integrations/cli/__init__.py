@@ -1,7 +1,8 @@
-"""The command ``bedrock-routing``.
+"""Run the command ``bedrock-routing``.
 
-Needs the extra ``cli``; `demo` and `emulate` need ``emulator`` too. (`demo` leaves out a framework that is not there.)
-Nothing of that is loaded before `main` runs, so that a missing extra ends in one line that says what to install.
+The command needs the extra ``cli``; `demo` and `emulate` also need ``emulator``. (`demo` skips a framework that is not
+installed.) Nothing of these extras is imported before `main` runs, so that a missing extra ends in one line with the
+pip command.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
     """Run the command with the arguments of this process.
 
     Raises:
-        SystemExit: Always; 0 when it worked, 1 when something was missing or refused, 2 for a mistake in the arguments.
+        SystemExit: Always. The code is 0 for success, 1 if something was missing or refused, 2 for wrong arguments.
     """
     for stream in (sys.stdout, sys.stderr):
         # An answer can hold characters that a terminal or a pipe cannot show (cp1252 on Windows): "?" is better
@@ -42,11 +43,11 @@ def main() -> None:
 
 
 def how_to_install(error: ImportError) -> str | None:
-    """One line that says what to install, where an import failed for want of an extra; else None."""
+    """Return one line with the pip command for the extras that an import failed for; None for other imports."""
     module = _missing_module(error)
     if module is None:
         return None
-    # All that are missing, not only this one: else the user would learn of them one at a time.
+    # List all missing extras at once, not one for each attempt.
     missing = {extra for name, extra in _EXTRAS.items() if name == module or not _installed(name)}
     extras = ",".join(extra for extra in dict.fromkeys(_EXTRAS.values()) if extra in missing)
     return f'{module} is not installed: pip install "bedrock-routing-integrations[{extras}]"'

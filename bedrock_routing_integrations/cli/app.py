@@ -1,4 +1,4 @@
-"""What can be typed: the subcommands with their arguments. What they do is in a module of the same name."""
+"""Define the subcommands and their arguments. Each subcommand is implemented in a module with its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Amazon Bedrock's prompt routers and inference profiles: see which model answers.",
     no_args_is_help=True,
     add_completion=False,
-    # What is expected to go wrong is said in a line (problems.py); what is not is a bug, and wants a plain traceback.
+    # Expected errors are printed as one line (errors.py). All others are bugs, and get a plain traceback.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -31,7 +31,7 @@ Region = Annotated[
 
 
 def _check_url(url: str | None) -> str | None:
-    """Refuse what botocore would meet with a traceback."""
+    """Raise for a URL on which botocore would fail with a traceback."""
     if url is None:
         return None
     try:
@@ -101,7 +101,7 @@ def demo(
 def resolve(
     target: TargetText, region: Region = None, endpoint_url: EndpointUrl = None, as_json: AsJson = False
 ) -> None:
-    """Show which models can answer for a target, and what all of them allow."""
+    """Show which models can answer for a target, and what all of them support."""
     with clear_errors():
         from .resolve import print_target
 
@@ -126,7 +126,7 @@ def ask(
     endpoint_url: EndpointUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send one prompt; print the answer and, on standard error, which model gave it."""
+    """Send one prompt. Print the answer, and the invoked model on standard error."""
     with clear_errors():
         from .ask import Question, answer
 
@@ -161,7 +161,7 @@ def plan(
     endpoint_url: EndpointUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which cachePoints a request would get, and why. Sends nothing; a router or profile may be looked up."""
+    """Show which cache points a request would get, and why. Sends nothing, but may look up a router or profile."""
     with clear_errors():
         from .plan import print_plan
 
@@ -222,7 +222,7 @@ def report(
     ] = None,
     endpoint_url: EndpointUrl = None,
 ) -> None:
-    """Report what Bedrock's own logs say of a fleet: models that answered, cost, what routing and caching saved."""
+    """Report on a fleet from Bedrock's own logs: invoked models, cost, savings of routing and caching."""
     with clear_errors():
         from bedrock_routing_integrations.connections import Connection
 

@@ -1,4 +1,4 @@
-"""``bedrock-routing ask``: one prompt, its answer, and who gave it. Plain `RoutedClient`, no framework."""
+"""Run ``bedrock-routing ask``: send one prompt with a plain `RoutedClient`, print the answer and the invoked model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["Question", "answer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of whom.
+    """A prompt and its target.
 
     Attributes:
-        target: Id or ARN.
-        prompt: The text.
-        latency: ``performanceConfig.latency``; None does not ask for any.
-        max_tokens: Length of the answer; None leaves it to the model.
+        target: The id or ARN of the target.
+        prompt: The prompt.
+        latency: The ``performanceConfig.latency`` to request; None to request none.
+        max_tokens: The greatest number of tokens of the answer; None for the model's own limit.
     """
 
     target: str
@@ -36,7 +36,7 @@ class Question:
     max_tokens: int | None = None
 
     def request(self) -> dict[str, Any]:
-        """The Converse request."""
+        """Return the Converse request."""
         request: dict[str, Any] = {
             "modelId": self.target,
             "messages": [{"role": "user", "content": [{"text": self.prompt}]}],
@@ -51,14 +51,14 @@ class Question:
 def answer(
     question: Question, *, region: str | None, endpoint_url: str | None, stream: bool | None, as_json: bool
 ) -> None:
-    """Print the answer on standard output, and who gave it on standard error.
+    """Print the answer on standard output, and the invoked model on standard error.
 
     Args:
-        question: What is asked.
-        region: Wins over the target's.
-        endpoint_url: Another endpoint than AWS's.
-        stream: Whether to print as it comes; None for: in a terminal, where the models can.
-        as_json: Print one object with ``text``, ``stop_reason`` and ``routing`` instead.
+        question: The prompt and its target.
+        region: The Region; None for that of the target.
+        endpoint_url: The endpoint; None for that of AWS.
+        stream: Whether to print the answer as it arrives; None to do so in a terminal if the models can stream.
+        as_json: Whether to print one object with ``text``, ``stop_reason`` and ``routing`` instead.
     """
     client = RoutedClient(Connection(region_name=region, endpoint_url=endpoint_url))
     if stream is None:
@@ -84,14 +84,14 @@ def answer(
 
 
 def _whole(client: RoutedClient, question: Question) -> Iterator[str | dict[str, Any]]:
-    """The text, then how it ended."""
+    """Yield the text, then the stop reason and the ``"routing"`` entry."""
     response = client.converse(**question.request())
     yield "".join(block.get("text", "") for block in response["output"]["message"]["content"])
     yield {"stop_reason": response["stopReason"], ROUTING: response[ROUTING]}
 
 
 def _streamed(client: RoutedClient, question: Question) -> Iterator[str | dict[str, Any]]:
-    """The text piece by piece, then how it ended."""
+    """Yield the text piece by piece, then the stop reason and the ``"routing"`` entry."""
     stop_reason = None
     with client.converse_stream(**question.request())["stream"] as events:
         for event in events:

@@ -1,4 +1,4 @@
-"""``bedrock-routing emulate``: the emulator as a server of its own."""
+"""Run ``bedrock-routing emulate``: the emulator as a server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_emulator"]
 
-# On Windows a wait without end cannot be interrupted by Ctrl-C.
+# On Windows, Ctrl-C cannot interrupt a wait without a timeout.
 _WAIT_SECONDS = 0.5
 
 
@@ -39,14 +39,23 @@ def run_emulator(
     knowledge_bases: Sequence[Path] = (),
     invocation_log: Path | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends the process at once, whatever it is doing.
+    """Serve until SIGINT or SIGTERM. A second signal ends the process at once.
 
-    Standard output gets the ``unset`` and ``export`` lines and nothing else, so that it can be sourced; people are told
-    on standard error.
+    Standard output gets only the ``unset`` and ``export`` lines, so that a shell can source it. Messages go to standard
+    error.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 for a free one.
+        time_scale: The factor of simulated times; 0 for no waiting.
+        region: The Region to emulate.
+        account_id: The account to emulate.
+        knowledge_bases: Ids of knowledge bases with the folders of their documents.
+        invocation_log: The file to which the log of model invocations is written; None for no log.
 
     Raises:
-        NotWorkingError: The address cannot be listened on, or the log not be written.
-        typer.BadParameter: An argument that the emulator does not take.
+        NotWorkingError: The address is not available, or the log cannot be written.
+        typer.BadParameter: The emulator does not accept an argument.
     """
     try:
         try:

@@ -1,4 +1,4 @@
-"""What can go wrong → one line that says what to do about it. The only place that ends the command with an error."""
+"""Turn expected errors into one line with a remedy. No other module ends the command with an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "is_hopeless",
 ]
 
-# The IAM actions whose names are not the operation's (service authorization reference, Amazon Bedrock).
+# IAM actions whose names differ from the operation's (service authorization reference, Amazon Bedrock).
 _ACTIONS = {"Converse": "InvokeModel", "ConverseStream": "InvokeModelWithResponseStream"}
 _DENIED = frozenset({"accessdeniedexception", "accessdenied", "unauthorizedoperation"})
 _BAD_CREDENTIALS = frozenset(
@@ -56,12 +56,12 @@ _MODEL_HINT = (
 
 
 class NotWorkingError(Exception):
-    """Ends the command with exit code 1; its text is what the user reads."""
+    """Ends the command with exit code 1; its text is printed for the user."""
 
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn what is expected to go wrong into a line on standard error and an exit code; let bugs be seen."""
+    """Print expected errors as one line on standard error, and exit. Unexpected errors keep their traceback."""
     warnings = _HeldWarnings(logging.WARNING)
     logger.addHandler(warnings)
     try:
@@ -71,7 +71,7 @@ def clear_errors() -> Iterator[None]:
         said = explain(error)
         if said is None:
             raise
-        # Without credentials or a connection the look-up has failed too: one line about it is enough.
+        # Without credentials or a connection the look-up has failed too. One line is enough.
         if not is_hopeless(error):
             warnings.show(beside=said)
         typer.secho(f"Error: {said}", err=True, fg="red")
@@ -83,7 +83,7 @@ def clear_errors() -> Iterator[None]:
 
 
 class _HeldWarnings(logging.Handler):
-    """Keeps the package's warnings until it is known whether they add anything."""
+    """A log handler that holds the package's warnings until it is known whether they add anything to an error."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -93,7 +93,7 @@ class _HeldWarnings(logging.Handler):
         self._messages.append(record.getMessage())
 
     def show(self, beside: str = "") -> None:
-        """Print them on standard error; without those that an error says already, which is `beside` them."""
+        """Print the warnings on standard error, without those that the error text `beside` already contains."""
         for message in self._messages:
             if message in beside:
                 continue
@@ -101,7 +101,7 @@ class _HeldWarnings(logging.Handler):
 
 
 def explain(error: Exception) -> str | None:
-    """What to tell the user; None for what nobody expected."""
+    """Return the line to print for an expected error; None for an unexpected one."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     if isinstance(error, MissingRegionError):
@@ -118,7 +118,7 @@ def explain(error: Exception) -> str | None:
 
 
 def is_hopeless(error: Exception) -> bool:
-    """Whether no other call would do better: no usable credentials, no Region, nobody at the endpoint."""
+    """Return whether no other call could succeed: no usable credentials, no Region, or no connection."""
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
@@ -128,12 +128,12 @@ def is_hopeless(error: Exception) -> bool:
 
 
 def is_denial(name: str) -> bool:
-    """Whether an error code of AWS's says that an IAM permission is missing."""
+    """Return whether an AWS error code means that an IAM permission is missing."""
     return name.lower() in _DENIED
 
 
 def is_about_credentials(name: str) -> bool:
-    """Whether an error code of AWS's, or the name of an exception of botocore's, is about credentials."""
+    """Return whether an AWS error code, or the name of a botocore exception, is about credentials."""
     from botocore import exceptions
 
     kind = getattr(exceptions, name, None)
@@ -142,7 +142,7 @@ def is_about_credentials(name: str) -> bool:
 
 
 def _no_credentials() -> tuple[type[Exception], ...]:
-    """What botocore raises, before anything is sent, where credentials are missing or cannot be read."""
+    """Return the exceptions that botocore raises before sending if credentials are missing or unreadable."""
     from botocore import exceptions
 
     return (
@@ -157,7 +157,7 @@ def _no_credentials() -> tuple[type[Exception], ...]:
 
 
 def _is_unknown_model(error: Exception) -> bool:
-    """Whether Bedrock knows no model of the id that was called."""
+    """Return whether Bedrock does not know the model id of a call."""
     from botocore.exceptions import ClientError
 
     if not isinstance(error, ClientError):

@@ -1,4 +1,4 @@
-"""``bedrock-routing plan``: which cachePoints a Converse request would get, which not, and why. Sends nothing."""
+"""Run ``bedrock-routing plan``: show which cache points a Converse request would get, and why. Sends nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bedrock_routing_integrations.caching import CachePolicy
 from bedrock_routing_integrations.client import RoutedClient
@@ -21,33 +18,31 @@ from bedrock_routing_integrations.connections import Connection
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 
 from .errors import NotWorkingError
-from .output import aligned
+from .output import Column, aligned, print_line, print_table
 from .resolve import collected_warnings, explain_incomplete, without_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bedrock_routing_integrations.caching import CachePlan, PlannedPoint
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 
-# --- A Converse request in a file ---
-
 _LONGEST_COMPLAINT = 240
-# Members of what InvokeModel takes as its body, for Claude, Titan, Llama and Nova.
+# Members of InvokeModel's bodies for Claude, Titan, Llama and Nova.
 _BODY_OF_INVOKE_MODEL = ("anthropic_version", "inputText", "prompt", "schemaVersion")
 _EXAMPLE = '{"modelId": "us.amazon.nova-pro-v1:0", "messages": [{"role": "user", "content": [{"text": "Hello"}]}]}'
 
 
 def read_request(source: str) -> dict[str, Any]:
-    """A Converse request, with its bytes as bytes.
+    """Return the Converse request in a file, with bytes decoded.
 
     Args:
-        source: The path of a file; ``"-"`` is standard input.
+        source: The path of the file; ``"-"`` for standard input.
 
     Raises:
-        NotWorkingError: There is no such file, or no Converse request in it; the message says what is wrong.
-        InvalidTargetError: Its ``modelId`` is no target.
+        NotWorkingError: There is no such file, or it does not hold a Converse request; the message names the mistake.
+        InvalidTargetError: Its ``modelId`` is not a valid target.
     """
     where = "standard input" if source == "-" else source
     request = _parsed(_read(source), where)
@@ -67,7 +62,7 @@ def read_request(source: str) -> dict[str, Any]:
 
 
 def as_json(document: Any) -> str:
-    """JSON, with bytes as base64 again."""
+    """Return JSON, with bytes as base64."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=lambda data: base64.b64encode(data).decode())
 
 
@@ -97,7 +92,7 @@ def _parsed(data: bytes, where: str) -> Any:
 
 @cache
 def _shape() -> Any:
-    """What Converse takes, by AWS's own service model. Read without a session: no profile of the user's matters."""
+    """Return Converse's input shape from AWS's service model. It is read without a session, so no profile is needed."""
     from botocore.loaders import create_loader
     from botocore.model import ServiceModel
 
@@ -106,7 +101,7 @@ def _shape() -> Any:
 
 
 def _decoded(value: Any, shape: Any, where: str) -> Any:
-    """The value with bytes where the service model has some; JSON documents (a tool's input) have no members there."""
+    """Return the value with bytes where the service model has blobs. Documents (a tool's input) are unchanged."""
     if shape.type_name == "structure" and isinstance(value, dict):
         members = shape.members
         return {
@@ -124,7 +119,7 @@ def _decoded(value: Any, shape: Any, where: str) -> Any:
 
 
 def _check(request: dict[str, Any], where: str) -> None:
-    """Refuse what boto3 would refuse, in its words."""
+    """Raise for a request that boto3 would refuse, with boto3's own words."""
     from botocore.validate import ParamValidator
 
     found = ParamValidator().validate(request, _shape())
@@ -136,13 +131,12 @@ def _check(request: dict[str, Any], where: str) -> None:
         raise NotWorkingError(f"{where} has no messages. A Converse request looks like this: {_EXAMPLE}")
 
 
-_NARROWEST_TABLE = 60  # columns, as in the demo
 _ORDER = {"tools": 0, "system": 1, "messages": 2}
 _GIVEN, _PLACED, _NOT_PLACED = "yours", "placed", "not placed"
-_STYLES = {_GIVEN: "bold", _PLACED: "bold green", _NOT_PLACED: "dim"}
+_COLUMNS = (Column("State", style="green"), Column("Position"), Column("ttl"), Column("Reason", stretch=True))
 _FIRST_OF_ITS_KIND = (
-    "Nothing was sent. This is the plan for the first request of its kind: a running program learns what repeats, and "
-    "plans the next ones by that."
+    "Nothing was sent. This is the plan for the first request of its kind: a running program learns which prefixes "
+    "repeat, and plans later requests accordingly."
 )
 
 
@@ -156,23 +150,23 @@ def print_plan(
     endpoint_url: str | None,
     as_json_object: bool,
 ) -> int:
-    """Print the plan for the request in a file. A target whose id does not say its models is looked up for it.
+    """Print the plan for the request in a file. A target whose id does not name its models is looked up.
 
     Args:
-        source: The path of the file; ``"-"`` is standard input.
+        source: The path of the file; ``"-"`` for standard input.
         cache: ``"auto"`` or ``"off"``.
         ttl: As in `CachePolicy`.
-        base_models: The models that the target can use; with them nothing is looked up.
-        region: Wins over the target's.
-        endpoint_url: Another endpoint than AWS's.
-        as_json_object: Print one object, with the request as it would be sent.
+        base_models: The models that the target can use; if there are any, nothing is looked up.
+        region: The Region; None for that of the target.
+        endpoint_url: The endpoint; None for that of AWS.
+        as_json_object: Whether to print one object, with the request as it would be sent.
 
     Returns:
-        The exit code: 1 where no plan can be made, as a look-up failed and no model is known.
+        The exit code: 1 if no plan can be made, because a look-up failed and no model is known.
 
     Raises:
-        NotWorkingError: There is no Converse request in the file.
-        InvalidTargetError: Its ``modelId`` is no target, or a base model is none.
+        NotWorkingError: The file does not hold a Converse request.
+        InvalidTargetError: Its ``modelId`` or a base model is not valid.
     """
     request = read_request(source)
     client = RoutedClient(
@@ -193,29 +187,18 @@ def print_plan(
 
 
 def _print(plan: CachePlan, resolved: ResolvedTarget, warnings: Sequence[str], console: Console) -> None:
-    for line in (resolved.target.model_id, "", *_sums(plan), ""):
+    for line in (resolved.target.model_id, "", *_sums(plan)):
         typer.echo(line)
     rows = list(_rows(plan))
     reasons = {why for *_, why in rows}
     if not plan.points and len(reasons) < 2:
-        # Of a model that the catalog does not know the notes say more.
-        _say(": ".join(["No cachePoint is placed", *(reasons if resolved.facts.known else ())]) + ".", console)
-    elif console.is_terminal and console.width >= _NARROWEST_TABLE:
-        console.print(_table(rows))
+        # For a model that is not in the table of models, the notes are more precise.
+        print_line(console, ": ".join(["No cache point is placed", *(reasons if resolved.facts.known else ())]) + ".")
     else:
-        for line in aligned([("CACHEPOINT", "WHERE", "TTL", "WHY"), *rows]):
-            typer.echo(line)
-        typer.echo()
+        print_table(console, "Cache points", _COLUMNS, rows)
+        print_line(console)
     for line in (*warnings, *_notes(plan, resolved)):
-        _say(line, console)
-
-
-def _say(line: str, console: Console) -> None:
-    """A line: wrapped between words in a terminal, left alone in a pipe."""
-    if console.is_terminal:
-        console.print(line)
-    else:
-        typer.echo(line)
+        print_line(console, line)
 
 
 def _sums(plan: CachePlan) -> list[str]:
@@ -229,7 +212,7 @@ def _sums(plan: CachePlan) -> list[str]:
 
 
 def _rows(plan: CachePlan) -> Iterator[tuple[str, str, str, str]]:
-    """What became of each place, in the order of the prefix: what, where, ttl, why."""
+    """Yield the state, position, ttl and reason of each possible cache point, in the order of the prefix."""
     listed = [(point, _GIVEN if point.given else _PLACED) for point in plan.points]
     listed += [(point, _NOT_PLACED) for point in plan.not_placed]
     for point, what in sorted(listed, key=lambda pair: _depth(pair[0])):
@@ -241,25 +224,14 @@ def _depth(point: PlannedPoint) -> tuple[int, int, int]:
 
 
 def _where(point: PlannedPoint) -> str:
-    """The path of a point in the request as it would be sent."""
+    """Return the path of a cache point in the request as it would be sent."""
     if point.section == "messages":
         return f"messages[{point.message}].content[{point.position}]"
     return f"{'toolConfig.tools' if point.section == 'tools' else 'system'}[{point.position}]"
 
 
-def _table(rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("cachePoint", no_wrap=True)
-    table.add_column("Where", overflow="fold")
-    table.add_column("ttl", no_wrap=True)
-    table.add_column("Why", ratio=1, overflow="fold")
-    for what, where, ttl, why in rows:
-        table.add_row(Text(what, _STYLES[what]), Text(where), Text(ttl), Text(why))
-    return table
-
-
 def _notes(plan: CachePlan, resolved: ResolvedTarget) -> Iterator[str]:
-    """What limits the plan, and what it is for."""
+    """Yield the limits of the plan and how to use it."""
     if resolved.target.kind is TargetKind.PROMPT:
         yield "The text of a managed prompt is not in the request: set its cachePoints where the prompt is managed."
     elif not resolved.complete:

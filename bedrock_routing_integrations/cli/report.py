@@ -1,4 +1,4 @@
-"""``bedrock-routing report``: what Bedrock's own logs say of a fleet."""
+"""Run ``bedrock-routing report``: report on a fleet from Bedrock's own logs."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ _WHAT_A_LOG_IS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to report.
+    """The report to make.
 
     Attributes:
-        paths: Files and folders; ``"-"`` is standard input.
+        paths: Files and folders; ``"-"`` for standard input.
         form: ``"text"``, ``"json"`` or ``"markdown"``.
-        plot: Where to draw it; None for nowhere.
-        by: What to count by; empty for what is found.
-        since: The first moment.
-        until: The first moment that counts no more.
-        prices: The user's own.
+        plot: The file to draw it in; None for no picture.
+        by: The labels to count by; empty for those in the logs.
+        since: The first moment to count.
+        until: The first moment not to count.
+        prices: The user's own prices.
         base_models: Target → the models that it can use.
     """
 
@@ -71,15 +71,15 @@ class Wanted:
 
 
 def print_report(wanted: Wanted, connection: Connection | None) -> None:
-    """Read the logs and print the report; then what could not be read, and what would make the report better.
+    """Read the logs and print the report, then the problems, and what would improve the report.
 
     Args:
-        wanted: What to report.
-        connection: How to look targets up; None for not at all.
+        wanted: The report to make.
+        connection: The connection for looking up targets; None for no look-ups.
 
     Raises:
-        NotWorkingError: No file could be read, there is no call in them, or it cannot be drawn.
-        InvalidTargetError: A target that a price or `base_models` is for is none.
+        NotWorkingError: No file could be read, there is no call in them, or the picture cannot be drawn.
+        InvalidTargetError: A target of a price or of `base_models` is not valid.
     """
     plot = _checked_plot(wanted.plot)  # before reading, which may take long
     resolve = stated_only(wanted.base_models) if connection is None else _looking_up(connection, wanted.base_models)
@@ -97,7 +97,7 @@ def print_report(wanted: Wanted, connection: Connection | None) -> None:
         raise NotWorkingError(_why_nothing(history, wanted.paths))
     report = history.report.to_dict()
     if not wanted.by:
-        # What has a value of its own for almost every call is an id, and nothing to count by.
+        # A label with a different value for almost every call is an id, and not useful for grouping.
         report["by"] = {name: rows for name, rows in report["by"].items() if name not in history.too_many_values}
     console = Console()
     if wanted.form == "json":
@@ -130,7 +130,7 @@ def _looking_up(connection: Connection, base_models: dict[str, list[str]]) -> Ca
 
 @contextlib.contextmanager
 def _progress(paths: Sequence[str]) -> Iterator[Callable[[int], None] | None]:
-    """A bar on standard error, in a terminal; bytes as they lie in the files."""
+    """Show a progress bar on standard error in a terminal, in compressed bytes."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
@@ -150,7 +150,7 @@ def _size(path: str) -> int:
 
 
 def _checked_plot(path: Path | None) -> Path | None:
-    """Where to draw, as PNG where it does not say."""
+    """Return the file to draw in; PNG if it has no suffix."""
     if path is None:
         return None
     try:
@@ -197,7 +197,7 @@ def _why_nothing(history: History, paths: Sequence[str]) -> str:
 
 
 def _others(history: History) -> Iterator[tuple[str, int, str]]:
-    """What was skipped: kind, number, advice; most first, and the last ones together."""
+    """Yield the kind, number and advice of skipped records, the most frequent first and the last ones together."""
     for kind, number in history.others.most_common(_MOST_NAMED):
         yield kind, number, history.advice.get(kind, "")
     rest = history.skipped - sum(number for _, number in history.others.most_common(_MOST_NAMED))
@@ -206,7 +206,7 @@ def _others(history: History) -> Iterator[tuple[str, int, str]]:
 
 
 def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str]:
-    """What could not be read, what was left out, and what would make the report better."""
+    """Yield what could not be read, what was left out, and what would improve the report."""
     if history.unreadable_files:
         yield _listed(
             f"{counted(history.unreadable_files, 'file')} could not be read",
@@ -253,7 +253,7 @@ def _notes(history: History, wanted: Wanted, *, looked_up: bool) -> Iterator[str
 
 
 def _about_targets(history: History, *, looked_up: bool) -> Iterator[str]:
-    """Why there are no prices or savings of some targets, and what gives them."""
+    """Yield why some targets have no prices or savings, and how to get them."""
     routers: list[str] = []
     others: list[str] = []
     reasons: dict[str, list[str]] = {}
@@ -300,14 +300,19 @@ def _listed(title: str, items: Sequence[str], number: int) -> str:
     return "\n".join([f"{title}:", *(f"  {item}" for item in items), *more])
 
 
-# --- what was typed
+# Arguments
 
 
 def time_of(text: str | None, *, name: str, is_end: bool = False) -> datetime | None:
-    """A moment, in UTC where no other zone is given. A date alone is its beginning, or, as an end, the next one's.
+    """Return a moment, in UTC by default. A date alone is its beginning or, as an end, the beginning of the next day.
+
+    Args:
+        text: The argument.
+        name: The name of the option, for the error.
+        is_end: Whether it ends a period.
 
     Raises:
-        typer.BadParameter: It is none.
+        typer.BadParameter: `text` is not a date or time.
     """
     if text is None:
         return None
@@ -324,10 +329,14 @@ def time_of(text: str | None, *, name: str, is_end: bool = False) -> datetime | 
 
 
 def named(names: Sequence[str], *, name: str) -> Sequence[str]:
-    """The names.
+    """Return the names.
+
+    Args:
+        names: The arguments.
+        name: The name of the option, for the error.
 
     Raises:
-        typer.BadParameter: One of them is empty.
+        typer.BadParameter: A name is empty.
     """
     if not all(each.strip() for each in names):
         raise typer.BadParameter("an empty name", param_hint=name)
@@ -335,10 +344,10 @@ def named(names: Sequence[str], *, name: str) -> Sequence[str]:
 
 
 def base_models_of(given: Sequence[str]) -> dict[str, list[str]]:
-    """``TARGET=MODEL[,MODEL…]`` → target → models.
+    """Return target → models for arguments of the form ``TARGET=MODEL[,MODEL…]``.
 
     Raises:
-        typer.BadParameter: It has not that form.
+        typer.BadParameter: An argument does not have this form.
     """
     found: dict[str, list[str]] = {}
     for each in given:
@@ -351,11 +360,11 @@ def base_models_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 def prices_of(path: Path | None) -> dict[str, Any] | None:
-    """The prices in a file.
+    """Return the prices in a file.
 
     Raises:
-        NotWorkingError: It cannot be read.
-        InvalidRequestError: A price that cannot be.
+        NotWorkingError: The file cannot be read.
+        InvalidRequestError: A price is not valid.
     """
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""``bedrock-routing resolve``: what is known of a target."""
+"""Run ``bedrock-routing resolve``: show the candidate models of a target."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json_object", "explain_incomplete", "print_target", "without_warnings"]
 
-# The names of botocore's exceptions for a connection that was not made, or not answered.
+# botocore's exceptions for connections that failed or timed out.
 _NOBODY = frozenset(
     {
         "ConnectTimeoutError",
@@ -42,13 +42,19 @@ _NOBODY = frozenset(
 
 
 def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_json: bool) -> int:
-    """Print what is known of a target, asking the control plane where its id does not say it.
+    """Print the candidate models of a target and their limits. A target whose id does not name them is looked up.
+
+    Args:
+        text: The target.
+        region: The Region; None for that of the target.
+        endpoint_url: The endpoint; None for that of AWS.
+        as_json: Whether to print one JSON object.
 
     Returns:
-        The exit code: 1 where a look-up failed and no candidate is known.
+        The exit code: 1 if a look-up failed and no candidate model is known.
 
     Raises:
-        InvalidTargetError: `text` is no target.
+        InvalidTargetError: `text` is not a valid target.
     """
     client = RoutedClient(Connection(region_name=region, endpoint_url=endpoint_url))
     parse_target(text)
@@ -65,7 +71,7 @@ def print_target(text: str, *, region: str | None, endpoint_url: str | None, as_
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Keep the package's warnings from being printed, where what they say is explained otherwise."""
+    """Suppress the package's warnings, where the command explains the same problem."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -76,7 +82,7 @@ def without_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """The package's warnings, each once, in place of being printed somewhere."""
+    """Collect the package's warnings, each once, instead of printing them."""
     found: list[str] = []
 
     class Collect(logging.Handler):
@@ -94,7 +100,12 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 def as_json_object(resolved: ResolvedTarget, region: str | None) -> dict[str, Any]:
-    """What ``--json`` prints. ``refused`` says why, where ``complete`` is false."""
+    """Return the object that ``--json`` prints. If ``complete`` is false, ``refused`` is the reason.
+
+    Args:
+        resolved: The target with its candidate models.
+        region: The Region of the call, if it is known.
+    """
     target = resolved.target
     facts = dataclasses.asdict(resolved.facts)
     if facts["cache"]:
@@ -158,7 +169,7 @@ def _candidates(resolved: ResolvedTarget) -> Iterable[str]:
 
 
 def explain_incomplete(resolved: ResolvedTarget) -> Iterable[str]:
-    """Why a look-up failed, and what to do. `refused` reads ``GetPromptRouter: AccessDeniedException``."""
+    """Yield why a look-up failed, and the remedy. `refused` is like ``GetPromptRouter: AccessDeniedException``."""
     yield f"Not all is known. {resolved.refused or 'The control plane names no model that could be followed'}."
     api, _, why = (resolved.refused or "").partition(": ")
     if why == "ResourceNotFoundException":

@@ -7,6 +7,7 @@ leave the process.
 
 from __future__ import annotations
 
+from .arguments import check_secrets, connection_of, secrets_in
 from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_of_pickle
 from .secrets import config_without_passwords, without_password
 from .user_clients import GivenClient, GivenControlPlane, client_source, extra_headers
@@ -16,11 +17,14 @@ __all__ = [
     "Connection",
     "GivenClient",
     "GivenControlPlane",
+    "check_secrets",
     "client_source",
     "config_without_passwords",
+    "connection_of",
     "control_plane_endpoint",
     "extra_headers",
     "read_config",
+    "secrets_in",
     "warn_of_pickle",
     "without_password",
 ]

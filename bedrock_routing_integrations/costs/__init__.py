@@ -1,9 +1,12 @@
-"""What a call cost: an `Invocation` → the same with its price, by genai-prices' table or by the user's own.
+"""Calculate what a call cost, and add calls up in a `RoutingReport`.
 
-The table lists Bedrock's models by id with the geography that prices depend on: ``global.`` profiles are cheaper than
-all others. It has the prices of us-east-1, each from the day on which it holds. What it does not have has no price
-here: a latency mode or service tier that is not the standard one, provisioned throughput, imported and custom models.
-Prices of one's own (`Prices`) are for these, for private offers and for Regions that are dearer.
+genai-prices lists Bedrock's models by id and geography (``global.`` profiles are cheaper than all others), with the
+prices of us-east-1 and the day from which each is valid. It has no prices for latency modes and service tiers other
+than the standard ones, provisioned throughput, imported or custom models; those calls have the cost None. Give your own
+`Prices` for them, for private offers, and for Regions with higher prices.
+
+`prices` prices a call, `report` and `totals` add calls up, `report_tables`, `report_layout` and `plot` show a report,
+and `invocation_logs` reads the calls of a fleet from Bedrock's own logs.
 """
 
 from __future__ import annotations

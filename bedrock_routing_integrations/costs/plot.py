@@ -1,4 +1,4 @@
-"""One picture of a `RoutingReport`: models that answered, cost, savings over time, and labels such as days."""
+"""Draw a `RoutingReport`: shares of models in calls and cost, savings over time, and a panel for each label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .report_layout import clean, counted, distinct, money, percent, value_forms
 from .report_tables import EMPTY, model_names
 from .totals import is_by_day
 
-# Figures of our own, never pyplot: that would choose a backend and keep every figure for the whole process.
+# Figure objects instead of pyplot, which would choose a backend and keep every figure for the whole process.
 try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import Formatter, MaxNLocator
@@ -26,20 +26,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 
-# --- The panels of a report's picture that show shares and days ---
-
 MOST_BARS = 8
 CALLS, _COST = "#1f3b57", "#e0913a"
-# Told apart in grey too, by their hatches.
+# The hatches distinguish them in greyscale.
 _STACK = ((CALLS, ""), (_COST, "///"), ("#7fa7c9", ""), ("#f3d9b8", "..."), ("#4f7f5f", ""), ("#c9dcc9", "xx"))
 _REST = ("#bbbbbb", "")
 _MOST_TICKS = 8
-# Fewer days have bars as narrow as these.
+# With fewer days, bars are as narrow as with this many.
 _FEWEST_DAYS = 6
 
 
 class Bar(NamedTuple):
-    """The shares of calls and of the known cost (None without a price) of a model; whether some calls have no price."""
+    """A model's share of the calls and of the known cost (None without a price); whether some calls have no price."""
 
     name: str
     calls: float
@@ -48,13 +46,13 @@ class Bar(NamedTuple):
 
 
 class DayPanel(NamedTuple):
-    """What is drawn of days.
+    """The panel of a label of days.
 
     Attributes:
-        title: Of the panel.
+        title: Its title.
         days: All days from the first to the last.
-        layers: A name (empty for all calls together) and an amount for each day, from the bottom to the top.
-        is_money: Whether the amounts are US dollars; else calls.
+        layers: Names (an empty one for all calls together) with an amount for each day, from bottom to top.
+        is_money: Whether the amounts are US dollars, and not calls.
     """
 
     title: str
@@ -64,16 +62,16 @@ class DayPanel(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return the text in ASCII: a letter that the font lacks is drawn as a box, with a warning."""
+    """Return the text in ASCII: a letter that the font lacks would be drawn as a box, with a warning."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
 def bars_of(named: Iterable[tuple[str, Mapping[str, Any]]], what: str) -> list[Bar]:
-    """Return the bars of some tallies, those of the fewest calls together.
+    """Return the bars of some totals; those with the fewest calls are merged.
 
     Args:
-        named: Names and tallies.
-        what: What they are, a plural noun.
+        named: Names and totals.
+        what: The plural noun for them.
     """
     most = sorted(named, key=lambda pair: -pair[1]["calls"])
     calls = sum(tally["calls"] for _, tally in most) or 1
@@ -92,18 +90,18 @@ def bars_of(named: Iterable[tuple[str, Mapping[str, Any]]], what: str) -> list[B
 
 
 def draw_shares(axes: Axes, bars: Sequence[Bar], of: str = "") -> None:
-    """Draw two bars for each name: its share of calls and of cost.
+    """Draw two bars for each name: its share of the calls and of the cost.
 
     Args:
-        axes: Where to draw.
-        bars: What to draw.
-        of: What the title begins with.
+        axes: The axes to draw in.
+        bars: The bars.
+        of: The beginning of the title.
     """
     priced = any(bar.cost is not None for bar in bars)
     size = 0.38 if priced else 0.6
     places = range(len(bars))
     shift = size / 2 if priced else 0
-    # Dark and plain, and light and hatched: told apart in grey too.
+    # Dark and plain, light and hatched: they differ in greyscale too.
     axes.barh([place - shift for place in places], [bar.calls for bar in bars], size, color=CALLS, label="calls")
     if priced:
         axes.barh(
@@ -139,7 +137,12 @@ def _annotate(axes: Axes, text: str, x: float, y: float) -> None:
 
 
 def days_of(label: str, values: Mapping[str, Mapping[str, Any]]) -> DayPanel | None:
-    """Return what is drawn of a label of days; None where none of its values begins with a day."""
+    """Return the panel of a label of days; None if no value begins with a day.
+
+    Args:
+        label: The name of the label.
+        values: Its values with their totals.
+    """
     found: dict[tuple[date, str], Mapping[str, Any]] = {}
     for value, tally in values.items():
         text, _, of = value.partition(", ")
@@ -175,7 +178,12 @@ def _amounts(
 
 
 def draw_days(axes: Axes, panel: DayPanel) -> None:
-    """Draw a bar for each day, with the layers on top of one another."""
+    """Draw a bar for each day, with its layers stacked.
+
+    Args:
+        axes: The axes to draw in.
+        panel: The panel.
+    """
     places, bottom = range(len(panel.days)), [0.0] * len(panel.days)
     looks = [*_STACK[: len(panel.layers)]]
     if len(panel.layers) == len(_STACK) and panel.layers[-1][0].endswith(" others"):
@@ -203,7 +211,7 @@ def draw_days(axes: Axes, panel: DayPanel) -> None:
 
 
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
-    """Return the handles and names of the layers, the top one first; matplotlib leaves out names with "_" in front."""
+    """Return the handles and names of the layers, the top one first. matplotlib skips names that begin with "_"."""
     handles = list(axes.containers)[::-1]
     return handles, [plain(clean(str(handle.get_label()))) for handle in handles]
 
@@ -215,14 +223,14 @@ def _day_text(days: Sequence[date], tick: int, ticks: Sequence[int]) -> str:
 
 
 class Dollars(Formatter):
-    """Dollars with the digits that tell one tick from the next, the same on the whole axis."""
+    """Tick labels in US dollars, with the same number of digits on the whole axis."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the text of one tick."""
+        """Return the label of one tick."""
         return money(x)
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
-        """Return the texts of all ticks."""
+        """Return the labels of all ticks."""
         step = min((after - before for before, after in pairwise(values)), default=0)
         digits = max(0, -floor(log10(step))) if step > 0 else 2
         if abs(step - round(step, digits)) > step / 100:  # of a step such as 0.0025
@@ -231,12 +239,12 @@ class Dollars(Formatter):
 
 
 def bare(axes: Axes) -> None:
-    """Draw no lines at the top and on the right."""
+    """Hide the lines at the top and on the right."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 MOST_LABELS = 6
-"""Labels that are drawn; a picture of more cannot be read."""
+"""The greatest number of labels that are drawn."""
 _LOOKS = {"routing": (CALLS, "-"), "caching": ("#c8641b", "--")}
 _DAY = 86_400
 _MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)
@@ -244,7 +252,7 @@ _STEPS = (1, 5, 15, 30, *(60 * minutes for minutes in _MINUTES), *(_DAY * days f
 
 
 class ReportFigure(Figure):
-    """A matplotlib ``Figure`` that a notebook shows, also where pyplot was never loaded."""
+    """A matplotlib ``Figure`` that notebooks show even if pyplot was never imported."""
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
@@ -253,16 +261,16 @@ class ReportFigure(Figure):
 
 
 def draw(report: Mapping[str, Any], figure: FigureBase | None = None) -> Any:
-    """Draw the shares of calls and cost by model, savings over time where there are any, and a panel for each label.
+    """Draw the shares of calls and cost by model, the savings over time if there are any, and a panel for each label.
 
-    A label of days is drawn over time, and one of days and a key with the values of the key on top of one another.
+    A label of days is drawn over time. A label of days and a key is drawn over time with the key's values stacked.
 
     Args:
-        report: What `RoutingReport.to_dict` gives.
-        figure: A ``Figure`` or ``SubFigure`` to draw into; a new `ReportFigure` where None.
+        report: The result of `RoutingReport.to_dict`.
+        figure: A ``Figure`` or ``SubFigure`` to draw in; None for a new `ReportFigure`.
 
     Returns:
-        The figure: ``figure.savefig("report.png")``. Nothing is shown, and matplotlib's settings stay as they are.
+        The figure. Nothing is shown, and matplotlib's settings are not changed.
     """
     rows = _rows(report)
     heights = [max(panel.height for panel in row) for row in rows]
@@ -281,7 +289,7 @@ def draw(report: Mapping[str, Any], figure: FigureBase | None = None) -> Any:
 
 
 class _Shares:
-    """Bars of a model's, or of a value's, share of calls and of cost."""
+    """The shares of models, or of the values of a label, in calls and cost."""
 
     def __init__(self, of: str, bars: Sequence[Bar]) -> None:
         self.of = of
@@ -293,7 +301,7 @@ class _Shares:
 
 
 class _Savings:
-    """What was saved, over time."""
+    """The savings over time."""
 
     height = 3.0
 
@@ -305,7 +313,7 @@ class _Savings:
 
 
 class _Days:
-    """Cost by day."""
+    """The cost of each day."""
 
     height = 3.0
 
@@ -317,7 +325,7 @@ class _Days:
 
 
 def _rows(report: Mapping[str, Any]) -> list[list[Any]]:
-    """The panels, two side by side, and those of days in rows of their own."""
+    """Return the rows of panels: two side by side, and panels of days alone."""
     names = model_names(report)
     models = [(plain(names[tally["invoked_model"]]), tally) for tally in report["models"]]
     panels: list[Any] = [_Shares("", bars_of(models, "models"))]
@@ -354,7 +362,7 @@ def _title(totals: Mapping[str, Any]) -> str:
 
 
 def _savings(timeline: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """By what anything was saved: seconds of the epoch, and what had been saved then; in a stretch steadily."""
+    """Return the savings over time for routing and caching: seconds since 1970 and the cumulative savings."""
     found = {}
     for by in ("routing", "caching"):
         amounts = [bucket[f"saved_by_{by}_usd"] or 0.0 for bucket in timeline]
@@ -383,9 +391,9 @@ def _draw_savings(axes: Axes, savings: Mapping[str, Sequence[tuple[float, float]
 
 
 def _time_ticks(first: float, last: float) -> tuple[list[float], list[str]]:
-    """At most seven round moments and their texts; with the day, or for days the year, where it is another one.
+    """Return at most seven round moments and their labels, with the day, or the year for days, where it changes.
 
-    matplotlib's own take the time zone from its global settings, and warn of some spans.
+    matplotlib's own locators take the time zone from global settings, and warn for some spans.
     """
     step = next((step for step in _STEPS if last - first <= 6 * step), ceil((last - first) / 6 / _DAY) * _DAY)
     ticks = [float(number * step) for number in range(ceil(first / step), floor(last / step) + 1)]

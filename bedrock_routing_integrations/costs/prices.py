@@ -1,4 +1,12 @@
-"""`Prices`: where prices come from, and what a call cost by them."""
+"""Price a call: find the model's price in the user's own prices or in genai-prices' table, and multiply by the tokens.
+
+Three steps, in this order in the file:
+
+1. The names under which a price may be listed. A router's answer, a profile and a base model have several names, and
+   the geography of a profile decides the price. If a name is ambiguous and the prices differ, the cost is None.
+2. Rates: prices per token as whole numbers, so that sums are exact, and the checks of the user's own prices.
+3. genai-prices' table on a day, and the cost of an `Invocation`.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +33,24 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
 
-# --- What the model that answered is called ---
-
 STANDARD = "standard"
-# Billed by the token at the model's listed price. All others are billed by the hour, or at prices of their own.
+# Targets billed by the token at the model's listed price. Other targets are billed by the hour or have special prices.
 _BY_TOKEN = frozenset([
     TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE, TargetKind.APPLICATION_INFERENCE_PROFILE,
     TargetKind.DEFAULT_PROMPT_ROUTER, TargetKind.CUSTOM_PROMPT_ROUTER, TargetKind.PROMPT,
 ])  # fmt: skip
-# Regions of other partitions, which have prices of their own.
+# Regions of other partitions, which have different prices.
 _ELSEWHERE = ("us-gov-", "cn-", "us-iso", "eu-iso", "eusc-")
 
 
 class Names(NamedTuple):
-    """What the model that answered is called.
+    """The names under which the price of an answer may be listed.
 
     Attributes:
-        base_model: The model.
-        listed: How the price table calls it; None where it does not list what answered.
-        keys: Under which names the user's own prices may have it, the most specific one first.
-        or_listed: What else the price table may call it: where the prices differ, none is known.
+        base_model: The base model that answered.
+        listed: The name in the price table; None if the table cannot have this price.
+        keys: The keys of the user's own prices that match, the most specific first.
+        or_listed: Another possible name in the price table. If the two prices differ, the price is not known.
     """
 
     base_model: str | None
@@ -54,7 +60,14 @@ class Names(NamedTuple):
 
 
 def names_of(model_id: str, base: str | None, resolved: ResolvedTarget, region: str | None = None) -> Names:
-    """The names of a model that answered for a target, called in a Region."""
+    """Return the names under which the price of an answer may be listed.
+
+    Args:
+        model_id: The id or ARN of the model or profile that answered.
+        base: The base model that answered; None if it is not known.
+        resolved: The target with its candidate models.
+        region: The Region of the call, if it is known.
+    """
     listed, or_listed = _listed_as(model_id, base, resolved), None
     if listed is not None and listed == base:  # no geography
         if (region or "").startswith(_ELSEWHERE):
@@ -65,7 +78,7 @@ def names_of(model_id: str, base: str | None, resolved: ResolvedTarget, region: 
 
 
 def _is_told(base: str, resolved: ResolvedTarget) -> bool:
-    """Whether it would be known, were a model's profile a global one: of a bare model's id, and of what AWS lists."""
+    """Return whether the target is known well enough to exclude that the model was called through a global profile."""
     if resolved.target.kind is TargetKind.FOUNDATION_MODEL:
         return True
     sources = [candidate.source for candidate in resolved.candidates if candidate.base_model == base]
@@ -73,7 +86,7 @@ def _is_told(base: str, resolved: ResolvedTarget) -> bool:
 
 
 def _keys_behind(model_id: str, base: str | None, resolved: ResolvedTarget) -> tuple[str, ...]:
-    """`_keys`; and those of the profile through which the target has the model, where it is one only."""
+    """Return `_keys`, and those of the only profile through which the target can call the model."""
     keys = _keys(model_id, base)
     behind = {c.model_id for c in resolved.candidates if c.base_model == base} - {model_id}
     if base is None or len(behind) != 1 or resolved.target.kind not in _BY_TOKEN:
@@ -93,7 +106,7 @@ def _profile_named(model_id: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def _keys(model_id: str, base: str | None) -> tuple[str, ...]:
-    """The names under which a price may stand: the id, the profile's or model's own id of an ARN, the base model."""
+    """Return the possible keys of a price: the id, the resource id of an ARN, and the base model."""
     try:
         target = parse_target(model_id)
     except InvalidTargetError:
@@ -105,7 +118,7 @@ def _keys(model_id: str, base: str | None) -> tuple[str, ...]:
 
 
 def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str | None:
-    """How the table calls what answered; None where it answered for another price than the table's."""
+    """Return the name of an answer in the price table; None if the table's price does not apply."""
     if base is None or resolved.target.kind not in _BY_TOKEN:
         return None
     named = _profile_named(model_id)
@@ -123,29 +136,41 @@ def _listed_as(model_id: str, base: str | None, resolved: ResolvedTarget) -> str
         if target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE:
             geographies.add(split_geography(target.resource_id)[0] or "")
         elif target.partition not in (None, "aws"):
-            return None  # China and GovCloud have prices of their own
+            return None  # China and GovCloud have different prices
     if "global" in geographies and len(geographies) > 1:
-        return None  # a router over two profiles of one model, of which one is dearer
+        return None  # a router over two profiles of one model with different prices
     geography = next(iter(sorted(geographies)), None)
     return f"{geography}.{base}" if geography else base
 
 
 def possible_names(routing: Mapping[str, Any]) -> Iterator[Names]:
-    """What the model of a ``"routing"`` entry may be called, which does not say all that its target did."""
+    """Yield the possible names of the model of a ``"routing"`` entry, which holds less than the target did.
+
+    Args:
+        routing: The ``"routing"`` entry of a call.
+    """
     base: str | None = routing.get("invoked_model")
     keys = _keys(routing.get("invoked_model_id") or routing["requested_model_id"], base)
     named = [key for key in keys if not key.startswith("arn:") and split_geography(key)[0]]
-    # An id that does not say its geography may be that of a global profile.
+    # An id without a geography may be that of a global profile.
     listings: list[str | None] = [*named[:1]] or [base, f"global.{base}"]
     for listed in listings:
         yield Names(base, listed, keys)
 
 
 def served_mode(latency: tuple[str | None, str | None], tier: tuple[str | None, str | None]) -> str | None:
-    """What was served, of (requested, served) pairs; None where it is not known, or there is no price for both."""
+    """Return the served mode; None if it is not known, or if latency and tier are both special (no common price).
+
+    Args:
+        latency: ``performanceConfig.latency`` as requested and as served.
+        tier: ``serviceTier.type`` as requested and as served.
+
+    Returns:
+        `STANDARD` or one of `MODES`.
+    """
     modes = []
     for (requested, served), standard in ((latency, STANDARD), (tier, "default")):
-        # What is not reported of what was not asked for either is the standard.
+        # A value that was neither requested nor reported is the standard one.
         mode = served or (standard if requested in (None, standard) else None)
         if mode is None:
             return None
@@ -154,34 +179,38 @@ def served_mode(latency: tuple[str | None, str | None], tier: tuple[str | None, 
     return STANDARD if not modes else modes[0] if len(modes) == 1 else None
 
 
-# --- Prices of a model's tokens as whole numbers, and the user's own, checked. ---
+# Rates
 
 MODES = ("optimized", "priority", "flex", "reserved")
-"""What can be served besides the standard: a latency mode, and service tiers."""
+"""Modes other than the standard one: a latency mode and service tiers."""
 RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_5m_mtok",
          "cache_write_1h_mtok")  # fmt: skip
-"""genai-prices' names of what is charged for, in US dollars per million tokens."""
-# The prices that `Usage`'s kinds of tokens are charged at, in its order.
+"""genai-prices' names of prices, in US dollars per million tokens."""
+# The prices of `Usage`'s kinds of tokens, in its order.
 _KINDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_5m_mtok", "cache_write_1h_mtok")
 _PER = 1_000_000
-# Sums and products of prices and counts are exact in it, whatever the caller's own context rounds to.
+# In this context sums and products of prices and counts are exact, whatever the caller's context is.
 EXACT = Context(prec=60)
 
 
 class Rates(NamedTuple):
-    """Prices of a model's tokens, as whole numbers, so that sums are exact.
+    """The prices of a model's tokens, as whole numbers, so that sums are exact.
 
     Attributes:
-        steps: From more than so many tokens of prompt on: the price of a token of each kind, in the order of `Usage`;
-            None where it is not known.
-        per: What a sum is to be divided by, to be US dollars.
+        steps: Pairs of a number of prompt tokens and the prices that apply above it: one for each kind of token, in the
+            order of `Usage`, or None if it is not known.
+        per: The divisor that turns a sum into US dollars.
     """
 
     steps: tuple[tuple[int, tuple[int | None, ...]], ...]
     per: int
 
     def cost(self, usage: Usage) -> float | None:
-        """US dollars, to the last digit of a float; None where a price that is needed is not known."""
+        """Return the cost of a call in US dollars, exact to the last digit; None if a needed price is not known.
+
+        Args:
+            usage: The tokens of the call.
+        """
         prompt, prices = usage.prompt, self.steps[0][1]
         for start, others in self.steps[1:]:
             if prompt > start:
@@ -198,17 +227,17 @@ class Rates(NamedTuple):
                 total += tokens * price
         try:
             return total / self.per
-        except OverflowError:  # a price beyond all measure
+        except OverflowError:  # the price is too large
             return None
 
 
 def compiled(rates: Mapping[str, Any], base: str | None, *, like: Rates | None = None) -> Rates:
-    """Prices in dollars per million tokens, as whole numbers.
+    """Return prices in dollars per million tokens as `Rates`.
 
     Args:
         rates: The prices, by genai-prices' names.
-        base: The model, whose published multiples fill in what caching costs.
-        like: Prices that do so before.
+        base: The base model, whose published multiples of plain input give cache prices that `rates` lacks.
+        like: Other prices of the model; their multiples take precedence over the published ones.
     """
     tiers = (tier for value in rates.values() if not isinstance(value, Decimal) for tier in value.tiers)
     starts = sorted({0, *(tier.start for tier in tiers)})
@@ -223,7 +252,7 @@ def compiled(rates: Mapping[str, Any], base: str | None, *, like: Rates | None =
 
 
 def _rate(name: str, rates: Mapping[str, Any], prompt: int, multiples: Mapping[str, Decimal]) -> Decimal | None:
-    """Dollars per million tokens of one kind."""
+    """Return the dollars per million tokens of one kind; None if it is not known."""
     value = rates.get(name)
     if value is None and name == "cache_write_5m_mtok":
         value = rates.get("cache_write_mtok")
@@ -233,7 +262,7 @@ def _rate(name: str, rates: Mapping[str, Any], prompt: int, multiples: Mapping[s
 
 
 def _published(base: str | None) -> dict[str, Decimal]:
-    """What AWS says that a cache costs, as multiples of plain input."""
+    """Return AWS's cache prices of a model, as multiples of plain input."""
     rules = model_facts(base).cache if base else None
     if rules is None:
         return {}
@@ -242,7 +271,7 @@ def _published(base: str | None) -> dict[str, Decimal]:
 
 
 def _multiples(rates: Rates | None) -> dict[str, Decimal]:
-    """The same by other prices."""
+    """Return the cache prices of `rates` as multiples of plain input."""
     prices = rates.steps[0][1] if rates else ()
     if not prices or not prices[0]:
         return {}
@@ -250,7 +279,7 @@ def _multiples(rates: Rates | None) -> dict[str, Decimal]:
 
 
 def _at_length(value: Any, prompt: int) -> Decimal:
-    """A price that may depend on the length of the prompt: past a threshold, another one for all tokens."""
+    """Return a price that may depend on the length of the prompt: above a threshold, another price for all tokens."""
     if isinstance(value, Decimal):
         return value
     passed = [tier.price for tier in sorted(value.tiers, key=lambda tier: tier.start) if prompt > tier.start]
@@ -259,7 +288,15 @@ def _at_length(value: Any, prompt: int) -> Decimal:
 
 
 def checked_price(name: str, price: Any) -> dict[str, dict[str, Decimal]]:
-    """The user's price of one model, by what was served."""
+    """Return the user's prices of one model, by served mode.
+
+    Args:
+        name: The key in the user's prices.
+        price: Its value.
+
+    Raises:
+        InvalidRequestError: A price is missing, has an unknown name or is not a number of dollars.
+    """
     if not isinstance(price, Mapping):
         raise InvalidRequestError(
             f"prices[{name!r}] must be a mapping such as {{'input_mtok': 3.0}}, and is {price!r}."
@@ -293,7 +330,7 @@ def _checked_rates(where: str, rates: Any) -> dict[str, Decimal]:
     return checked
 
 
-# --- genai-prices' table: what it says of a model on a day. ---
+# genai-prices' table
 
 
 @functools.lru_cache(maxsize=1)
@@ -304,13 +341,13 @@ def _snapshots() -> Any:
 
 
 def table_now() -> tuple[int, datetime]:
-    """Which table genai-prices has now: the one that it ships, or what its own ``UpdatePrices`` fetched."""
+    """Return the identity and time of genai-prices' table: the shipped one, or one that ``UpdatePrices`` fetched."""
     snapshot = _snapshots()()
     return id(snapshot), snapshot.timestamp
 
 
 def table_version() -> str:
-    """The version of genai-prices, or when a table that is newer than it was fetched."""
+    """Return the version of genai-prices, or the time at which a newer table was fetched."""
     from importlib.metadata import version
 
     snapshot = _snapshots()()
@@ -319,7 +356,13 @@ def table_version() -> str:
 
 @functools.lru_cache(maxsize=4096)
 def listed_rates(listed: str, base: str | None, day: date, *_table: object) -> Rates | None:
-    """What the table says of a model on a day; None where it has no price, or one of a kind that we do not know."""
+    """Return the listed prices of a model on a day; None if the table has none, or has one of an unknown kind.
+
+    Args:
+        listed: The name of the model in the table.
+        base: The base model.
+        day: The day of the call, in UTC.
+    """
     from genai_prices import Usage as TableUsage
     from genai_prices import calc_price
 
@@ -337,15 +380,15 @@ def listed_rates(listed: str, base: str | None, day: date, *_table: object) -> R
     return compiled(rates, base) if "input_mtok" in rates and rates.keys() <= set(RATES) else None
 
 
-# What ends a model's id: version, revision, and what provisioned throughput adds; the date stands before it.
+# The end of a model's id: version, revision, and the suffix of provisioned throughput. The date precedes it.
 _VERSION = re.compile(r"(?P<version>-v\d+)?(?::(?P<revision>\d+))?(?::[a-z0-9]+)?$")
 _DATE = re.compile(r"-20\d{6}$")
 
 
 def _is_same(asked: str, found: str) -> bool:
-    """Whether the table's id names the model that was asked for, and not just another one that begins like it.
+    """Return whether the table's id is the requested model, and not another one with the same beginning.
 
-    One of them may leave out the version (``-v1:0``), or the date.
+    Either id may omit the version (``-v1:0``) or the date.
     """
     (asked_name, *asked_version), (found_name, *found_version) = (_parts(name) for name in (asked, found))
     if any(mine and theirs and mine != theirs for mine, theirs in zip(asked_version, found_version, strict=True)):
@@ -356,7 +399,7 @@ def _is_same(asked: str, found: str) -> bool:
 
 
 def _is_of_geography(asked: str, found: Any) -> bool:
-    """Whether the price holds where it was asked for: everywhere, or not; and GovCloud's only where it says so."""
+    """Return whether a listed price applies to the requested geography."""
     geography, _ = split_geography(asked)
     if (geography == "global") != found.id.startswith("global."):
         return False
@@ -372,7 +415,7 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
 
 
 def day_of(when: datetime | None) -> date:
-    """The day of a call, in UTC."""
+    """Return the day of a call, in UTC."""
     return (datetime.now(timezone.utc) if when is None else when.astimezone(timezone.utc)).date()
 
 
@@ -380,18 +423,19 @@ _MOST_KNOWN = 4_096
 
 
 class Prices:
-    """Where prices come from: the user's own where they say something, else genai-prices' table.
+    """Prices of models: the user's own where there are some, else genai-prices' table.
 
     Args:
-        own: What is priced (a model id, a profile's id, an ARN: the most specific one holds) → US dollars per million
-            tokens, by genai-prices' names: ``input_mtok``, ``output_mtok``, and where they apply ``cache_read_mtok``,
-            ``cache_write_mtok`` (or ``cache_write_5m_mtok`` and ``cache_write_1h_mtok``). Prices of what is served
-            besides the standard stand in it under ``optimized``, ``priority``, ``flex`` or ``reserved``. What caching
-            costs is, where it is not given, the same multiple of plain input as in the table.
+        own: Model id, profile id or ARN (the most specific one applies) → US dollars per million tokens, by
+            genai-prices'
+            names: ``input_mtok``, ``output_mtok``, and optionally ``cache_read_mtok`` and ``cache_write_mtok`` (or
+            ``cache_write_5m_mtok`` and ``cache_write_1h_mtok``). Prices of other modes are nested under ``optimized``,
+            ``priority``, ``flex`` or ``reserved``. Missing cache prices are the same multiples of plain input as in the
+            table.
 
     Raises:
-        InvalidRequestError: A name, or a price, that cannot be.
-        InvalidTargetError: What is priced is no target.
+        InvalidRequestError: A name or a price is not valid.
+        InvalidTargetError: A key is not a valid target.
 
     Example:
         ```python
@@ -421,16 +465,16 @@ class Prices:
 
     @property
     def source(self) -> str:
-        """Which table is used, by its version; by its time, where genai-prices has fetched a newer one."""
+        """The price table in use: genai-prices' version, or the time of a newer table that it fetched."""
         return f"{'own prices and ' if self._own else ''}genai-prices {table_version()}"
 
     def rates(self, names: Names, mode: str | None, when: datetime | None = None) -> Rates | None:
-        """What a model costs; None where that is not known.
+        """Return the prices of a model; None if they are not known.
 
         Args:
-            names: What it is called.
-            mode: What was served: `STANDARD` or one of `MODES`; None where that is not known.
-            when: The time of the call, for prices that have changed; by default now.
+            names: The possible names of the model.
+            mode: The served mode: `STANDARD` or one of `MODES`; None if it is not known.
+            when: The time of the call, because prices change; by default now.
         """
         if mode is None:
             return None
@@ -443,7 +487,14 @@ class Prices:
     def rates_of_call(
         self, invocation: Invocation, resolved: ResolvedTarget, when: datetime | None, region: str | None
     ) -> tuple[Rates | None, Rates | None]:
-        """The prices of what answered, and of the router's fallback model."""
+        """Return the prices of the model that answered, and those of the router's fallback model.
+
+        Args:
+            invocation: The call.
+            resolved: The target with its candidate models.
+            when: The time of the call; by default now.
+            region: The Region of the call, if it is known.
+        """
         mode = served_mode(
             (invocation.latency_requested, invocation.latency_served),
             (invocation.service_tier_requested, invocation.service_tier_served),
@@ -452,7 +503,7 @@ class Prices:
         key = (answered, invocation.invoked_model, resolved.target.model_id, mode, region)
         holds = (day_of(when), *table_now())
         known = self._known.get(key)
-        # A look-up makes another `ResolvedTarget`.
+        # A look-up creates a new `ResolvedTarget`.
         if known is not None and known[0] is resolved and known[1] == holds:
             return known[2]
         names = names_of(answered, invocation.invoked_model, resolved, region)
@@ -474,14 +525,14 @@ def priced(
     when: datetime | None = None,
     region: str | None = None,
 ) -> Invocation:
-    """The invocation with `cost_usd` and, where a router chose, `fallback_cost_usd`.
+    """Return the invocation with `cost_usd` and, for a router, `fallback_cost_usd`.
 
     Args:
-        invocation: What happened.
-        resolved: The target that was called.
-        prices: Where prices come from.
+        invocation: The call.
+        resolved: The target with its candidate models.
+        prices: The prices to use.
         when: The time of the call; by default now.
-        region: Where it was called, if that is known: GovCloud and China have prices of their own.
+        region: The Region of the call, if it is known: GovCloud and China have their own prices.
     """
     cost, fallback_cost = costs(invocation, resolved, prices, when, region)
     return replace(invocation, cost_usd=cost, fallback_cost_usd=fallback_cost)
@@ -494,7 +545,15 @@ def costs(
     when: datetime | None = None,
     region: str | None = None,
 ) -> tuple[float | None, float | None]:
-    """`cost_usd` and `fallback_cost_usd` of an invocation, for arguments as of `priced`."""
+    """Return `cost_usd` and `fallback_cost_usd` of an invocation.
+
+    Args:
+        invocation: The call.
+        resolved: The target with its candidate models.
+        prices: The prices to use.
+        when: The time of the call; by default now.
+        region: The Region of the call, if it is known.
+    """
     usage = invocation.usage
     if usage is None:
         return None, None
@@ -503,13 +562,12 @@ def costs(
 
 
 def uncached_cost(routing: Mapping[str, Any], prices: Prices, when: datetime | None = None) -> float | None:
-    """What a call would have cost had nothing been read from or written to a cache; None where that is not known.
+    """Return the cost of a call without cache reads and writes, in US dollars; None if it is not known.
 
     Args:
-        routing: The call's ``"routing"`` entry. It does not say which of a model's prices held; that is the one which
-            makes the cost that it does say. Without one (the call was priced by prices that are not known here),
-            nothing is known.
-        prices: Where prices come from.
+        routing: The call's ``"routing"`` entry. It does not name the price that was applied, so the price is the one
+            that gives the entry's own cost. If no price gives that cost, the result is None.
+        prices: The prices to use.
         when: The time of the call; by default now.
     """
     if routing.get("usage") is None or routing.get("cost_usd") is None:

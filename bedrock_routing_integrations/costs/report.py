@@ -1,4 +1,4 @@
-"""`RoutingReport`: what many calls cost, and what routing and caching saved of it."""
+"""Add up many calls in a `RoutingReport`: their cost, and the savings of routing and caching."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from .totals import Call
 
 MOST_ROWS = 1_000
-"""Targets, and values of a label, that are told apart."""
+"""The greatest number of targets, and of values of a label. Further ones are summed as "(others)"."""
 MOST_MODELS = 20
-"""Models of one target that are told apart."""
+"""The greatest number of models of one target."""
 MOST_LABELS = 20
-"""Labels that are kept."""
+"""The greatest number of labels."""
 _Models = dict[tuple["str | None", "bool | None"], Tally]
-"""Of one target: the model that answered, and whether it was the fallback → what its calls come to."""
+"""The invoked model and whether it was the fallback → the totals, for one target."""
 
 
 class RoutingReport:
-    """Sums of many calls: which models answered, tokens, cost, what was saved, how long it took, what failed.
+    """The totals of many calls: invoked models, tokens, cost, savings, latency and errors.
 
-    It can be added to from any number of threads, and holds as much after a million calls as after a thousand. Sums
-    are exact: they do not depend on the order in which calls end. ``print`` shows a table.
+    Calls can be added from any number of threads. Memory does not grow with the number of calls. Sums are exact and do
+    not depend on the order of the calls. ``print`` shows a table.
 
     Args:
-        prices: The prices of your own that the calls were priced by (`RoutedClient`'s `prices`): what caching saved is
-            not in a ``"routing"`` entry, and is worked out here.
+        prices: Your own prices, the same as `RoutedClient`'s `prices`. A ``"routing"`` entry does not hold the savings
+            of caching, so the report calculates them from these prices.
 
     Example:
         ```python
@@ -64,7 +64,7 @@ class RoutingReport:
         self._labels: dict[str, dict[str, Tally]] = {}
         self._timeline = Timeline()
 
-    # --- what is added ---
+    # Adding
 
     def add(
         self,
@@ -73,21 +73,23 @@ class RoutingReport:
         when: datetime | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Count an answered call.
+        """Add a call that was answered.
 
         Args:
-            routing: Its ``"routing"`` entry.
-            when: When it was, with its time zone; by default now.
-            labels: What else to tell calls apart by, ``{"team": "search"}``; at most 20 labels are kept. Values of the
-                label ``"day"`` are shown in order of time. Calls of a project have the label ``"project"`` besides.
+            routing: The call's ``"routing"`` entry.
+            when: The time of the call, with a time zone; by default now.
+            labels: Names and values to group calls by, such as ``{"team": "search"}``; at most 20 labels are kept.
+                Values of the label ``"day"`` are shown in chronological order. Calls of a project also get the label
+                ``"project"``.
 
         Raises:
-            InvalidRequestError: It is no such entry, or the time has no time zone.
+            InvalidRequestError: `routing` is not a ``"routing"`` entry, or `when` has no time zone.
         """
         if not isinstance(routing, Mapping) or not isinstance(routing.get("requested_model_id"), str):
-            what = "mapping without requested_model_id" if isinstance(routing, Mapping) else type(routing).__name__
+            kind = "mapping without requested_model_id" if isinstance(routing, Mapping) else type(routing).__name__
             raise InvalidRequestError(
-                f'a report counts "routing" entries, such as message.response_metadata["routing"]; this is a {what}'
+                f'routing is not valid: it is a {kind}. Pass a "routing" entry, such as '
+                'message.response_metadata["routing"].'
             )
         when, labels = _aware(when), _checked_labels(labels)
         if isinstance(routing.get("project"), str):
@@ -107,12 +109,12 @@ class RoutingReport:
         when: datetime | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Count a call that failed; it counts as an error, not as a call.
+        """Add a call that failed. It counts as an error, not as a call.
 
         Args:
-            error: What was raised. Its kind is AWS's code, else the name of its class; or the kind itself.
-            requested_model_id: What was called.
-            when: When it was; by default now. (``timeline`` has no errors.)
+            error: The exception, whose kind is AWS's error code or else its class name; or the kind itself.
+            requested_model_id: The id or ARN of the target.
+            when: The time of the call, with a time zone; by default now. (``timeline`` has no errors.)
             labels: As in `add`.
         """
         when, labels = _aware(when), _checked_labels(labels)
@@ -143,8 +145,12 @@ class RoutingReport:
         return _bounded(self._labels.setdefault(name, {}), value, OTHERS)
 
     def merge(self, other: RoutingReport) -> None:
-        """Count what another report has, such as one of another process (reports can be pickled)."""
-        other = other._copy()  # so that never two locks are held
+        """Add all calls of another report, such as one of another process (reports can be pickled).
+
+        Args:
+            other: The other report. It is not changed.
+        """
+        other = other._copy()  # a copy, so that two locks are never held at once
         with self._lock:
             self._merge(other)
 
@@ -161,27 +167,27 @@ class RoutingReport:
                     mine.merge(tally)
         self._timeline.merge(other._timeline)
 
-    # --- what it says ---
+    # Reading
 
     @property
     def calls(self) -> int:
-        """Answered calls."""
+        """The number of answered calls."""
         with self._lock:
             return sum(tally.calls for models in self._targets.values() for tally in models.values())
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars of the calls whose price is known; None where calls were made and no price is known."""
+        """The cost of the calls with a known price, in US dollars; None if no call has one."""
         return self._total().cost.usd
 
     @property
     def saved_by_routing_usd(self) -> float | None:
-        """US dollars saved against always the fallback model, as far as that is known."""
+        """US dollars saved compared with always calling the fallback model; None if not known."""
         return self._total().routing.usd
 
     @property
     def saved_by_caching_usd(self) -> float | None:
-        """US dollars saved against no caching, as far as that is known; negative where it cost more."""
+        """US dollars saved compared with no caching, negative if caching cost more; None if not known."""
         return self._total().caching.usd
 
     def _total(self) -> Tally:
@@ -189,28 +195,28 @@ class RoutingReport:
             return _sum(tally for models in self._targets.values() for tally in models.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-safe. Money is US dollars, times are milliseconds, shares and rates are 0 to 1.
+        """Return the report as a JSON-safe dictionary: US dollars, milliseconds, and shares from 0 to 1.
 
         Returns:
             ``since``, ``until``; ``totals``; ``targets``, each with its ``models``; ``models`` over all targets; ``by``
-            label and value; ``timeline``; ``prices``, the table by which caching was judged. What is summed is the same
-            everywhere:
+            label and value; ``timeline``; ``prices``, the table used for the savings of caching. Each set of totals
+            holds:
 
             - ``calls`` that were answered, and their ``share``; ``errors`` by kind.
-            - ``tokens``; ``calls_without_usage``, of which Bedrock tells none (RetrieveAndGenerate).
-            - ``cache_hit_rate``: tokens read from caches / (read + written), that is of what stood before a cachePoint.
-            - ``cost_usd``, with ``calls_without_price`` not in it; null where no call has a price.
-            - ``saved_by_routing_usd`` against the same tokens on the fallback model, and ``saved_by_caching_usd``
-              against the same tokens uncached; what the same calls cost (``routed_cost_usd``, ``cached_cost_usd``); and
-              the number of calls of which it is not known.
-            - ``latency`` and ``service_tier``: asked for → served → calls. What was asked for is ``"none"`` where
-              nothing was, and ``"unknown"`` where a log tells only that something was.
+            - ``tokens``; ``calls_without_usage``, for which Bedrock reports no tokens (RetrieveAndGenerate).
+            - ``cache_hit_rate``: tokens read from caches / (read + written).
+            - ``cost_usd``, without the ``calls_without_price``; null if no call has a price.
+            - ``saved_by_routing_usd`` compared with the same tokens on the fallback model, and ``saved_by_caching_usd``
+              compared with the same tokens uncached; the cost of the same calls (``routed_cost_usd``,
+              ``cached_cost_usd``); and the number of calls for which the savings are not known.
+            - ``latency`` and ``service_tier``: requested → served → calls. The requested value is ``"none"`` if the
+              request had none, and ``"unknown"`` if a log only shows that there was one.
             - ``latency_ms`` (as Bedrock reports it) and ``time_to_first_token_ms`` (of streams): ``p50`` and ``p95`` in
-              whole milliseconds, exact for up to 128 calls and within 1% for more, and of how many calls.
-            - ``stop_reasons`` in Converse's words → calls, of those calls that tell one; ``guardrail_interventions``.
+              whole milliseconds, exact for up to 128 calls and within 1% for more, and the number of calls.
+            - ``stop_reasons`` (Converse's names) → calls; ``guardrail_interventions``.
         """
         report = self._copy()
-        kinds, targets, failed = report._kinds, report._targets, report._failed  # noqa: SLF001 - a copy of ourselves
+        kinds, targets, failed = report._kinds, report._targets, report._failed  # noqa: SLF001 - another RoutingReport
         labels, timeline = report._labels.items(), report._timeline  # noqa: SLF001 - as above
         totals = _sum([*(tally for models in targets.values() for tally in models.values()), *failed.values()])
         by_model: dict[str | None, Tally] = {}
@@ -229,20 +235,24 @@ class RoutingReport:
         }
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """`to_dict` as JSON."""
+        """Return `to_dict` as JSON.
+
+        Args:
+            indent: The spaces of each level; None for one line.
+        """
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def to_markdown(self) -> str:
-        """Tables in Markdown."""
+        """Return the tables of the report in Markdown."""
         from .report_tables import as_markdown
 
         return as_markdown(self.to_dict())
 
     def plot(self) -> Any:
-        """Draw the share of calls and of cost by model, savings over time, and what each label tells apart.
+        """Draw the shares of calls and cost by model, the savings over time, and one panel for each label.
 
         Returns:
-            A matplotlib ``Figure``; notebooks show it, ``figure.savefig("report.png")`` writes it.
+            A matplotlib ``Figure``. Notebooks show it; ``figure.savefig("report.png")`` writes it to a file.
 
         Raises:
             ImportError: matplotlib is not installed (``pip install "bedrock-routing-integrations[plot]"``).
@@ -264,12 +274,12 @@ class RoutingReport:
 
         return as_html(self.to_dict())
 
-    # --- copies ---
+    # Copying
 
     def _copy(self) -> RoutingReport:
         copied = RoutingReport()
         copied._prices = self._prices
-        with self._lock:  # nothing is added while it is copied
+        with self._lock:  # no call is added during the copy
             copied._merge(self)
         return copied
 
@@ -288,10 +298,10 @@ class RoutingReport:
 
 
 def _bounded(tallies: dict[Any, Tally], key: Any, others: Any, most: int = MOST_ROWS) -> Tally:
-    found = tallies.get(key)
-    if found is None:
-        found = tallies.setdefault(key if len(tallies) < most else others, Tally())
-    return found
+    tally = tallies.get(key)
+    if tally is None:
+        tally = tallies.setdefault(key if len(tallies) < most else others, Tally())
+    return tally
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:
@@ -305,20 +315,20 @@ def _by_target(
     kinds: Mapping[str, str], targets: Mapping[str, _Models], failed: Mapping[str | None, Tally], calls: int
 ) -> list[dict[str, Any]]:
     answered = {**{name: {} for name in failed if name is not None}, **targets}
-    found = []
+    rows = []
     for target, models in answered.items():
         total = _sum([*models.values(), failed.get(target, Tally())])
         below = _sorted(
             {"invoked_model": model, "is_fallback": fallback, **tally.as_dict(total.calls)}
             for (model, fallback), tally in models.items()
         )
-        said = {"requested_model_id": target, "target_kind": kinds.get(target) or _kind_of(target)}
-        found.append({**said, **total.as_dict(calls), "models": below})
-    return _sorted(found)
+        kind = kinds.get(target) or _kind_of(target)
+        rows.append({"requested_model_id": target, "target_kind": kind, **total.as_dict(calls), "models": below})
+    return _sorted(rows)
 
 
 def _by_value(name: str, values: Mapping[str, Tally], calls: int) -> dict[str, dict[str, Any]]:
-    """The values of a label: those with most calls first; days in order of time."""
+    """Return the totals of each value of a label, those with most calls first; days in chronological order."""
     ordered = sorted(values.items(), key=lambda item: (0 if is_by_day(name) else -item[1].calls, item[0]))
     return {value: tally.as_dict(calls) for value, tally in ordered}
 
@@ -336,7 +346,9 @@ def _kind_of(target: str) -> str:
 
 def _checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     if labels is not None and not isinstance(labels, Mapping):
-        raise InvalidRequestError(f"labels must be a mapping, such as {{'team': 'search'}}, and is {labels!r:.200}")
+        raise InvalidRequestError(
+            f"labels={labels!r:.200} is not valid: it must be a mapping, such as {{'team': 'search'}}."
+        )
     return {text(name): text(value) for name, value in (labels or {}).items()}
 
 
@@ -344,8 +356,8 @@ def _aware(when: datetime | None) -> datetime:
     if when is None:
         return datetime.now(timezone.utc)
     if when.tzinfo is None:
-        raise InvalidRequestError(f"when={when!r} has no time zone; datetime.now(timezone.utc) has one")
+        raise InvalidRequestError(f"when={when!r} is not valid: it has no time zone. Use datetime.now(timezone.utc).")
     try:
         return when.astimezone(timezone.utc)
     except OverflowError:
-        raise InvalidRequestError(f"when={when!r} is none of the years 1 to 9999 in UTC") from None
+        raise InvalidRequestError(f"when={when!r} is not valid: in UTC it is outside the years 1 to 9999.") from None

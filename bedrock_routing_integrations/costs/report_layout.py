@@ -1,4 +1,7 @@
-"""A table drawn as text, as markdown and as HTML. What stands in a cell is text, whatever it looks like."""
+"""Format money, tokens and names, and lay out tables as text, Markdown and HTML.
+
+Cells are text: nothing in them can act as markup or control a terminal.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-# --- How a report writes money ---
-
 UNKNOWN = "–"  # noqa: RUF001 - a dash that no minus sign is taken for
 _LONGEST = 72
 _DATE_AND_VERSION = re.compile(r"(?:-\d{8})?(?:-v1)?(?::\d+)?$")
-# An id that says by itself what it is; the ids of all other resources are opaque without their type.
+# Ids that are readable without their resource type. The ids of all other resources are opaque.
 _SPEAKING = ("foundation-model", "inference-profile")
 
 
 def money(usd: float | None) -> str:
-    """US dollars with the digits that mean something: $1,234, $12.34, $0.000405; $0 for nothing at all only."""
+    """Return US dollars with significant digits, such as $1,234, $12.34 or $0.000405. $0 means exactly nothing."""
     if usd is None:
         return UNKNOWN
     size, sign = abs(usd), "-" if usd < 0 else ""
@@ -35,7 +36,7 @@ def money(usd: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share: 62%; all and nothing are said only where it is all or nothing. Empty where there is none."""
+    """Return a share such as 62%; an empty string for None. 0% and 100% mean exactly none and all."""
     if share is None:
         return ""
     if 0 < share < 0.01:
@@ -46,7 +47,7 @@ def percent(share: float | None) -> str:
 
 
 def tokens(number: int) -> str:
-    """A number of tokens: 12,345; from a million on three digits of the millions, 1.23M."""
+    """Return a number of tokens, such as 12,345; from a million on with three digits, such as 1.23M."""
     millions = number / 1_000_000
     return (
         f"{number:,}" if millions < 1 else f"{millions:,.{2 if millions < 9.995 else 1 if millions < 99.95 else 0}f}M"
@@ -54,12 +55,17 @@ def tokens(number: int) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things: 1 call, 2,000 calls."""
+    """Return a number with its noun, such as 1 call or 2,000 calls.
+
+    Args:
+        number: The number.
+        what: The noun in the singular.
+    """
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def clean(text: str) -> str:
-    r"""`text` on one line and in one direction: what controls a terminal or the order of letters is written \x1b."""
+    r"""Return `text` on one line and in one direction: control characters are written as \\x1b."""
     return "".join(_visible(letter) for letter in str(text)).strip() or "(empty)"
 
 
@@ -70,7 +76,7 @@ def _visible(letter: str) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many columns of a terminal the text takes: two for a wide letter, none for an accent of its own."""
+    """Return the columns of a terminal that a text takes: two for a wide letter, none for a combining accent."""
     return sum(
         0 if unicodedata.category(letter) in ("Mn", "Me") else 1 + (unicodedata.east_asian_width(letter) in ("W", "F"))
         for letter in text
@@ -78,7 +84,12 @@ def width_of(text: str) -> int:
 
 
 def distinct(names: Iterable[str], forms: Callable[[str], Sequence[str]]) -> dict[str, str]:
-    """Give each name the shortest of its `forms` that no other name has; a number where even the longest are equal."""
+    """Return the shortest form of each name that no other name has; equal longest forms get a number.
+
+    Args:
+        names: The names.
+        forms: Return the forms of a name, from short to long.
+    """
     kept = list(dict.fromkeys(names))
     possible = {name: [_shortened(clean(form)) for form in forms(name)] for name in kept}
     level = dict.fromkeys(kept, 0)
@@ -105,7 +116,7 @@ def distinct(names: Iterable[str], forms: Callable[[str], Sequence[str]]) -> dic
 
 
 def _shortened(text: str) -> str:
-    """The text without its middle where it is very long; both of its ends tell more."""
+    """Return a very long text without its middle: both ends are more distinctive."""
     if len(text) <= _LONGEST and width_of(text) <= _LONGEST:
         return text
     half = _LONGEST // 2 - 2
@@ -115,15 +126,15 @@ def _shortened(text: str) -> str:
 
 
 def model_forms(model: str) -> list[str]:
-    """A base model's id without provider, date and first version (claude-3-5-sonnet), then whole."""
+    """Return the forms of a base model's id: without provider, date and first version, then whole."""
     name = model.partition(".")[2]
-    # deepseek.v3-v1:0: what follows the provider is a version and no name.
+    # deepseek.v3-v1:0: after the provider comes a version, not a name.
     short = _DATE_AND_VERSION.sub("", model if not name or re.match(r"v\d", name) else name)
     return [short or model, model]
 
 
 def value_forms(value: str) -> list[str]:
-    """A target or a label's value; of an ARN the resource, then with its Region, its account, and whole."""
+    """Return the forms of a target or label value; for an ARN the resource, with Region, with account, whole."""
     parts = value.strip().split(":", 5)
     if len(parts) < 6 or parts[0] != "arn":
         return [value]
@@ -135,20 +146,20 @@ def value_forms(value: str) -> list[str]:
 
 
 _GAP = 2
-# A name's column gets at least so much of a line, before numbers do that can stand in a second table.
+# The column of names gets at least this much of a line; numbers that do not fit move to a second table.
 _NAMES = 30
-# Markdown's own signs, and the dollars that notebooks and GitHub would read mathematics between.
+# Markdown's special characters, and the dollar signs, which notebooks and GitHub would read as mathematics.
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|$~&#])")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column of a table.
 
     Attributes:
         head: Its heading, of at most two lines.
         words: Whether its cells are words, not numbers.
-        part: Where not all columns find room in a line, those of one part stay together.
+        part: If a table is split because it is too wide, columns with the same part stay together.
     """
 
     head: str
@@ -158,7 +169,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, how far that is indented (0, 1), one cell for each column, and the name unshortened."""
+    """A row: its name, the indentation of the name (0 or 1), one cell for each column, and the full name."""
 
     name: str
     cells: Sequence[str] = ()
@@ -168,7 +179,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the heading of its names, its columns and its rows."""
+    """A table: the heading of the names, the columns and the rows."""
 
     head: str
     columns: Sequence[Column]
@@ -176,7 +187,12 @@ class Table:
 
 
 def text_table(table: Table, width: int) -> list[str]:
-    """Lines of aligned columns. Columns that find no room in `width` follow in a second table, names once more."""
+    """Return a table as aligned lines. Columns that do not fit follow in a second table with the same names.
+
+    Args:
+        table: The table.
+        width: The width of a line, in characters.
+    """
     lines: list[str] = []
     for chosen in _blocks(table, width):
         lines += [*([""] if lines else []), *_text_block(table, chosen, width)]
@@ -189,7 +205,7 @@ def _width_of_column(table: Table, number: int) -> int:
 
 
 def _blocks(table: Table, width: int) -> Iterator[list[int]]:
-    """The numbers of the columns that stand side by side, at least one at a time."""
+    """Yield the numbers of the columns that fit side by side, at least one at a time."""
     names = min(_NAMES, max(width_of(row.name) + 2 * row.indent for row in table.rows))
     needed = [_width_of_column(table, number) + _GAP for number in range(len(table.columns))]
     whole = names + sum(needed) <= width
@@ -231,21 +247,27 @@ def _text_block(table: Table, chosen: Sequence[int], width: int) -> Iterator[str
 
 
 def padded(text: str, width: int, *, words: bool) -> str:
-    """`text` filled up to `width` columns: words on their right, numbers on their left."""
+    """Return a text filled with spaces: words on the right, numbers on the left.
+
+    Args:
+        text: The text.
+        width: The width to fill, in columns of a terminal.
+        words: Whether the text is words, not a number.
+    """
     space = " " * (width - width_of(text))
     return text + space if words else space + text
 
 
 def in_markdown(text: str) -> str:
-    """Text that markdown shows as it is."""
+    """Return text escaped for Markdown."""
     return _MARKDOWN.sub(r"\\\1", text)
 
 
 def markdown_table(table: Table) -> list[str]:
-    """Lines of a GitHub-flavoured markdown table."""
+    """Return the lines of a table in GitHub-flavoured Markdown."""
     heads = [table.head, *(column.head.replace("\n", " ") for column in table.columns)]
     rules = ["---", *("---" if column.words else "---:" for column in table.columns)]
-    # Spaces in front of a name mean nothing there: what stands above the indented is bold.
+    # Markdown ignores leading spaces, so the row above indented rows is bold.
     bold = "**" if any(row.indent for row in table.rows) else ""
     names = [in_markdown(row.name) if row.indent else f"{bold}{in_markdown(row.name)}{bold}" for row in table.rows]
     rows = [[name, *map(in_markdown, row.cells)] for name, row in zip(names, table.rows, strict=True)]
@@ -253,12 +275,12 @@ def markdown_table(table: Table) -> list[str]:
 
 
 def in_html(text: str) -> str:
-    """Text that HTML shows as it is."""
+    """Return text escaped for HTML."""
     return escape(text)
 
 
 def html_table(table: Table) -> str:
-    """A ``<table>``; the names' titles are the names unshortened."""
+    """Return a ``<table>``; the title of each name is the full name."""
     left, right = 'style="text-align: left"', 'style="text-align: right"'
     heads = "".join(
         f"<th {left if column.words else right}>{in_html(column.head).replace(chr(10), '<br>')}</th>"

@@ -1,4 +1,4 @@
-"""The dictionary of a `RoutingReport` as a person reads it: text, markdown and HTML. Pure."""
+"""Write the dictionary of a `RoutingReport` as text, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 
-# --- The columns of a report's tables ---
-
 Tally = dict[str, Any]
 
 PARTIAL = "*"
@@ -43,13 +41,19 @@ _NOTHING = frozenset({"", "0", "$0", "100%", UNKNOWN})
 
 
 def amount(tally: Tally, key: str, missing: str) -> str:
-    """An amount of money, marked where it is that of some of the calls only."""
+    """Return an amount of money, marked if it covers only some of the calls.
+
+    Args:
+        tally: The totals of some calls.
+        key: The key of the amount.
+        missing: The key of the number of calls without this amount.
+    """
     mark = PARTIAL if tally[missing] and tally[key] is not None else ""
     return money(tally[key]) + mark
 
 
 def cached(tally: Tally) -> int:
-    """The tokens that were read from the cache or written to it."""
+    """Return the number of tokens read from the cache or written to it."""
     kinds = ("cache_read", "cache_write_5m", "cache_write_1h")
     return sum(tally["tokens"][kind] for kind in kinds)
 
@@ -84,15 +88,19 @@ _COLUMNS: tuple[tuple[Column, Callable[[Tally], str]], ...] = (
     (Column("Saved by\ncaching"), _usd("saved_by_caching_usd", "calls_without_caching_price")),
     (Column("Failed", part=1), lambda tally: f"{sum(tally['errors'].values()):,}" if tally["errors"] else ""),
     (Column("Latency, ms\np50 / p95", part=1), _times("latency_ms", UNKNOWN)),
-    # Only streams have one: where there is none, nothing is unknown.
+    # Only streams have a time to the first token, so a missing one is not unknown.
     (Column("First token, ms\np50 / p95", part=1), _times("time_to_first_token_ms", "")),
 )
 
 
 def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] = (), *, which: str = "more") -> Table:
-    """The table of `rows`, whose cells are not there yet, and how many calls `more` has (`which`: "more", "earlier").
+    """Return a table with its cells, without the columns that are empty in all rows.
 
-    Columns that hold nothing anywhere are left out.
+    Args:
+        head: The heading of the names.
+        rows: The rows (without cells) and their totals.
+        more: The totals that did not fit; the table ends with the number of their calls.
+        which: The word for them: ``"more"`` or ``"earlier"``.
     """
     columns = []
     for column, cell in _COLUMNS:
@@ -109,21 +117,19 @@ def filled(head: str, rows: Sequence[tuple[Row, Tally]], more: Sequence[Tally] =
     return Table(head, [column for column, _ in columns], done)
 
 
-# --- What a report says ---
-
 EMPTY = "No calls yet."
 NOT_KNOWN = "(not known)"
-# Tables of thousands are for programs, and these have the dictionary.
+# Longer tables are cut: programs can use the dictionary.
 ROWS = 50
-# What was not asked for, or not told, in a tally's "latency" and "service_tier"; what was asked for and is not known.
+# In a tally's "latency" and "service_tier": not requested or not reported, and requested but not known.
 _NONE, _UNKNOWN = "none", "unknown"
-# An answer that ends so is as long as it was meant to be.
+# The stop reasons of complete answers.
 _USUAL_ENDS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 
 
 @dataclass(frozen=True)
 class Page:
-    """Said in this order: a headline, facts (what, how much, a comment), tables with their titles, notes."""
+    """The parts of a report in order: a headline, facts (name, amount, comment), tables with titles, notes."""
 
     headline: str
     facts: Sequence[tuple[str, str, str]] = ()
@@ -132,13 +138,13 @@ class Page:
 
 
 def contents(report: Mapping[str, Any]) -> Page:
-    """Put together what is said of `report`."""
+    """Return the parts of a report."""
     totals, targets = report["totals"], report["targets"]
     if not totals["calls"] and not totals["errors"]:
         return Page(EMPTY)
     models, names = model_names(report), distinct(map(_id_of, targets), value_forms)
     tables = [("", _targets_table(report, names, models))] if targets else []  # of an error the target may be unknown
-    # Where no model answered for two targets, all this has been said.
+    # If no model answered for two targets, the table of targets already holds these totals.
     if sum(len(target["models"]) for target in targets) > len(report["models"]) > 1:
         rows = [(Row(models[tally["invoked_model"]], whole_name=_whole(tally)), tally) for tally in report["models"]]
         tables.append(("Models, over all targets", _cut("Model", rows)))
@@ -150,7 +156,7 @@ def contents(report: Mapping[str, Any]) -> Page:
 
 
 def model_names(report: Mapping[str, Any]) -> dict[str | None, str]:
-    """A short name for each model of the report, the same in all its tables and pictures."""
+    """Return a short name for each model of the report, the same in all tables and pictures."""
     within = [model for target in report["targets"] for model in target["models"]]
     known = [tally["invoked_model"] for tally in [*report["models"], *within] if tally["invoked_model"]]
     names: dict[str | None, str] = dict(distinct(known, model_forms).items())
@@ -168,16 +174,18 @@ def _whole(model: Tally) -> str:
 
 
 def _headline(report: Mapping[str, Any]) -> str:
-    said = counted(report["totals"]["calls"], "call")
+    headline = counted(report["totals"]["calls"], "call")
     targets = {target["requested_model_id"] for target in report["targets"]}
     if len(targets) > 1:
-        said += f" of more than {len(targets) - 1:,} targets" if OTHERS in targets else f" of {len(targets):,} targets"
+        headline += (
+            f" of more than {len(targets) - 1:,} targets" if OTHERS in targets else f" of {len(targets):,} targets"
+        )
     since, until = _moment(report["since"]), _moment(report["until"])
     if not since or not until:
-        return said
+        return headline
     if since == until:
-        return f"{said}, {since} UTC"
-    return f"{said}, {since} to {until[11:] if since[:10] == until[:10] else until} UTC"
+        return f"{headline}, {since} UTC"
+    return f"{headline}, {since} to {until[11:] if since[:10] == until[:10] else until} UTC"
 
 
 def _moment(iso: str | None) -> str:
@@ -206,7 +214,8 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         facts.append(("Stop reasons", "", _kinds(totals["stop_reasons"])))
     for what, key in (("Latency", "latency"), ("Service tier", "service_tier")):
         facts += [
-            (what, "", f"{_asked(asked, served)}, {_got(asked, served)}") for asked, served in totals[key].items()
+            (what, "", f"{_requested(asked, served)}, {_served(asked, served)}")
+            for asked, served in totals[key].items()
         ]
     return facts
 
@@ -221,7 +230,7 @@ def _saving(report: Mapping[str, Any], by: str, otherwise: str) -> tuple[str, st
 
 
 def _less(totals: Tally, by: str) -> str:
-    """How much less these calls cost for it, of which that is known; empty where nothing was saved."""
+    """Return how much less the calls cost with routing or caching; an empty string if nothing was saved."""
     paid, saved = totals[f"{'routed' if by == 'routing' else 'cached'}_cost_usd"], totals[f"saved_by_{by}_usd"]
     if paid is None or not saved or paid + saved <= 0:
         return ""
@@ -231,24 +240,24 @@ def _less(totals: Tally, by: str) -> str:
 def _kinds(errors: Mapping[str, int]) -> str:
     most = sorted(errors, key=lambda kind: -errors[kind])
     names = distinct(most, lambda kind: [kind])
-    said = [f"{names[kind]} {errors[kind]:,}" for kind in most[:5]]
+    parts = [f"{names[kind]} {errors[kind]:,}" for kind in most[:5]]
     if most[5:]:
-        said.append(f"others {sum(errors[kind] for kind in most[5:]):,}")
-    return ", ".join(said)
+        parts.append(f"others {sum(errors[kind] for kind in most[5:]):,}")
+    return ", ".join(parts)
 
 
-def _asked(asked: str, served: Mapping[str, int]) -> str:
-    said = {_NONE: "not asked", _UNKNOWN: "asked, not told for which"}.get(asked) or f"{clean(asked)} asked"
-    return f"{said} {sum(served.values()):,}"
+def _requested(asked: str, served: Mapping[str, int]) -> str:
+    text = {_NONE: "not requested", _UNKNOWN: "requested, value not logged"}.get(asked) or f"{clean(asked)} requested"
+    return f"{text} {sum(served.values()):,}"
 
 
-def _got(asked: str, served: Mapping[str, int]) -> str:
-    """How often what was asked for was served, and what else was: served 9, standard 3."""
+def _served(asked: str, served: Mapping[str, int]) -> str:
+    """Return how often the requested value was served, and how often others were: served 9, standard 3."""
     is_known = asked not in (_NONE, _UNKNOWN, OTHERS)  # "others" may have been served as something else
-    said = [f"served {served.get(asked, 0):,}"] if is_known else []
+    parts = [f"served {served.get(asked, 0):,}"] if is_known else []
     others = [other for other in served if other != asked or not is_known]
     return ", ".join(
-        [*said, *(f"{'not told' if other == _NONE else clean(other)} {served[other]:,}" for other in others)]
+        [*parts, *(f"{'not reported' if other == _NONE else clean(other)} {served[other]:,}" for other in others)]
     )
 
 
@@ -263,18 +272,18 @@ def _targets_table(report: Mapping[str, Any], names: Mapping[str, str], models: 
     rest = report["targets"][shown:]
     if len(report["targets"]) > 1:
         rows.append((Row("Total"), report["totals"]))
-    return filled("Target, and who answered", rows, rest)
+    return filled("Target and invoked model", rows, rest)
 
 
 def _target_rows(target: Tally, name: str, models: Mapping[str | None, str]) -> list[tuple[Row, Tally]]:
-    """The target's row and one for each model below it; one row says both where only one model answered."""
+    """Return the row of a target and one row for each of its models; a single row if only one model answered."""
     called, answered = clean(_id_of(target)), target["models"]
     unclear = {tally["invoked_model"] for tally in answered if tally["is_fallback"] is None}
     own = [(models[tally["invoked_model"]] + _role(tally, unclear), tally) for tally in answered]
     if len(own) == 1:
-        said = f"{name} → {own[0][0]}"
+        both = f"{name} → {own[0][0]}"
         itself = answered[0]["invoked_model"] and _id_of(target).endswith(answered[0]["invoked_model"])
-        return [(Row(name if itself else said, whole_name=called), target)]
+        return [(Row(name if itself else both, whole_name=called), target)]
     below = [(Row(model, indent=1, whole_name=_whole(tally)), tally) for model, tally in own]
     return [(Row(name, whole_name=called), target), *below]
 
@@ -282,7 +291,8 @@ def _target_rows(target: Tally, name: str, models: Mapping[str | None, str]) -> 
 def _role(model: Tally, unclear: Collection[str | None]) -> str:
     if model["is_fallback"]:
         return " (fallback)"
-    # Of calls before the router could be looked up it is not known; beside others of the same model that is said.
+    # Before the router was looked up, it is not known whether a call went to the fallback. If a model has calls of both
+    # kinds, the rows are labelled.
     return " (not the fallback)" if model["is_fallback"] is False and model["invoked_model"] in unclear else ""
 
 
@@ -301,12 +311,12 @@ def _label_table(label: str, values: Mapping[str, Tally]) -> Table:
 
 def _served_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
     rows = [
-        (target, (f"{what}: {_asked(asked, served)}", _got(asked, served)))
+        (target, (f"{what}: {_requested(asked, served)}", _served(asked, served)))
         for target in targets
         for what, key in (("latency", "latency"), ("tier", "service_tier"))
         for asked, served in target[key].items()
     ]
-    yield from _words("Asked and served", ("Asked", "Served"), rows, names)
+    yield from _words("Requested and served", ("Requested", "Served"), rows, names)
 
 
 def _errors_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable[tuple[str, Table]]:
@@ -315,7 +325,7 @@ def _errors_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterabl
 
 
 def _ends_unusually(tally: Tally) -> bool:
-    """Return whether some answers were cut short, blocked or malformed; reports of earlier versions do not say."""
+    """Return whether some answers were truncated, blocked or malformed. Older reports have no stop reasons."""
     return not _USUAL_ENDS.issuperset(tally.get("stop_reasons") or ())
 
 
@@ -327,7 +337,7 @@ def _stops_table(targets: Sequence[Tally], names: Mapping[str, str]) -> Iterable
 def _words(
     title: str, heads: Sequence[str], rows: Sequence[tuple[Tally, Sequence[str]]], names: Mapping[str, str]
 ) -> Iterable[tuple[str, Table]]:
-    """A table of sentences; none where one target has them all, as the facts have said them then."""
+    """Yield a table of sentences, unless one target has them all: then the facts already hold them."""
     if len({_id_of(target) for target, _ in rows}) > 1:
         done = [Row(names[_id_of(target)], cells, whole_name=clean(_id_of(target))) for target, cells in rows[:ROWS]]
         if rows[ROWS:]:
@@ -338,21 +348,21 @@ def _words(
 def _notes(report: Mapping[str, Any], facts: Sequence[tuple[str, str, str]], tables: Sequence[Table]) -> Iterable[str]:
     totals = report["totals"]
     if any(target["requested_model_id"] == OTHERS for target in report["targets"]):
-        yield f"{OTHERS}: all targets that came after the first {len(report['targets']) - 1:,}."
+        yield f"{OTHERS}: all targets after the first {len(report['targets']) - 1:,}."
     cells = [fact[1] for fact in facts] + [cell for table in tables for row in table.rows for cell in row.cells]
     if UNKNOWN in cells:
         yield f"{UNKNOWN} not known."
     if any(cell.endswith(PARTIAL) for cell in cells):
         parts = (
             ("calls_without_price", "without a price"),
-            ("calls_without_routing_price", "without what routing saved"),
-            ("calls_without_caching_price", "without what caching saved"),
+            ("calls_without_routing_price", "without known routing savings"),
+            ("calls_without_caching_price", "without known caching savings"),
             ("calls_without_usage", "without tokens"),
         )
-        said = ", ".join(f"{totals[key]:,} {what}" for key, what in parts if totals[key])
-        yield f"{PARTIAL} of some calls only; of all {counted(totals['calls'], 'call')}, {said}."
+        parts_text = ", ".join(f"{totals[key]:,} {what}" for key, what in parts if totals[key])
+        yield f"{PARTIAL} of some calls only; of {counted(totals['calls'], 'call')}, {parts_text}."
     if cached(totals):
-        yield "Tokens in: with those read from the cache or written to it. Cache hits: the share read of these two."
+        yield "Tokens in: including cache reads and writes. Cache hits: reads as a share of reads and writes."
     if totals["cost_usd"] is not None and totals["calls"]:
         yield f"Prices: {clean(report['prices'])}."
 
@@ -361,11 +371,11 @@ WIDTH = 100
 
 
 def as_text(report: Mapping[str, Any], width: int | None = None) -> str:
-    """The report for a terminal.
+    """Return the report as text for a terminal.
 
     Args:
-        report: What `RoutingReport.to_dict` gives.
-        width: Columns of the terminal; 100 where None. A name or a sentence that is longer goes on beyond.
+        report: The result of `RoutingReport.to_dict`.
+        width: The columns of the terminal; 100 if None. Only names and words that are longer go beyond it.
     """
     page = contents(report)
     lines = [page.headline]
@@ -386,7 +396,7 @@ def _wrapped(line: str, width: int, hanging: int) -> list[str]:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The report as GitHub-flavoured markdown."""
+    """Return the report as GitHub-flavoured Markdown."""
     page = contents(report)
     lines = [f"**{in_markdown(page.headline)}**", *([""] if page.facts else [])]
     lines += [
@@ -400,9 +410,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 
 
 def as_html(report: Mapping[str, Any]) -> str:
-    """The report as a piece of HTML, for a notebook; it loads nothing and runs nothing."""
+    """Return the report as an HTML fragment for a notebook. It loads and runs nothing."""
     page = contents(report)
-    # Without these classes a notebook sets what stands between two dollars as mathematics.
+    # Without these classes a notebook renders the text between two dollar signs as mathematics.
     lines = ['<div class="tex2jax_ignore mathjax_ignore">', f"<p><b>{in_html(page.headline)}</b></p>"]
     if page.facts:
         facts = [f"{in_html(what)}: {in_html(_together(amount, comment))}" for what, amount, comment in page.facts]

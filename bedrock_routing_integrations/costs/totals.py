@@ -1,4 +1,4 @@
-"""The sums of a report: what one call adds, and what many come to."""
+"""Add up the calls of a report in bounded memory: durations as quantiles, exact sums of money, totals over time."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ if TYPE_CHECKING:
     from .prices import Prices
 
 
-# --- Quantiles of how long calls took, in a memory that does not grow with the number of calls. ---
-
 MOST_EXACT = 128
-"""Durations that are kept as they are, in 8 bytes each."""
-# Each bucket is 2% wide, so that its middle is within 1% of everything in it.
+"""The number of latencies that are kept exactly, in 8 bytes each."""
+# Each bucket is 2% wide, so that its middle is within 1% of every value in it.
 _GROWTH = math.log(1.02)
-_QUANTILES_LONGEST = 10**9
+_LONGEST_MS = 10**9
 
 
 class Durations:
-    """Milliseconds of calls. Merging is exact, whatever the order of what was added."""
+    """The latencies of calls, in milliseconds, for quantiles.
+
+    Up to `MOST_EXACT` values are kept. After that only the number of values in each of a row of buckets is kept, each
+    2% wider than the one before. Merging is exact and does not depend on the order.
+    """
 
     __slots__ = ("_buckets", "_exact", "_least", "_most")
 
     def __init__(self) -> None:
-        # In any order; none before the first, and once there are buckets.
+        # None before the first value, and after the values went into buckets.
         self._exact: array[float] | None = None
         self._buckets: Counter[int] | None = None
         self._least, self._most = math.inf, 0.0
 
     @property
     def calls(self) -> int:
-        """How many were added."""
+        """The number of latencies."""
         return len(self._exact or ()) if self._buckets is None else self._buckets.total()
 
     def add(self, milliseconds: float) -> None:
-        """Count one; what is below one millisecond counts as none."""
-        self._add((0 if milliseconds < 1 else min(milliseconds, _QUANTILES_LONGEST),))
+        """Add a latency in milliseconds; a latency below one millisecond is counted as 0."""
+        self._add((0 if milliseconds < 1 else min(milliseconds, _LONGEST_MS),))
 
     def merge(self, other: Durations) -> None:
-        """Count what another one has."""
+        """Add all latencies of `other`."""
         if other._buckets is None:
             self._add(tuple(other._exact or ()))
             return
@@ -71,17 +73,19 @@ class Durations:
             self._count_in_buckets()
 
     def _count_in_buckets(self) -> Counter[int]:
-        """Keep no durations from here on, only how many there are in each bucket."""
+        """Replace the single latencies by the number in each bucket."""
         if self._buckets is None:
             self._buckets = Counter(map(_bucket_of, self._exact or ()))
             self._exact = None
         return self._buckets
 
     def quantile(self, share: float) -> int | None:
-        """The least duration that so large a share of calls did not exceed, in whole milliseconds.
+        """Return the smallest latency that a share of calls did not exceed, in whole milliseconds; None without calls.
 
-        None without calls. Exact for up to `MOST_EXACT` calls, and where it is the shortest or the longest one; of more
-        calls within 1%.
+        The result is exact for up to `MOST_EXACT` calls, and for the shortest and the longest call; else within 1%.
+
+        Args:
+            share: The share of calls, such as 0.95.
         """
         calls = self.calls
         if not calls:
@@ -93,12 +97,12 @@ class Durations:
             return round(sorted(self._exact or ())[rank - 1])
         buckets = sorted(self._buckets)
         ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
-        found = next(bucket for bucket, last in zip(buckets, ranks, strict=True) if last >= rank)
-        middle = 0 if found < 0 else math.exp(found * _GROWTH)
+        bucket = next(bucket for bucket, last in zip(buckets, ranks, strict=True) if last >= rank)
+        middle = 0 if bucket < 0 else math.exp(bucket * _GROWTH)
         return round(min(max(middle, self._least), self._most))
 
     def as_dict(self) -> dict[str, Any]:
-        """The median, the 95th percentile, and of how many."""
+        """Return the median, the 95th percentile and the number of calls."""
         return {"p50": self.quantile(0.5), "p95": self.quantile(0.95), "calls": self.calls}
 
 
@@ -109,10 +113,10 @@ def _bucket_of(milliseconds: float) -> int:
 TOKENS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 OTHERS = "(others)"
 GUARDRAIL = "guardrail_intervened"
-"""Converse's stop reason of an answer that a guardrail blocked or changed."""
+"""Converse's stop reason for an answer that a guardrail blocked or changed."""
 MOST_KINDS = 100
-"""Kinds of errors, and values that were asked for and served, that are told apart."""
-# Of thousands of tallies most have nothing to count: they share this one, which nobody adds to.
+"""The greatest number of kinds of errors, and of requested and served values."""
+# Most tallies count nothing here: they share this counter, which is never changed.
 _EMPTY: Counter[Any] = Counter()
 _NOTHING = Decimal(0)
 _LONGEST = 1_000
@@ -122,7 +126,7 @@ _ROUTERS = (TargetKind.DEFAULT_PROMPT_ROUTER.value, TargetKind.CUSTOM_PROMPT_ROU
 
 
 class Call(NamedTuple):
-    """What a report takes from one ``"routing"`` entry. Money is exact; None is what is not known."""
+    """The values of one ``"routing"`` entry that a report counts. Money is exact; None means not known."""
 
     requested_model_id: str
     target_kind: str
@@ -142,9 +146,15 @@ class Call(NamedTuple):
 
 
 def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Call:
-    """A ``"routing"`` entry, with what was saved.
+    """Return the values of a ``"routing"`` entry, with the savings.
 
-    Routing saves against the fallback model for the same tokens. Caching saves against the same tokens uncached.
+    Routing saves compared with the fallback model for the same tokens. Caching saves compared with the same tokens
+    uncached.
+
+    Args:
+        routing: The ``"routing"`` entry.
+        prices: The prices for the savings of caching.
+        when: The time of the call.
     """
     kind, usage = text(routing.get("target_kind")), routing.get("usage")
     invoked, invoked_id = (routing.get(name) for name in ("invoked_model", "invoked_model_id"))
@@ -159,7 +169,7 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
         is_fallback=None if routing.get("is_fallback") is None else bool(routing["is_fallback"]),
         usage=usage,
         cost=cost,
-        # A managed prompt may name a router, which then says who answered.
+        # A managed prompt may name a router; the trace then has the invoked model.
         is_routed=kind in _ROUTERS or (kind == TargetKind.PROMPT.value and bool(invoked_id)),
         saved_by_routing=_difference(fallback, cost),
         is_cached=is_cached,
@@ -173,7 +183,7 @@ def read_call(routing: Mapping[str, Any], prices: Prices, when: datetime) -> Cal
 
 
 class Money:
-    """A sum of dollars, of which some are not known."""
+    """A sum of US dollars, some of whose parts are not known."""
 
     __slots__ = ("known", "total", "unknown")
 
@@ -181,7 +191,7 @@ class Money:
         self.total, self.known, self.unknown = _NOTHING, 0, 0
 
     def add(self, amount: Decimal | None) -> None:
-        """Add an amount; None is one that is not known."""
+        """Add an amount; None for one that is not known."""
         if amount is None:
             self.unknown += 1
             return
@@ -200,12 +210,12 @@ class Money:
 
     @property
     def usd(self) -> float | None:
-        """The sum of what is known; None where there is something, and nothing of it is known."""
+        """The sum of the known amounts; None if there are amounts and none is known."""
         return None if self.unknown and not self.known else float(self.total)
 
 
 class Tally:
-    """What calls come to."""
+    """The totals of some calls."""
 
     __slots__ = ("cached_cost", "caching", "calls", "cost", "errors", "first_token", "latency", "routed_cost",
                  "routing", "service_tier", "stop_reasons", "times", "tokens", "without_usage")  # fmt: skip
@@ -214,7 +224,7 @@ class Tally:
         self.calls = self.without_usage = 0
         self.tokens = dict.fromkeys(TOKENS, 0)
         self.cost, self.routing, self.caching = Money(), Money(), Money()
-        # What the calls cost of which it is known what was saved.
+        # The cost of the calls whose savings are known.
         self.routed_cost, self.cached_cost = Money(), Money()
         self.latency: Counter[Any] = _EMPTY
         self.service_tier: Counter[Any] = _EMPTY
@@ -223,7 +233,7 @@ class Tally:
         self.stop_reasons: Counter[Any] = _EMPTY
 
     def add(self, call: Call) -> None:
-        """Count an answered call."""
+        """Add an answered call."""
         self.calls += 1
         if call.usage is None:
             self.without_usage += 1
@@ -252,11 +262,11 @@ class Tally:
                 durations.add(milliseconds)
 
     def add_error(self, kind: str) -> None:
-        """Count a call that failed."""
+        """Add a call that failed."""
         self._count("errors", kind, OTHERS)
 
     def _count(self, name: str, what: Any, others: Any, times: int = 1) -> None:
-        """Count something in the counter of this name, among no more than so many kinds."""
+        """Count a value in the counter of this name, which has a limited number of values."""
         counter: Counter[Any] = getattr(self, name)
         if counter is _EMPTY:
             counter = Counter()
@@ -264,7 +274,7 @@ class Tally:
         counter[what if what in counter or len(counter) < MOST_KINDS else others] += times
 
     def merge(self, other: Tally) -> None:
-        """Count what another tally has."""
+        """Add all calls of another tally."""
         self.calls += other.calls
         self.without_usage += other.without_usage
         for name in TOKENS:
@@ -279,10 +289,10 @@ class Tally:
         self.first_token.merge(other.first_token)
 
     def as_dict(self, of: int) -> dict[str, Any]:
-        """JSON-safe.
+        """Return the totals as a JSON-safe dictionary.
 
         Args:
-            of: The calls of which these are a share.
+            of: The number of calls for the ``share``.
         """
         tokens = self.tokens
         cacheable = sum(tokens[name] for name in _CACHED)
@@ -315,12 +325,12 @@ def _most_first(counter: Counter[str]) -> dict[str, int]:
 
 
 def text(value: Any) -> str:
-    """What tells calls apart, in UTF-8 and of a length that a thousand of can be kept."""
+    """Return `value` as a row key: valid UTF-8, at most 1,000 characters."""
     return str(value)[:_LONGEST].encode("utf-8", "backslashreplace").decode()
 
 
 def _number(value: Any) -> float | None:
-    """A number; None for anything else, as a stored entry may hold."""
+    """Return a number; None for any other value, which a stored entry may hold."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number and -_LARGEST <= value <= _LARGEST else None
 
@@ -337,10 +347,10 @@ def _difference(before: Decimal | None, after: Decimal | None) -> Decimal | None
         return before - after
 
 
-def _pair(asked_and_served: Any) -> tuple[str, str] | None:
-    """What was asked for and served; None where neither is said."""
-    said = asked_and_served if isinstance(asked_and_served, Mapping) else {}
-    asked, served = said.get("requested"), said.get("served")
+def _pair(requested_and_served: Any) -> tuple[str, str] | None:
+    """Return the requested and the served value; None if there is neither."""
+    pair = requested_and_served if isinstance(requested_and_served, Mapping) else {}
+    asked, served = pair.get("requested"), pair.get("served")
     return None if asked is None and served is None else (text(asked or "none"), text(served or "none"))
 
 
@@ -351,16 +361,13 @@ def _nested(pairs: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return nested
 
 
-# --- Sums over time, in so many stretches however long it takes. ---
-
-
 DAY = "day"
-"""The label whose values are days in UTC (2026-11-20), shown in order of time; ``"day,team"`` has days and a key."""
+"""The label whose values are days in UTC (2026-11-20), in chronological order; ``"day,team"`` has days and a key."""
 
 MOST = 240
-# The first second that a datetime knows; a stretch may begin before it.
+# The first second of `datetime`; a stretch may begin before it.
 _FIRST = int(datetime.min.replace(tzinfo=timezone.utc).timestamp())
-# Each divides the next, so that stretches can be put together exactly; from there on they double.
+# Each divides the next, so that stretches can be merged exactly. After the last one, lengths double.
 _SECONDS = [1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400, 604_800]
 
 
@@ -384,7 +391,11 @@ class _Stretch:
 
 
 class Timeline:
-    """What calls came to in each stretch of time. What it says does not depend on the order of what was added."""
+    """Totals over time, in at most `MOST` stretches of equal length.
+
+    When there are more, neighbouring stretches are merged and their length grows. The result does not depend on the
+    order of the calls.
+    """
 
     def __init__(self) -> None:
         self._seconds = _SECONDS[0]
@@ -393,7 +404,12 @@ class Timeline:
         self.until: datetime | None = None
 
     def add(self, call: Call, when: datetime) -> None:
-        """Count a call."""
+        """Add a call.
+
+        Args:
+            call: The call.
+            when: Its time, in UTC.
+        """
         self.extend(when, when)
         stretch = self._stretches.setdefault(int(when.timestamp() // self._seconds), _Stretch())
         stretch.calls += 1
@@ -404,7 +420,7 @@ class Timeline:
             stretch.caching.add(call.saved_by_caching)
 
     def merge(self, other: Timeline) -> None:
-        """Count what another one has."""
+        """Add all calls of another timeline."""
         if other.since is None or other.until is None:
             return
         while self._seconds < other._seconds:
@@ -415,7 +431,7 @@ class Timeline:
             self._stretches.setdefault(mine, _Stretch()).merge(stretch)
 
     def as_list(self) -> list[dict[str, Any]]:
-        """The stretches in which something was, oldest first."""
+        """Return the stretches with calls, oldest first."""
         return [
             {
                 "start": datetime.fromtimestamp(max(start * self._seconds, _FIRST), timezone.utc).isoformat(),
@@ -429,7 +445,12 @@ class Timeline:
         ]
 
     def extend(self, first: datetime, last: datetime) -> None:
-        """Something was from `first` to `last`."""
+        """Extend the period of the timeline.
+
+        Args:
+            first: The first moment, in UTC.
+            last: The last moment, in UTC.
+        """
         self.since = first if self.since is None or first < self.since else self.since
         self.until = last if self.until is None or last > self.until else self.until
         while self.until.timestamp() // self._seconds - self.since.timestamp() // self._seconds >= MOST:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.caching import PrefixMemory, policy_of
 from bedrock_routing_integrations.client import RoutedClient
-from bedrock_routing_integrations.connections import Connection
+from bedrock_routing_integrations.connections import connection_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
@@ -155,11 +155,13 @@ _NO_CLIENT = _NoClient()
 
 # --- The client that a chat model makes for itself, from its fields. ---
 
-SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "bedrock_api_key")
-
 
 class OwnClient(RoutedClient):
-    """A chat model's own client, and what was derived for the target that the chat model was made for."""
+    """The client that a chat model makes from its fields.
+
+    Attributes:
+        derived: The settings that were inferred for the target of the chat model.
+    """
 
     def __init__(
         self,
@@ -185,28 +187,30 @@ class OwnClient(RoutedClient):
         self.derived: dict[str, Any] = {}
         self.cache, self.prices, self.telemetry = cache, prices, telemetry
         self.mid_conversation_system = mid_conversation_system
+        self._client, self._options = client, options
 
-    def following(self, model: ChatBedrockRouter) -> OwnClient:
-        """Return this client, or one like it, with what the fields of the chat model say now."""
-        cache, prices, telemetry = model.cache_policy, model.prices, model.telemetry
-        placement = model.mid_conversation_system
+    def with_settings(self, model: ChatBedrockRouter) -> OwnClient:
+        """Return this client if it has the settings of a chat model's fields, else a new one for the same AWS client.
+
+        The new client keeps a memory of its own unless `cache_policy` has changed.
+        """
+        cache, placement = model.cache_policy, model.mid_conversation_system
         if (
             self.cache is cache
-            and self.prices is prices
-            and self.telemetry is telemetry
+            and self.prices is model.prices
+            and self.telemetry is model.telemetry
             and self.mid_conversation_system == placement
         ):
             return self
         other = OwnClient(
-            Connection(), cache=cache, prices=prices, telemetry=telemetry, mid_conversation_system=placement
+            self._client,
+            cache=self.policy if self.cache is cache else cache,
+            prices=model.prices,
+            telemetry=model.telemetry,
+            mid_conversation_system=placement,
+            **self._options,
         )
-        replaced = {
-            "_prices", "_own_prices", "prices", "_telemetry", "_observers", "telemetry", "_placement",
-            "mid_conversation_system",
-        }  # fmt: skip
-        if self.cache is not cache:
-            replaced |= {"_policy", "_planner", "cache"}
-        vars(other).update({name: value for name, value in vars(self).items() if name not in replaced})
+        other.cache, other.derived = cache, self.derived
         return other
 
 
@@ -230,7 +234,7 @@ def client_of(model: ChatBedrockRouter, given: Any) -> RoutedClient:
             )
         return given
     return OwnClient(
-        given if given is not None else connection_of(model),
+        given if given is not None else connection_of(vars(model)),
         bedrock_client=model.bedrock_client,
         base_models={model.model_id: model.base_models} if model.base_models else None,
         default_headers=model.default_headers,
@@ -255,21 +259,3 @@ def without_inferred_settings(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("cache_policy") is own.cache and own.policy != policy_of(own.cache):
         kept["cache_policy"] = own.policy
     return kept
-
-
-def connection_of(model: Any) -> Connection:
-    """How the fields of a chat model, or a retriever, say that Bedrock is reached."""
-    secrets = {name: value.get_secret_value() for name in SECRETS if (value := getattr(model, name))}
-    return Connection(
-        region_name=model.region_name,
-        profile_name=model.credentials_profile_name,
-        access_key_id=secrets.get("aws_access_key_id"),
-        secret_access_key=secrets.get("aws_secret_access_key"),
-        session_token=secrets.get("aws_session_token"),
-        api_key=secrets.get("bedrock_api_key"),
-        endpoint_url=model.endpoint_url,
-        config=model.config,
-        timeout=model.timeout,
-        max_retries=model.max_retries,
-        max_concurrency=model.max_concurrency,
-    )

@@ -24,7 +24,7 @@ from langchain_core.runnables.config import ensure_config
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
 from bedrock_routing_integrations.client import CallOptions, RoutedClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, secrets_in
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
@@ -60,7 +60,6 @@ from ._converse_client import (
 )
 from ._converse_messages import converse_messages
 from ._model_settings import (
-    SECRETS,
     OwnClient,
     client_of,
     combine_settings,
@@ -435,14 +434,15 @@ class ChatBedrockRouter(Runs):
 
     def __getstate__(self) -> dict[str, Any]:
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
-        if any(getattr(self, name) for name in SECRETS) or self.default_headers:
+        secrets = secrets_in(vars(self))
+        if secrets or self.default_headers:
             warn_once(
                 "pickle",
                 "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
                 "credentials that it finds.",
             )
         state = super().__getstate__()
-        hidden = dict.fromkeys((*SECRETS, "default_headers"))
+        hidden = dict.fromkeys((*secrets, "default_headers"))
         return {**state, "__dict__": {**state["__dict__"], **hidden}}
 
     @property
@@ -542,9 +542,9 @@ class ChatBedrockRouter(Runs):
         """Return the client for the current values of the fields."""
         client: RoutedClient = self.client
         if isinstance(client, OwnClient):
-            following = client.following(self)
-            if following is not client:
-                self.client = client = following
+            current = client.with_settings(self)
+            if current is not client:
+                self.client = client = current
         return client
 
     def _pop_target(self, call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

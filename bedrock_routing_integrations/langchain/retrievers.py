@@ -12,7 +12,14 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, GivenClient, warn_of_pickle
+from bedrock_routing_integrations.connections import (
+    DEFAULT_MAX_CONCURRENCY,
+    GivenClient,
+    check_secrets,
+    connection_of,
+    secrets_in,
+    warn_of_pickle,
+)
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
     DESCRIBED,
@@ -26,8 +33,6 @@ from bedrock_routing_integrations.knowledge_base import (
 from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.transport.threads import run_in_thread
 
-from ._model_settings import SECRETS, connection_of
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -36,12 +41,6 @@ if TYPE_CHECKING:
 
 
 # --- The arguments that the retriever and the chain share ---
-
-# They select the client. The names are those of langchain-aws's retriever and chat models.
-AWS_ARGUMENTS = (
-    "region_name", "credentials_profile_name", *SECRETS, "endpoint_url", "config", "timeout", "max_retries",
-    "max_concurrency", "client",
-)  # fmt: skip
 
 
 class AwsArguments(BaseModel):
@@ -69,7 +68,7 @@ class AwsArguments(BaseModel):
         """Return the client for the current values of the fields."""
         made_of = tuple([getattr(self, name) for name in AWS_ARGUMENTS])
         if self._asking is None or self._made_of != made_of:
-            self._asking = KnowledgeBaseClient(self.client if self.client is not None else connection_of(self))
+            self._asking = KnowledgeBaseClient(self.client if self.client is not None else connection_of(vars(self)))
             self._made_of = made_of
         return self._asking
 
@@ -84,9 +83,7 @@ class AwsArguments(BaseModel):
             raise InvalidRequestError(f"{cls.__name__} takes arguments by name, not {values!r}")
         named = {cls.aliases.get(name, name): value for name, value in values.items()}
         refuse_unknown(cls.__name__, named, cls.model_fields)
-        for name in SECRETS:  # pydantic would refuse it too, but show the secret
-            if not isinstance(named.get(name), (str, SecretStr, type(None))):
-                raise InvalidRequestError(f"{name} must be a string, and is a {type(named[name]).__name__}.")
+        check_secrets(named)
         return named
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -98,13 +95,15 @@ class AwsArguments(BaseModel):
         state = super().__getstate__()
         if self.client is not None:
             GivenClient(self.client).__reduce__()  # raises, with advice
-        if any(getattr(self, name) for name in SECRETS):
+        secrets = secrets_in(vars(self))
+        if secrets:
             warn_of_pickle()
-        hidden = dict.fromkeys(SECRETS)
+        hidden = dict.fromkeys(secrets)
         private = {**(state["__pydantic_private__"] or {}), "_asking": None, "_made_of": None}
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}
 
 
+AWS_ARGUMENTS = tuple(AwsArguments.model_fields)
 # The argument's name → the core's, where they differ.
 _OPTIONS = {"guardrail_config": "guardrail"}
 

@@ -25,8 +25,7 @@ from pydantic_core import from_json
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.requests import ROOT, object_schema
 
-from ._requests import is_cut_off, selections
-from ._responses import older_shape
+from ._responses import is_cut_off, tool_call_entry, tool_selections
 from .messages import finite_number
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
     return _holder(output_cls) if _property_names(output_cls) is None else output_cls
 
 
-def without_holder(found: Any, output_cls: type[BaseModel]) -> Any:
+def unwrap_object(found: Any, output_cls: type[BaseModel]) -> Any:
     """Return the object that one of the class of `with_properties` holds, also while it grows."""
     if isinstance(found, output_cls):
         return found
@@ -109,7 +108,7 @@ def _closed(schema: Any) -> Any:
     return closed
 
 
-def with_object(response: ChatResponse, output_cls: type[BaseModel]) -> ChatResponse:
+def add_object_call(response: ChatResponse, output_cls: type[BaseModel]) -> ChatResponse:
     """Return the response with a call of the output class where it only has the object as JSON text.
 
     Args:
@@ -126,14 +125,16 @@ def with_object(response: ChatResponse, output_cls: type[BaseModel]) -> ChatResp
     if arguments is None:
         return response
     call = ToolCallBlock(tool_call_id=_CALL_ID, tool_name=output_cls.__name__, tool_kwargs=arguments)
-    said = {**response.message.additional_kwargs, "tool_calls": [older_shape(call)]}
+    said = {**response.message.additional_kwargs, "tool_calls": [tool_call_entry(call)]}
     message = response.message.model_copy(
         update={"blocks": [*response.message.blocks, call], "additional_kwargs": said}
     )
     return response.model_copy(update={"message": message})
 
 
-def whole_objects(chunks: Iterator[ChatResponse], output_cls: type[BaseModel]) -> Generator[ChatResponse, None, None]:
+def check_object_stream(
+    chunks: Iterator[ChatResponse], output_cls: type[BaseModel]
+) -> Generator[ChatResponse, None, None]:
     """Yield the chunks of a stream that is to bring an object.
 
     Raises:
@@ -142,27 +143,27 @@ def whole_objects(chunks: Iterator[ChatResponse], output_cls: type[BaseModel]) -
     last = None
     try:
         for chunk in chunks:
-            last = with_object(chunk, output_cls)
+            last = add_object_call(chunk, output_cls)
             yield last
     finally:
         chunks.close()  # type: ignore[attr-defined]  # a generator
     if last is not None:
-        selections(last, error_on_no_tool_call=True)
+        tool_selections(last, error_on_no_tool_call=True)
 
 
-async def awhole_objects(
+async def acheck_object_stream(
     chunks: AsyncIterator[ChatResponse], output_cls: type[BaseModel]
 ) -> AsyncGenerator[ChatResponse, None]:
-    """`whole_objects`, asynchronously."""
+    """`check_object_stream`, asynchronously."""
     last = None
     try:
         async for chunk in chunks:
-            last = with_object(chunk, output_cls)
+            last = add_object_call(chunk, output_cls)
             yield last
     finally:
         await chunks.aclose()  # type: ignore[attr-defined]  # a generator
     if last is not None:
-        selections(last, error_on_no_tool_call=True)
+        tool_selections(last, error_on_no_tool_call=True)
 
 
 def _object_in(text: str, output_cls: type[BaseModel]) -> dict[str, Any] | None:

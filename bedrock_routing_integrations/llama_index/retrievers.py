@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from pydantic import SecretStr
 
 from bedrock_routing_integrations.client import KnowledgeBaseClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, Connection, read_config
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, connection_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
     RetrievedPassages,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from llama_index.core.prompts.mixin import PromptMixinType
     from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
     from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+    from pydantic import SecretStr
     from typing_extensions import Unpack
 
     from bedrock_routing_integrations.knowledge_base import Filter, Passage
@@ -89,14 +89,7 @@ class SearchArguments(AccessArguments, total=False):
 
 ACCESS = tuple(AccessArguments.__annotations__)
 SEARCH = tuple(name for name in SearchArguments.__annotations__ if name not in ACCESS)
-_SECRETS = {
-    "aws_access_key_id": "access_key_id",
-    "aws_secret_access_key": "secret_access_key",
-    "aws_session_token": "session_token",
-    "api_key": "api_key",
-}
 _OPTIONS = {"guardrail_config": "guardrail", "similarity_top_k": "k"}
-_AS_THEY_ARE = ("region_name", "profile_name", "endpoint_url", "timeout", "max_retries", "use_ssl", "verify")
 
 
 def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = None) -> SearchOptions:
@@ -145,27 +138,7 @@ def client_of(arguments: Mapping[str, Any]) -> KnowledgeBaseClient:
         InvalidRequestError: Arguments contradict each other, or `client` is a client for another service.
     """
     client = arguments.get("client")
-    return KnowledgeBaseClient(_connection(arguments) if client is None else client)
-
-
-def _connection(arguments: Mapping[str, Any]) -> Connection:
-    fields = {name: arguments[name] for name in _AS_THEY_ARE if arguments.get(name) is not None}
-    for theirs, ours in _SECRETS.items():
-        fields[ours] = _plain(theirs, arguments.get(theirs))
-    return Connection(
-        **fields,
-        config=read_config(arguments.get("botocore_config"), "botocore_config"),
-        session=arguments.get("botocore_session"),
-        max_concurrency=max_concurrency_of(arguments),
-    )
-
-
-def _plain(name: str, secret: Any) -> str | None:
-    if isinstance(secret, SecretStr):
-        return secret.get_secret_value()
-    if secret is not None and not isinstance(secret, str):
-        raise InvalidRequestError(f"{name} must be a string, and is a {type(secret).__name__}")
-    return secret
+    return KnowledgeBaseClient(connection_of(arguments) if client is None else client)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What input costs with cachePoints, as a ratio to none: simulated by the published rules, on a clock that is set."""
+"""Report the input cost with cachePoints as a ratio to no caching, simulated by the published rules."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROUNDS = 2
 """Seeds of each workload."""
 OTHERS = ("none", "langchain-aws", "fixed")
 MORE = 1.02
-"""By so much ours may be dearer than the oracle in the geometric mean, than no caching, and than the best other."""
+"""Maximum ratio of our cost to the oracle's (geometric mean), to no caching, and to the best other contender."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One workload in one flavour."""
+    """The costs of one workload in one flavour."""
 
     workload: str
     flavour: str
@@ -37,7 +37,7 @@ class Line:
         return self.costs.ratios[OURS] / self.costs.ratios[ORACLE]
 
     def missed(self):
-        """Which goals."""
+        """Return the goals that are missed."""
         if OURS not in self.costs.ratios:
             return []
         mine = self.costs.ratios[OURS]
@@ -50,11 +50,11 @@ class Line:
 
 
 def run(rounds=ROUNDS, *, full=False, only=None):
-    """The lines of the table.
+    """Return the lines of the table.
 
     Args:
-        rounds: How many seeds of each workload; costs are those of all together.
-        full: Also the less usual flavours.
+        rounds: Number of seeds of each workload; the costs are those of all together.
+        full: Whether to run the less usual flavours, too.
         only: Names of the workloads; all by default.
     """
     lines = []
@@ -70,7 +70,7 @@ def run(rounds=ROUNDS, *, full=False, only=None):
 
 
 def show(title, lines, peer):
-    """The table, and what it comes to."""
+    """Return the table and its summary."""
     names = [name for name in (*OTHERS, OURS, ORACLE, BOUND) if name in lines[0].costs.ratios]
     head = ["workload", "sent to", *names, "ours/oracle", f"first {FIRST}", ""]
     tables = [

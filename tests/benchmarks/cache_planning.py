@@ -1,4 +1,4 @@
-"""What deciding on cachePoints takes: time for each request, and memory for conversations that go on."""
+"""Measure the planning of cachePoints: time per request, and memory for conversations that go on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MIB = 2**20
 
 
 class Answers:
-    """A client that answers at once, and makes no difference to memory."""
+    """A client that answers at once, and allocates nothing."""
 
     def __init__(self):
         self.meta = SimpleNamespace(region_name="us-east-1")
@@ -41,7 +41,7 @@ class Answers:
 
 
 def run(rounds=ROUNDS, *, full=False):
-    """The rows; `full` for all the 10,000 conversations, and a tenth of them otherwise, counted tenfold."""
+    """Return the rows; memory with all 10,000 conversations if `full`, else with a tenth, multiplied by ten."""
     live = LIVE if full else LIVE // 10
     with quiet():
         return [
@@ -54,7 +54,7 @@ def run(rounds=ROUNDS, *, full=False):
 
 
 def _known(rounds, messages, tokens):
-    """One history, each time in new objects, as frameworks make them, and another question at the end."""
+    """Yield requests with one history, each in new objects as frameworks make them, and another question at the end."""
     history = _history(Writer("known"), messages, tokens)
     for n in range(rounds):
         copied = [{**message, "content": [dict(block) for block in message["content"]]} for message in history[:-1]]
@@ -67,12 +67,12 @@ def _new(rounds, messages, tokens):
 
 
 def _history(writer, messages, tokens):
-    """Questions and answers by turns, with a question at the end."""
+    """Return alternating questions and answers, with a question at the end."""
     return [(writer.answer if (messages - n) % 2 == 0 else writer.question)(tokens) for n in range(messages)]
 
 
 def _planning(what, requests, *, at_most):
-    """Milliseconds: the median, over the requests, of what planning adds to the fastest of some calls without it."""
+    """Return the median milliseconds that planning adds to a request, over the fastest of a few calls without."""
     planning, plain = RoutedClient(Answers(), cache="auto"), RoutedClient(Answers(), cache="off")
     differences = []
     for request in requests:
@@ -90,7 +90,7 @@ def _seconds(client, request):
 
 
 def _state(live):
-    """Mebibytes that 10,000 conversations of ten turns leave behind."""
+    """Return the mebibytes that 10,000 conversations of ten turns leave allocated."""
     now = [0.0]
     client = RoutedClient(Answers(), cache="auto", runtime=Runtime(clock=lambda: now[0]))
     client.converse(modelId=SONNET_45, messages=[user({"text": "Once, for what is made at the first call."})])

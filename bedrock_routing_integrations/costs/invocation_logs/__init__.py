@@ -1,4 +1,9 @@
-"""Bedrock's model-invocation logs → the report of a fleet: files and lines, the records in them, what they come to."""
+"""Read Bedrock's model-invocation logs into a `RoutingReport` of a whole fleet.
+
+`files` finds files and splits them into JSON values, `json_records` and `cloudwatch_exports` read records that span
+lines and CSV, `records` reads one record, `reading` counts the calls, and `unrecognized` names files that are other
+logs.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Read CSV as CloudWatch exports it: one object for each row, by the columns' names.
+"""Read the exports of CloudWatch: CSV files, and rows of CloudWatch Logs Insights.
 
-Python's csv module refuses cells of more than 128 KiB, unless its limit is raised for the whole process; a logged
+Python's csv module refuses cells of more than 128 KiB unless the limit is raised for the whole process, and a logged
 message is often longer. So cells are split here: RFC 4180, with commas, semicolons (some spreadsheets) or tabs.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _MESSAGES = frozenset({"@message", "message"})
-# Any of these makes a first line a header. A line of commas may be anything, and JSON may follow it.
+# Any of these names makes a first line a header. A line with commas alone may be anything, even followed by JSON.
 _KNOWN = frozenset({"modelId", "operation", "requestId", "schemaType", "timestamp"})
 _STATISTIC = re.compile(r"(?:avg|bin|count|count_distinct|earliest|latest|max|min|pct|stddev|sum)\(.*\)$")
 _LONGEST_HEADER = 10_000
@@ -33,11 +33,11 @@ class Header:
     """The first line of a table.
 
     Attributes:
-        names: Of the columns.
-        delimiter: What separates cells.
+        names: The names of the columns.
+        delimiter: The character that separates cells.
         is_of_events: Whether a column is known from CloudWatch Logs or from a record of an invocation.
-        is_known_other: Whether its rows are known to be something else, such as a Cost and Usage Report.
-        other: What the rows are where they are not those of invocations; else None.
+        is_known_other: Whether the rows are known to be something else, such as a Cost and Usage Report.
+        other: The name of the rows if they are not of invocations; else None.
     """
 
     def __init__(self, names: Sequence[str], delimiter: str) -> None:
@@ -49,7 +49,7 @@ class Header:
 
 
 def header_of(line: bytes) -> Header | None:
-    """Read a line as the header of a table; None where it is not one."""
+    """Return a line as the header of a table; None if it is not one."""
     if line[:1] in (b"{", b"[") or len(line) > _LONGEST_HEADER:
         return None
     text = line.decode(errors="replace")
@@ -78,11 +78,11 @@ def _other(names: Sequence[str]) -> OtherRecords | None:
 
 
 class Table:
-    """Read the rows below a header.
+    """The rows below a header.
 
     Args:
         header: The header.
-        longest: Bytes of a row; a longer one is not read.
+        longest: The greatest number of bytes of a row; a longer row is skipped.
     """
 
     def __init__(self, header: Header, longest: int) -> None:
@@ -90,7 +90,7 @@ class Table:
         self._longest = longest
 
     def rows(self, lines: Iterator[tuple[int, bytes | Malformed]]) -> Iterator[tuple[int, Any]]:
-        """Yield each row, by the columns' names and without empty cells, with the number of its first line."""
+        """Yield the first line number of each row, and its cells by column name, without empty cells."""
         parts: list[bytes] = []
         began = size = quotes = 0
         for number, line in lines:
@@ -130,7 +130,12 @@ class Table:
 
 
 def cells_of(text: str, delimiter: str) -> list[str]:
-    """Split a row into its cells; quoted cells may hold delimiters, line breaks and doubled quotes."""
+    """Return the cells of a row. Quoted cells may hold delimiters, line breaks and doubled quotes.
+
+    Args:
+        text: The row.
+        delimiter: The character that separates cells.
+    """
     cells, at = [], 0
     while True:
         parts = []
@@ -153,9 +158,9 @@ def cells_of(text: str, delimiter: str) -> list[str]:
         at = end + 1
 
 
-# --- Rows of CloudWatch Logs Insights that hold picked fields → records as Bedrock logs them. Pure ---
+# Rows of CloudWatch Logs Insights, whose queries select single fields of the records.
 
-# Of these members numbers and JSON are read; everywhere else digits may be a name.
+# In these members numbers and JSON are parsed; in all others digits may be a name.
 _WITH_BODIES = ("input", "output", "requestMetadata", "identity", "performanceConfig", "serviceTier")
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?$")
 _METADATA = "requestMetadata"
@@ -163,10 +168,10 @@ _DEEPEST = 20
 
 
 def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record that a row's fields are from, as far as they were picked.
+    """Return the record that the fields of a row come from, as far as the query selected them.
 
     Args:
-        row: Field → value. Fields of CloudWatch itself, ``@…``, are left out.
+        row: Field → value. CloudWatch's own fields, ``@…``, are left out.
     """
     record: dict[str, Any] = {}
     for field, value in row.items():
@@ -174,7 +179,7 @@ def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
         if name[:1] == "@" or value in (None, ""):
             continue
         first, dot, rest = name.partition(".")
-        # A key of requestMetadata may have dots of its own, and its values are text.
+        # A key of requestMetadata may contain dots, and its values are strings.
         is_metadata = first == _METADATA and bool(dot)
         steps = [first, rest] if is_metadata else name.split(".")[:_DEEPEST]
         _put(record, steps, value if is_metadata or first not in _WITH_BODIES else _value(value))
@@ -194,7 +199,7 @@ def _put(record: dict[str, Any], steps: list[str], value: Any) -> None:
 
 
 def _value(text: Any) -> Any:
-    """A value of a body: a number where it looks like one, JSON where it is an object or an array."""
+    """Return the value of a body: a number if it looks like one, parsed JSON if it is an object or an array."""
     if not isinstance(text, str):
         return text
     if text[:1] in ("{", "["):
@@ -206,7 +211,7 @@ def _value(text: Any) -> Any:
 
 
 def _with_lists(value: Any) -> Any:
-    """Return the value, with a list for each object whose members are named 0, 1, 2 and so on."""
+    """Return the value with a list for each object whose members are named 0, 1, 2 and so on."""
     if not isinstance(value, dict):
         return value
     inside = {name: _with_lists(member) for name, member in value.items()}

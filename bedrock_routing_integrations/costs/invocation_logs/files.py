@@ -1,9 +1,9 @@
-"""Files of logs → the JSON values in them, one after the other, in bounded memory.
+"""Find log files, and read the JSON values in them in bounded memory.
 
-What is read: JSON lines, as Bedrock writes them to S3; a JSON array, or what the AWS CLI prints of CloudWatch Logs, on
-one line or on many; JSON with a time in front, as CloudWatch's exports and ``aws logs tail`` have; CSV, as the console
-exports it, each row as an object; objects without anything between them, as Firehose writes them. Each of it plain, in
-gzip, or in the UTF-16 of a Windows shell, told by the content. A line may be of any length; a record in it has a limit.
+Accepted formats: JSON lines, as Bedrock writes them to S3; a JSON array, or the AWS CLI's output for CloudWatch Logs,
+on one line or many; JSON after a time, as in CloudWatch's exports and ``aws logs tail``; CSV, as the console exports
+it, with each row as an object; objects without separators, as Firehose writes them. Each may be plain, gzip, or the
+UTF-16 of a Windows shell; the content decides. A line may have any length; a record in it is limited.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ _CHUNK = 2**18
 _PIECE = 2**20
 _GZIP, _ZIP, _TAR, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", slice(257, 262), b"PAR1"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# A request or an answer that is too long for a line; Bedrock puts it into a folder beside the log.
+# A request or a response that is too long for a line; Bedrock stores it in a folder beside the log.
 _BODY = re.compile(r"(?:^|[\\/])data[\\/][^\\/]*_(?:input|output)[^\\/]*$")
 # `aws logs tail` and CloudWatch's exports: a time, perhaps the stream's name, the message. With `--format json` a
 # message in JSON begins on the next line (aws-cli's PrettyJSONLogEventsFormatter, read 2026-12).
 _PREFIX = re.compile(rb"\d{4}-\d\d-\d\dT\S+(?: [^\s{]\S*)?(?: +(?=\{)|$)")
-# `aws logs tail --color on`, which a terminal's copy has too.
+# `aws logs tail --color on`, and text copied from a terminal.
 _COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 class Numbered(NamedTuple):
-    """A JSON value, or why there is none, and the number of the line on which it begins."""
+    """A JSON value (or the reason why there is none) with the number of the line on which it begins."""
 
     number: int
     value: Any
 
 
 class Piece(NamedTuple):
-    """A part of a line that is too long to be taken as a whole."""
+    """A part of a line that is too long to be held as a whole."""
 
     text: bytes
     is_first: bool
@@ -62,11 +62,14 @@ class Piece(NamedTuple):
 
 
 def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The files to read: those that are named, and those in the folders that are named, however deep, in order.
+    """Yield the files to read: the named files, and all files in the named folders, in order.
 
-    Hidden files are left out, and so are the bodies that Bedrock has put beside a log; symbolic links to folders are
-    not followed. What is no file (a pipe, a device) would be waited for without end: it is read only where it is named
-    itself. A path that does not exist is given as it is.
+    Hidden files are left out, and so are the bodies that Bedrock stores beside a log; symbolic links to folders are not
+    followed. A pipe or a device is only read if it is named itself, because reading it may never end. A path that does
+    not exist is yielded unchanged.
+
+    Args:
+        paths: Files and folders.
     """
     unreadable: list[Any] = []
     for each in paths:
@@ -81,7 +84,7 @@ def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
                 endless = found.exists() and not found.is_file()
                 if not (name.startswith(".") or _BODY.search(str(found)) or endless):
                     yield str(found)
-            # Whoever reads them is told why they cannot be read.
+            # The reader reports why they cannot be read.
             yield from map(str, unreadable)
             unreadable.clear()
         yield from map(str, unreadable)
@@ -89,14 +92,14 @@ def log_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
 
 
 def read_values(path: str, progress: Callable[[int], None] | None = None) -> Iterator[Numbered]:
-    """The JSON values of a file; a `Malformed` in place of each that is broken. It never raises for what it reads.
+    """Yield the JSON values of a file, and a `Malformed` for each that is broken.
 
     Args:
-        path: Of a file; ``"-"`` is standard input.
-        progress: Told how many bytes more were read, as they lie in the file.
+        path: The file; ``"-"`` for standard input.
+        progress: Called with the number of bytes read since the last call, compressed as in the file.
 
     Raises:
-        OSError: The file cannot be opened, or not be read at all.
+        OSError: The file cannot be opened or read.
     """
     if path == STDIN:
         yield from _values(_lines(_Counted(sys.stdin.buffer, progress)))
@@ -106,12 +109,12 @@ def read_values(path: str, progress: Callable[[int], None] | None = None) -> Ite
 
 
 def read_body(log: str, stored_at: str, wanted: tuple[bytes, ...] = ()) -> Any:
-    """A request or an answer that Bedrock has put beside the log, where it was downloaded with it; else None.
+    """Return a request or a response that Bedrock stored beside the log, if it was downloaded with it; else None.
 
     Args:
         log: The path of the log.
-        stored_at: The URI in S3 that the log gives: ``s3://…/HOUR/data/ID_output.json.gz``.
-        wanted: Only a body in which one of these occurs is of interest.
+        stored_at: The S3 URI in the log: ``s3://…/HOUR/data/ID_output.json.gz``.
+        wanted: Texts; a body without any of them is not parsed.
     """
     if log == STDIN:
         return None
@@ -128,7 +131,7 @@ def read_body(log: str, stored_at: str, wanted: tuple[bytes, ...] = ()) -> Any:
 
 
 class _Counted(io.RawIOBase):
-    """A file that says how much of it was read."""
+    """A file that reports the number of bytes read."""
 
     def __init__(self, file: Any, progress: Callable[[int], None] | None) -> None:
         self._readinto = getattr(file, "readinto1", file.readinto)
@@ -145,7 +148,7 @@ class _Counted(io.RawIOBase):
 
 
 def _read_line(file: _Counted) -> Callable[[int], bytes]:
-    """What reads a line, of at most so many bytes (so many characters of UTF-16)."""
+    """Return a function that reads a line up to a number of bytes (of characters for UTF-16)."""
     stream: Any = io.BufferedReader(file, _CHUNK)
     for _ in range(2):  # Firehose compresses again what CloudWatch has compressed
         if stream.peek(2)[:2] == _GZIP:
@@ -163,7 +166,7 @@ def _read_line(file: _Counted) -> Callable[[int], bytes]:
 
 
 def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Piece | Malformed]]:
-    """The numbered lines; one that is too long comes in pieces, and a file that breaks off ends there."""
+    """Yield the numbered lines. A line that is too long comes in pieces; a truncated file ends there."""
     number = 0
     try:
         readline = _read_line(file)
@@ -188,7 +191,7 @@ def _lines(file: _Counted) -> Iterator[tuple[int, bytes | Piece | Malformed]]:
 
 
 def _values(lines: Iterator[tuple[int, bytes | Piece | Malformed]]) -> Iterator[Numbered]:
-    """Yield the values of the lines: rows of a table where the first line is the header of one, else JSON."""
+    """Yield the values of the lines: rows of a table if the first line is a header, else JSON."""
     is_first = True
     for number, line in lines:
         if is_first and isinstance(line, bytes):
@@ -247,7 +250,7 @@ def _of_line(document: Document, number: int, line: bytes) -> Iterator[tuple[int
 
 
 def _whole(text: bytes) -> list[Any]:
-    """The objects, or arrays, that a line holds and nothing else; empty where it is something else."""
+    """Return the objects or arrays on a line that holds nothing else; an empty list for other lines."""
     value = parsed(text.rstrip(b","))
     if isinstance(value, (dict, list)):
         return [value]
@@ -267,7 +270,7 @@ def _whole(text: bytes) -> list[Any]:
 
 
 def _odd_line(text: bytes) -> Malformed | OtherRecords:
-    """What to make of a line that does not begin like JSON."""
+    """Return the value for a line that does not begin like JSON."""
     other = name_of_line(text)
     if other is not None:
         return other

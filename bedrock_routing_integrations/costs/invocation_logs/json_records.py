@@ -1,8 +1,8 @@
-"""JSON that goes over many lines, or has one of any length → its records, each as soon as it is there.
+"""Find the records in JSON that spans lines, or has one line of any length, each as soon as it is complete.
 
-A record is an object that stands by itself, or in an array: one that is the whole document, or one that CloudWatch puts
-records into. Nobody breaks a string in JSON over lines, so a line at a time can be understood; of a line that comes in
-pieces, a string that is not ended waits for the next one.
+A record is an object on its own or in an array: the whole document, or an array in one of CloudWatch's wrappers. No
+serializer breaks a JSON string over lines, so the text can be read line by line. In a line that comes in pieces, a
+string that has not ended waits for the next piece.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WRAPPERS = ("logEvents", "events", "results", "Records", "Events")
-"""Where records are wrapped: a subscription, FilterLogEvents and GetLogEvents, a query's results, CloudTrail."""
+"""The members that wrap records: a subscription, FilterLogEvents and GetLogEvents, a query's results, CloudTrail."""
 
 _TOKEN = re.compile(rb'"[^"]*"|[\[\]{}"]')
-# Python's parser reads no deeper than some thousand.
+# Python's parser stops at a depth of about a thousand.
 _DEEPEST = 10_000
-# What a line costs besides its bytes.
+# The overhead of a line in bytes.
 _OVERHEAD = 64
 _CLOSES = {b"}": b"{", b"]": b"["}
-# One of these is in every record, or in what CloudWatch wraps around it.
+# Every record, or its CloudWatch wrapper, has one of these.
 _NAMES = (b'"modelId"', b'"message"', b'"@message"', b'"logEvents"')
 _WRAPPING = frozenset(f'"{name}"'.encode() for name in WRAPPERS)
 
 
 class OtherRecords(NamedTuple):
-    """Records that can be read and are not those of model invocations.
+    """Readable records that are not those of model invocations.
 
     Attributes:
         kind: A plural noun, such as ``"CloudTrail records"``.
-        advice: What they lack, or what to do instead; a sentence without its full stop, or empty.
+        advice: The missing fields, or what to do instead; a sentence without its full stop, or empty.
     """
 
     kind: str
@@ -41,17 +41,17 @@ class OtherRecords(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """What cannot be read as JSON, or as a record.
+    """A text that is not valid JSON, or not a record.
 
     Attributes:
-        reason: What is wrong with it.
+        reason: The reason.
     """
 
     reason: str
 
 
 def empty(wrapper: str) -> OtherRecords:
-    """Name a wrapper that holds no record."""
+    """Return the name of a wrapper that holds no record."""
     if wrapper == "results":
         advice = "ask get-query-results again once the query's status is Complete, or over a longer time"
         return OtherRecords("queries of CloudWatch Logs Insights without results", advice)
@@ -59,7 +59,7 @@ def empty(wrapper: str) -> OtherRecords:
 
 
 def parsed(text: bytes | str) -> Any:
-    """The JSON value, or a `Malformed`. Broken characters in a text are no reason to lose the rest."""
+    """Return the JSON value, or a `Malformed`. Invalid characters in strings are tolerated: the rest is not lost."""
     try:
         return json.loads(text)
     except UnicodeDecodeError:
@@ -71,10 +71,10 @@ def parsed(text: bytes | str) -> Any:
 
 
 class Document:
-    """Takes line after line, and gives the records that are complete.
+    """A reader that takes line after line and returns the complete records.
 
     Args:
-        most: Bytes; a record that is longer is given up.
+        most: The greatest number of bytes of a record; a longer record is skipped.
     """
 
     def __init__(self, most: int) -> None:
@@ -93,25 +93,25 @@ class Document:
 
     @property
     def depth(self) -> int:
-        """How many brackets are open."""
+        """The number of open brackets."""
         return len(self._open)
 
     @property
     def within(self) -> bool:
-        """Whether a record has begun that is not complete."""
+        """Whether a record has begun and is not complete."""
         return bool(self._parts)
 
     @property
     def is_passing(self) -> bool:
-        """Whether a record is passed over that is too long, up to its end."""
+        """Whether a record that is too long is being skipped."""
         return self._is_passing
 
     def is_left_for(self, text: bytes) -> bool:
-        """Whether a line looks like a record by itself, so that the one before it was never completed."""
+        """Return whether a line looks like a record of its own, so that the one before was never completed."""
         return text[:1] == b"{" and text[-1:] in b"}," and any(name in text for name in _NAMES)
 
     def give_up(self) -> Malformed:
-        """Forget what is open."""
+        """Drop the open record."""
         self._open.clear()
         self._base = 0
         self._rest = b""
@@ -121,14 +121,21 @@ class Document:
         return Malformed("it is no JSON: it is not complete")
 
     def end(self) -> Iterator[tuple[int, Malformed]]:
-        """Forget what is open, and yield it where it is a record that is not complete."""
+        """Yield the open record, if there is one, as incomplete, and drop it."""
         if self.within:
             yield self.began, self.give_up()
         elif self.is_passing:  # told of already
             self.give_up()
 
     def piece(self, number: int, text: bytes, is_first: bool, goes_on: bool) -> Iterator[tuple[int, Any]]:  # noqa: FBT001
-        """`more`, for a piece of a line that is too long to be taken as a whole."""
+        """Return `more` for a piece of a line that is too long to be held as a whole.
+
+        Args:
+            number: The number of the line.
+            text: The piece.
+            is_first: Whether it is the first piece of the line.
+            goes_on: Whether another piece of the line follows.
+        """
         if is_first:
             if self.within:
                 yield self.began, self.give_up()
@@ -139,12 +146,12 @@ class Document:
             yield from self.more(number, text, goes_on=goes_on)
 
     def more(self, number: int, text: bytes, *, goes_on: bool = False) -> Iterator[tuple[int, Any]]:
-        """The records, with the numbers of their first lines, that this line completes.
+        """Return the records that a line completes, with the numbers of their first lines.
 
         Args:
-            number: Of the line.
+            number: The number of the line.
             text: The line, or a piece of it.
-            goes_on: Whether another piece of it follows.
+            goes_on: Whether another piece of the line follows.
         """
         text, self._rest = self._rest + text, b""
         start = 0
@@ -176,14 +183,14 @@ class Document:
             yield self.began, Malformed(f"the object has more than {self._most:,} bytes")
 
     def _hold(self, text: bytes) -> bool:
-        """Keep what there is of a record; whether it has become too long for that."""
+        """Keep a part of a record, and return whether the record has become too long."""
         if self.within:
             self._parts.append(text)
             self._size += len(text) + _OVERHEAD
         if self._size + len(self._rest) <= self._most:
             return False
         is_new, self._is_passing = not self._is_passing, bool(self._open)
-        # Nothing more of it is held. Its brackets count on, so that what follows it is found.
+        # The rest is dropped, but its brackets are counted, so that the next record is found.
         self._forget()
         if self._rest:  # within a text, and perhaps behind the first half of an escape
             backslashes = len(self._rest) - len(self._rest.rstrip(b"\\"))
@@ -191,7 +198,7 @@ class Document:
         return is_new
 
     def _closed(self) -> None:
-        """A bracket was closed."""
+        """Handle a closing bracket."""
         if len(self._open) <= self._base:
             self._is_passing = False
         if len(self._open) < self._base:
@@ -199,7 +206,7 @@ class Document:
             self._base = -1 if self._open else 0  # what follows in the wrapper is no record
 
     def _opens(self, mark: bytes) -> bool:
-        """Note an opening bracket; whether a record begins with it."""
+        """Note an opening bracket, and return whether a record begins with it."""
         depth, is_array = len(self._open), mark == b"["
         self._open.append(mark)
         if depth == 0 and is_array:
@@ -219,8 +226,9 @@ class Document:
 
 
 def _without_escapes(text: bytes) -> bytes:
-    """The text, as long as it was, with no quote in it but those that begin and end a text.
+    """Return a text of the same length in which every quote begins or ends a string.
 
-    (A pattern that steps over escapes keeps a note of each: four gigabytes for a line of 60 MB. Seen with Python 3.11.)
+    (A pattern that steps over escapes keeps a mark for each: four gigabytes for a line of 60 MB. Seen with Python
+    3.11.)
     """
     return text.replace(b"\\\\", b"__").replace(b'\\"', b"__")

@@ -1,4 +1,4 @@
-"""`read_history`: Bedrock's model-invocation logs → the report of a fleet."""
+"""Read Bedrock's model-invocation logs into a report."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 APPLICATION_PROFILE = "application_profile"
 FACTS = ("identity", "region", "inference_region", "account", "operation", DAY)
-"""What a record says of a call besides its ``requestMetadata``, and what it can be counted by."""
+"""The facts of a record, besides its ``requestMetadata``, that calls can be counted by."""
 OTHERS = "(others)"
 NONE = "(none)"
-"""The value of a label that was asked for, in calls that have none."""
+"""The value of a requested label for calls without one."""
 
 _MOST_KEYS, _MOST_FOUND = 5, 20
 _MOST_VALUES = 1_000
@@ -46,9 +46,9 @@ class Example:
     """A line that could not be read.
 
     Attributes:
-        path: Of its file.
+        path: The path of its file.
         line: Its number.
-        reason: What is wrong with it.
+        reason: The reason.
     """
 
     path: str
@@ -61,29 +61,30 @@ class Example:
 
 @dataclass
 class History:
-    """What was found in logs.
+    """The result of reading logs.
 
     Attributes:
         report: The report.
-        files: Files that were read.
-        lines: Lines of them.
-        calls: Calls in the report, those too that failed.
-        malformed: Lines, or records in them, that could not be read.
+        files: The number of files read.
+        lines: The number of their lines.
+        calls: The number of calls in the report, including those that failed.
+        malformed: The number of lines, or records in them, that could not be read.
         examples: The first of them.
-        skipped: Records, or lines, that are none of an invocation.
-        others: What those are, such as "CloudTrail records", and how many; the first twenty kinds.
-        advice: What to do about a kind of them, where there is something.
-        duplicates: Calls that were there already: Bedrock writes to S3 and to CloudWatch Logs where both are set.
-        outside: Calls before `since`, or not before `until`.
-        unreadable: Files that could not be read, with the reason; the first of them.
-        unreadable_files: How many those are.
-        incomplete: Targets of which not all is known → their calls, and why the look-up failed, where there was one.
-        guessed_ttl: Calls that wrote to a cache, and nothing tells for how long: taken for five minutes.
-        without_bodies: Calls without their request and answer: taken for standard latency and the default tier.
-        too_many_values: The labels of which more than a thousand values were found, so that the rest are "(others)".
-        left_out_keys: Keys of ``requestMetadata`` that are no label, as there are five already.
-        found_keys: Where labels were asked for: keys of ``requestMetadata`` that were found, some twenty at most.
-        duplicates_found_all: Whether every call could be compared with all before it.
+        skipped: The number of records or lines that are not of an invocation.
+        others: Their kinds, such as "CloudTrail records", with numbers; the first twenty kinds.
+        advice: Advice for these kinds, if there is any.
+        duplicates: The number of repeated calls: Bedrock writes to both S3 and CloudWatch Logs if both are configured.
+        outside: The number of calls before `since`, or not before `until`.
+        unreadable: The first files that could not be read, with the reason.
+        unreadable_files: The number of such files.
+        incomplete: Targets whose models are not all known → their calls, and the error of the look-up, if there was
+            one.
+        guessed_ttl: The number of calls with cache writes of unknown lifetime; counted as five minutes.
+        without_bodies: The number of calls without request and response; counted as standard latency and default tier.
+        too_many_values: The labels with more than a thousand values, so that the rest are "(others)".
+        left_out_keys: The keys of ``requestMetadata`` that are not labels, because there are five already.
+        found_keys: If labels were requested: the keys of ``requestMetadata`` in the logs, at most some twenty.
+        duplicates_found_all: Whether every call could be compared with all calls before it.
     """
 
     report: RoutingReport
@@ -108,7 +109,7 @@ class History:
     duplicates_found_all: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """What was found besides the report: JSON-safe."""
+        """Return everything but the report, as a JSON-safe dictionary."""
         return {
             "files": self.files,
             "lines": self.lines,
@@ -136,25 +137,25 @@ def read_history(
     until: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> History:
-    """Read Bedrock's model-invocation logs, in memory that does not grow with them.
+    """Read Bedrock's model-invocation logs, in bounded memory.
 
-    A call that is logged twice (by its ``requestId``) is counted once; of some three million calls this is known, and
-    later ones are compared with those. A call that failed is counted as an error, without tokens.
+    A call that is logged twice (with the same ``requestId``) is counted once. The ids of about three million calls are
+    remembered; later calls are compared with those. A call that failed is counted as an error, without tokens.
 
     Args:
-        paths: Files, folders (however deep), ``"-"`` for standard input; plain or gzip, whatever their names.
-        resolve: What is known of a target, such as `RoutedClient.resolve`, which asks AWS; asked once for each. By
-            default what the ids say by themselves.
-        prices: The user's own, as in `Prices`.
-        labels: What to count by: keys of ``requestMetadata``, ``"application_profile"``, and `FACTS` (a key of such a
-            name is found as ``"metadata.region"``). ``"day"`` is the day in UTC; ``"day,team"`` counts by day and by a
-            key at once. By default application profiles and the first five keys found.
-        since: The first moment that counts, timezone-aware.
-        until: The first one that counts no more, timezone-aware.
-        progress: Told how many bytes more were read, as they lie in the files.
+        paths: Files, folders, ``"-"`` for standard input; plain or gzip, whatever their names.
+        resolve: Return the candidate models of a target, such as `RoutedClient.resolve`, which asks AWS; called once
+            for each target. By default only the ids themselves are used.
+        prices: The user's own prices, as in `Prices`.
+        labels: The labels to count by: keys of ``requestMetadata``, ``"application_profile"``, and `FACTS` (a key with
+            such a name is ``"metadata.region"``). ``"day"`` is the day in UTC; ``"day,team"`` counts by day and key at
+            once. By default application profiles and the first five keys in the logs.
+        since: The first moment to count, timezone-aware.
+        until: The first moment not to count, timezone-aware.
+        progress: Called with the number of bytes read since the last call, compressed as in the files.
 
     Raises:
-        InvalidRequestError: A price that cannot be.
+        InvalidRequestError: A price is not valid.
     """
     reader = _Reader(resolve or stated_only(), prices, _Labels(labels), since, until)
     for path in log_files(paths):
@@ -163,13 +164,13 @@ def read_history(
 
 
 def stated_only(base_models: Mapping[str, Sequence[str]] | None = None) -> Callable[[str], ResolvedTarget]:
-    """What ids say by themselves and what the caller says, without asking anybody.
+    """Return a function that resolves targets from their ids and the stated base models, without any request.
 
     Args:
         base_models: Target → the base models that it can use.
 
     Raises:
-        InvalidTargetError: A target, or a base model, that is none.
+        InvalidTargetError: A target or a base model is not valid.
     """
     stated = {
         parse_target(name).model_id: from_base_models(parse_target(name), m) for name, m in (base_models or {}).items()
@@ -184,7 +185,7 @@ def stated_only(base_models: Mapping[str, Sequence[str]] | None = None) -> Calla
 
 
 class _Reader:
-    """Reads file after file into one history."""
+    """A reader of file after file into one `History`."""
 
     def __init__(
         self,
@@ -203,7 +204,12 @@ class _Reader:
         self._seen = _Seen()
 
     def read(self, path: str, progress: Callable[[int], None] | None) -> None:
-        """Read a file; what cannot be read is noted."""
+        """Read a file, and note if it cannot be read.
+
+        Args:
+            path: The file.
+            progress: Called with the number of bytes read since the last call.
+        """
         history = self.history
         body = functools.partial(read_body, path)
         number = 0
@@ -274,15 +280,15 @@ def _resolved(resolve: Callable[[str], ResolvedTarget], model_id: str) -> Resolv
     try:
         return resolve(model_id)
     except InvalidTargetError:
-        # A log can name what our parser does not take yet: it counts under its name, and nothing else is known of it.
+        # A log can hold an id that the parser does not accept yet: it is counted by its name.
         return ResolvedTarget(Target(TargetKind.FOUNDATION_MODEL, None, None, None, model_id, model_id), complete=False)
 
 
 class _Labels:
-    """What a call is counted by.
+    """The labels of calls.
 
     Args:
-        wanted: The names; None for those that are found.
+        wanted: The names; None for the keys in the logs.
     """
 
     def __init__(self, wanted: Sequence[str] | None) -> None:
@@ -291,7 +297,12 @@ class _Labels:
         self._values: dict[str, set[str]] = {}
 
     def of(self, call: LoggedCall, history: History) -> dict[str, str]:
-        """The labels of a call; where there are too many values of one, "(others)" in place of more of them."""
+        """Return the labels of a call; "(others)" replaces the values of a label with too many of them.
+
+        Args:
+            call: The call.
+            history: The history, which records such labels.
+        """
         found = {
             f"metadata.{name}" if name in FACTS or name == APPLICATION_PROFILE else name: value
             for name, value in call.metadata.items()
@@ -329,7 +340,7 @@ class _Labels:
 
 
 def _value_of(name: str, found: Mapping[str, str]) -> str:
-    """The value of a label; of ``"day,KEY"`` the day and the value of the key, which counts by both at once."""
+    """Return the value of a label; for ``"day,KEY"`` the day and the value of the key."""
     day, comma, key = name.partition(",")
     if day == DAY and comma and name not in found:
         return f"{found[DAY]}, {found.get(key.strip(), NONE)}"
@@ -337,9 +348,10 @@ def _value_of(name: str, found: Mapping[str, str]) -> str:
 
 
 class _Seen:
-    """Which request ids there were: by a hash of eight bytes each, in a table of at most 32 MiB.
+    """The request ids that were seen: a hash of eight bytes for each, in a table of at most 32 MiB.
 
-    (A set of a million texts takes a hundred. Two of three million ids have the same hash once in four million times.)
+    (A set of a million strings takes a hundred. Two of three million ids have the same hash once in four million
+    times.)
     """
 
     def __init__(self) -> None:
@@ -348,7 +360,7 @@ class _Seen:
         self.full = False
 
     def is_new(self, request_id: str) -> bool:
-        """Whether there was no such id; it is remembered as long as there is room."""
+        """Return whether an id was not seen before, and remember it if there is space."""
         mark = (hash(request_id) & 0xFFFF_FFFF_FFFF_FFFF) or 1
         at = self._place(mark)
         if self._slots[at]:

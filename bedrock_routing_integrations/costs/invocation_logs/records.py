@@ -1,10 +1,10 @@
-"""A record of Bedrock's model-invocation log → what a report counts.
+"""Read one record of Bedrock's model-invocation log.
 
-The shape is that of the user guide (``model-invocation-logging``) and of records that others have published (seen
-2026-11): who called what at the top, token counts in ``input`` and ``output``, the request and the answer in
-``inputBodyJson`` and ``outputBodyJson`` as long as they are short. ``inputTokenCount`` leaves out cached tokens, as
-Converse's ``usage`` does. An answer that was streamed by Converse is logged like one that was not; one that was
-streamed by InvokeModel is a list of its chunks. Whatever is not as it should be is taken for not told.
+The shape is that of the user guide (``model-invocation-logging``) and of published records (seen 2026-11): caller and
+model at the top, token counts in ``input`` and ``output``, request and response in ``inputBodyJson`` and
+``outputBodyJson`` if they are short. ``inputTokenCount`` excludes cached tokens, as Converse's ``usage`` does. A
+response of ConverseStream is logged like one of Converse; a response of InvokeModelWithResponseStream is a list of its
+chunks. A member with an unexpected type is treated as missing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
-# --- Find why an answer ended ---
-
 GUARDRAIL = "guardrail_intervened"
 _LONGEST = 100
 _NAMES = ("stopReason", "stop_reason", "finish_reason", "finishReason", "completionReason")
-# Where the reason stands: in the body itself, in a part of it, or in the first of a list.
+# The position of the reason: in the body itself, in a part of it, or in the first item of a list.
 _PARTS = ("delta", "messageStop", "message")
 _LISTS = ("choices", "outputs", "results", "generations", "completions")
 # Llama, Mistral, OpenAI, Titan, Cohere and AI21 → Converse.
@@ -50,10 +48,10 @@ _CONVERSE = {
 
 
 def stop_reason_of(chunks: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why an answer ended, in Converse's words; None where the log does not have it.
+    """Return the stop reason, with Converse's name; None if the log does not have it.
 
     Args:
-        chunks: The body of the answer; of a stream, all of its chunks in order.
+        chunks: The body of the response; for a stream all of its chunks in order.
     """
     if any(chunk.get("amazon-bedrock-guardrailAction") == "INTERVENED" for chunk in chunks):
         return GUARDRAIL  # InvokeModel's own reason is then the model's, or none
@@ -74,9 +72,9 @@ def _reason_in(chunk: Mapping[str, Any]) -> str | None:
 
 SCHEMA = "ModelInvocationLog"
 UNKNOWN = "unknown"
-"""What was asked for, where the log tells only that something was asked for, and what was served."""
+"""The requested value, if the log only shows the served one and that there was a request."""
 _LONGEST_MODEL_ID = 2048  # characters: Converse's own limit
-# What makes the body of a request interesting.
+# Members of a request that are read.
 _IN_REQUEST = (b'"performanceConfig"', b'"serviceTier"', b'"service_tier"', b'"cachePoint"', b'"cache_control"')
 _LONGEST_NAME = 256  # characters: the limit of requestMetadata's keys and values
 _MOST_TOKENS = 10**12
@@ -84,8 +82,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FRACTION = re.compile(r"(?:\.\d+)?Z")
 _DIGITS_OF_MS = 12  # milliseconds since 1973, and no year
 _METRICS = "amazon-bedrock-invocationMetrics"
-# Where a count stands: in Converse's usage, in Nova's, in Claude's, in Llama's answer, and in what InvokeModel's stream
-# adds to its last chunk.
+# The names of counts: in the usage of Converse, Nova and Claude, in Llama's response, and in the metrics that
+# InvokeModel's stream adds to its last chunk.
 _COUNTS = {
     "inputTokens": ("inputTokens", "input_tokens", "prompt_tokens", "prompt_token_count", "inputTokenCount"),
     "outputTokens": ("outputTokens", "output_tokens", "completion_tokens", "generation_token_count",
@@ -93,27 +91,26 @@ _COUNTS = {
     "cacheReadInputTokens": ("cacheReadInputTokens", "cacheReadInputTokenCount", "cache_read_input_tokens"),
     "cacheWriteInputTokens": ("cacheWriteInputTokens", "cacheWriteInputTokenCount", "cache_creation_input_tokens"),
 }  # fmt: skip
-# What Claude and OpenAI's models call a tier, in the body of InvokeModel: Converse's name for it.
+# The names of tiers in InvokeModel's bodies of Claude and OpenAI models → Converse's names.
 _TIERS = {"standard": "default", "standard_only": "default", "auto": None}
 
 
 @dataclass(frozen=True)
 class LoggedCall:
-    """What a record says of one call.
+    """The facts of one call that a record holds.
 
     Attributes:
-        model_id: What was called; None where a refused call names nothing.
-        when: When, in UTC.
+        model_id: The id or ARN of the target; None if a refused call names none.
+        when: The time, in UTC.
         request_id: AWS's id of the request.
-        error: The error's code, where the call failed.
+        error: The error code of a call that failed.
         request: The part of the request that `read_invocation` reads.
-        response: The part of the answer that it reads.
-        first_token_ms: Milliseconds until the first bytes of a stream, as InvokeModel reports them.
+        response: The part of the response that it reads.
+        first_token_ms: Milliseconds to the first bytes of a stream, as InvokeModel reports them.
         metadata: ``requestMetadata``.
-        facts: Of the record itself: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``,
-            ``day``.
-        guessed_ttl: Whether tokens were written to a cache, and nothing tells for how long.
-        without_bodies: Whether neither request nor answer is there, so that nothing tells of latency and tier.
+        facts: Facts of the record: ``identity``, ``region``, ``inference_region``, ``account``, ``operation``, ``day``.
+        guessed_ttl: Whether tokens were written to the cache with an unknown lifetime.
+        without_bodies: Whether request and response are missing, so that latency and tier are not known.
     """
 
     model_id: str | None
@@ -130,10 +127,15 @@ class LoggedCall:
 
 
 def unwrapped(value: Any, sent_ms: Any = None, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """The records in a JSON value, out of lists and of what CloudWatch wraps around them.
+    """Yield the records in a JSON value, out of lists and CloudWatch's wrappers.
+
+    Args:
+        value: The JSON value.
+        sent_ms: Milliseconds since 1970 of an outer wrapper.
+        depth: The number of outer wrappers.
 
     Yields:
-        A record (or what else is there, or a `Malformed`), and the milliseconds since 1970 that CloudWatch gives.
+        A record (or another value, or a `Malformed`), and the milliseconds since 1970 that CloudWatch states.
     """
     inside = _inside(value) if depth < 5 else None
     if inside is None:
@@ -146,7 +148,7 @@ def unwrapped(value: Any, sent_ms: Any = None, depth: int = 0) -> Iterator[tuple
 
 
 def _inside(value: Any) -> list[Any] | None:
-    """What is wrapped in a value; None where it is no wrapper."""
+    """Return the content of a wrapper; None if the value is not one."""
     if isinstance(value, list):
         fields = [cell for cell in value if isinstance(cell, dict) and "field" in cell and "value" in cell]
         if fields:  # a row of CloudWatch Logs Insights
@@ -166,12 +168,12 @@ def _inside(value: Any) -> list[Any] | None:
 
 
 def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCall | Malformed | OtherRecords:
-    """Read what a record says; an `OtherRecords` that names it where it is not one of an invocation.
+    """Return the call of a record, or an `OtherRecords` that names a record of another kind.
 
     Args:
-        record: Any JSON value; or a `Malformed` or an `OtherRecords`, which is given back.
-        sent_ms: Milliseconds since 1970, for a record without a time of its own.
-        body: Finds a request or an answer that is not in the record, by its URI in S3; see `read_body`.
+        record: Any JSON value; a `Malformed` or an `OtherRecords` is returned unchanged.
+        sent_ms: Milliseconds since 1970, for a record without a time.
+        body: Return a request or a response that is not in the record, by its S3 URI; see `read_body`.
     """
     if isinstance(record, (Malformed, OtherRecords)):
         return record
@@ -179,7 +181,7 @@ def read_record(record: Any, sent_ms: Any, body: Callable[..., Any]) -> LoggedCa
         return name_of_record(record)
     if is_query_row(record):
         row, sent_ms = record_of(record), record.get("@timestamp", sent_ms)
-        # A row without them cannot be counted: the query has to give them.
+        # A row without them cannot be counted: the query must select them.
         has_time = (_time(row.get("timestamp")) or _time(sent_ms)) is not None
         is_call = has_time and ("modelId" in row or "errorCode" in row)
     else:
@@ -227,7 +229,7 @@ def _call(record: Mapping[str, Any], sent_ms: Any, body: Callable[..., Any]) -> 
 
 
 def _request(logged: Mapping[str, Any], body: Callable[..., Any]) -> dict[str, Any]:
-    """The request, as far as it is there."""
+    """Return the request, as far as it is logged."""
     request = _body(logged.get("inputBodyJson"))
     if request is None and isinstance(logged.get("inputBodyS3Path"), str):
         request = body(logged["inputBodyS3Path"], _IN_REQUEST)
@@ -235,9 +237,9 @@ def _request(logged: Mapping[str, Any], body: Callable[..., Any]) -> dict[str, A
 
 
 def _answer(logged: Mapping[str, Any], body: Callable[..., Any]) -> tuple[dict[str, Any], str | None]:
-    """Return the answer, and why it ended.
+    """Return the response and its stop reason.
 
-    Of an answer in chunks, the first and the last ones are merged: they have all that is read here.
+    For a response in chunks, the first and the last ones are merged: they hold everything that is needed here.
     """
     answer = _body(logged.get("outputBodyJson"))
     if answer is None and isinstance(logged.get("outputBodyS3Path"), str):
@@ -258,17 +260,17 @@ def _merged(answer: list[Any]) -> dict[str, Any]:
 
 
 def _body(value: Any) -> Any:
-    """A body; some tools write it as a text of JSON."""
+    """Return a body; some tools write it as a string of JSON."""
     return parsed(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
 
 
 def _usage(
     record: Mapping[str, Any], answer: Mapping[str, Any], request: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, bool]:
-    """The tokens as Converse reports them, None where none are told; and whether a ttl had to be guessed.
+    """Return the tokens in Converse's form (None if there are none), and whether a lifetime had to be guessed.
 
-    Converse's own usage is taken as a whole. Elsewhere the record's counts come first: what InvokeModel answers
-    differs from model to model.
+    Converse's own usage is taken whole. For InvokeModel the record's counts come first, because its responses differ
+    from model to model.
     """
     counted_in, counted_out = _dict(record.get("input")), _dict(record.get("output"))
     usage = _dict(answer.get("usage"))
@@ -295,7 +297,7 @@ def _usage(
 
 
 def _details(usage: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tokens written to the cache by ttl, in Converse's form, also from Claude's own ``cache_creation``."""
+    """Return the tokens written to the cache by lifetime, in Converse's form, also from Claude's ``cache_creation``."""
     given = usage.get("cacheDetails")
     by_ttl = {f"ephemeral_{_text(each.get('ttl'))}_input_tokens": each.get("inputTokens")
               for each in (given if isinstance(given, list) else ()) if isinstance(each, dict)}  # fmt: skip
@@ -305,7 +307,7 @@ def _details(usage: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ttls(request: Mapping[str, Any]) -> set[str]:
-    """The lifetimes that a request asks for with its cache points, Converse's or Claude's."""
+    """Return the lifetimes that the cache points of a request ask for, in Converse's form or Claude's."""
     found = set()
     lists = [request.get("system"), request.get("tools"), _dict(request.get("toolConfig")).get("tools")]
     messages = request.get("messages")
@@ -321,12 +323,12 @@ def _ttls(request: Mapping[str, Any]) -> set[str]:
 def _modes(
     record: Mapping[str, Any], request: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The latency and tier that were asked for and served.
+    """Return the requested and served latency and tier.
 
-    What stands at the top of a record (in capitals: ``OPTIMIZED``) is what was served, and it is there only where
-    something was asked for (records of 2024 that others have published). What is served and is not the standard was
-    asked for. Standard is served to who asks for it, and to who asks for more than the quota allows: where the request
-    is not there, what was asked for is `UNKNOWN`. The bodies of InvokeModel tell a tier unasked.
+    The value at the top of a record (in capitals: ``OPTIMIZED``) is the served one, and it is only present if the
+    request had one (published records of 2024). A served value other than the standard one was requested. The standard
+    one is served on request, and also to requests over quota: if the request is missing, the requested value is
+    `UNKNOWN`. InvokeModel's bodies state a tier even without a request for one.
     """
     asked: dict[str, Any] = {}
     served: dict[str, Any] = {}
@@ -343,7 +345,7 @@ def _modes(
 
 
 def _tier(body: Mapping[str, Any]) -> str | None:
-    """The tier that a body of InvokeModel names."""
+    """Return the tier in a body of InvokeModel."""
     tier = _mode(body.get("service_tier"), "type")
     return _TIERS.get(tier, tier) if tier else None
 
@@ -368,7 +370,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "identity": identity,
         "region": region,
-        # Only told where it is another one (user guide, cross-Region inference).
+        # Only logged if it is another Region (user guide, cross-Region inference).
         "inference_region": _text(record.get("inferenceRegion")) or region,
         "account": _text(record.get("accountId")),
         "operation": _text(record.get("operation")),
@@ -376,7 +378,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-# --- values that may be anything
+# Values of any type
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -398,10 +400,10 @@ def _first(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
 
 
 def _time(value: Any) -> datetime | None:
-    """ISO 8601, in UTC where it does not say otherwise; or milliseconds since 1970."""
+    """Return a time of ISO 8601 (UTC by default), or of milliseconds since 1970."""
     try:
         if isinstance(value, str):
-            # Python 3.10 knows no Z, and of fractions only milliseconds and microseconds.
+            # Python 3.10 does not parse Z, and fractions only as milliseconds or microseconds.
             if value.isascii() and value.isdigit() and len(value) >= _DIGITS_OF_MS:
                 return _time(int(value))  # CSV has no numbers
             when = datetime.fromisoformat(_FRACTION.sub("", value) if value[-1:] == "Z" else value)

@@ -1,7 +1,7 @@
-"""Name what is in a file that is not a log of model invocations.
+"""Name the logs in a file that is not a log of model invocations.
 
-A report of the wrong logs should say which logs these are, not that there is "something else" in them. Records are
-known by their members and lines by their form, as AWS documents them (read 2026-12). Pure.
+A report of the wrong logs should name them. Records are recognized by their members and lines by their form, as AWS
+documents them (read 2026-12).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ STATISTICS = OtherRecords(
     "rows of a query that sums calls up (stats)", f"query the calls themselves, with the fields {NEEDED_FIELDS}"
 )
 _SHOWN_KEYS = 4
-# The members of a log event, as subscriptions, FilterLogEvents and GetLogEvents give it.
+# The members of a log event in subscriptions, FilterLogEvents and GetLogEvents.
 _EVENT = frozenset({"id", "eventId", "timestamp", "message", "logStreamName", "logGroup", "ingestionTime", "ptr"})
 
-# All of these members → what the record is. The first that fits counts.
+# Members → the kind of record that has all of them. The first match wins.
 _BY_MEMBERS: tuple[tuple[frozenset[str], OtherRecords], ...] = tuple(
     (frozenset(members.split()), OtherRecords(kind, advice))
     for members, kind, advice in (
@@ -73,22 +73,22 @@ _BY_FORM = tuple(
     )
 )
 _PREFIXES = (re.compile(rb"\d{4}-\d\d-\d\dT\S+ "), re.compile(rb"\d{4}-\d\d-\d\dT\S+ \S+ "))
-# Written once, when logging is switched on (seen 2026-09).
+# Written once, when logging is configured (seen 2026-09).
 _NOTICE = re.compile(rb"Permissions are correctly set|.{0,80}Permissions are correctly set for Amazon Bedrock logs\.$")
 
 
 def name_of_line(text: bytes) -> OtherRecords | None:
-    """Name the logs that a line of text, such as one of VPC flow logs, is from; None where that is not known."""
+    """Return the name of the logs that a line of text comes from, such as VPC flow logs; None if it is not known."""
     if _NOTICE.match(text):
         return _NOTICES
-    # `aws logs tail` puts the time, or the time and the stream's name, in front.
+    # `aws logs tail` prefixes the time, or the time and the stream's name.
     forms = (text, *(text[prefix.end() :] for pattern in _PREFIXES if (prefix := pattern.match(text))))
     kinds = (kind for form in forms for pattern, kind in _BY_FORM if pattern.match(form))
     return next((OtherRecords(kind) for kind in kinds), None)
 
 
 def name_of_record(record: Any) -> OtherRecords:
-    """Name the records that a JSON value, which is not the record of an invocation, is one of."""
+    """Return the name of the records that a JSON value, which is not a record of an invocation, belongs to."""
     if not isinstance(record, dict):
         return OtherRecords("JSON values that are not objects")
     names = record.keys()
@@ -110,12 +110,12 @@ def name_of_record(record: Any) -> OtherRecords:
 
 
 def _of_message(message: Any) -> OtherRecords | None:
-    """Name what a message of CloudWatch Logs, which is no JSON object, is; None where there is none."""
+    """Return the name of a CloudWatch Logs message that is not a JSON object; None if there is none."""
     if not isinstance(message, str):
         return None
     return name_of_line(message.strip().encode(errors="replace")) or OtherRecords("log events that hold no JSON object")
 
 
 def is_query_row(record: Mapping[str, Any]) -> bool:
-    """Return whether an object is a row of CloudWatch Logs Insights: its members are fields such as ``input.x``."""
+    """Return whether an object is a row of CloudWatch Logs Insights, with fields such as ``input.x``."""
     return any(name[:1] == "@" or "." in name for name in record if isinstance(name, str))

@@ -1,4 +1,4 @@
-"""What prompt caching costs, simulated: a world with Bedrock's published rules, workloads, contenders and an oracle.
+"""Simulate the cost of prompt caching: Bedrock's published rules, workloads, contenders and an oracle.
 
-It shares no code with the package's planner, nor with its emulator: a mistake in a rule must not hide in both.
+Shares no code with the package's planner or its emulator: a mistake in a rule must not hide in both.
 """

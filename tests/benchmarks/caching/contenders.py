@@ -1,4 +1,4 @@
-"""Who places points: nobody, langchain-aws, a fixed rule, and ours."""
+"""The contenders, which place cache points: none, langchain-aws, a fixed rule, and this package."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ def none(request, flavour):
 
 
 def langchain_aws(request, flavour):
-    """What langchain-aws 1.9.1 makes of ``cache_control={"type": "ephemeral"}`` (`_apply_cache_points`), restated.
+    """Return the request with the points that langchain-aws 1.9.1 adds for ``cache_control={"type": "ephemeral"}``.
 
-    Points, while there are fewer than four: behind the system prompt; behind the last message, but with Nova not where
-    it holds a call or a result of a tool; for others than Nova behind the tools; for Claude behind the last message
-    but one, where that does not end with thinking.
+    A restatement of its `_apply_cache_points`. Points, while there are fewer than four: after the system prompt; after
+    the last message, but for Nova not if it holds a tool call or a tool result; for others than Nova after the tools;
+    for Claude after the last message but one, unless that ends with reasoning.
     """
     *earlier, last = request["messages"]
-    marked = _behind(request, "system")
+    marked = _point_after(request, "system")
     if flavour.claude or not any("toolResult" in block or "toolUse" in block for block in last["content"]):
         last = _marked(last)
     if flavour.claude:
-        marked = {**marked, **_behind({name: marked[name] for name in ("toolConfig",) if name in marked}, "tools")}
+        marked = {**marked, **_point_after({name: marked[name] for name in ("toolConfig",) if name in marked}, "tools")}
         if earlier and "reasoningContent" not in earlier[-1]["content"][-1]:
             earlier[-1] = _marked(earlier[-1])
     return {**marked, "messages": [*earlier, last]}
 
 
 def fixed(request, flavour):
-    """A point behind the system prompt and one behind the last message of the user, always."""
+    """Return the request with points after the system prompt and the user's last message, always."""
     messages = list(request["messages"])
     at = max(n for n, message in enumerate(messages) if message["role"] == "user")
     messages[at] = _marked(messages[at])
-    return {**_behind(request, "system"), "messages": messages}
+    return {**_point_after(request, "system"), "messages": messages}
 
 
-def _behind(request, section):
+def _point_after(request, section):
     if section == "system" and request.get("system"):
         return {**request, "system": [*request["system"], POINT]}
     if section == "tools" and request.get("toolConfig"):
@@ -55,12 +55,12 @@ def _marked(message):
 
 
 class Ruled:
-    """A contender that is a rule. Points that Bedrock would refuse are taken out for it, which flatters it.
+    """A contender that follows a rule. Points that Bedrock would refuse are removed, in its favour.
 
     Args:
         rule: Request and `Flavour` → request.
-        flavour: Where they are sent.
-        world: What they are sent to.
+        flavour: The target.
+        world: The simulated service.
     """
 
     def __init__(self, rule, flavour, world, reader=None):
@@ -81,7 +81,7 @@ class Ruled:
 
 
 def without_points(request, refused):
-    """The request without those of its points, in their order, for which `refused` holds."""
+    """Return the request without the points for which `refused`, in their order, is true."""
     left_out = iter(refused)
 
     def kept(blocks):
@@ -97,7 +97,7 @@ def without_points(request, refused):
 
 
 def ours(flavour, world):
-    """A `RoutedClient` in front of the world; None where this version of the package plans nothing yet."""
+    """Return a `RoutedClient` of the world; None if this version of the package plans nothing yet."""
     if "cache" not in inspect.signature(RoutedClient).parameters:
         return None
     stated = {flavour.target: flavour.models} if len(flavour.models) > 1 else None

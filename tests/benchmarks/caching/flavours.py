@@ -1,4 +1,4 @@
-"""Whom the requests are sent to: one model, or a router between two, which chooses in some way."""
+"""The targets of the requests: one model, or a router between two that chooses in one of four ways."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Flavour:
     """A target and its models.
 
     Attributes:
-        name: In the table.
+        name: Its name in the table.
         target: ``modelId`` of the requests.
-        models: What can answer.
+        models: Its candidate models.
         choice: How a router chooses: ``"sticky"`` (by conversation), ``"random"``, ``"skewed"`` (nine of ten go to the
             first model) or ``"alternating"``.
-        usual: Whether it is run without ``--full``.
+        usual: Whether it also runs without ``--full``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Flavour:
         return self.models[0].startswith("anthropic.")
 
     def answering(self, events, seed):
-        """Who answers each event: the same for all contenders."""
+        """Yield the model that answers each event: the same for all contenders."""
         rng = random.Random(f"{self.name}/{seed}")
         stuck = {}
         for n, event in enumerate(events):

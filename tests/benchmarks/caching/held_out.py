@@ -1,4 +1,4 @@
-"""Workloads that nobody tuned to: what other applications do."""
+"""Workloads that no constant was tuned for."""
 
 from __future__ import annotations
 
@@ -191,9 +191,9 @@ def rare(w):
 def plain_documents(w):
     source = {"bytes": w.words(8_000).encode()}
     document = {"document": {"name": "notes", "format": "txt", "source": source}}
-    system, behind, now = [w.text(300)], {"text": "These are the notes that questions are about."}, 0.0
+    system, notes, now = [w.text(300)], {"text": "These are the notes that questions are about."}, 0.0
     for n in range(50):
-        yield event(now, n, [user(document, behind, w.text(w.about(60)))], system)
+        yield event(now, n, [user(document, notes, w.text(w.about(60)))], system)
         now += 1 + w.gap(15)
 
 
@@ -206,8 +206,8 @@ def thinking(w):
 
 
 def _thinking(message):
-    said, *calls = message["content"]
-    return assistant({"reasoningContent": {"reasoningText": {"text": said["text"], "signature": "s"}}}, *calls)
+    text, *calls = message["content"]
+    return assistant({"reasoningContent": {"reasoningText": {"text": text["text"], "signature": "s"}}}, *calls)
 
 
 @held_out("one document too long for Nova")

@@ -1,9 +1,9 @@
-"""Placement by one who knows the future: which prefixes come again, when, and which model answers.
+"""Place cache points with knowledge of the future: which prefixes return, when, and which model answers.
 
-Each stretch between two boundaries is decided on its own first: at each visit it is read, written for one ttl or
-another, or neither, so that all visits together cost least (`_decide`). That is the optimum with as many points as one
-likes, without the look-back and the order of ttls: `bound`, which nobody can beat. Then points that bring it about are
-placed, at most four to a request, and sent to the world: `place`.
+Each stretch between two boundaries is first decided on its own: at each visit it is read, written for one ttl or
+another, or neither, so that all visits together cost least (`_decide`). That is the optimum with any number of points,
+without the look-back and the order of ttls: `bound`, which no contender can beat. Then points that bring it about are
+placed, at most four per request: `place`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from .world import MOST_POINTS, SECONDS
 
 @dataclass
 class Stretch:
-    """What is between two boundaries that may hold a point.
+    """The blocks between two boundaries that may hold a point.
 
     Attributes:
-        end: How many blocks are before its end.
+        end: Number of blocks before its end.
         total: Tokens up to its end.
-        tokens: Its own.
-        visits: Which requests begin with it, in order.
-        reads: Those of them that should read it.
-        writes: Those that should write it.
-        ttl: Visit → the ttl of what lives afterwards.
+        tokens: Tokens of the stretch itself.
+        visits: The requests that begin with it, in order.
+        reads: The visits that should read it.
+        writes: The visits that should write it.
+        ttl: Visit → the ttl of the entry that exists afterwards.
     """
 
     end: int
@@ -37,12 +37,12 @@ class Stretch:
 
 
 class Oracle:
-    """Knows all requests of a run.
+    """Plans a run, knowing all of its requests.
 
     Args:
-        prompts: What `Reader` made of them, in order.
-        times: When they are sent, seconds.
-        models: Who answers them.
+        prompts: The requests, read by `Reader`, in order.
+        times: When they are sent, in seconds.
+        models: The models that answer them.
         rules: Model → `Rules`.
         ttls: The ttls to consider.
     """
@@ -58,7 +58,7 @@ class Oracle:
         self._wanted = self._wishes()
 
     def bound(self):
-        """What the requests cost at least, in plain input tokens."""
+        """Return the least cost of the requests, in plain input tokens."""
         cost = sum(
             prompt.totals[-1] * self._rules[model].weight
             for prompt, model in zip(self._prompts, self._models, strict=True)
@@ -71,7 +71,7 @@ class Oracle:
         return cost
 
     def _chain(self, n):
-        """The stretches of a request, up to its last boundary that may hold a point."""
+        """Return the stretches of a request, up to its last boundary that may hold a point."""
         prompt, model = self._prompts[n], self._models[n]
         rules, done, chain = self._rules[model], 0, []
         for end, kind in enumerate(prompt.kinds, 1):
@@ -86,7 +86,7 @@ class Oracle:
         return chain
 
     def _decide(self, stretch, rules):
-        """The cheapest way through all visits: state after each is the ttl that lives, or None."""
+        """Find the cheapest way through all visits: the state after each is the ttl of the existing entry, or None."""
         ttls = [ttl for ttl in self._ttls if ttl in rules.ttls]
         best, came = {None: 0.0}, []
         for n, visit in enumerate(stretch.visits):
@@ -110,7 +110,7 @@ class Oracle:
             state = before
 
     def _wishes(self):
-        """For each request its boundaries with what a point there is good for: tokens that it or a later one reads."""
+        """Return for each request: boundary → the stretch that a point there lets it or a later request read."""
         wanted = [{} for _ in self._chains]
         for n, chain in enumerate(self._chains):
             deepest = next((stretch for stretch in reversed(chain) if n in stretch.reads), None)
@@ -121,7 +121,7 @@ class Oracle:
         return wanted
 
     def place(self, n):
-        """The points of a request: number of blocks before each → ttl, in order."""
+        """Return the points of a request: number of blocks before each → ttl, in order."""
         wanted = sorted(self._wanted[n].values(), key=lambda stretch: stretch.end)
         look_back = self._rules[self._models[n]].look_back
         reached = [stretch for stretch in wanted if n in stretch.reads]
@@ -138,7 +138,7 @@ class Oracle:
         return {end: "1h" if end <= last_long else ttl for end, ttl in points.items()}
 
     def _only_read(self, stretch, n):
-        """Whether nobody reads it after the request for what the request kept there."""
+        """Return whether no later request reads the entry that the request renewed."""
         following = next((visit for visit in stretch.visits if visit > n), None)
         return following is None or self._wanted[following].get(stretch.end) is not stretch
 
@@ -160,7 +160,7 @@ def _may_hold(kind, total, rules):
 
 
 def with_points(request, points):
-    """The request with a cachePoint behind so many blocks of it, for each of `points`."""
+    """Return the request with a cachePoint after each number of blocks in `points`."""
     seen = 0
 
     def marked(blocks):

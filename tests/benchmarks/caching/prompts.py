@@ -1,4 +1,4 @@
-"""A Converse request as the service sees it: one row of blocks, tools first, then system, then messages."""
+"""Read a Converse request as the service sees it: one row of blocks, tools first, then system, then messages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ IMAGE_TOKENS = 1_600
 
 @dataclass(frozen=True)
 class Point:
-    """One cachePoint.
+    """A cachePoint.
 
     Attributes:
         section: ``"tools"``, ``"system"`` or ``"messages"``.
-        end: How many blocks are before it, of all sections.
+        end: Number of blocks before it, in all sections.
         ttl: ``"5m"`` or ``"1h"``.
-        before: What is before it in its own list; None where nothing is.
+        before: The block before it in its own list; None if there is none.
     """
 
     section: str
@@ -40,9 +40,9 @@ class Prompt:
 
     Attributes:
         prefixes: A digest for each number of blocks from the start, of 0 blocks too.
-        totals: Tokens of the same.
+        totals: Tokens for each number of blocks from the start.
         kinds: Section and key of each block, such as ``("messages", "toolResult")``; a document's has its format.
-        points: Its cachePoints.
+        points: The cachePoints.
     """
 
     prefixes: tuple[bytes, ...]
@@ -52,13 +52,13 @@ class Prompt:
 
 
 class Reader:
-    """Reads requests; remembers what it read of each block, which requests of one conversation share."""
+    """Read requests, each block once: requests of one conversation share blocks."""
 
     def __init__(self):
         self._seen = {}
 
     def read(self, request):
-        """The `Prompt` of a request."""
+        """Return the `Prompt` of a request."""
         thinking = request.get("additionalModelRequestFields")
         prefixes = [hashlib.blake2b(_dump(thinking), digest_size=12).digest()]
         totals, kinds, points = [0], [], []
@@ -91,7 +91,7 @@ class Reader:
 
 
 def sections(request):
-    """The lists that hold blocks, in the order of the prefix: section, role, blocks."""
+    """Yield section, role and blocks of each list of blocks, in the order of the prefix."""
     yield "tools", None, (request.get("toolConfig") or {}).get("tools") or ()
     yield "system", None, request.get("system") or ()
     for message in request["messages"]:

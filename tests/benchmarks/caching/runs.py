@@ -1,4 +1,4 @@
-"""One workload in one flavour, by all contenders."""
+"""Run one workload in one flavour with all contenders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .prompts import Reader
 from .world import World
 
 FIRST = 60
-"""Requests that are looked at by themselves: waiting for a ttl to pass before learning anything is too slow."""
+"""Requests at the beginning that are reported separately: learning must not wait for a ttl to pass."""
 OURS, ORACLE, BOUND = "ours", "oracle", "bound"
 
 
 @contextlib.contextmanager
 def quiet():
-    """Without the package's diagnoses, which simulated mistakes call forth."""
+    """Suppress the package's warnings, which simulated mistakes cause."""
     logger = logging.getLogger("bedrock_routing_integrations")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -36,10 +36,10 @@ class Costs:
     """Input cost as a ratio to no caching.
 
     Attributes:
-        ratios: By contender; the oracle's is the least that anybody reached, and ``"bound"`` what nobody can.
-        first: The same over the first 60 requests.
-        uncached: Tokens without caching, weighted by model: what the ratios are of.
-        uncached_first: The same of the first 60 requests.
+        ratios: By contender; the oracle's is the least that any contender reached, ``"bound"`` is a lower bound.
+        first: The ratios over the first 60 requests.
+        uncached: Tokens without caching, weighted by model: the denominator of the ratios.
+        uncached_first: The denominator of `first`.
     """
 
     ratios: dict[str, float]
@@ -49,7 +49,7 @@ class Costs:
 
 
 def combined(parts):
-    """The `Costs` of several runs together."""
+    """Return the `Costs` of several runs together."""
     whole, first = sum(part.uncached for part in parts), sum(part.uncached_first for part in parts)
     return Costs(
         {name: sum(part.ratios[name] * part.uncached for part in parts) / whole for name in parts[0].ratios},
@@ -60,12 +60,12 @@ def combined(parts):
 
 
 def simulate(events, flavour, seed=0, reader=None):
-    """The `Costs` of all contenders.
+    """Return the `Costs` of all contenders.
 
     Args:
         events: `Event`s, in order.
         flavour: A `Flavour`.
-        seed: Of a router's choices.
+        seed: Seed of the router's choices.
         reader: A `Reader` that has read the workload before.
     """
     reader = reader or Reader()
@@ -87,7 +87,7 @@ def simulate(events, flavour, seed=0, reader=None):
 
 
 def _accepted(request, flavour):
-    """The request without reasoning that the models refuse: all contenders would have to leave it out."""
+    """Return the request without reasoning that the models refuse: all contenders would have to remove it."""
     reasoning = common_facts(flavour.models).reasoning
     return {**request, "messages": list(fit_reasoning(request["messages"], reasoning))}
 
@@ -106,7 +106,7 @@ def _ruled(rule, reader):
 
 
 def _run(events, requests, models, flavour, reader, contender):
-    """What was served; None where the contender is not there."""
+    """Return what was served; None if the contender is not available."""
     world = World(flavour.rules, reader)
     client = contender(flavour, world)
     if client is None:

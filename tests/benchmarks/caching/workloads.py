@@ -1,4 +1,4 @@
-"""The workloads that the goals are stated for: a seed → what an application sends. Assistants' turns are given."""
+"""The workloads that the goals are stated for: seed → the requests of an application, with the assistant's turns."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def rag(w):
 
 
 def retrieval(w, *, count, system, pause, start=0.0, name="rag"):
-    """Questions, each with passages of its own."""
+    """Yield questions, each with its own passages."""
     now = start
     for n in range(count):
         passages = [w.text(w.about(450, 0.2)) for _ in range(w.about(8, 0.3))]

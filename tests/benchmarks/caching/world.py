@@ -1,10 +1,10 @@
-"""Bedrock's prompt caches by the published rules, behind a boto3-shaped client, on a clock that one sets.
+"""Simulate Bedrock's prompt caches by the published rules: a boto3-shaped client on a clock that is set.
 
-The rules and prices are those of AWS's guide on prompt caching (autumn 2026): see `Rules`. What the guide leaves open
-is decided against whoever relies on it: a look-back of exactly twenty boundaries with the point's own counted, no
-renewal of what no point reached, and a refusal of points beyond Nova's maximum. Who pays what where there are several
-points is from Anthropic's guide: all up to the deepest hit is read, what follows is written up to the last point of an
-hour at that price, and then up to the last of five minutes.
+The rules and prices are those of AWS's guide on prompt caching (autumn 2026): see `Rules`. Where the guide leaves
+something open, the strictest reading holds: a look-back of exactly twenty boundaries, the point's own included; no
+renewal of entries that no point reached; refusal of points beyond Nova's maximum. The prices of several points are from
+Anthropic's guide: everything up to the longest hit is read, the rest is written up to the last 1h point at that price,
+and then up to the last 5m point.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class RefusedError(AssertionError):
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What one model's cache does.
+    """The cache rules and prices of one model.
 
     Attributes:
         least: Tokens of the shortest prefix that is cached; below it a point does nothing.
-        most: Tokens of the longest one that a point may end; None where any length will do.
-        ttls: Which ttls there are.
+        most: Tokens of the longest prefix that a point may end; None for no limit.
+        ttls: The ttls that are offered.
         fields: Sections that may hold points.
-        after_tool_result: Whether a point may follow the result of a tool.
-        read: Price of a token that is read, in plain input tokens.
-        write: The same of one that is written, by ttl.
-        look_back: At how many boundaries an entry is looked for from each point, its own among them.
+        after_tool_result: Whether a point may follow a tool result.
+        read: Price of a token read, in plain input tokens.
+        write: ttl → price of a token written, in plain input tokens.
+        look_back: Number of boundaries at which each point looks for an entry, its own included.
         weight: Price of the model's input token, where models are compared.
     """
 
@@ -49,12 +49,12 @@ class Rules:
     weight: float = 1.0
 
     def refusal(self, section, total, before):
-        """Why a point cannot be there; None where it can.
+        """Return why a point is refused; None if it is accepted.
 
         Args:
             section: The section of its list.
             total: Tokens before it, of the whole request.
-            before: The block before it in its list; None where there is none.
+            before: The block before it in its list; None if there is none.
         """
         if before is None or "cachePoint" in before:
             return "There is nothing available to cache."
@@ -73,7 +73,7 @@ class Rules:
 
 @dataclass
 class Entry:
-    """A cached prefix: how long it lives from its last use, and when that was (seconds)."""
+    """A cached prefix: its ttl, and when it was last used (seconds)."""
 
     ttl: str
     used: float
@@ -84,7 +84,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Served:
-    """What one request cost, in plain input tokens, and of which tokens."""
+    """The cost of one request, in plain input tokens, and its tokens by kind."""
 
     model: str
     plain: int
@@ -99,12 +99,12 @@ class World:
 
     Args:
         models: Model id → `Rules`.
-        reader: Shared by worlds that are sent the same blocks, so that each block is read once.
+        reader: Shared by worlds that get the same blocks, so that each block is read once.
 
     Attributes:
         now: The time, seconds.
         answers: The model that answers next; the target itself by default (where it is a model).
-        served: What happened, request by request.
+        served: A `Served` for each request.
     """
 
     def __init__(self, models, reader=None):
@@ -120,7 +120,7 @@ class World:
         return self.now
 
     def converse(self, **request):
-        """boto3's ``converse``.
+        """Answer as boto3's ``converse``.
 
         Raises:
             RefusedError: Bedrock would have refused a cachePoint.
@@ -161,7 +161,7 @@ class World:
         return None
 
     def _keep(self, entries, prefix, ttl, within):
-        """A point makes an entry where none lives. Inside what was read it costs nothing, and lives no longer."""
+        """Make an entry if there is none. Inside of what was read it costs nothing, and has no longer ttl."""
         old = entries.get(prefix)
         if old is None or not old.alive(self.now):
             entries[prefix] = Entry(min((ttl, within or ttl), key=SECONDS.get), self.now)

@@ -1,4 +1,4 @@
-"""Requests to fill workloads with: text of a given number of tokens, tools, turns, and when they are sent."""
+"""Write the requests of workloads: text of a given number of tokens, tools, turns, and when they are sent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Event:
     """A request of an application.
 
     Attributes:
-        at: When it is sent: seconds from the start.
-        conversation: What a router that stays with one model goes by.
-        request: For Converse, without ``modelId``.
+        at: When it is sent, in seconds from the start.
+        conversation: Identifies the conversation for a router that stays with one model.
+        request: The Converse request, without ``modelId``.
     """
 
     at: float
@@ -31,17 +31,17 @@ class Event:
 
 
 class Writer:
-    """Writes what differs from everything else that it or another wrote, and always the same from the same seed.
+    """Write text that differs from all other text, and is the same for the same seed.
 
     Args:
-        seed: Whatever tells writers apart.
+        seed: Identifies the writer.
     """
 
     def __init__(self, seed):
         self.rng = random.Random(str(seed))
 
     def text(self, tokens):
-        """A text block of about so many tokens."""
+        """Return a text block of about so many tokens."""
         return {"text": self.words(tokens)}
 
     def words(self, tokens):
@@ -49,15 +49,15 @@ class Writer:
         return start + " ".join(self.rng.choices(_WORDS, k=max(1, round(tokens * 3.7 / 6.6))))
 
     def about(self, tokens, spread=0.5):
-        """A number around `tokens`, by a part of it more or less."""
+        """Return a number that differs from `tokens` by at most a share of it."""
         return round(tokens * self.rng.uniform(1 - spread, 1 + spread))
 
     def gap(self, seconds):
-        """A pause of that length on average, as between independent people."""
+        """Return a random pause of this average length, as between independent users."""
         return self.rng.expovariate(1 / seconds)
 
     def tools(self, count, tokens=150):
-        """A ``toolConfig``."""
+        """Return a ``toolConfig``."""
         names = [f"tool_{n}_{self.rng.getrandbits(20):x}" for n in range(count)]
         return {"tools": [self._tool(name, tokens) for name in names]}
 
@@ -73,7 +73,7 @@ class Writer:
         return assistant(self.text(self.about(tokens)))
 
     def calls(self, count=1, result=800, *, spoken=True):
-        """A turn of a model that calls tools, and what they gave back: two messages."""
+        """Return two messages: a turn of the model that calls tools, and the tool results."""
         ids = [f"tooluse_{self.rng.getrandbits(60):x}" for _ in range(count)]
         said = [self.text(self.about(60))] if spoken else []
         called = [{"toolUse": {"toolUseId": i, "name": "tool_0", "input": {"query": self.words(15)}}} for i in ids]
@@ -90,7 +90,7 @@ def assistant(*blocks):
 
 
 def event(at, conversation, messages, system=(), tools=None):
-    """An `Event`; the messages are those up to now."""
+    """Return an `Event` with a copy of the messages up to now."""
     request = {"messages": list(messages)}
     if system:
         request["system"] = list(system)
@@ -100,18 +100,18 @@ def event(at, conversation, messages, system=(), tools=None):
 
 
 def chat(writer, *, start, turns, pause, name, system=(), tools=None, question=60, answer=300, opening=()):
-    """A conversation that grows.
+    """Yield the requests of a conversation that grows.
 
     Args:
-        writer: Who writes it.
-        start: Seconds.
-        turns: How many requests.
-        pause: Seconds between them: a number for an average, or a function that gives one.
-        name: Of the conversation.
-        system: System blocks, or a function from the time that gives them.
+        writer: Writes the text.
+        start: When it begins, in seconds.
+        turns: Number of requests.
+        pause: Seconds between them: an average, or a function that returns them.
+        name: Identifies the conversation.
+        system: System blocks, or a function of the time that returns them.
         tools: A ``toolConfig``.
-        question: Tokens on average.
-        answer: Tokens on average.
+        question: Average tokens of a question.
+        answer: Average tokens of an answer.
         opening: Blocks before the first question, in its message.
     """
     now, messages = start, []
@@ -124,7 +124,7 @@ def chat(writer, *, start, turns, pause, name, system=(), tools=None, question=6
 
 
 def agent(writer, *, start, turns, name, system=(), tools=None, calls=1, result=800, pause=12, spoken=True):
-    """A task that an agent works on, one request for each time that tools were called."""
+    """Yield the requests of an agent's task, one after each round of tool calls."""
     now, messages = start, [writer.question(200)]
     for _ in range(turns):
         yield event(now, name, messages, system, tools)
@@ -133,12 +133,12 @@ def agent(writer, *, start, turns, name, system=(), tools=None, calls=1, result=
 
 
 def in_order(*streams):
-    """The events of all applications by time."""
+    """Return the events of all applications in order of time."""
     return sorted((each for stream in streams for each in stream), key=lambda each: each.at)
 
 
 def one_offs(writer, *, count, tokens, spread, pause, start=0.0, name="one-off"):
-    """Requests that have nothing in common."""
+    """Yield requests that have nothing in common."""
     now = start
     for n in range(count):
         yield event(now, f"{name} {n}", [user(writer.text(writer.about(tokens, spread)))])
