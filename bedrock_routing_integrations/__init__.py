@@ -23,7 +23,7 @@ __all__ = [
     "parse_target", "plan_cache_points",
 ]  # fmt: skip
 
-_HOMES = {
+_MODULES = {
     "BedrockRoutingError": "errors",
     "CachePolicy": "caching",
     "Invocation": "invocation",
@@ -37,9 +37,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value: object = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -191,7 +191,7 @@ def test_nothing_newer_than_python_3_10_is_used():
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain", f"{NAME}.llama_index"])
 def test_the_public_names_are_the_lazy_ones_and_those_that_type_checkers_see(name):
     module = importlib.import_module(name)
-    assert set(module.__all__) == set(module._HOMES)
+    assert set(module.__all__) == set(module._MODULES)
     assert list(module.__all__) == sorted(module.__all__)
     seen_by_type_checkers = {
         alias.asname or alias.name
@@ -202,7 +202,7 @@ def test_the_public_names_are_the_lazy_ones_and_those_that_type_checkers_see(nam
         for alias in statement.names
     }
     assert seen_by_type_checkers == set(module.__all__)
-    for public, home in module._HOMES.items():
+    for public, home in module._MODULES.items():
         assert getattr(importlib.import_module(f"{name}.{home}"), public) is getattr(module, public)
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "RoutingEventHandler",
 ]  # fmt: skip
 
-_HOMES = {
+_MODULES = {
     "BedrockRouter": "llms",
     "KnowledgeBaseQueryEngine": "query_engines",
     "KnowledgeBaseRetriever": "retrievers",
@@ -31,10 +31,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f".{_HOMES[name]}", __name__)
+        module = import_module(f".{_MODULES[name]}", __name__)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "llama_index":
             raise
