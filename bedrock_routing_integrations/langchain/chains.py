@@ -13,7 +13,7 @@ from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from bedrock_routing_integrations.client.knowledge_bases import SERVICE
-from bedrock_routing_integrations.connections import GivenClient
+from bedrock_routing_integrations.connections import UserClient
 from bedrock_routing_integrations.knowledge_base import (
     GENERATE,
     GenerationOptions,
@@ -519,7 +519,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
             arguments = self._arguments()
             access = {name: getattr(self, name) for name in AWS_ARGUMENTS}
             if self.client is not None:
-                access["client"] = GivenClient(self.client, SERVICE).client("bedrock-runtime")
+                access["client"] = UserClient(self.client, SERVICE).client("bedrock-runtime")
             shared = {name: value for name, value in access.items() if value is not None}
             shared.update(arguments.shared_model_arguments())
             answers = arguments.answer_model_arguments()

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import CandidateModel, ResolvedTarget
 
 
 class ChatBedrockRouter(ChatBedrockConverse):
@@ -317,7 +317,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
             settings = self._settings_by_models[key] = combine_settings(self._user_settings, resolved, inferred)
         return settings
 
-    def _infer_settings(self, candidate: Candidate | None) -> Self:
+    def _infer_settings(self, candidate: CandidateModel | None) -> Self:
         """Return a copy on which langchain-aws's own validator has inferred its settings for one model."""
         copy = super().model_copy(update=fields_for_inference(self._user_settings, candidate, self.reasoning_effort))
         super(ChatBedrockRouter, copy).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
