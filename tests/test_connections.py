@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from recording_server import MODEL, PROFILE, ask, key_used, recording
 
 from bedrock_routing_integrations import RoutedClient, parse_target
-from bedrock_routing_integrations.connections import Connection, GivenClient, control_plane_endpoint
+from bedrock_routing_integrations.connections import Connection, UserClient, control_plane_endpoint
 from bedrock_routing_integrations.errors import MissingRegionError
 
 ROUTER = "arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1"
@@ -631,7 +631,7 @@ def test_the_model_is_reached_as_the_given_client_of_knowledge_bases_is():
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }  # fmt: skip
     given = boto3.client("bedrock-agent-runtime", region_name="us-east-1", config=Config(**told))
-    source = GivenClient(given, "bedrock-agent-runtime")
+    source = UserClient(given, "bedrock-agent-runtime")
     model, look_up = source.client(RUNTIME), source.client("bedrock")
     assert {name: getattr(model.meta.config, name) for name in told} == told
     assert look_up.meta.config.proxies == told["proxies"]
@@ -719,8 +719,8 @@ def test_aws_endpoint_of_one_runtime_is_not_used_for_the_other(endpoint, serves)
         expected = endpoint if service in serves else f"https://{service}.us-east-1.amazonaws.com"
         assert connection.client(service).meta.endpoint_url == expected
         for name, client in given.items():
-            assert GivenClient(client, name).client(service).meta.endpoint_url == expected
-            assert GivenClient(client, name).client(name) is client
+            assert UserClient(client, name).client(service).meta.endpoint_url == expected
+            assert UserClient(client, name).client(name) is client
 
 
 @pytest.mark.usefixtures("credentials")
@@ -881,7 +881,7 @@ def test_what_is_derived_from_a_given_client_calls_as_that_client(bedrock, monke
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     bedrock.clear_journal()
-    source = GivenClient(given, AGENT_RUNTIME)
+    source = UserClient(given, AGENT_RUNTIME)
     source.client(RUNTIME).converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "Hello"}]}])
     source.client("bedrock").list_prompt_routers()
     assert [entry.authorization for entry in bedrock.journal] == ["sigv4", "sigv4"]

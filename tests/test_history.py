@@ -26,7 +26,7 @@ from samples import HAIKU, SONNET
 
 from bedrock_routing_integrations.costs.invocation_logs import reading as history_module
 from bedrock_routing_integrations.costs.invocation_logs.reading import read_history, stated_only
-from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
+from bedrock_routing_integrations.models.candidates import CandidateModel, ResolvedTarget
 from bedrock_routing_integrations.targets import parse_target
 
 # US dollars per million tokens, from AWS's price list: Claude Sonnet 4.5 through a `us.` profile.
@@ -256,7 +256,10 @@ def test_what_is_looked_up_gives_savings_and_is_asked_once(read):
 
     def resolve(model_id):
         asked.append(model_id)
-        found = (Candidate(HAIKU_PROFILE, HAIKU, "GetPromptRouter"), Candidate(SONNET, SONNET, "GetPromptRouter"))
+        found = (
+            CandidateModel(HAIKU_PROFILE, HAIKU, "GetPromptRouter"),
+            CandidateModel(SONNET, SONNET, "GetPromptRouter"),
+        )
         return ResolvedTarget(parse_target(model_id), found, fallback=SONNET)
 
     history = read(

@@ -212,7 +212,7 @@ def test_blocks_leave_nothing_behind_in_langchain(llm):
 def test_a_block_that_is_left_while_langchain_asks_for_it_does_no_harm(llm, monkeypatch):
     handler, inner = RoutingCallbackHandler(), RoutingCallbackHandler()
     ask_hook = _listening._Hook.get
-    answers = iter([_listening.Listener((handler,)), None])  # it asks whether there is one, then for it
+    answers = iter([_listening.ActiveHandlersListener((handler,)), None])  # it asks whether there is one, then for it
     monkeypatch.setattr(_listening._Hook, "get", lambda hook: next(answers) if inner not in entered else ask_hook(hook))
     entered = []
 
@@ -229,7 +229,9 @@ def test_runs_below_one_another_are_heard_by_one_listener(llm):
     heard = []
 
     def step(question, config):
-        heard.append([each for each in config["callbacks"].handlers if isinstance(each, _listening.Listener)])
+        heard.append(
+            [each for each in config["callbacks"].handlers if isinstance(each, _listening.ActiveHandlersListener)]
+        )
         return question
 
     with RoutingCallbackHandler():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import itertools
 import logging
 import pickle
@@ -23,7 +22,6 @@ from samples import ALICE, HAIKU, HELLO, SONNET
 from bedrock_routing_integrations import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter, KnowledgeBaseChain, RoutingCallbackHandler
-from bedrock_routing_integrations.langchain import callbacks as _once
 
 each_way = pytest.mark.parametrize("way", WAYS)
 each_model = pytest.mark.parametrize("kind", MODELS)
@@ -320,25 +318,3 @@ def test_other_handlers_hear_what_they_did(router, handler):
     with handler:
         ChatBedrockRouter(model=router, callbacks=[own]).invoke(HELLO)
     assert len(own.told) == 1
-
-
-def test_what_is_remembered_of_calls_is_bounded():
-    kept = _once.Bounded(3)
-    for number in range(10):
-        kept.put(number, str(number))
-    assert [kept.take(number)[1] for number in range(10)] == [None] * 7 + ["7", "8", "9"]
-    assert functools.reduce(lambda count, number: count + kept.first(number, None), range(10), 0) == 10
-    assert not kept.first(9, None)
-    assert kept.first(0, None)
-
-
-@pytest.mark.parametrize(
-    "error", [OSError("down"), InvalidRequestError("no")]
-)  # of the first there is no weak reference
-def test_an_error_is_known_again_by_its_run_and_by_itself(error):
-    counted = _once.Counted()
-    assert counted.error(error, "run")
-    assert not counted.error(error, "run")
-    assert counted.error(InvalidRequestError("another"), "another run")
-    assert counted.error(error, "a third run")
-    assert counted.error(error, "a fourth run") == isinstance(error, OSError)

@@ -9,14 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
-from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.tracers.langchain import LangChainTracer
 from langchain_ways import MODELS, WAYS, ask
 from langsmith import Client, tracing_context
 from samples import ALICE, HELLO, SONNET
 
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
-from bedrock_routing_integrations.langchain import chat_models as _runs
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,22 +172,3 @@ def test_a_tracer_that_is_not_as_expected_does_no_harm(router, langsmith):
     llm = ChatBedrockRouter(model=router)
     assert llm.invoke(ALICE, {"callbacks": [tracer]}).text
     assert list(llm.stream(ALICE, {"callbacks": [tracer]}))
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_run_that_no_call_took_is_forgotten(bedrock, langsmith, way):
-    class Limit(BaseRateLimiter):
-        def acquire(self, *, blocking=True):
-            raise RuntimeError("too fast")
-
-        async def aacquire(self, *, blocking=True):
-            raise RuntimeError("too fast")
-
-    cached = ChatBedrockRouter(model=SONNET, cache=InMemoryCache())
-    for _ in range(2):
-        await ask(cached, way, HELLO, {"callbacks": [langsmith.tracer()]})
-        assert _runs._noted.get() is None
-    with pytest.raises(RuntimeError, match="too fast"):
-        await ask(ChatBedrockRouter(model=SONNET, rate_limiter=Limit()), way, HELLO,
-                  {"callbacks": [langsmith.tracer()]})  # fmt: skip
-    assert _runs._noted.get() is None

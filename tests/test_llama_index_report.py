@@ -285,7 +285,7 @@ def test_a_handler_that_hears_only_ours_does_not_make_llamaindex_tell_of_each_ch
 
     listen(RoutingEventHandler())
     with RoutingEventHandler():
-        assert not instrumentation._is_heard(instrumentation._theirs, instrumentation.hear_only_ours)
+        assert not instrumentation.has_listeners(instrumentation._llm_dispatcher, to_llm_events=True)
     listen(Curious())
     chunks = list(BedrockRouter(model=router).stream_complete(HELLO))
     assert heard.count("LLMCompletionInProgressEvent") == len(chunks)

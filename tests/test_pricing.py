@@ -17,7 +17,12 @@ from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.costs.prices import Prices, priced, uncached_cost
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import Invocation, Usage
-from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget, from_base_models, resolve_by_id
+from bedrock_routing_integrations.models.candidates import (
+    CandidateModel,
+    ResolvedTarget,
+    from_base_models,
+    resolve_by_id,
+)
 from bedrock_routing_integrations.targets import parse_target
 
 SONNET_45 = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -234,7 +239,7 @@ def router_of(*candidates, fallback):
     return ResolvedTarget(
         target,
         tuple(
-            Candidate(i if i.startswith("arn:") else f"{ACCOUNT}:inference-profile/{i}", b, "GetPromptRouter")
+            CandidateModel(i if i.startswith("arn:") else f"{ACCOUNT}:inference-profile/{i}", b, "GetPromptRouter")
             for i, b in candidates
         ),
         fallback,
@@ -341,8 +346,8 @@ def test_a_router_over_an_application_profile_of_a_global_one_is_priced_as_globa
     routed = ResolvedTarget(
         ROUTER.target,
         (
-            Candidate(arn, SONNET_45, "GetPromptRouter", is_global=True),
-            Candidate(f"us.{HAIKU}", HAIKU, "GetPromptRouter"),
+            CandidateModel(arn, SONNET_45, "GetPromptRouter", is_global=True),
+            CandidateModel(f"us.{HAIKU}", HAIKU, "GetPromptRouter"),
         ),
         SONNET_45,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from bedrock_routing_integrations.costs.prices import Prices, costs
 from bedrock_routing_integrations.invocation import Usage, read_invocation
-from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget, resolve_by_id
+from bedrock_routing_integrations.models.candidates import CandidateModel, ResolvedTarget, resolve_by_id
 from bedrock_routing_integrations.targets import parse_target
 
 SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -51,7 +51,9 @@ def test_an_id_may_be_spelt_otherwise_than_in_the_table(model, usd):
 
 
 def test_where_two_geographies_could_have_answered_there_is_no_price():
-    candidates = tuple(Candidate(f"{PROFILE}{place}.{SONNET}", SONNET, "GetPromptRouter") for place in ("us", "global"))
+    candidates = tuple(
+        CandidateModel(f"{PROFILE}{place}.{SONNET}", SONNET, "GetPromptRouter") for place in ("us", "global")
+    )
     resolved = ResolvedTarget(parse_target(ROUTER), candidates, fallback=SONNET)
     invocation = read_invocation({}, {**MILLION, "trace": {"promptRouter": {"invokedModelId": SONNET}}}, resolved)
     assert invocation.usage == Usage(input=1_000_000)

@@ -14,7 +14,7 @@ from bedrock_routing_integrations.costs.prices import Prices, priced
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import read_invocation
 from bedrock_routing_integrations.models.candidates import resolve_by_id
-from bedrock_routing_integrations.models.look_ups import LookUp
+from bedrock_routing_integrations.models.look_ups import ControlPlaneLookUp
 from bedrock_routing_integrations.targets import parse_target
 
 HAIKU, SONNET = "anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-5-sonnet-20240620-v1:0"
@@ -123,7 +123,7 @@ def test_a_managed_prompt_that_names_a_router_saves_by_it():
         get_prompt=lambda **_: {"variants": [{"name": "v", "modelId": ROUTER}], "defaultVariant": "v"},
         get_prompt_router=lambda **_: {"models": models, "fallbackModel": models[1]},
     )
-    resolved = LookUp(SimpleNamespace(client=lambda *_: asked)).resolve(parse_target(PROMPT))
+    resolved = ControlPlaneLookUp(SimpleNamespace(client=lambda *_: asked)).resolve(parse_target(PROMPT))
     answer = {
         "usage": {"inputTokens": 1_000, "outputTokens": 1_000},
         "trace": {"promptRouter": {"invokedModelId": profile(HAIKU)}},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedrock_routing_integrations.bounded_cache import ExpiringCache
-from bedrock_routing_integrations.connections import Connection, GivenClient, client_source
+from bedrock_routing_integrations.connections import Connection, UserClient, client_source
 from bedrock_routing_integrations.errors import (
     InvalidRequestError,
     SessionExpiredError,
@@ -78,7 +78,7 @@ class KnowledgeBaseTypes:
         """Forget all types."""
         self._types.reset()
 
-    def find(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
+    def find(self, knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> str | None:
         """Return ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up.
 
         Args:
@@ -92,7 +92,7 @@ class KnowledgeBaseTypes:
 
         return self._types.get(_type_key(knowledge_base, source), look_up)
 
-    def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | GivenClient, kind: str) -> None:
+    def learn(self, knowledge_base: KnowledgeBaseId, source: Connection | UserClient, kind: str) -> None:
         """Remember the type that an answer has shown.
 
         Args:
@@ -103,12 +103,12 @@ class KnowledgeBaseTypes:
         self._types.put(_type_key(knowledge_base, source), kind, _KEEP_SECONDS)
 
 
-def _type_key(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> Hashable:
+def _type_key(knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> Hashable:
     region = source.known_region(knowledge_base)
     return source.identity(knowledge_base), source.caller(), region, knowledge_base.id
 
 
-def _ask(knowledge_base: KnowledgeBaseId, source: Connection | GivenClient) -> str | None:
+def _ask(knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> str | None:
     try:
         client = source.client("bedrock-agent", knowledge_base)
         answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bedrock_routing_integrations.caching import CachePlan, Planner, PrefixMemory, explain, policy_of
-from bedrock_routing_integrations.connections import Connection, GivenControlPlane, client_source, warn_of_pickle
+from bedrock_routing_integrations.connections import Connection, UserControlPlane, client_source, warn_about_pickle
 from bedrock_routing_integrations.costs.prices import Prices, costs
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING, invoked_model_id, read_invocation
@@ -103,7 +103,7 @@ class RoutedClient:
         runtime = self._source.runtime
         self._control_plane: ControlPlane = self._source
         if bedrock_client is not None:
-            self._control_plane = GivenControlPlane(bedrock_client, self._source)
+            self._control_plane = UserControlPlane(bedrock_client, self._source)
         self._base_models = {parse_target(name).model_id: tuple(m) for name, m in (base_models or {}).items()}
         self._stated = {name: from_base_models(parse_target(name), m) for name, m in self._base_models.items()}
         self._default_headers = dict(default_headers or {})
@@ -367,7 +367,7 @@ class RoutedClient:
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
         if self._default_headers or self._control_plane is not self._source:
-            warn_of_pickle()
+            warn_about_pickle()
         again = functools.partial(
             type(self),
             base_models=self._base_models,

@@ -8,15 +8,15 @@ leave the process.
 from __future__ import annotations
 
 from .arguments import check_secrets, connection_of, secrets_in
-from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_of_pickle
+from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_about_pickle
 from .secrets import config_without_passwords, without_password
-from .user_clients import GivenClient, GivenControlPlane, client_source, extra_headers
+from .user_clients import UserClient, UserControlPlane, client_source, extra_headers
 
 __all__ = [
     "DEFAULT_MAX_CONCURRENCY",
     "Connection",
-    "GivenClient",
-    "GivenControlPlane",
+    "UserClient",
+    "UserControlPlane",
     "check_secrets",
     "client_source",
     "config_without_passwords",
@@ -25,6 +25,6 @@ __all__ = [
     "extra_headers",
     "read_config",
     "secrets_in",
-    "warn_of_pickle",
+    "warn_about_pickle",
     "without_password",
 ]

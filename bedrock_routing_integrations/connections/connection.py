@@ -88,7 +88,7 @@ def _certificate(given: Any, name: str) -> Any:
 # --- Where the control plane is, for a runtime at some endpoint. ---
 
 
-class Located(Protocol):
+class HasRegion(Protocol):
     """What an ARN may say the Region of: a target, a knowledge base."""
 
     @property
@@ -222,7 +222,7 @@ class Connection:
         if self.session_token and not self.access_key_id:
             raise InvalidRequestError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
 
-    def region_for(self, target: Located | None = None) -> str:
+    def region_for(self, target: HasRegion | None = None) -> str:
         """The Region of a call: the explicit one, else the target ARN's, else the environment's.
 
         Raises:
@@ -236,7 +236,7 @@ class Connection:
             )
         return region
 
-    def known_region(self, target: Located | None = None) -> str | None:
+    def known_region(self, target: HasRegion | None = None) -> str | None:
         """`region_for`, with None where there is none."""
         asked = target.region if target else None
         stated = self.region_name or getattr(self.config, "region_name", None)
@@ -260,7 +260,7 @@ class Connection:
         path = _path("AWS_CONFIG_FILE", "~/.aws/config")
         return _region_in_file(profile, path, _changed(path))
 
-    def client(self, service: str, target: Located | None = None) -> Any:
+    def client(self, service: str, target: HasRegion | None = None) -> Any:
         """The shared boto3 client for a service, in the Region of the target.
 
         Args:
@@ -323,7 +323,7 @@ class Connection:
         # botocore writes into this dictionary when it makes a client.
         return config.merge(Config(retries=dict(config.retries))) if config.retries else config
 
-    def identity(self, target: Located) -> Hashable:
+    def identity(self, target: HasRegion) -> Hashable:
         """Which control plane answers: a target means the same to everyone who asks there."""
         return control_plane_identity(self._runtime_endpoint())
 
@@ -347,7 +347,7 @@ class Connection:
     def __reduce__(self) -> tuple[Any, ...]:
         # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
         if self.access_key_id or self.api_key or self.session is not None:
-            warn_of_pickle()
+            warn_about_pickle()
         public = replace(
             self,
             **dict.fromkeys(("access_key_id", "secret_access_key", "session_token", "api_key", "session")),  # type: ignore[arg-type]  # not the others
@@ -364,7 +364,7 @@ class Connection:
         return self
 
 
-def warn_of_pickle() -> None:
+def warn_about_pickle() -> None:
     """Warn, once, that what a pickle leaves out is not there where it is loaded."""
     warn_once(
         "pickle",
@@ -373,7 +373,7 @@ def warn_of_pickle() -> None:
     )
 
 
-def warn_region_conflict(target: Located, what: str) -> None:
+def warn_region_conflict(target: HasRegion, what: str) -> None:
     """Warn, once, that a target's ARN is in another Region than the one that will be called."""
     warn_once(
         ("region", what, target.region),

@@ -28,7 +28,7 @@ from .connection import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from .connection import Located
+    from .connection import HasRegion
 
 # Members of a botocore ``Config`` that say how AWS is reached, and nothing of one service.
 _REACHED_BY = (
@@ -37,7 +37,7 @@ _REACHED_BY = (
 )  # fmt: skip
 
 
-class GivenClient:
+class UserClient:
     """A boto3 client of a runtime that the user made: used as it is, wherever the target may be.
 
     Args:
@@ -52,7 +52,7 @@ class GivenClient:
         self._others: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def client(self, service: str, target: Located | None = None) -> Any:
+    def client(self, service: str, target: HasRegion | None = None) -> Any:
         """The client itself, or one for another service with its Region, endpoint and credentials."""
         if service != self._service:
             with self._lock:
@@ -64,12 +64,12 @@ class GivenClient:
             warn_region_conflict(target, f"the client that was passed in is for {region!r}")
         return self._client
 
-    def known_region(self, target: Located | None = None) -> str | None:
+    def known_region(self, target: HasRegion | None = None) -> str | None:
         """The client's Region."""
         region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
         return region
 
-    def identity(self, target: Located) -> Hashable:
+    def identity(self, target: HasRegion) -> Hashable:
         """Which control plane answers."""
         return control_plane_identity(endpoint_of(self._client))
 
@@ -125,7 +125,7 @@ class GivenClient:
         )
 
 
-def client_source(client: Any, service: str, runtime: Runtime | None = None) -> Connection | GivenClient:
+def client_source(client: Any, service: str, runtime: Runtime | None = None) -> Connection | UserClient:
     """Return what makes the clients of an object: a `Connection`, or a boto3 client that the user made.
 
     Args:
@@ -134,7 +134,7 @@ def client_source(client: Any, service: str, runtime: Runtime | None = None) -> 
         runtime: Holds what clients share. None: the connection's, or the default one.
     """
     if not isinstance(client, Connection):
-        return GivenClient(client, service, runtime=runtime or DEFAULT_RUNTIME)
+        return UserClient(client, service, runtime=runtime or DEFAULT_RUNTIME)
     return client if runtime is None or client.runtime is runtime else replace(client, runtime=runtime)
 
 
@@ -157,17 +157,17 @@ def _same_credentials(credentials: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class GivenControlPlane:
+class UserControlPlane:
     """A boto3 ``bedrock`` client that the user made, for look-ups; what else is asked goes to the other source."""
 
     bedrock_client: Any
-    source: Connection | GivenClient
+    source: Connection | UserClient
 
-    def client(self, service: str, target: Located | None = None) -> Any:
+    def client(self, service: str, target: HasRegion | None = None) -> Any:
         """The user's client for ``"bedrock"``."""
         return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
 
-    def identity(self, target: Located) -> Hashable:
+    def identity(self, target: HasRegion) -> Hashable:
         """Which control plane answers."""
         endpoint = endpoint_of(self.bedrock_client)
         return None if endpoint is None or is_aws(endpoint) else endpoint

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError, error_kind
 from bedrock_routing_integrations.targets import parse_target
 
+from .deduplication import SeenCalls
 from .prices import Prices
 from .totals import OTHERS, Tally, Timeline, is_by_day, read_call, text
 
@@ -63,6 +64,7 @@ class RoutingReport:
         self._failed: dict[str | None, Tally] = {}
         self._labels: dict[str, dict[str, Tally]] = {}
         self._timeline = Timeline()
+        self.seen_calls = SeenCalls()
 
     # Adding
 
@@ -290,11 +292,12 @@ class RoutingReport:
         return self._copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self._copy()).items() if name != "_lock"}
+        return {name: value for name, value in vars(self._copy()).items() if name not in ("_lock", "seen_calls")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
+        self.seen_calls = SeenCalls()
 
 
 def _bounded(tallies: dict[Any, Tally], key: Any, others: Any, most: int = MOST_ROWS) -> Tally:

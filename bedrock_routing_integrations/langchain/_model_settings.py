@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_aws import ChatBedrockConverse
 
-    from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import CandidateModel, ResolvedTarget
 
     from .chat_models import ChatBedrockRouter
 
@@ -31,7 +31,7 @@ _UNKNOWN_MODEL = "unknown.unknown"
 
 
 def fields_for_inference(
-    user_settings: Mapping[str, Any], candidate: Candidate | None, reasoning_effort: Any
+    user_settings: Mapping[str, Any], candidate: CandidateModel | None, reasoning_effort: Any
 ) -> dict[str, Any]:
     """Return the fields of a copy on which langchain-aws's validator infers the settings of a model and does no more.
 
@@ -58,7 +58,7 @@ def fields_for_inference(
     }
 
 
-def _listed_id(candidate: Candidate) -> str | None:
+def _listed_id(candidate: CandidateModel) -> str | None:
     target = parse_target(candidate.model_id)
     has_name = target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
     return target.resource_id if has_name else None

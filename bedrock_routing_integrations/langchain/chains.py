@@ -13,7 +13,7 @@ from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from bedrock_routing_integrations.client.knowledge_bases import SERVICE
-from bedrock_routing_integrations.connections import GivenClient
+from bedrock_routing_integrations.connections import UserClient
 from bedrock_routing_integrations.knowledge_base import (
     GENERATE,
     GenerationOptions,
@@ -47,7 +47,7 @@ from ._rag_messages import (
     text_of,
     turn_messages,
 )
-from ._traces import atold, atold_stream, told, told_stream
+from ._traces import aemitting, aemitting_stream, emitting, emitting_stream
 from .chat_models import ChatBedrockRouter
 from .retrievers import AWS_ARGUMENTS, KnowledgeBaseRetriever, SearchArguments, document_of, passage_of
 
@@ -301,7 +301,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         arguments, chain_input = self._read(value, config, call)
         if not arguments.generates:
             return self._converse(arguments, chain_input, config)
-        return told(run_manager, self.model, lambda: self._generate(arguments, chain_input))
+        return emitting(run_manager, self.model, lambda: self._generate(arguments, chain_input))
 
     async def _aanswer(
         self, value: Any, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **call: Any
@@ -310,7 +310,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         if not arguments.generates:
             return await self._aconverse(arguments, chain_input, config)
         answer = run_in_thread(self.max_concurrency, self._generate, arguments, chain_input)
-        return await atold(run_manager, self.model, answer)
+        return await aemitting(run_manager, self.model, answer)
 
     def _stream_answer(
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **call: Any
@@ -318,7 +318,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         arguments, chain_input = self._read(next(inputs), config, call)
         chunks: Iterator[Result]
         if arguments.generates:
-            chunks = told_stream(run_manager, self.model, self._stream_generated(arguments, chain_input))
+            chunks = emitting_stream(run_manager, self.model, self._stream_generated(arguments, chain_input))
         else:
             chunks = self._stream_conversed(arguments, chain_input, config)
         with contextlib.closing(chunks):  # type: ignore[type-var]  # they are generators
@@ -335,7 +335,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         chunks: Any
         if arguments.generates:
             generated = iterate_in_thread(self.max_concurrency, lambda: self._stream_generated(arguments, chain_input))
-            chunks = atold_stream(run_manager, self.model, generated)
+            chunks = aemitting_stream(run_manager, self.model, generated)
         else:
             chunks = self._astream_conversed(arguments, chain_input, config)
         async with contextlib.aclosing(chunks):
@@ -519,7 +519,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
             arguments = self._arguments()
             access = {name: getattr(self, name) for name in AWS_ARGUMENTS}
             if self.client is not None:
-                access["client"] = GivenClient(self.client, SERVICE).client("bedrock-runtime")
+                access["client"] = UserClient(self.client, SERVICE).client("bedrock-runtime")
             shared = {name: value for name, value in access.items() if value is not None}
             shared.update(arguments.shared_model_arguments())
             answers = arguments.answer_model_arguments()

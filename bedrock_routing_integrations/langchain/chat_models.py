@@ -11,15 +11,14 @@ the responses that it reads (`_converse_client`).
 
 from __future__ import annotations
 
-import contextvars
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_aws import ChatBedrockConverse
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import CallbackManager
 from langchain_core.runnables.config import ensure_config
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
@@ -27,7 +26,6 @@ from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, secrets_in
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.observability.external_spans import ExternalSpan, find_external_span
 from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
 from bedrock_routing_integrations.requests import SystemPlacement, check_placement
 from bedrock_routing_integrations.runtime import warn_once
@@ -67,11 +65,10 @@ from ._model_settings import (
     without_inferred_settings,
 )
 from ._structured_output import build_structured_output, tool_with_object_root
-from ._traces import Tracing, tracers_among
+from ._traces import Run, RunObserver, RunRecorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from uuid import UUID
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
     from langchain_core.callbacks.manager import BaseRunManager
@@ -83,181 +80,10 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from typing_extensions import Self
 
-    from bedrock_routing_integrations.models.candidates import Candidate, ResolvedTarget
+    from bedrock_routing_integrations.models.candidates import CandidateModel, ResolvedTarget
 
 
-# --- Which of LangChain's runs a call belongs to: who hears of it, and under which id. ---
-
-RUN = "run_of_langchain"
-"""The argument of a call that says what its `Run` is, where that is known already."""
-
-
-class Run(NamedTuple):
-    """A run.
-
-    Attributes:
-        handlers: Who hears of it.
-        run_id: LangChain's id; None where it stands for several calls.
-    """
-
-    handlers: Sequence[BaseCallbackHandler]
-    run_id: UUID | None
-
-    def external_span(self) -> ExternalSpan | None:
-        """Who of the handlers tells OpenTelemetry of the call; None where nobody does."""
-        return find_external_span(self.handlers, run_id=self.run_id)
-
-
-_noted: contextvars.ContextVar[Run | None] = contextvars.ContextVar("bedrock_routing_langchain_run", default=None)
-
-
-def run_of(run_manager: BaseRunManager | None, *, alone: bool = True) -> Run | None:
-    """The run of a call; None where nobody hears of it.
-
-    Args:
-        run_manager: Of the call; None where LangChain has handed on none.
-        alone: Whether it is the only call of its run.
-    """
-    noted = _noted.get()
-    if noted is not None:
-        _noted.set(None)  # it was for this call
-    if run_manager is None:
-        return noted
-    return Run(run_manager.handlers, run_manager.run_id if alone else None)
-
-
-def take_run(call: dict[str, Any], run_manager: BaseRunManager | None) -> Run | None:
-    """Return the run of a call: the one that its arguments say, which is taken out of them, else `run_of`.
-
-    An argument of that name that a user gave stays, and is refused as any unknown argument.
-    """
-    if RUN in call and isinstance(call[RUN], (Run, type(None))):
-        run: Run | None = call.pop(RUN)
-        return run
-    return run_of(run_manager)
-
-
-class Runs(ChatBedrockConverse):
-    """A chat model that knows, in streams too, which run a call belongs to, and what LangChain records of its runs."""
-
-    def generate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        **kwargs: Any,
-    ) -> LLMResult:
-        """LangChain's ``generate``."""
-        noting = self._noting_one(messages, callbacks)
-        try:
-            return super().generate(messages, stop, noting, **kwargs)
-        finally:
-            _forget_run(noting)
-
-    async def agenerate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        **kwargs: Any,
-    ) -> LLMResult:
-        """LangChain's ``agenerate``."""
-        noting = self._noting_one(messages, callbacks)
-        try:
-            return await super().agenerate(messages, stop, noting, **kwargs)
-        finally:
-            _forget_run(noting)
-
-    def stream(
-        self,
-        input: LanguageModelInput,  # noqa: A002 - its name
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        """LangChain's ``stream``."""
-        config = self._noting_config(config)
-        return _forgetting(super().stream(input, config, stop=stop, **kwargs), config)
-
-    def astream(
-        self,
-        input: LanguageModelInput,  # noqa: A002 - its name
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        """LangChain's ``astream``."""
-        config = self._noting_config(config)
-        return _aforgetting(super().astream(input, config, stop=stop, **kwargs), config)
-
-    def _noting_config(self, config: RunnableConfig | None) -> RunnableConfig | None:
-        given = ensure_config(config)
-        callbacks = given.get("callbacks")
-        noting = self._noting(callbacks)
-        return config if noting is callbacks else {**given, "callbacks": noting}
-
-    def _noting_one(self, messages: list[list[BaseMessage]], callbacks: Callbacks) -> Callbacks:
-        # Without handlers of its own a call does not stream in here; and of several prompts all runs begin first, so
-        # that it would not be known which is whose.
-        streams = len(messages) == 1 and (callbacks or self.callbacks)
-        return self._noting(callbacks) if streams else callbacks
-
-    def _noting(self, callbacks: Callbacks) -> Callbacks:
-        manager = CallbackManager.configure(callbacks, self.callbacks)
-        if not tracers_among(manager.handlers) and find_external_span(manager.handlers) is None:
-            return callbacks
-        manager.add_handler(_Noting(manager.handlers), inherit=False)
-        return manager
-
-
-def _forgetting(chunks: Iterator[AIMessageChunk], config: RunnableConfig | None) -> Iterator[AIMessageChunk]:
-    try:
-        yield from chunks
-    finally:
-        _forget_run((config or {}).get("callbacks"))
-
-
-async def _aforgetting(
-    chunks: AsyncIterator[AIMessageChunk], config: RunnableConfig | None
-) -> AsyncIterator[AIMessageChunk]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        await chunks.aclose()  # type: ignore[attr-defined]  # a generator
-        _forget_run((config or {}).get("callbacks"))
-
-
-def _forget_run(callbacks: Callbacks) -> None:
-    """Forget the run that was noted for a call which is over, if no call has taken it.
-
-    LangChain starts the run of a call, and then may answer from its cache, or raise. The next call in this context must
-    not take the run for its own.
-    """
-    noted = _noted.get()
-    if noted is None or not isinstance(callbacks, CallbackManager):
-        return
-    if any(isinstance(handler, _Noting) and handler.noted is noted for handler in callbacks.handlers):
-        _noted.set(None)
-
-
-class _Noting(BaseCallbackHandler):
-    """Notes which run has just begun."""
-
-    run_inline = True  # in the context of the call
-
-    def __init__(self, handlers: Sequence[BaseCallbackHandler]) -> None:
-        self._handlers = handlers
-        self.noted: Run | None = None
-
-    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        self.noted = Run(self._handlers, run_id)
-        _noted.set(self.noted)
-
-
-class ChatBedrockRouter(Runs):
+class ChatBedrockRouter(ChatBedrockConverse):
     """Chat model on any Bedrock target: prompt router, inference profile, model of any kind.
 
     It takes all arguments of ``ChatBedrockConverse`` and never needs `provider`. The constructor sends nothing and
@@ -327,6 +153,8 @@ class ChatBedrockRouter(Runs):
     """Values of the fields that langchain-aws infers from the model's name, as the user set them."""
     _inferred_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
     """Values of the same fields after inference. A field that has another value now was set by the user since."""
+    _run_recorder: RunRecorder | None = PrivateAttr(default=None)
+    """On the copy for one call: the recorder of its run."""
     _settings_by_models: dict[tuple[Any, ...], dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     # --- Construction. langchain-aws's validators are overridden by their names. ---
@@ -489,7 +317,7 @@ class ChatBedrockRouter(Runs):
             settings = self._settings_by_models[key] = combine_settings(self._user_settings, resolved, inferred)
         return settings
 
-    def _infer_settings(self, candidate: Candidate | None) -> Self:
+    def _infer_settings(self, candidate: CandidateModel | None) -> Self:
         """Return a copy on which langchain-aws's own validator has inferred its settings for one model."""
         copy = super().model_copy(update=fields_for_inference(self._user_settings, candidate, self.reasoning_effort))
         super(ChatBedrockRouter, copy).validate_environment()  # type: ignore[operator]  # pydantic's proxy is typed so
@@ -530,7 +358,7 @@ class ChatBedrockRouter(Runs):
         provider = self._user_settings["provider"] or resolved.facts.provider
         prepared = converse_messages(messages, provider=provider, has_tools=has_tools)
         converse_client = ConverseClient(
-            client.for_call(CallOptions(external_span=run.external_span() if run else None)),
+            client.for_call(_call_options(run)),
             {"projectIdentifier": project} if project else None,
             is_counting=is_counting,
         )
@@ -561,9 +389,18 @@ class ChatBedrockRouter(Runs):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        run = take_run(kwargs, run_manager)
-        tracing = Tracing(run)
-        configured, prepared, call = self._prepare_call(messages, kwargs, run)
+        return self._generate_in_run(messages, stop, Run.of(run_manager), kwargs, run_manager)
+
+    def _generate_in_run(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run: Run | None,
+        call: dict[str, Any],
+        run_manager: CallbackManagerForLLMRun | None = None,
+    ) -> ChatResult:
+        """Answer messages. `run` is the run whose traces the call completes, `call` the arguments of the call."""
+        configured, prepared, call = self._prepare_call(messages, call, run)
         result = super(ChatBedrockRouter, configured)._generate(prepared, stop, run_manager, **call)
         message = result.generations[0].message
         message.content = restore_content(message.content)
@@ -571,7 +408,6 @@ class ChatBedrockRouter(Runs):
         set_invoked_model(message)
         metadata = message.response_metadata
         restore_response_fields(metadata)
-        tracing.tell(metadata)
         result.llm_output = {
             "model_name": metadata.get("model_name"),
             "token_usage": sum_token_usage([getattr(message, "usage_metadata", None) or {}]),
@@ -586,12 +422,25 @@ class ChatBedrockRouter(Runs):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        run = take_run(kwargs, run_manager)
-        tracing = Tracing(run)
-        if kwargs.get("disable_streaming"):
-            chunks = iter([answer_as_chunk(self._generate(messages, stop, None, **{**kwargs, RUN: run}))])
+        return self._stream_in_run(messages, stop, self._run_of_stream(run_manager), kwargs, run_manager)
+
+    def _run_of_stream(self, run_manager: BaseRunManager | None) -> Run | None:
+        recorded = self._run_recorder.run if self._run_recorder is not None else None
+        return Run.of(run_manager) or recorded
+
+    def _stream_in_run(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run: Run | None,
+        call: dict[str, Any],
+        run_manager: CallbackManagerForLLMRun | None = None,
+    ) -> Iterator[ChatGenerationChunk]:
+        """Stream the answer to messages. `run` and `call` as for `_generate_in_run`."""
+        if call.get("disable_streaming"):
+            chunks = iter([answer_as_chunk(self._generate_in_run(messages, stop, run, call))])
         else:
-            configured, prepared, call = self._prepare_call(messages, kwargs, run)
+            configured, prepared, call = self._prepare_call(messages, call, run)
             # Without a run manager: langchain-aws would report each token before its model name is corrected.
             chunks = super(ChatBedrockRouter, configured)._stream(prepared, stop, None, **call)
         for chunk in chunks:
@@ -602,7 +451,6 @@ class ChatBedrockRouter(Runs):
                 restore_response_fields(message.response_metadata)
             if ROUTING in message.response_metadata:
                 set_invoked_model(message)
-                tracing.tell(message.response_metadata)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -625,13 +473,83 @@ class ChatBedrockRouter(Runs):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         sync_manager = run_manager.get_sync() if run_manager else None
-        kwargs.setdefault(RUN, run_of(run_manager))
-        chunks = iterate_in_thread(self.max_concurrency, lambda: self._stream(messages, stop, sync_manager, **kwargs))
+        run = self._run_of_stream(run_manager)
+        chunks = iterate_in_thread(
+            self.max_concurrency, lambda: self._stream_in_run(messages, stop, run, kwargs, sync_manager)
+        )
         try:
             async for chunk in chunks:
                 yield chunk
         finally:
             await chunks.aclose()
+
+    # --- LangChain's own methods, so that a stream knows its run ---
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several lists of messages, one after the other; see LangChain's ``generate``."""
+        model, callbacks = self._recording_single_run(messages, callbacks)
+        return super(ChatBedrockRouter, model).generate(messages, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several lists of messages at once; see LangChain's ``agenerate``."""
+        model, callbacks = self._recording_single_run(messages, callbacks)
+        return await super(ChatBedrockRouter, model).agenerate(messages, stop, callbacks, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Stream an answer; see LangChain's ``stream``."""
+        config = ensure_config(config)
+        model, config["callbacks"] = self._recording_run(config.get("callbacks"))
+        return super(ChatBedrockRouter, model).stream(input, config, stop=stop, **kwargs)
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Stream an answer asynchronously; see LangChain's ``astream``."""
+        config = ensure_config(config)
+        model, config["callbacks"] = self._recording_run(config.get("callbacks"))
+        return super(ChatBedrockRouter, model).astream(input, config, stop=stop, **kwargs)
+
+    def _recording_single_run(self, messages: list[list[BaseMessage]], callbacks: Callbacks) -> tuple[Self, Callbacks]:
+        # ``generate`` calls ``_stream`` only if a handler listens. It starts the runs of all messages before the first
+        # call, so one recorder cannot tell them apart.
+        is_needed = len(messages) == 1 and (callbacks or self.callbacks)
+        return self._recording_run(callbacks) if is_needed else (self, callbacks)
+
+    def _recording_run(self, callbacks: Callbacks) -> tuple[Self, Callbacks]:
+        """Return a copy for one call that knows its run, and the callbacks for it; unchanged if no handler traces."""
+        manager = CallbackManager.configure(callbacks, self.callbacks)
+        if not Run(manager.handlers, None).has_tracers():
+            return self, callbacks
+        recorder = RunRecorder(manager.handlers)
+        manager.add_handler(recorder, inherit=False)
+        self._current_client()  # so that this object and the copy share the client for the current fields
+        copy = self.model_copy()
+        copy._run_recorder = recorder  # noqa: SLF001 - own class
+        return copy, manager
 
     def batch(
         self,
@@ -792,6 +710,12 @@ class ChatBedrockRouter(Runs):
         super(ChatBedrockRouter, configured)._generate(prepared, None, None, **call)
         counting: ConverseClient = configured.client
         return counting.counted
+
+
+def _call_options(run: Run | None) -> CallOptions:
+    if run is None:
+        return CallOptions()
+    return CallOptions(external_span=run.external_span(), observers=(RunObserver(run),))
 
 
 def _copy_raw_blocks(raw_blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

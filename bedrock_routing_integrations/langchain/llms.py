@@ -22,8 +22,8 @@ from ._call_arguments import (
     limit_concurrency,
 )
 from ._converse_client import sum_token_usage
-from ._traces import failure, name_in_traces, tell
-from .chat_models import RUN, ChatBedrockRouter, run_of
+from ._traces import Run, complete_trace, emit, failure
+from .chat_models import ChatBedrockRouter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -152,10 +152,10 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> str:
-        return self._answer(prompt, stop, **{RUN: run_of(run_manager), **kwargs}).text
+        return self._answer(prompt, stop, Run.of(run_manager), kwargs).text
 
-    def _answer(self, prompt: str, stop: list[str] | None, **kwargs: Any) -> Generation:
-        result = self.chat_model._generate([HumanMessage(prompt)], stop, None, **kwargs)  # noqa: SLF001 - our own class
+    def _answer(self, prompt: str, stop: list[str] | None, run: Run | None, call: dict[str, Any]) -> Generation:
+        result = self.chat_model._generate_in_run([HumanMessage(prompt)], stop, run, call)  # noqa: SLF001 - our own class
         message = result.generations[0].message
         return Generation(text=str(message.text), generation_info=_info(message))
 
@@ -166,21 +166,21 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        kwargs = {RUN: run_of(run_manager, alone=len(prompts) == 1), **kwargs}
+        run = Run.of(run_manager, is_only_call=len(prompts) == 1)
         if len(prompts) == 1:
-            generations = [self._answer(prompts[0], stop, **kwargs)]
+            generations = [self._answer(prompts[0], stop, run, kwargs)]
         else:
             # Not the thread pool of asynchronous calls: this function may run in one of its threads.
             with ContextThreadPoolExecutor(min(len(prompts), self.chat_model.max_concurrency)) as threads:
-                started = [threads.submit(self._answer, prompt, stop, **kwargs) for prompt in prompts]
+                started = [threads.submit(self._answer, prompt, stop, run, kwargs) for prompt in prompts]
                 for waiting in wait(started, return_when=FIRST_EXCEPTION).not_done:
                     waiting.cancel()
-            generations = self._all_or_none(started, run_manager, **kwargs)
-        name_in_traces(run_of(run_manager), generations[0].generation_info)
+            generations = self._all_or_none(started, run_manager, kwargs)
+        complete_trace(Run.of(run_manager), generations[0].generation_info)
         return _result(generations)
 
     def _all_or_none(
-        self, done: list[Future[Generation]], run: CallbackManagerForLLMRun | None, **call: Any
+        self, done: list[Future[Generation]], run: CallbackManagerForLLMRun | None, call: dict[str, Any]
     ) -> list[Generation]:
         """Return the answers to several prompts, or raise the first error: LangChain takes all answers or none."""
         sent = [each for each in done if not each.cancelled()]
@@ -193,7 +193,7 @@ class BedrockRouterLLM(LLM):
             model_id, _ = self.chat_model._pop_target(call)  # noqa: SLF001 - our own class
             others = [failure(error, model_id) for error in errors[1:] if isinstance(error, Exception)]
             for data in (*(info[ROUTING] for info in infos if info and ROUTING in info), *others):
-                tell(run, data)
+                emit(run, data)
         raise errors[0]
 
     async def _agenerate(
@@ -213,13 +213,22 @@ class BedrockRouterLLM(LLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        kwargs.setdefault(RUN, run_of(run_manager))
-        for part in self.chat_model._stream([HumanMessage(prompt)], stop, None, **kwargs):  # noqa: SLF001 - our own class
+        return self._stream_in_run(prompt, stop, Run.of(run_manager), kwargs, run_manager)
+
+    def _stream_in_run(
+        self,
+        prompt: str,
+        stop: list[str] | None,
+        run: Run | None,
+        call: dict[str, Any],
+        run_manager: CallbackManagerForLLMRun | None = None,
+    ) -> Iterator[GenerationChunk]:
+        for part in self.chat_model._stream_in_run([HumanMessage(prompt)], stop, run, call):  # noqa: SLF001 - our own class
             text, info = str(part.text), _info(part.message)
             if not text and not info:
                 continue
             chunk = GenerationChunk(text=text, generation_info=info)
-            name_in_traces(kwargs[RUN], info)
+            complete_trace(run, info)
             if run_manager:
                 run_manager.on_llm_new_token(text, chunk=chunk)
             yield chunk
@@ -231,11 +240,12 @@ class BedrockRouterLLM(LLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        kwargs.setdefault(RUN, run_of(run_manager))
-        chunks = iterate_in_thread(self.chat_model.max_concurrency, lambda: self._stream(prompt, stop, None, **kwargs))
+        run = Run.of(run_manager)
+        chunks = iterate_in_thread(
+            self.chat_model.max_concurrency, lambda: self._stream_in_run(prompt, stop, run, kwargs)
+        )
         try:
             async for chunk in chunks:
-                name_in_traces(kwargs[RUN], chunk.generation_info)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, model_validator
 from bedrock_routing_integrations.client import KnowledgeBaseClient
 from bedrock_routing_integrations.connections import (
     DEFAULT_MAX_CONCURRENCY,
-    GivenClient,
+    UserClient,
     check_secrets,
     connection_of,
     secrets_in,
-    warn_of_pickle,
+    warn_about_pickle,
 )
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import (
@@ -94,10 +94,10 @@ class AwsArguments(BaseModel):
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
         state = super().__getstate__()
         if self.client is not None:
-            GivenClient(self.client).__reduce__()  # raises, with advice
+            UserClient(self.client).__reduce__()  # raises, with advice
         secrets = secrets_in(vars(self))
         if secrets:
-            warn_of_pickle()
+            warn_about_pickle()
         hidden = dict.fromkeys(secrets)
         private = {**(state["__pydantic_private__"] or {}), "_asking": None, "_made_of": None}
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}

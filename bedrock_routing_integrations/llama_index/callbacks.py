@@ -1,19 +1,19 @@
-"""`RoutingEventHandler`: what LlamaIndex's calls cost, and what routing and caching saved."""
+"""Define `RoutingEventHandler`, which adds up LlamaIndex's calls in a `RoutingReport`."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from pydantic import PrivateAttr
 
 from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
-from bedrock_routing_integrations.observability.active_handlers import Scopes
+from bedrock_routing_integrations.observability.active_handlers import ActiveHandlers
 
-from ._instrumentation import hear_only_ours, ours
+from ._instrumentation import dispatcher
 from .events import ModelCallFailedEvent, ModelRoutedEvent
 
 if TYPE_CHECKING:
@@ -25,35 +25,34 @@ if TYPE_CHECKING:
 
 __all__ = ["RoutingEventHandler"]
 
-_scopes: Scopes[RoutingEventHandler] = Scopes(
+_active_handlers: ActiveHandlers[RoutingEventHandler] = ActiveHandlers(
     "bedrock_routing_llama_index",
-    "Start it with contextvars.copy_context().run, or as a llama_index.core.types.Thread.",
+    "Start the thread with contextvars.copy_context().run, or as a llama_index.core.types.Thread.",
 )
 
 
 class RoutingEventHandler(BaseEventHandler):
-    """Adds up the calls of `BedrockRouter` and `KnowledgeBaseQueryEngine`, whoever makes them: engines, agents, you.
+    """Add up the calls of `BedrockRouter` and `KnowledgeBaseQueryEngine`, also those of engines and agents.
 
     Added to a dispatcher of LlamaIndex, ``get_dispatcher().add_event_handler(handler)``, it counts all calls of the
-    process. With ``with`` or ``async with`` it counts those that are made in the block, in its tasks, and in the
-    threads of LlamaIndex and of asyncio. A block inside another counts for the outer one too. A thread that you start
-    yourself has no context of ours: what is called in it counts for the blocks that were open when it was started.
-    Where those lie side by side it cannot be told which of them is meant; it counts for none, and a warning says so.
-    To be sure, start threads with ``contextvars.copy_context().run``; those that were there before, as a pool's, need
-    it.
+    process. With ``with`` or ``async with`` it counts the calls that are made in the block, in its tasks, and in the
+    threads of LlamaIndex and of asyncio. A call in a nested block counts for the outer block too. A thread that the
+    application starts has a context of its own: its calls count for the blocks that were open when it was started. If
+    blocks are open side by side, they count for none, and a warning says so. To be sure, start threads with
+    ``contextvars.copy_context().run``; threads that are older than the block, such as those of a pool, need it.
 
-    A call counts when its answer is complete: that of a stream when it is read to its end, where it is read. One that
-    fails counts among the errors. One that is given up (closed, cancelled) does not count, as Bedrock does not say what
-    it costs. Once a block is left, nothing more is counted for it.
+    A call counts when its answer is complete: a stream counts when it is read to its end, and for the block in which it
+    is read. A failed call counts as an error. An abandoned call (closed, cancelled) does not count, as Bedrock does not
+    report its cost. After the end of a block nothing counts for it.
 
-    Copies of it are itself; pickled, it takes along its report, as it then is.
+    Copies of a handler are the handler itself; a pickle has a copy of its report.
 
     Args:
-        prices: As of `RoutingReport`.
-        report: Count in this one, which other handlers may count in too: none counts a call twice.
+        prices: Your own prices of the calls, to compute what caching saved; see `RoutingReport`.
+        report: The report to add to. Handlers that share a report count a call once.
 
     Raises:
-        InvalidRequestError: Both arguments were given.
+        InvalidRequestError: Both arguments are given.
 
     Example:
         ```python
@@ -66,44 +65,55 @@ class RoutingEventHandler(BaseEventHandler):
         ```
     """
 
+    ignores_llm_events: ClassVar[bool] = True
     _report: RoutingReport = PrivateAttr()
 
     def __init__(
         self, *, prices: Mapping[str, Mapping[str, Any]] | None = None, report: RoutingReport | None = None
     ) -> None:
         if prices is not None and report is not None:
-            raise InvalidRequestError("give either prices= or report=; a report has its own prices")
+            raise InvalidRequestError(
+                "prices= is not valid with report=: a report has its own prices. Give them to RoutingReport(prices=…)."
+            )
         super().__init__()
         self._report = RoutingReport(prices=prices) if report is None else report
 
     @property
     def report(self) -> RoutingReport:
-        """What was counted so far."""
+        """The report with the calls that were counted so far."""
         return self._report
 
     @classmethod
     def class_name(cls) -> str:
-        """LlamaIndex's name for this class."""
+        """Return LlamaIndex's name of this class."""
         return "RoutingEventHandler"
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        """Count a call, once however many dispatchers tell of it. In whichever thread it was made."""
+        """Count a call, once however many dispatchers report it.
+
+        Args:
+            event: The event; other events than those of this package are ignored.
+            **kwargs: Not used; part of LlamaIndex's interface.
+        """
+        if not isinstance(event, (ModelRoutedEvent, ModelCallFailedEvent)) or not self._report.seen_calls.add(
+            event.id_
+        ):
+            return
         if isinstance(event, ModelRoutedEvent):
-            if event._is_first_for(self._report):  # noqa: SLF001 - of this door
-                self._report.add(event.routing)
-        elif isinstance(event, ModelCallFailedEvent) and event._is_first_for(self._report):  # noqa: SLF001 - likewise
+            self._report.add(event.routing)
+        else:
             self._report.add_error(event.exception, requested_model_id=event.requested_model_id)
 
     def __enter__(self) -> Self:
-        _scopes.enter(self)
-        _listen()
+        _active_handlers.enter(self)
+        _listen_while_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _scopes.leave(self)
-        _listen()
+        _active_handlers.leave(self)
+        _listen_while_open()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -117,31 +127,32 @@ class RoutingEventHandler(BaseEventHandler):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self  # the one that somebody asks for the report
+        return self  # the caller reads the report of the original
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield "calls", self._report.calls
 
 
-class _Listener(BaseEventHandler):
-    """Hands our events to the handlers whose blocks they belong to."""
+class _ActiveHandlersListener(BaseEventHandler):
+    """Forward our events to the handlers in whose blocks they are emitted."""
+
+    ignores_llm_events: ClassVar[bool] = True
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
         if isinstance(event, (ModelRoutedEvent, ModelCallFailedEvent)):
-            for handler in _scopes.here():
-                # As dispatchers do: one that fails must not keep the call from the others.
+            for handler in _active_handlers.current():
+                # As dispatchers do: an error of one handler must not keep the event from the others.
                 with contextlib.suppress(Exception):
                     handler.handle(event, **kwargs)
 
 
-_listener = _Listener()
+_listener = _ActiveHandlersListener()
 _listener_lock = threading.Lock()
-hear_only_ours.update([RoutingEventHandler, _Listener])
 
 
-def _listen() -> None:
-    """Listen while blocks are open."""
+def _listen_while_open() -> None:
+    """Add the listener to our dispatcher while a block is open."""
     with _listener_lock:
-        others = [handler for handler in ours.event_handlers if handler is not _listener]
-        # A new list: other threads may be going through the old one.
-        ours.event_handlers = [*others, _listener] if _scopes else others
+        others = [handler for handler in dispatcher.event_handlers if handler is not _listener]
+        # A new list: other threads may iterate over the old one.
+        dispatcher.event_handlers = [*others, _listener] if _active_handlers else others

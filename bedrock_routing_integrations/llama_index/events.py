@@ -1,28 +1,17 @@
-"""What LlamaIndex's instrumentation hears of us."""
+"""Define the events that this package emits to LlamaIndex's instrumentation."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llama_index.core.instrumentation.events import BaseEvent
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 
-class _CallEvent(BaseEvent):
-    """How one call of ours went."""
+class ModelRoutedEvent(BaseEvent):
+    """Report which model answered a call, and what was served. Each call has one, before LlamaIndex's end event.
 
-    _counted_in: dict[int, object] = PrivateAttr(default_factory=dict)
-
-    def _is_first_for(self, reader: object) -> bool:
-        """Whether `reader` sees this event for the first time: handlers may be added to several dispatchers."""
-        mine = object()
-        return self._counted_in.setdefault(id(reader), mine) is mine  # one step, so that of many threads one is first
-
-
-class ModelRoutedEvent(_CallEvent):
-    """A call to Bedrock was answered: by which model, and what was served. One for each call, before its end event.
-
-    Also for an answer that a knowledge base gave by itself, of which less is known.
+    An answer of RetrieveAndGenerate has one too. Its entry has fewer values, as the API reports no usage.
 
     Attributes:
         routing: The call's ``"routing"`` entry; see `Invocation`.
@@ -48,31 +37,31 @@ class ModelRoutedEvent(_CallEvent):
 
     @property
     def requested_model_id(self) -> str:
-        """The id or ARN that was called."""
+        """The requested id or ARN."""
         requested: str = self.routing["requested_model_id"]
         return requested
 
     @property
     def invoked_model(self) -> str | None:
-        """The base model that answered; None where it is not known."""
+        """The base model that answered; None if unknown."""
         invoked: str | None = self.routing["invoked_model"]
         return invoked
 
     @classmethod
     def class_name(cls) -> str:
-        """LlamaIndex's name for this kind of event."""
+        """Return LlamaIndex's name of this class."""
         return "ModelRoutedEvent"
 
 
-class ModelCallFailedEvent(_CallEvent):
-    """A call to Bedrock failed; one for each call, and none for a call that was answered.
+class ModelCallFailedEvent(BaseEvent):
+    """Report that a call failed. Each failed call has one, and an answered call has none.
 
-    LlamaIndex itself tells of an exception in streams only, and never of whose call it was. A call that is given up, as
-    a stream that is closed or a task that is cancelled, did not fail.
+    LlamaIndex itself has events for exceptions in streams only, without the model. An abandoned call, such as a closed
+    stream or a cancelled task, has not failed.
 
     Attributes:
-        requested_model_id: The id or ARN that was called.
-        exception: What is raised to the caller. It is not part of the event's dictionary or JSON.
+        requested_model_id: The requested id or ARN.
+        exception: The exception that the caller gets. The event's dictionary and JSON leave it out.
     """
 
     requested_model_id: str
@@ -80,5 +69,5 @@ class ModelCallFailedEvent(_CallEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """LlamaIndex's name for this kind of event."""
+        """Return LlamaIndex's name of this class."""
         return "ModelCallFailedEvent"

@@ -67,7 +67,7 @@ from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import parse_target
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._instrumentation import CHAT, COMPLETION, Call, Kind, external_span_of_call
+from ._instrumentation import CHAT, COMPLETION, CallKind, InstrumentedCall, external_span_of_call
 from ._requests import OPTIONS, PreparedCall, check_options, prepare_call, refuse_unknown, tool_config
 from ._responses import read_response, read_stream, tool_selections
 from ._structured_output import (
@@ -541,40 +541,40 @@ class BedrockRouter(FunctionCallingLLM):
         """
         return await self._astream(COMPLETION, prompt, _as_messages(prompt), kwargs)
 
-    def _call(self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
-        call = Call(self, kind, asked, kwargs)
-        with call.opening():
+    def _call(self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = InstrumentedCall(self, kind, asked, kwargs)
+        with call.sending():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
             return call.answered(self._converse(messages, kwargs))
 
-    async def _acall(self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
-        call = Call(self, kind, asked, kwargs)
-        with call.opening():
+    async def _acall(self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = InstrumentedCall(self, kind, asked, kwargs)
+        with call.sending():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
             return call.answered(await run_in_thread(self.max_concurrency, self._converse, messages, kwargs))
 
     def _stream(
-        self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+        self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> Generator[Any, None, None]:
-        call = Call(self, kind, asked, kwargs)
-        with call.opening():
+        call = InstrumentedCall(self, kind, asked, kwargs)
+        with call.sending():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
             chunks = self._converse_stream(messages, kwargs)
-        return call.reading(chunks)
+        return call.emitting(chunks)
 
     async def _astream(
-        self, kind: Kind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+        self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
-        call = Call(self, kind, asked, kwargs)
-        with call.opening():
+        call = InstrumentedCall(self, kind, asked, kwargs)
+        with call.sending():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
             chunks = iterate_in_thread(self.max_concurrency, lambda: self._converse_stream(messages, kwargs))
             first = await anext(chunks)
-        return call.areading(first, chunks)
+        return call.aemitting(first, chunks)
 
     # --- Converse and ConverseStream; these block ---
 

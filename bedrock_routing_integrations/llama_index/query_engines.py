@@ -32,7 +32,7 @@ from bedrock_routing_integrations.knowledge_base import (
 )
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._instrumentation import tell_failed, tell_routed
+from ._instrumentation import emit_failed, emit_routed
 from ._nodes import nodes_of, passage_of
 from ._rag_messages import (
     AsyncStreamedResponse,
@@ -344,7 +344,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         if self._streaming:
             nodes: list[NodeWithScore] = []
             return StreamedResponse(self._generated_texts(answer, metadata, nodes, span_id), nodes, metadata)
-        tell_routed(answer.routing, span_id)
+        emit_routed(answer.routing, span_id)
         reader = answer.reader
         return Response(reader.text, nodes_of(reader.passages, reader.guardrail_action), metadata)
 
@@ -360,7 +360,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
                 metadata["guardrail_action"] = answer.reader.guardrail_action
                 if part.text:
                     yield part.text
-        tell_routed(answer.routing, span_id)
+        emit_routed(answer.routing, span_id)
 
     @contextlib.contextmanager
     def _telling(self, span_id: str | None = None) -> Iterator[str | None]:
@@ -369,7 +369,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         try:
             yield span_id
         except BaseException as error:
-            tell_failed(self._arguments.model, error, span_id)
+            emit_failed(self._arguments.model, error, span_id)
             raise
 
     # --- retrieve_then_converse: each step of a `RagTurn`, with LlamaIndex's LLMs and retrievers between ---

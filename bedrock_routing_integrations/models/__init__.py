@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from .advice import on_demand_advice, unknown_id_advice
-from .candidates import Candidate, ResolvedTarget, base_model_of_id, from_base_models, resolve_by_id
+from .candidates import CandidateModel, ResolvedTarget, base_model_of_id, from_base_models, resolve_by_id
 from .look_ups import KEEP_FAILED_SECONDS, KEEP_REFUSED_SECONDS, KEEP_SECONDS, ControlPlane, Resolver
 
 __all__ = [
     "KEEP_FAILED_SECONDS",
     "KEEP_REFUSED_SECONDS",
     "KEEP_SECONDS",
-    "Candidate",
+    "CandidateModel",
     "ControlPlane",
     "ResolvedTarget",
     "Resolver",

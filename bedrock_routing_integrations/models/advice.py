@@ -65,7 +65,7 @@ def unknown_id_advice(target: Target) -> str | None:
     )
 
 
-def warn_of_unknown_id(target: Target) -> None:
+def warn_about_unknown_id(target: Target) -> None:
     """Warn, once in a process, of a model id that is not a known one."""
     advice = unknown_id_advice(target)
     if advice is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.targets import PROVIDERS, Target, TargetKind, parse_target
 
-from .advice import warn_of_unknown_id
+from .advice import warn_about_unknown_id
 from .families import base_model_id, common_facts
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateModel:
     """One model that can answer for a target.
 
     Attributes:
@@ -50,7 +50,7 @@ class ResolvedTarget:
     """
 
     target: Target
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[CandidateModel, ...] = ()
     fallback: str | None = None
     complete: bool = True
     refused: str | None = None
@@ -104,10 +104,10 @@ def base_model_named(target: Target) -> str | None:
     return None
 
 
-def hinted(target: Target) -> tuple[Candidate, ...]:
+def candidates_in_arn(target: Target) -> tuple[CandidateModel, ...]:
     """What a custom model's ARN says of its base: custom-model/BASE/ID, often without the base's version."""
     base = base_model_id(target.resource_id.rpartition("/")[0]) if target.kind is TargetKind.CUSTOM_MODEL else None
-    return (Candidate(target.model_id, base, "id"),) if base else ()
+    return (CandidateModel(target.model_id, base, "id"),) if base else ()
 
 
 @lru_cache(maxsize=4096)
@@ -116,7 +116,7 @@ def resolve_by_id(target: Target) -> ResolvedTarget | None:
     base = base_model_named(target)
     if base is not None:
         is_global = target.kind is TargetKind.FOUNDATION_MODEL and target.partition is not None and not target.region
-        return ResolvedTarget(target, (Candidate(target.model_id, base, "id", is_global),))
+        return ResolvedTarget(target, (CandidateModel(target.model_id, base, "id", is_global),))
     if target.kind in (TargetKind.FOUNDATION_MODEL, TargetKind.IMPORTED_MODEL, TargetKind.SAGEMAKER_ENDPOINT):
         # Imported models and endpoints are their own models; Bedrock knows no base model for them.
         return ResolvedTarget(target)
@@ -129,8 +129,8 @@ def from_base_models(target: Target, base_models: Iterable[str]) -> ResolvedTarg
     for model in base_models:
         named = parse_target(model)
         base = base_model_named(named)
-        warn_of_unknown_id(named)
+        warn_about_unknown_id(named)
         if base is None:
             raise InvalidTargetError(f"base_models must name foundation models, and {model!r} is none.")
-        candidates.append(Candidate(model, base, "base_models"))
+        candidates.append(CandidateModel(model, base, "base_models"))
     return ResolvedTarget(target, tuple(candidates))

@@ -12,8 +12,8 @@ from bedrock_routing_integrations.errors import InvalidTargetError, error_kind
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
-from .advice import warn_of_unknown_id
-from .candidates import Candidate, ResolvedTarget, base_model_of_id, hinted, resolve_by_id
+from .advice import warn_about_unknown_id
+from .candidates import CandidateModel, ResolvedTarget, base_model_of_id, candidates_in_arn, resolve_by_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -61,7 +61,7 @@ _CALL_SAYS_IT_TOO = frozenset(["NoCredentialsError", "PartialCredentialsError", 
                                "ExpiredTokenException", "InvalidSignatureException"])  # fmt: skip
 
 
-class LookUp:
+class ControlPlaneLookUp:
     """One walk from a target down to foundation models."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
@@ -77,7 +77,7 @@ class LookUp:
             return named
         answer = self._ask(target) if depth < _DEEPEST else None
         if answer is None:
-            return ResolvedTarget(target, hinted(target), complete=False, refused=self._refused)
+            return ResolvedTarget(target, candidates_in_arn(target), complete=False, refused=self._refused)
         operation = _LOOK_UPS[target.kind][1]
         api = _api_name(operation)
         below = [self._below(model_id, api, depth) for model_id in _models_named(target, answer)]
@@ -95,14 +95,14 @@ class LookUp:
         try:
             target = parse_target(model_id)
         except InvalidTargetError:
-            return ResolvedTarget(_unparsed(model_id), (Candidate(model_id, None, api),), complete=False)
+            return ResolvedTarget(_unparsed(model_id), (CandidateModel(model_id, None, api),), complete=False)
         resolved = self.resolve(target, depth + 1)
         if target.kind.is_router or len(resolved.base_models) > 1:
             return resolved
         # A profile keeps its own name, because that is what a trace gives; several Regions of one model are one.
         base_model = resolved.base_models[0] if resolved.base_models else None
         is_global = any(candidate.is_global for candidate in resolved.candidates)
-        return replace(resolved, candidates=(Candidate(model_id, base_model, api, is_global),))
+        return replace(resolved, candidates=(CandidateModel(model_id, base_model, api, is_global),))
 
     def _ask(self, target: Target) -> dict[str, Any] | None:
         service, operation = _LOOK_UPS[target.kind]
@@ -185,7 +185,7 @@ class Resolver:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._resolved: ExpiringCache[Hashable, ResolvedTarget] = ExpiringCache(_TARGETS_KEPT, clock)
-        self._learned: BoundedCache[Hashable, tuple[Candidate, ...]] = BoundedCache(_TARGETS_KEPT)
+        self._learned: BoundedCache[Hashable, tuple[CandidateModel, ...]] = BoundedCache(_TARGETS_KEPT)
 
     def reset(self) -> None:
         """Forget all answers, so that the next call looks up again (after an IAM policy was mended)."""
@@ -214,12 +214,12 @@ class Resolver:
         named = resolve_by_id(target)
         if named is not None:
             if look_up != "never":
-                warn_of_unknown_id(target)
+                warn_about_unknown_id(target)
             return named
         key = (control_plane.identity(target), target.model_id)
         known = None if look_up == "expired" else self._resolved.peek(key, expired=look_up == "missing")
         if known is None and look_up == "never":
-            known = ResolvedTarget(target, hinted(target), complete=False)
+            known = ResolvedTarget(target, candidates_in_arn(target), complete=False)
         elif known is None:
             known = self._resolved.get(key, functools.partial(_look_up, target, control_plane))
         return self._with_learned(known, key)
@@ -234,7 +234,7 @@ class Resolver:
         """
         if resolved.complete or any(c.model_id == invoked_model_id for c in resolved.candidates):
             return
-        seen = Candidate(invoked_model_id, base_model_of_id(invoked_model_id), "trace")
+        seen = CandidateModel(invoked_model_id, base_model_of_id(invoked_model_id), "trace")
         key = (control_plane.identity(resolved.target), resolved.target.model_id)
         before = self._learned.get(key, ())
         if seen not in before:  # of two threads one may overwrite the other; the next answer mends it
@@ -250,7 +250,7 @@ class Resolver:
 def _look_up(
     target: Target, control_plane: ControlPlane, before: ResolvedTarget | None
 ) -> tuple[ResolvedTarget, float]:
-    look_up = LookUp(control_plane)
+    look_up = ControlPlaneLookUp(control_plane)
     resolved = look_up.resolve(target)
     if resolved.complete:
         return resolved, KEEP_SECONDS

@@ -1,14 +1,14 @@
-"""For which ``with`` blocks a call counts: those that it is made in, in other threads and tasks too.
+"""Find the handlers whose ``with`` blocks a call belongs to, in other threads and tasks too.
 
-A block is known by a context variable, which tasks inherit, and the threads of asyncio and of the frameworks. A thread
-that the user starts has a context of its own, in which nothing of the block is known. So:
+An open block is an entry of a context variable. Tasks inherit it, and so do the threads of asyncio, of the frameworks
+and of this package, which copy the context. A thread that the user starts has a context of its own, without the entry:
 
-- A call counts for the blocks of its context, the outer ones too.
-- Where its context knows of no block, it counts for those that were open when its thread was started, if all that are
-  open now lie inside one another. Of blocks that are open side by side (as two requests of a server, with a pool that
-  fills as it is used) it cannot be told who gave the thread its work: the call counts for none, and a warning says so.
-- Threads that were there before a block, as a server's, do not count for it unless their context is the block's; nor
-  do threads that Python did not start, of which nobody knows since when they are there.
+- Its calls belong to the blocks that were open when the thread was started, provided that all open blocks are nested in
+  one another. If blocks are open side by side, as in two requests of a server, the call could belong to either. Then it
+  belongs to none, and a warning says so.
+- Threads that are older than a block, such as those of a server's pool, do not belong to it. Threads that Python did
+  not start have no known age, and belong to no block.
+- ``contextvars.copy_context().run`` as the thread's target makes all of this exact.
 """
 
 from __future__ import annotations
@@ -25,77 +25,78 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class _Scope(Generic[T]):
-    """An open block."""
-
-    owner: T
-    around: tuple[_Scope[T], ...]
+class _Block(Generic[T]):
+    handler: T
+    outer_blocks: tuple[_Block[T], ...]
     older_threads: WeakSet[threading.Thread]
 
 
-class Scopes(Generic[T]):
-    """The open blocks of one kind of object. Safe under threads; a block may be left in another context.
+class ActiveHandlers(Generic[T]):
+    """The open ``with`` blocks of one class of handlers. Safe under threads.
 
     Args:
-        name: Of the context variable. They are never freed: make one `Scopes` for a module.
-        advice: What to do about a thread whose calls cannot be told apart.
+        name: Name of the context variable. Context variables are never freed: make one `ActiveHandlers` for a module.
+        advice: The end of the warning about a thread whose calls belong to no block.
     """
 
     def __init__(self, name: str, advice: str) -> None:
         self._name, self._advice = name, advice
-        self._entered: contextvars.ContextVar[tuple[_Scope[T], ...] | None] = contextvars.ContextVar(name, default=None)
+        self._blocks: contextvars.ContextVar[tuple[_Block[T], ...] | None] = contextvars.ContextVar(name, default=None)
         self._lock = threading.Lock()
-        self._open: tuple[_Scope[T], ...] = ()
+        self._open_blocks: tuple[_Block[T], ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether any block is open."""
-        return bool(self._open)
+        """Return whether any block is open."""
+        return bool(self._open_blocks)
 
-    def enter(self, owner: T) -> None:
-        """Open a block."""
+    def enter(self, handler: T) -> None:
+        """Open a block of a handler."""
         with self._lock:
-            around, _ = self._here()
-            scope = _Scope(owner, around, WeakSet(threading.enumerate()))
-            self._open = (*self._open, scope)
-            self._entered.set((*around, scope))
+            outer_blocks, _ = self._current_blocks()
+            block = _Block(handler, outer_blocks, WeakSet(threading.enumerate()))
+            self._open_blocks = (*self._open_blocks, block)
+            self._blocks.set((*outer_blocks, block))
 
-    def leave(self, owner: T) -> None:
-        """Close the innermost open block of `owner`."""
+    def leave(self, handler: T) -> None:
+        """Close the innermost open block of a handler: of those in this context, else of all.
+
+        Pytest's asyncio plugins, and generators in general, leave a block in another context than they enter it.
+        """
         with self._lock:
-            known = self._entered.get() or ()
-            mine = [scope for scope in self._open if scope.owner is owner]
-            here = [scope for scope in mine if scope in known]
-            for scope in (here or mine)[-1:]:
-                self._open = tuple(other for other in self._open if other is not scope)
-            if here:
-                self._entered.set(tuple(other for other in known if other is not here[-1]) or None)
+            in_context = self._blocks.get() or ()
+            blocks = [block for block in self._open_blocks if block.handler is handler]
+            blocks_in_context = [block for block in blocks if block in in_context]
+            for closed in (blocks_in_context or blocks)[-1:]:
+                self._open_blocks = tuple(block for block in self._open_blocks if block is not closed)
+                self._blocks.set(tuple(block for block in in_context if block is not closed) or None)
 
-    def here(self) -> tuple[T, ...]:
-        """The objects for whose open blocks a call counts that is made here, the outermost first."""
-        scopes, why_not = self._here()
-        if why_not:
+    def is_open(self, handler: T) -> bool:
+        """Return whether a block of a handler is open, in any context."""
+        return any(block.handler is handler for block in self._open_blocks)
+
+    def current(self) -> tuple[T, ...]:
+        """Return the handlers whose open blocks a call belongs to that is made now, the outermost first."""
+        blocks, reason = self._current_blocks()
+        if reason:
             thread = threading.current_thread().name
-            warn_once(
-                (self._name, why_not), f"A call of thread {thread!r} is not counted for {why_not}. {self._advice}"
-            )
-        return tuple(scope.owner for scope in scopes)
+            warn_once((self._name, reason), f"A call of thread {thread!r} is not counted: {reason}. {self._advice}")
+        return tuple(block.handler for block in blocks)
 
-    def _here(self) -> tuple[tuple[_Scope[T], ...], str]:
-        """The blocks; where a thread without a context has none of those that are open, why."""
-        known, opened = self._entered.get(), self._open
-        if known is not None:
-            return tuple(scope for scope in known if scope in opened), ""
+    def _current_blocks(self) -> tuple[tuple[_Block[T], ...], str]:
+        """Return the current blocks; if there are none but others are open, why."""
+        in_context, open_blocks = self._blocks.get(), self._open_blocks
+        if in_context is not None:
+            return tuple(block for block in in_context if block in open_blocks), ""
         thread = threading.current_thread()
-        if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - there is no other name for it
+        if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - there is no public name for it
             return (), ""
-        found = tuple(scope for scope in opened if thread not in scope.older_threads)
-        if found and not all(_in_line(scope, found[-1]) for scope in opened):
-            return (), "any of the blocks that are open side by side, as it cannot be told which of them is meant"
-        if opened and not found:
-            return (), "the block that is open, as the thread was started before it and its context knows nothing of it"
-        return found, ""
+        blocks = tuple(block for block in open_blocks if thread not in block.older_threads)
+        if open_blocks and not blocks:
+            return (), "the thread was started before the open block, and its context does not have the block"
+        if blocks and not all(_are_nested(block, blocks[-1]) for block in open_blocks):
+            return (), "several blocks are open side by side, and the thread's context does not have any of them"
+        return blocks, ""
 
 
-def _in_line(one: _Scope[T], other: _Scope[T]) -> bool:
-    """Whether one of them lies inside the other."""
-    return one is other or one in other.around or other in one.around
+def _are_nested(block: _Block[T], other: _Block[T]) -> bool:
+    return block is other or block in other.outer_blocks or other in block.outer_blocks

@@ -13,7 +13,12 @@ from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.costs.totals import DAY
 from bedrock_routing_integrations.errors import InvalidTargetError
 from bedrock_routing_integrations.invocation import read_invocation
-from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models, hinted, resolve_by_id
+from bedrock_routing_integrations.models.candidates import (
+    ResolvedTarget,
+    candidates_in_arn,
+    from_base_models,
+    resolve_by_id,
+)
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
 from .files import log_files, read_body, read_values
@@ -179,7 +184,7 @@ def stated_only(base_models: Mapping[str, Sequence[str]] | None = None) -> Calla
     def resolve(model_id: str) -> ResolvedTarget:
         target = parse_target(model_id)
         known = stated.get(target.model_id) or resolve_by_id(target)
-        return known or ResolvedTarget(target, hinted(target), complete=False)
+        return known or ResolvedTarget(target, candidates_in_arn(target), complete=False)
 
     return resolve
 

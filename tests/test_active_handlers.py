@@ -11,26 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bedrock_routing_integrations.observability.active_handlers import Scopes
+from bedrock_routing_integrations.observability.active_handlers import ActiveHandlers
 
 # Context variables are never freed; every test closes what it opens.
-_scopes: Scopes[str] = Scopes("test_scopes", "Start them apart.")
+_handlers: ActiveHandlers[str] = ActiveHandlers("test_active_handlers", "Start them apart.")
 
 
 @contextlib.contextmanager
 def block(owner):
-    _scopes.enter(owner)
+    _handlers.enter(owner)
     try:
         yield
     finally:
-        _scopes.leave(owner)
+        _handlers.leave(owner)
 
 
 @pytest.fixture(autouse=True)
 def _closed():
     yield
-    assert not _scopes
-    assert _scopes.here() == ()
+    assert not _handlers
+    assert _handlers.current() == ()
 
 
 def in_thread(call, *args):
@@ -43,64 +43,64 @@ def in_thread(call, *args):
 
 
 def test_a_call_counts_for_the_blocks_around_it():
-    assert _scopes.here() == ()
+    assert _handlers.current() == ()
     with block("outer"):
-        assert _scopes
+        assert _handlers
         with block("inner"):
-            assert _scopes.here() == ("outer", "inner")
-        assert _scopes.here() == ("outer",)
-    assert _scopes.here() == ()
+            assert _handlers.current() == ("outer", "inner")
+        assert _handlers.current() == ("outer",)
+    assert _handlers.current() == ()
 
 
 def test_a_block_that_is_left_by_an_exception_is_closed():
     with contextlib.suppress(KeyError), block("one"):
         raise KeyError
-    assert _scopes.here() == ()
+    assert _handlers.current() == ()
 
 
 def test_one_object_may_have_blocks_inside_one_another():
     with block("one"):
         with block("one"):
-            assert _scopes.here() == ("one", "one")
-        assert _scopes.here() == ("one",)
+            assert _handlers.current() == ("one", "one")
+        assert _handlers.current() == ("one",)
 
 
 def test_blocks_may_be_left_in_any_order():
-    _scopes.enter("a")
-    _scopes.enter("b")
-    _scopes.enter("c")
-    _scopes.leave("a")
-    assert _scopes.here() == ("b", "c")
-    _scopes.leave("c")
-    assert _scopes.here() == ("b",)
-    _scopes.leave("b")
+    _handlers.enter("a")
+    _handlers.enter("b")
+    _handlers.enter("c")
+    _handlers.leave("a")
+    assert _handlers.current() == ("b", "c")
+    _handlers.leave("c")
+    assert _handlers.current() == ("b",)
+    _handlers.leave("b")
 
 
 def test_leaving_what_was_not_entered_does_nothing():
     with block("one"):
-        _scopes.leave("other")
-        assert _scopes.here() == ("one",)
+        _handlers.leave("other")
+        assert _handlers.current() == ("one",)
 
 
 def test_threads_that_are_started_in_a_block_count_for_it():
     with block("outer"), block("inner"):
-        assert in_thread(_scopes.here) == ("outer", "inner")
-        assert in_thread(in_thread, _scopes.here) == ("outer", "inner")
+        assert in_thread(_handlers.current) == ("outer", "inner")
+        assert in_thread(in_thread, _handlers.current) == ("outer", "inner")
 
 
 def test_threads_that_were_there_before_count_only_in_the_blocks_context():
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("one"):
-            assert pool.submit(_scopes.here).result() == ()
-            assert pool.submit(contextvars.copy_context().run, _scopes.here).result() == ("one",)
+            assert pool.submit(_handlers.current).result() == ()
+            assert pool.submit(contextvars.copy_context().run, _handlers.current).result() == ("one",)
 
 
 def test_a_thread_counts_for_the_blocks_that_were_open_when_it_started():
     with block("outer"), ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("inner"):
-            assert pool.submit(_scopes.here).result() == ("outer",)
+            assert pool.submit(_handlers.current).result() == ("outer",)
 
 
 def test_a_thread_that_python_did_not_start_counts_for_none():
@@ -109,7 +109,7 @@ def test_a_thread_that_python_did_not_start_counts_for_none():
     ended.acquire()
 
     def work():
-        found.append(_scopes.here())
+        found.append(_handlers.current())
         ended.release()
 
     with block("one"):
@@ -121,11 +121,11 @@ def test_a_thread_that_python_did_not_start_counts_for_none():
 def test_a_block_of_a_thread_lies_in_those_that_the_thread_counts_for():
     def inside():
         with block("inner"):
-            return _scopes.here(), in_thread(_scopes.here)
+            return _handlers.current(), in_thread(_handlers.current)
 
     with block("outer"):
         assert in_thread(inside) == (("outer", "inner"), ("outer", "inner"))
-        assert _scopes.here() == ("outer",)
+        assert _handlers.current() == ("outer",)
 
 
 def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
@@ -141,9 +141,9 @@ def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
     opened.wait(20)
     try:
         with block("mine"):
-            assert _scopes.here() == ("mine",)
-            assert in_thread(_scopes.here) == in_thread(_scopes.here) == ()
-            assert in_thread(contextvars.copy_context().run, _scopes.here) == ("mine",)
+            assert _handlers.current() == ("mine",)
+            assert in_thread(_handlers.current) == in_thread(_handlers.current) == ()
+            assert in_thread(contextvars.copy_context().run, _handlers.current) == ("mine",)
     finally:
         done.set()
         beside.join()
@@ -157,10 +157,10 @@ def test_a_pool_that_is_filled_in_one_block_does_not_count_for_it_what_another_o
 
     def first(pool):
         with block("first"):
-            assert pool.submit(_scopes.here).result() == ("first",), "its thread is started here"
+            assert pool.submit(_handlers.current).result() == ("first",), "its thread is started here"
             is_open.set()
             done.wait(20)
-            assert pool.submit(_scopes.here).result() == ("first",), "alone again"
+            assert pool.submit(_handlers.current).result() == ("first",), "alone again"
 
     with ThreadPoolExecutor(1) as pool:
         beside = threading.Thread(target=first, args=[pool])
@@ -171,7 +171,7 @@ def test_a_pool_that_is_filled_in_one_block_does_not_count_for_it_what_another_o
             barrier.wait(20)
             is_open.wait(20)
             with block("second"):
-                return pool.submit(_scopes.here).result()
+                return pool.submit(_handlers.current).result()
 
         with ThreadPoolExecutor(1) as other:
             waiting = other.submit(second)
@@ -194,10 +194,10 @@ async def test_tasks_side_by_side_count_each_for_its_own_block():
             else:
                 await asyncio.sleep(0)
             inner = await asyncio.create_task(here())
-            return _scopes.here(), inner, await asyncio.to_thread(_scopes.here)
+            return _handlers.current(), inner, await asyncio.to_thread(_handlers.current)
 
     async def here():
-        return _scopes.here()
+        return _handlers.current()
 
     with block("outer"):
         found = await asyncio.gather(*(work(name) for name in "abc"))
@@ -214,7 +214,7 @@ async def test_a_task_without_a_block_counts_for_none_of_those_beside_it():
 
     task = asyncio.create_task(with_block())
     await inside.wait()
-    assert _scopes.here() == ()
+    assert _handlers.current() == ()
     done.set()
     await task
 
@@ -224,7 +224,7 @@ async def test_a_task_that_outlives_its_block_counts_no_longer():
 
     async def later():
         await go.wait()
-        return _scopes.here()
+        return _handlers.current()
 
     with block("one"):
         task = asyncio.create_task(later())
@@ -234,31 +234,31 @@ async def test_a_task_that_outlives_its_block_counts_no_longer():
 
 
 def test_a_block_may_be_left_in_another_context():
-    contextvars.copy_context().run(_scopes.enter, "one")
-    assert _scopes
-    _scopes.leave("one")
-    assert not _scopes
-    _scopes.enter("two")
-    contextvars.copy_context().run(_scopes.leave, "two")
-    assert _scopes.here() == ()
+    contextvars.copy_context().run(_handlers.enter, "one")
+    assert _handlers
+    _handlers.leave("one")
+    assert not _handlers
+    _handlers.enter("two")
+    contextvars.copy_context().run(_handlers.leave, "two")
+    assert _handlers.current() == ()
 
 
 def test_the_innermost_block_of_this_context_is_left():
     elsewhere = contextvars.copy_context()
-    _scopes.enter("one")
-    elsewhere.run(_scopes.enter, "one")
-    _scopes.leave("one")
-    assert _scopes.here() == ()
-    assert elsewhere.run(_scopes.here) == ("one",)
-    elsewhere.run(_scopes.leave, "one")
+    _handlers.enter("one")
+    elsewhere.run(_handlers.enter, "one")
+    _handlers.leave("one")
+    assert _handlers.current() == ()
+    assert elsewhere.run(_handlers.current) == ("one",)
+    elsewhere.run(_handlers.leave, "one")
 
 
 def test_a_thread_that_was_there_before_is_told_that_it_does_not_count(caplog):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("mine"):
-            assert pool.submit(_scopes.here).result() == pool.submit(_scopes.here).result() == ()
-            assert pool.submit(contextvars.copy_context().run, _scopes.here).result() == ("mine",)
+            assert pool.submit(_handlers.current).result() == pool.submit(_handlers.current).result() == ()
+            assert pool.submit(contextvars.copy_context().run, _handlers.current).result() == ("mine",)
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "was started before it" in warning
+    assert "was started before" in warning
     assert warning.endswith("Start them apart.")
