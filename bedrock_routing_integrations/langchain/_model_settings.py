@@ -1,8 +1,11 @@
-"""Combine the settings that langchain-aws infers from a model's name, for all candidate models of a target.
+"""Infer the settings of a chat model from its target's candidate models, and make its client from its fields.
 
 langchain-aws infers a profile, the supported tool choices and the request fields for reasoning from the name of one
 model, in its pydantic validator. For a target with several models the validator runs once for each, on a copy of the
 chat model (`fields_for_inference` makes the copy one of that model). `combine_settings` keeps what all of them allow.
+
+The fields can change at any time: on the object, on a copy, or through LangChain's configurable fields. So the client
+that a chat model makes (`OwnClient`) remembers the values that it was made from.
 """
 
 from __future__ import annotations
@@ -153,14 +156,22 @@ class _NoClient:
 _NO_CLIENT = _NoClient()
 
 
-# --- The client that a chat model makes for itself, from its fields. ---
+# --- The client of a chat model ---
 
 
 class OwnClient(RoutedClient):
-    """The client that a chat model makes from its fields.
+    """The client that a chat model makes from its fields, as opposed to one that the user passes.
+
+    Args:
+        client: A boto3 client or a `Connection`.
+        cache: The field `cache_policy`.
+        prices: The field `prices`.
+        telemetry: The field `telemetry`.
+        mid_conversation_system: The field `mid_conversation_system`.
+        **options: Further arguments of `RoutedClient`.
 
     Attributes:
-        derived: The settings that were inferred for the target of the chat model.
+        inferred_settings: Field → value that was inferred for the target of the chat model.
     """
 
     def __init__(
@@ -184,7 +195,7 @@ class OwnClient(RoutedClient):
             mid_conversation_system=mid_conversation_system,
             **options,
         )
-        self.derived: dict[str, Any] = {}
+        self.inferred_settings: dict[str, Any] = {}
         self.cache, self.prices, self.telemetry = cache, prices, telemetry
         self.mid_conversation_system = mid_conversation_system
         self._client, self._options = client, options
@@ -210,31 +221,31 @@ class OwnClient(RoutedClient):
             mid_conversation_system=placement,
             **self._options,
         )
-        other.cache, other.derived = cache, self.derived
+        other.cache, other.inferred_settings = cache, self.inferred_settings
         return other
 
 
-def client_of(model: ChatBedrockRouter, given: Any) -> RoutedClient:
-    """Return the client of a chat model: the `RoutedClient` that it is given, else one of its own.
+def client_of(model: ChatBedrockRouter, client: Any) -> RoutedClient:
+    """Return the client of a chat model: the user's `RoutedClient`, or one made from the fields of the chat model.
 
     Args:
-        model: The chat model, whose fields say what its client does.
-        given: A `RoutedClient`, a boto3 client, or None.
+        model: The chat model.
+        client: A `RoutedClient`, a boto3 client, or None.
 
     Raises:
-        InvalidRequestError: It is given a `RoutedClient` and settings that are that client's.
+        InvalidRequestError: `client` is a `RoutedClient`, and the chat model has settings that belong to that client.
     """
-    if isinstance(given, RoutedClient):
+    if isinstance(client, RoutedClient):
         has_settings = (
             model.cache_policy != "auto" or model.prices or model.telemetry != "auto" or model.mid_conversation_system
         )
-        if has_settings and not isinstance(given, OwnClient):
+        if has_settings and not isinstance(client, OwnClient):
             raise InvalidRequestError(
                 "client= is a RoutedClient: give cache, prices, telemetry and mid_conversation_system to that one"
             )
-        return given
+        return client
     return OwnClient(
-        given if given is not None else connection_of(vars(model)),
+        client if client is not None else connection_of(vars(model)),
         bedrock_client=model.bedrock_client,
         base_models={model.model_id: model.base_models} if model.base_models else None,
         default_headers=model.default_headers,
@@ -246,16 +257,17 @@ def client_of(model: ChatBedrockRouter, given: Any) -> RoutedClient:
 
 
 def without_inferred_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor, where they are the fields of another chat model: those that were asked for.
+    """Return the arguments of a constructor without settings that were inferred for another chat model.
 
-    LangChain's configurable fields make a new object, at each call, from those of another: what was derived for the
-    other's model, and its client, must not be taken for what was asked. A memory of its own goes on.
+    LangChain's configurable fields make a new chat model for each call, from all fields of another one. Its client and
+    its inferred settings must not count as the user's. A cache memory of its own is kept.
     """
-    own = values.get("client")
-    if not isinstance(own, OwnClient):
+    client = values.get("client")
+    if not isinstance(client, OwnClient):
         return values
-    kept = {name: v for name, v in values.items() if name not in own.derived or v is not own.derived[name]}
+    inferred = client.inferred_settings
+    kept = {name: v for name, v in values.items() if name not in inferred or v is not inferred[name]}
     del kept["client"]
-    if values.get("cache_policy") is own.cache and own.policy != policy_of(own.cache):
-        kept["cache_policy"] = own.policy
+    if values.get("cache_policy") is client.cache and client.policy != policy_of(client.cache):
+        kept["cache_policy"] = client.policy
     return kept

@@ -221,7 +221,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
                 self.base_model_id = self.base_model_id or resolved.only_model
         self._inferred_settings = {name: getattr(self, name) for name in self._user_settings}
         if isinstance(self.client, OwnClient):
-            self.client.derived.update(self._inferred_settings)
+            self.client.inferred_settings.update(self._inferred_settings)
         self._add_version("bedrock-routing-integrations", _version())
         return self
 
