@@ -230,7 +230,7 @@ def test_whatever_a_model_writes_there_is_something_to_search_for(answer, decomp
         (check_generation_template, "$search_results$ $zzz$", r"it takes \$search_results\$, "),
         (check_generation_template, "$search_results$" + " " * 3985, "4,001 characters"),
         (check_orchestration_template, "$conversation_history$", "orchestration_prompt_template lacks"),
-        (check_orchestration_template, "", "must be a text"),
+        (check_orchestration_template, "", "Give a text with placeholders"),
     ],
 )
 def test_a_template_that_bedrock_would_refuse_is_refused_by_name(check, template, says):

@@ -363,7 +363,7 @@ def test_what_would_guard_or_restrict_nothing_is_refused(library):
             InvalidRequestError, match="guardrail_config is not valid here: it belongs to the chat model"
         ):
             KnowledgeBaseChain(**found_in, model=llm, mode=CONVERSE, guardrail_config=guardrail)
-    with pytest.raises(InvalidRequestError, match="user_context is for knowledge bases"):
+    with pytest.raises(InvalidRequestError, match="user_context is not valid with an external source"):
         KnowledgeBaseChain(external_source=document, model=llm, mode=CONVERSE, user_context="ann")
 
 

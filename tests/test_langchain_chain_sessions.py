@@ -179,7 +179,7 @@ def test_another_key_in_a_session_is_refused_as_bedrock_does(bedrock, library):
 
 
 def test_an_id_that_can_be_no_session_of_bedrock_is_told_before(bedrock, library):
-    with pytest.raises(InvalidRequestError, match="is no session of Bedrock"):
+    with pytest.raises(InvalidRequestError, match="session_id='with spaces' is not valid"):
         chain_of(library, GENERATE).invoke(TITAN, session_id="with spaces")
     assert bedrock.requests() == []
 

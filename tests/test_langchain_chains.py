@@ -63,7 +63,7 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({**BASE, "model": HAIKU, "top_k": 3}, "takes no 'top_k'"),
         ({**BASE, "model": HAIKU, "promt_template": "a"}, "did you mean 'prompt_template'"),
         ({**BASE, "model": HAIKU, "external_source": "s3://bucket/a"}, "it has knowledge_base_id and external_source"),
-        ({"knowledge_base_id": "short", "model": HAIKU}, "ten letters and digits"),
+        ({"knowledge_base_id": "short", "model": HAIKU}, "is not a valid knowledge base id"),
         ({**BASE, "model": FAKE}, "Bedrock calls the model.*, which takes chat models"),
         ({**BASE, "model": 5, "mode": CONVERSE}, "it is a int.*a target, or one of LangChain's chat models"),
         ({**BASE, "model": FAKE, "mode": CONVERSE, "performance_config": {"latency": "optimized"}}, "Set it there"),
@@ -73,7 +73,7 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({**BASE, "model": FAKE, "mode": CONVERSE, "cache": "off"}, "Set it there"),
         ({**BASE, "model": HAIKU, "cache": "off"}, "cache is not valid with mode"),
         ({**BASE, "model": HAIKU, "get_session_history": dict}, "get_session_history is not valid with mode"),
-        ({**BASE, "model": HAIKU, "score_threshold": 0.5}, "score_threshold: RetrieveAndGenerate tells no scores"),
+        ({**BASE, "model": HAIKU, "score_threshold": 0.5}, "score_threshold is not valid: RetrieveAndGenerate"),
         ({"retriever": OURS, "model": HAIKU}, "retriever is not valid with mode"),
         ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "k": 3}, "k is not valid here"),
         ({"retriever": OURS, "model": HAIKU, "mode": CONVERSE, "filter": where("a") == 1}, "belongs to the retriever"),
@@ -81,11 +81,11 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({"external_source": "http://a/b", "model": HAIKU}, "s3://bucket/key"),
         ({"external_source": {"data": "text"}, "model": HAIKU}, "contentType"),
         ({"external_source": {**DOCUMENT, "data": "text"}, "model": HAIKU}, "is a str"),
-        ({"external_source": DOCUMENT, "model": HAIKU, "k": 3}, "k is for knowledge bases"),
-        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition words the"),
+        ({"external_source": DOCUMENT, "model": HAIKU, "k": 3}, "k is not valid with an external source"),
+        ({"external_source": DOCUMENT, "model": HAIKU, "query_decomposition": True}, "query_decomposition is"),
         (
             {"external_source": DOCUMENT, "model": HAIKU, "orchestration_prompt_template": ORCHESTRATION},
-            "orchestration_prompt_template words the search",
+            "orchestration_prompt_template is not valid",
         ),
         ({**BASE, "model": HAIKU, "mode": CONVERSE, "kms_key_arn": KEY}, "kms_key_arn is not valid with mode"),
         ({**BASE, "model": HAIKU, "prompt_template": "$query$"}, r"lacks \$search_results\$"),
@@ -148,9 +148,9 @@ def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, mode,
 
 
 def test_options_of_a_call_are_refused_where_nothing_heeds_them(bedrock, library):
-    with pytest.raises(InvalidRequestError, match="k is for knowledge bases"):
+    with pytest.raises(InvalidRequestError, match="k is not valid with an external source"):
         KnowledgeBaseChain(external_source=DOCUMENT, model=HAIKU).invoke(TITAN, k=3)
-    with pytest.raises(InvalidRequestError, match="score_threshold: RetrieveAndGenerate tells no scores"):
+    with pytest.raises(InvalidRequestError, match="score_threshold is not valid: RetrieveAndGenerate"):
         chain_of(library, GENERATE).invoke(TITAN, score_threshold=0.5)
     with pytest.raises(InvalidRequestError, match=r"chat_history is not valid with mode.*session_id"):
         chain_of(library, GENERATE).invoke({"input": TITAN, "chat_history": []})
@@ -363,7 +363,7 @@ def test_setting_a_field_takes_effect(bedrock, library):
         ("mode", "retrieve", "there are 'retrieve_and_generate' and"),
         ("external_source", DOCUMENT, "it has knowledge_base_id and external_source"),
         ("k", 1000, "k=1000"),
-        ("knowledge_base_id", "short", "ten letters and digits"),
+        ("knowledge_base_id", "short", "is not a valid knowledge base id"),
         ("model", FAKE, "Bedrock calls the model"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_picture_can_be_asked_with(bedrock, library):
     picture = next(document for document in every if document.metadata["type"] == "IMAGE")
     found = KnowledgeBaseRetriever(knowledge_base_id=library).invoke("", image=picture.metadata["data_uri"])
     assert found[0].metadata["source"] == picture.metadata["source"]
-    with pytest.raises(InvalidRequestError, match="no PNG, JPEG"):
+    with pytest.raises(InvalidRequestError, match="PNG, JPEG, GIF or WebP"):
         pictures.invoke("", image=b"nothing")
 
 
@@ -172,12 +172,12 @@ def test_the_classes_of_langchain_aws_say_the_same(bedrock, library):
     ("arguments", "match"),
     [
         ({}, "needs knowledge_base_id="),
-        ({"knowledge_base_id": "short"}, "ten letters and digits"),
+        ({"knowledge_base_id": "short"}, "is not a valid knowledge base id"),
         ({"knowledge_base_id": 5}, "must be a string"),
         ({"knowledge_base_id": "EMULATEDKB", "top_k": 3}, "takes no 'top_k'"),
         ({"knowledge_base_id": "EMULATEDKB", "serch_type": "HYBRID"}, "did you mean 'search_type'"),
-        ({"knowledge_base_id": "EMULATEDKB", "k": 0}, "k=0: Bedrock returns 1 to 100"),
-        ({"knowledge_base_id": "EMULATEDKB", "search_type": "FUZZY"}, "HYBRID and SEMANTIC"),
+        ({"knowledge_base_id": "EMULATEDKB", "k": 0}, "k=0 is not valid: Bedrock returns 1 to 100"),
+        ({"knowledge_base_id": "EMULATEDKB", "search_type": "FUZZY"}, "HYBRID or SEMANTIC"),
         ({"knowledge_base_id": "EMULATEDKB", "filter": {"equal": {"key": "a", "value": 1}}}, "did you mean 'equals'"),
         ({"knowledge_base_id": "EMULATEDKB", "guardrails": {"guardrailId": "a"}}, "guardrailVersion"),
         ({"knowledge_base_id": "EMULATEDKB", "user_context": ""}, "id of a user"),
@@ -198,7 +198,7 @@ def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
     [
         ({"top_k": 3}, "takes no 'top_k': did you mean 'k'"),
         ({"guardrail": {"guardrailId": "a", "guardrailVersion": "1"}}, "did you mean 'guardrail_config'"),
-        ({"k": 101}, "k=101: Bedrock returns 1 to 100"),
+        ({"k": 101}, "k=101 is not valid: Bedrock returns 1 to 100"),
         ({"filter": {"equals": {"key": "a"}}}, "filter"),
         ({"min_score_confidence": "high"}, "score_threshold must be a number"),
     ],

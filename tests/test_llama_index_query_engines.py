@@ -306,7 +306,7 @@ BAD = {
     "two places to look": ({"external_source": SOURCE}, "knowledge_base_id"),
     "an LLM where Bedrock asks": ({"model": Says(answers=["a"])}, "which takes LLMs"),
     "a managed prompt": ({"model": PROMPT}, "managed prompt"),
-    "a threshold": ({"score_threshold": 0.5}, "tells no scores"),
+    "a threshold": ({"score_threshold": 0.5}, "reports no scores"),
     "a memory": ({"get_memory": lambda _: None}, "get_memory is not valid with mode='retrieve_and_generate'"),
     "a cache": ({"cache": "off"}, "cache is not valid with mode"),
     "a retriever": ({"retriever": KnowledgeBaseRetriever("AAAAAAAAAA")}, "retriever is not valid with mode"),

@@ -193,7 +193,7 @@ def test_what_would_guard_or_restrict_nothing_is_refused(bedrock, moons, router)
     }  # fmt: skip
     with pytest.raises(InvalidRequestError, match="guardrail_config is not valid here: it belongs to the LLM"):
         engine(None, model=Says(answers=[]), mode=CONVERSE, external_source=document, guardrail_config=guardrail)
-    with pytest.raises(InvalidRequestError, match="user_context is for knowledge bases"):
+    with pytest.raises(InvalidRequestError, match="user_context is not valid with an external source"):
         engine(None, model=router, mode=CONVERSE, external_source=document, user_context="ann")
     for mode in MODES:
         with pytest.raises(InvalidRequestError, match="for the whole KnowledgeBaseQueryEngine"):

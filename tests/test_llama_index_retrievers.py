@@ -159,7 +159,7 @@ def test_a_threshold_leaves_out_what_scores_below(moons):
 
 
 BAD = {
-    "an unknown id": ({"knowledge_base_id": "nothing"}, "is no knowledge base"),
+    "an unknown id": ({"knowledge_base_id": "nothing"}, "is not a valid knowledge base id"),
     "k": ({"k": 0}, "1 to 100"),
     "two names of k": ({"k": 1, "similarity_top_k": 1}, "are the same"),
     "an operator": ({"filter": {"equal": {"key": "a", "value": 1}}}, "did you mean 'equals'"),

@@ -1,8 +1,9 @@
-"""Citations: which part of an answer rests on which passages.
+"""Citations: which part of an answer rests on which passages, and the answers of RetrieveAndGenerate.
 
 Everywhere in this package a span is half-open and counts Python's characters: ``answer[c.start:c.end] == c.text``.
-Bedrock's spans differ, and are put right here: their end is inclusive; a streamed one also counts a line break that its
-text lacks. What unit they count is not published, so that where an offset does not lead to the text, the text decides.
+Bedrock's spans differ and are corrected here. Their end is inclusive. A streamed span also counts a line break that its
+text lacks. The unit that they count is not published, so an offset that does not lead to the cited text is replaced by
+a search for the text.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Citation:
-    """A part of an answer, and what it rests on.
+    """A part of an answer, and the passages that it rests on.
 
     Attributes:
-        start: Where it begins in the answer.
-        end: Where it ends: the index of the first character behind it.
+        start: Index of its first character in the answer.
+        end: Index of the first character after it.
         text: ``answer[start:end]``.
-        passages: The passages that it rests on, by their positions in the result's list of them (``context``,
-            ``source_nodes``).
-        sources: The URIs of the documents that these are from, each once.
+        passages: Positions of the passages in the result's list (``context`` in LangChain, ``source_nodes`` in
+            LlamaIndex).
+        sources: The URIs of their documents, each once.
     """
 
     start: int
@@ -36,13 +37,13 @@ class Citation:
     sources: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The citation, JSON-safe."""
+        """Return the citation, JSON-safe."""
         return {**vars(self), "passages": list(self.passages), "sources": list(self.sources)}
 
 
 @dataclass(frozen=True)
-class _Claim:
-    """A span as Bedrock gave it, and what it carries for whoever reads it."""
+class _PendingSpan:
+    """A span as Bedrock gave it, with a value for the caller, until it is located in the answer."""
 
     text: str
     start: int | None
@@ -52,75 +53,84 @@ class _Claim:
 
 @dataclass
 class SpanFinder:
-    """Finds the spans that Bedrock gives in the text of an answer, as far as it has arrived.
+    """Locate the spans that Bedrock gives in the text of an answer, while it arrives.
 
-    What it finds does not depend on the pieces in which the text and the spans come.
+    The result does not depend on how text and spans are cut into events.
     """
 
     text: str = ""
-    _waiting: list[_Claim] = field(default_factory=list)
+    _waiting: list[_PendingSpan] = field(default_factory=list)
     _cursor: int = 0
 
     def add_text(self, text: str) -> None:
-        """More of the answer has arrived."""
+        """Add text of the answer."""
         self.text += text
 
     def add_span(self, part: Any, carried: Any) -> None:
-        """A ``textResponsePart`` has arrived, and with it whatever it stands for."""
+        """Add a span.
+
+        Args:
+            part: A ``textResponsePart``.
+            carried: A value that `found` gives back with the span.
+        """
         part = part if isinstance(part, dict) else {}
         span = part.get("span") if isinstance(part.get("span"), dict) else {}
         start, end = (at if isinstance(at, int) else None for at in (span.get("start"), span.get("end")))
         text = part.get("text")
-        self._waiting.append(_Claim(text if isinstance(text, str) else "", start, end, carried))
+        self._waiting.append(_PendingSpan(text if isinstance(text, str) else "", start, end, carried))
 
     def found(self, *, finished: bool = False) -> Iterator[tuple[int, int, Any]]:
-        """The spans that can be told now, in the order in which they came: start, end, what was carried."""
-        while self._waiting:
-            claim = self._waiting[0]
-            place = self._locate(claim) if len(self.text) >= _needed(claim) or finished else None
-            if place is None and not finished:
-                return  # an earlier place with the same words may not be the one that is meant
-            self._waiting.pop(0)
-            place = place or self._anywhere(claim)
-            if place is not None:
-                self._cursor = place[1]
-                yield (*place, claim.carried)
+        """Yield the spans that can be located now, in the order in which they came: start, end, carried value.
 
-    def _locate(self, claim: _Claim) -> tuple[int, int] | None:
-        if not claim.text:
-            return self._by_offsets(claim)
-        words = claim.text.rstrip("\n") or claim.text
-        for start in _readings(self.text, claim.start):
+        Args:
+            finished: Whether the answer is complete, so that waiting for more text is useless.
+        """
+        while self._waiting:
+            pending = self._waiting[0]
+            span = self._locate(pending) if len(self.text) >= _needed(pending) or finished else None
+            if span is None and not finished:
+                return  # the same words earlier in the answer may not be the ones that are meant
+            self._waiting.pop(0)
+            span = span or self._anywhere(pending)
+            if span is not None:
+                self._cursor = span[1]
+                yield (*span, pending.carried)
+
+    def _locate(self, pending: _PendingSpan) -> tuple[int, int] | None:
+        if not pending.text:
+            return self._by_offsets(pending)
+        words = pending.text.rstrip("\n") or pending.text
+        for start in _readings(self.text, pending.start):
             if self.text.startswith(words, start):
                 return start, start + len(words)
         # Drifted offsets: the parts come in the order of the answer.
         start = self.text.find(words, self._cursor)
         return (start, start + len(words)) if start >= 0 else None
 
-    def _anywhere(self, claim: _Claim) -> tuple[int, int] | None:
-        """Out of order, or other words than those of the answer."""
-        words = claim.text.rstrip("\n")
+    def _anywhere(self, pending: _PendingSpan) -> tuple[int, int] | None:
+        """Locate a span that is out of order, or whose words are not those of the answer."""
+        words = pending.text.rstrip("\n")
         start = self.text.find(words) if words else -1
-        return (start, start + len(words)) if start >= 0 else self._by_offsets(claim)
+        return (start, start + len(words)) if start >= 0 else self._by_offsets(pending)
 
-    def _by_offsets(self, claim: _Claim) -> tuple[int, int] | None:
-        """What stands at the offsets, where the text is not given or not to be found."""
-        if claim.start is None or claim.end is None or not 0 <= claim.start <= claim.end:
+    def _by_offsets(self, pending: _PendingSpan) -> tuple[int, int] | None:
+        """Return the span at the offsets, for a span without text or whose text is not in the answer."""
+        if pending.start is None or pending.end is None or not 0 <= pending.start <= pending.end:
             return None
-        end = min(claim.end + 1, len(self.text))
-        while end > claim.start and self.text[end - 1] == "\n":
+        end = min(pending.end + 1, len(self.text))
+        while end > pending.start and self.text[end - 1] == "\n":
             end -= 1
-        return (claim.start, end) if claim.start < end else None
+        return (pending.start, end) if pending.start < end else None
 
 
-def _needed(claim: _Claim) -> int:
-    """How much of the answer must be there before its place can be told."""
-    start = claim.start or 0
-    return max(start + len(claim.text), (claim.end or 0) + 1 if not claim.text else 0)
+def _needed(pending: _PendingSpan) -> int:
+    """Return how many characters of the answer must have arrived before the span can be located."""
+    start = pending.start or 0
+    return max(start + len(pending.text), (pending.end or 0) + 1 if not pending.text else 0)
 
 
 def _readings(text: str, offset: int | None) -> Iterator[int]:
-    """The indices that an offset can mean: counted in characters, in UTF-16 units, in UTF-8 bytes."""
+    """Yield the indices that an offset can mean: counted in characters, in UTF-16 units, in UTF-8 bytes."""
     if offset is None or offset < 0:
         return
     yield offset
@@ -130,12 +140,12 @@ def _readings(text: str, offset: int | None) -> Iterator[int]:
             yield len(before.decode(encoding, "ignore"))
 
 
-# --- What RetrieveAndGenerate answers, whole or as a stream, put together. ---
+# --- Answers of RetrieveAndGenerate, whole or streamed ---
 
 
 @dataclass(frozen=True)
 class AnswerPart:
-    """What has newly arrived of an answer: text, passages that are new, citations of text and passages so far."""
+    """What is new of an answer: text, passages, and citations of the text and passages so far."""
 
     text: str = ""
     passages: tuple[Passage, ...] = ()
@@ -145,14 +155,14 @@ class AnswerPart:
 
 @dataclass
 class AnswerReader:
-    """Puts an answer of RetrieveAndGenerate together, from its stream's events or from a whole response.
+    """Assemble an answer of RetrieveAndGenerate, from its stream's events or from a whole response.
 
     Attributes:
-        only_source: The one document that was asked about, whose name references to it lack.
-        passages: Those that were referred to so far, each once.
-        citations: Those found so far.
-        guardrail_action: ``"INTERVENED"`` or ``"NONE"`` as the service said; None where it said nothing.
-        has_text: Whether the service gave a text, if only an empty one.
+        only_source: The URI of an external source, which references to it lack; None for a knowledge base.
+        passages: The passages that were referred to so far, each once.
+        citations: The citations so far.
+        guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None if the service reported neither.
+        has_text: Whether the service gave a text, even an empty one.
     """
 
     only_source: str | None = None
@@ -161,7 +171,7 @@ class AnswerReader:
     guardrail_action: str | None = None
     has_text: bool = False
     _spans: SpanFinder = field(default_factory=SpanFinder)
-    _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _positions: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -169,44 +179,44 @@ class AnswerReader:
         return self._spans.text
 
     def read_event(self, event: Mapping[str, Any]) -> AnswerPart:
-        """What is new with an event of the stream."""
+        """Return what is new with an event of the stream."""
         if "output" in event:
             text = event["output"].get("text")
             self.has_text = self.has_text or isinstance(text, str)
             return self._part(text=text or "")
         if "citation" in event:
-            claim = event["citation"]
-            # The event has it twice; the inner one is deprecated, and alone in what older services send.
-            return self._part(claims=[{**(claim.get("citation") or {}), **claim}])
+            citation = event["citation"]
+            # The event has the citation twice. The inner one is deprecated; older services send it alone.
+            return self._part(cited=[{**(citation.get("citation") or {}), **citation}])
         if "guardrail" in event:
             return self._part(action=event["guardrail"].get("action"))
         return AnswerPart()
 
     def finish(self) -> AnswerPart:
-        """What can only be told when the stream has ended."""
+        """Return what can only be located when the stream has ended."""
         return self._part(finished=True)
 
     def read_response(self, response: Mapping[str, Any]) -> AnswerPart:
-        """A whole answer."""
+        """Read a whole response, and return it as one part."""
         text = (response.get("output") or {}).get("text") or ""
         return self._part(
-            text=text, claims=response.get("citations") or (), action=response.get("guardrailAction"), finished=True
+            text=text, cited=response.get("citations") or (), action=response.get("guardrailAction"), finished=True
         )
 
     def _part(
         self,
         text: str = "",
-        claims: Iterable[Mapping[str, Any]] = (),
+        cited: Iterable[Mapping[str, Any]] = (),
         action: str | None = None,
         *,
         finished: bool = False,
     ) -> AnswerPart:
         known = len(self.passages)
         self._spans.add_text(text)
-        for claim in filter(None, claims):
-            passages = self._referred(claim.get("retrievedReferences") or ())
-            if passages:  # a part that rests on nothing is no citation
-                part = claim.get("generatedResponsePart")
+        for each in filter(None, cited):
+            passages = self._referred(each.get("retrievedReferences") or ())
+            if passages:  # a part without references is not a citation
+                part = each.get("generatedResponsePart")
                 self._spans.add_span(part.get("textResponsePart") if isinstance(part, dict) else None, passages)
         citations = tuple(self._cited(finished=finished))
         self.citations += citations
@@ -218,11 +228,11 @@ class AnswerReader:
         found = []
         for passage in map(read_passage, references):
             if passage.source is None and self.only_source is not None:
-                passage = replace(passage, source=self.only_source)  # noqa: PLW2901 - a new one
-            if passage.key not in self._places:
-                self._places[passage.key] = len(self.passages)
+                passage = replace(passage, source=self.only_source)  # noqa: PLW2901 - a copy
+            if passage.key not in self._positions:
+                self._positions[passage.key] = len(self.passages)
                 self.passages.append(passage)
-            found.append(self._places[passage.key])
+            found.append(self._positions[passage.key])
         return tuple(dict.fromkeys(found))
 
     def _cited(self, *, finished: bool) -> Iterator[Citation]:
@@ -231,6 +241,14 @@ class AnswerReader:
 
 
 def cite(text: str, start: int, end: int, numbers: Sequence[int], passages: Sequence[Passage]) -> Citation:
-    """A citation of `passages` by their `numbers`."""
+    """Return a citation.
+
+    Args:
+        text: The whole answer.
+        start: Index of the first cited character.
+        end: Index after the last.
+        numbers: Positions in `passages`.
+        passages: All passages of the answer.
+    """
     sources = dict.fromkeys(source for number in numbers if (source := passages[number].source))
     return Citation(start, end, text[start:end], tuple(numbers), tuple(sources))

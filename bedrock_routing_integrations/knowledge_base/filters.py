@@ -1,4 +1,4 @@
-"""Filters on the metadata of a knowledge base's documents: a typed helper, and the check of plain dictionaries.
+"""Filters on the metadata of a knowledge base's documents: the helper `where`, and the check of plain dictionaries.
 
 Operators, the types of their values and the limits of groups: ``RetrievalFilter`` of botocore's bedrock-agent-runtime
 (1.43) and the Bedrock user guide on query configurations (2026-11).
@@ -22,12 +22,12 @@ _GROUPS = ("andAll", "orAll")
 _OPERATORS = (*_SCALARS, *_NUMBERS, *_LISTS, *_TEXTS, "listContains", *_GROUPS)
 _MOST_MEMBERS = 5
 _LONGEST_KEY = 100  # characters
-_JOINING = "Join filters by & and |, each comparison in parentheses; `and`, `or` and chains do not work."
+_JOINING = "Join filters by & and |, each comparison in parentheses; `and`, `or` and chained comparisons do not work."
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter, to be joined with others by ``&`` and ``|``; made by `where`."""
+    """A filter made by `where`. Join filters by ``&`` and ``|``."""
 
     tree: Mapping[str, Any]
 
@@ -46,15 +46,19 @@ class Filter:
         raise TypeError(_JOINING)
 
     def __invert__(self) -> Filter:
-        raise TypeError("Bedrock has no `not`: use !=, .is_not_in([…]), or the opposite comparison")
+        raise TypeError("Bedrock has no `not`. Use !=, .is_not_in([…]), or the opposite comparison.")
 
     def as_dict(self) -> dict[str, Any]:
-        """The filter as Bedrock takes it."""
+        """Return the filter as Bedrock takes it.
+
+        Raises:
+            InvalidRequestError: Bedrock would refuse it.
+        """
         return checked_filter(self.tree)
 
 
 class Attribute:
-    """A metadata attribute, to be compared. See `where`."""
+    """A metadata attribute, to compare with values. See `where`."""
 
     __hash__ = None  # type: ignore[assignment]  # `==` makes a filter
 
@@ -89,41 +93,41 @@ class Attribute:
     __and__ = __rand__ = __or__ = __ror__ = __bool__ = _misjoined
 
     def __contains__(self, value: object) -> bool:
-        raise TypeError("`in` asks Python: use where(…).contains(…), .list_contains(…) or .is_in([…])")
+        raise TypeError("`in` cannot make a filter. Use where(…).contains(…), .list_contains(…) or .is_in([…]).")
 
     def is_in(self, values: Sequence[str | float | bool]) -> Filter:
-        """Whether it is one of them."""
+        """Match attributes that equal one of the values."""
         return self._is("in", values)
 
     def is_not_in(self, values: Sequence[str | float | bool]) -> Filter:
-        """Whether it is none of them; also where the attribute is missing."""
+        """Match attributes that equal none of the values, and documents without the attribute."""
         return self._is("notIn", values)
 
     def starts_with(self, text: str) -> Filter:
-        """Whether it starts with a text (OpenSearch Serverless only)."""
+        """Match strings that start with a text (OpenSearch Serverless only)."""
         return self._is("startsWith", text)
 
     def contains(self, text: str) -> Filter:
-        """Whether a text is part of it, or of one of its members where it is a list."""
+        """Match strings, and lists with a string, that contain a text."""
         return self._is("stringContains", text)
 
     def list_contains(self, member: str) -> Filter:
-        """Whether it is a list that has this member."""
+        """Match lists that have this member."""
         return self._is("listContains", member)
 
 
 def where(key: str) -> Attribute:
-    """A metadata attribute, to make a filter of.
+    """Return a metadata attribute, to make a filter from.
 
     Args:
-        key: Its name, at most 100 characters.
+        key: The attribute's name, at most 100 characters.
 
     Returns:
-        What is compared: with ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or a method. Comparisons are joined by
+        An attribute. Compare it with ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or a method. Join comparisons by
         ``&`` and ``|``: two to five in a group, and groups in one group at most, as Bedrock takes them.
 
     Raises:
-        InvalidRequestError: When compared with a value that Bedrock does not take there.
+        InvalidRequestError: The comparison has a value that Bedrock does not take.
 
     Example:
         ```python
@@ -136,25 +140,25 @@ def where(key: str) -> Attribute:
     return Attribute(key)
 
 
-def checked_filter(given: Filter | Mapping[str, Any]) -> dict[str, Any]:
-    """A filter as Bedrock takes it, in dictionaries and lists of its own.
+def checked_filter(value: Filter | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a filter as Bedrock takes it.
 
     Raises:
-        InvalidRequestError: Bedrock would refuse it; the message says where and why.
+        InvalidRequestError: Bedrock would refuse it. The message names the member and the reason.
     """
-    tree = given.tree if isinstance(given, Filter) else given
+    tree = value.tree if isinstance(value, Filter) else value
     return _checked(tree, "filter", groups_around=0)
 
 
 def grouped(group: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a filter that joins others, laid out as Bedrock takes groups: 2 to 5 members, groups in one group at most.
 
-    A single member is returned alone. Members that are groups of the same kind are merged into this one, and what is
-    too long for one group is spread over groups of the same kind, which means the same.
+    A single member is returned alone. Members that are groups of the same kind are merged into this group. More than
+    five comparisons are spread over inner groups of the same kind, which match the same documents.
 
     Args:
         group: ``"andAll"`` or ``"orAll"``.
-        members: At least one filter. Those that are groups are laid out already.
+        members: At least one filter. Groups among them are laid out already.
 
     Raises:
         InvalidRequestError: There are more filters than Bedrock takes in any arrangement.
@@ -169,7 +173,8 @@ def grouped(group: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rows = -(-len(comparisons) // _MOST_MEMBERS)
     if len(others) + rows > _MOST_MEMBERS:
         raise InvalidRequestError(
-            f"{group} joins {len(flat)} filters: Bedrock takes 2 to {_MOST_MEMBERS} in a group, and groups in one group"
+            f"{group} joins {len(flat)} filters: Bedrock takes 2 to {_MOST_MEMBERS} in a group, and groups "
+            "in one group only"
         )
     # Even rows, so that none has a single member, which would not be a group.
     spread = [comparisons[row::rows] for row in range(rows)]
@@ -248,5 +253,5 @@ def _scalar(value: Any, at: str) -> Any:
     if not isinstance(value, (str, bool, int, float)):
         raise InvalidRequestError(f"{at} must be a string, a number or a boolean, and is a {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequestError(f"{at} is {value!r}, which JSON cannot say")
+        raise InvalidRequestError(f"{at} is {value!r}, which JSON cannot express")
     return value

@@ -1,4 +1,4 @@
-"""RetrieveAndGenerate's request, checked before anything is sent.
+"""Requests of RetrieveAndGenerate, checked before anything is sent.
 
 Shapes and limits: botocore's bedrock-agent-runtime (1.43).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .retrieval import KnowledgeBaseId
 
 
-# --- Prompt templates with Bedrock's placeholders. ---
+# --- Prompt templates with Bedrock's placeholders ---
 
 LONGEST_TEMPLATE = 4_000
 """Characters of a template that is sent to RetrieveAndGenerate."""
@@ -34,15 +34,16 @@ _PLACEHOLDER = re.compile(r"\$([a-z]+(?:_[a-z]+)*)\$")
 
 
 def check_generation_template(template: str, *, name: str = "prompt_template", limited: bool = True) -> None:
-    """Refuse a template of generation that Bedrock would refuse.
+    """Raise for a template of the answer that Bedrock would refuse.
 
     Args:
-        template: It needs ``$search_results$``; without ``$output_format_instructions$`` there are no citations.
-        name: The argument, for the message.
+        template: The template. It needs ``$search_results$``; without ``$output_format_instructions$`` there are no
+            citations.
+        name: Name of the argument, for the message.
         limited: Whether Bedrock's limit of 4,000 characters holds.
 
     Raises:
-        InvalidRequestError: It lacks a placeholder, has one that does not exist, or is too long.
+        InvalidRequestError: The template lacks a placeholder, has an unknown one, or is too long.
     """
     _check(template, _GENERATION, name, limited=limited)
 
@@ -50,21 +51,39 @@ def check_generation_template(template: str, *, name: str = "prompt_template", l
 def check_orchestration_template(
     template: str, *, name: str = "orchestration_prompt_template", limited: bool = True
 ) -> None:
-    """The same for orchestration, which needs ``$conversation_history$`` and ``$output_format_instructions$``.
+    """Raise for a template of the search's wording that Bedrock would refuse.
+
+    Args:
+        template: The template. It needs ``$conversation_history$`` and ``$output_format_instructions$``.
+        name: Name of the argument, for the message.
+        limited: Whether Bedrock's limit of 4,000 characters holds.
 
     Raises:
-        InvalidRequestError: As above.
+        InvalidRequestError: The template lacks a placeholder, has an unknown one, or is too long.
     """
     _check(template, _ORCHESTRATION, name, limited=limited)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders replaced, once: what stands in a value is text."""
+    """Return a template with its placeholders replaced, once: a placeholder inside a value stays.
+
+    Args:
+        template: The template.
+        values: Placeholder → text. Other placeholders stay.
+    """
     return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
 
 
 def split_at(template: str, placeholders: tuple[str, ...]) -> tuple[str, str]:
-    """The template before the sentence that has the first of some placeholders, and from there on."""
+    """Split a template before the sentence that has the first of some placeholders.
+
+    Args:
+        template: The template.
+        placeholders: Their names, without dollars.
+
+    Returns:
+        The text before the sentence, and the rest.
+    """
     starts = [found.start() for found in _PLACEHOLDER.finditer(template) if found[1] in placeholders]
     first = min(starts, default=len(template))
     at = max((found.end() for found in _SENTENCE_END.finditer(template, 0, first)), default=0) if starts else first
@@ -72,13 +91,18 @@ def split_at(template: str, placeholders: tuple[str, ...]) -> tuple[str, str]:
 
 
 def has(template: str, placeholder: str) -> bool:
-    """Whether a template has a placeholder."""
+    """Return whether a template has a placeholder.
+
+    Args:
+        template: The template.
+        placeholder: Its name, without dollars.
+    """
     return f"${placeholder}$" in template
 
 
 def _check(template: str, known: Mapping[str, bool], name: str, *, limited: bool) -> None:
     if not isinstance(template, str) or not template.strip():
-        raise InvalidRequestError(f"{name} must be a text with placeholders, and is {template!r}")
+        raise InvalidRequestError(f"{name}={template!r} is not valid. Give a text with placeholders.")
     if limited and len(template) > LONGEST_TEMPLATE:
         raise InvalidRequestError(
             f"{name} has {len(template):,} characters; RetrieveAndGenerate takes {LONGEST_TEMPLATE:,}. "
@@ -88,17 +112,17 @@ def _check(template: str, known: Mapping[str, bool], name: str, *, limited: bool
         if found not in known:
             near = difflib.get_close_matches(found, known, n=1)
             listed = ", ".join(f"${one}$" for one in known)
-            advice = f"did you mean ${near[0]}$" if near else f"it takes {listed}"
+            advice = f"did you mean ${near[0]}$?" if near else f"it takes {listed}."
             raise InvalidRequestError(f"{name} has the unknown placeholder ${found}$: {advice}")
     missing = [placeholder for placeholder, needed in known.items() if needed and not has(template, placeholder)]
     if missing:
         raise InvalidRequestError(
-            f"{name} lacks {' and '.join(f'${one}$' for one in missing)}, which Bedrock needs there"
+            f"{name} lacks {' and '.join(f'${one}$' for one in missing)}, which Bedrock needs there."
         )
 
 
 GENERATE, CONVERSE = "retrieve_and_generate", "retrieve_then_converse"
-"""The modes: Bedrock retrieves and generates, or we retrieve and ask a model by Converse."""
+"""The modes: Bedrock retrieves and generates, or this package retrieves and a model answers through Converse."""
 LONGEST_INPUT = 1_000
 """Characters of a question to RetrieveAndGenerate."""
 _LATENCIES = ("standard", "optimized")
@@ -112,17 +136,17 @@ _MOST_TOKENS = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How to generate an answer. What is None is not sent, and Bedrock's default holds.
+    """How to generate an answer. Options that are None are not sent, and Bedrock's default holds.
 
     Attributes:
-        performance_config: ``{"latency": "optimized"}``, for the answer and for what precedes it.
+        performance_config: ``{"latency": "optimized"}``, for the answer and for wording the search.
         inference_config: ``{"maxTokens", "temperature", "topP", "stopSequences"}`` of the answer.
-        prompt_template: Of the answer, with Bedrock's placeholders.
-        orchestration_prompt_template: Of what words the search.
+        prompt_template: Prompt for the answer, with Bedrock's placeholders.
+        orchestration_prompt_template: Prompt for wording the search.
         query_decomposition: Whether a question may be split into several.
         guardrail: ``{"guardrailId": …, "guardrailVersion": …}``.
-        kms_key_arn: The key that a new session is encrypted with.
-        additional_model_request_fields: What else the model itself takes, for the answer.
+        kms_key_arn: ARN of the key that Bedrock encrypts a new session with.
+        additional_model_request_fields: Model-specific fields, for the answer.
     """
 
     performance_config: Mapping[str, Any] | None = None
@@ -135,13 +159,13 @@ class GenerationOptions:
     additional_model_request_fields: Mapping[str, Any] | None = None
 
     def check(self, *, limited: bool) -> None:
-        """Refuse now what no call could send.
+        """Raise for options that Bedrock would refuse.
 
         Args:
             limited: Whether RetrieveAndGenerate's limits hold.
 
         Raises:
-            InvalidRequestError: An option that Bedrock would refuse.
+            InvalidRequestError: Bedrock would refuse an option.
         """
         _performance(self.performance_config)
         _inference(self.inference_config, limited=limited)
@@ -156,14 +180,14 @@ class GenerationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One call of RetrieveAndGenerate, but for how it searches and generates.
+    """A question to RetrieveAndGenerate, and where to find the answer.
 
     Attributes:
-        text: What is asked, at most 1,000 characters.
-        knowledge_base: Where to look; or
-        source: the one document to look in: ``s3://bucket/key``, or ``{"data": bytes, "contentType": "application/pdf",
-            "identifier": "report.pdf"}``.
-        session_id: The conversation to go on with.
+        text: The question, at most 1,000 characters.
+        knowledge_base: The knowledge base to search; None with a `source`.
+        source: The one document to answer from: ``s3://bucket/key``, or ``{"data": bytes, "contentType":
+            "application/pdf", "identifier": "report.pdf"}``.
+        session_id: The session to continue.
     """
 
     text: str
@@ -173,7 +197,7 @@ class Question:
 
     @property
     def only_source(self) -> str | None:
-        """The name of the one document that is asked about; None of a knowledge base."""
+        """The URI or identifier of the `source`; None for a knowledge base."""
         source = self.source
         return str(source["identifier"]) if isinstance(source, Mapping) else source
 
@@ -181,7 +205,14 @@ class Question:
 def generate_request(
     question: Question, model: Target, search: SearchOptions, options: GenerationOptions, *, region: str
 ) -> dict[str, Any]:
-    """A request of RetrieveAndGenerate or RetrieveAndGenerateStream.
+    """Return a request of RetrieveAndGenerate or RetrieveAndGenerateStream.
+
+    Args:
+        question: The question, and the knowledge base or document.
+        model: The target that answers.
+        search: How to search.
+        options: How to generate.
+        region: Region of a reranking model that is named by its id.
 
     Raises:
         InvalidRequestError: Bedrock would refuse it.
@@ -203,10 +234,10 @@ def generate_request(
 
 
 def checked_model(model: str) -> str:
-    """The id of a target that can answer with passages.
+    """Return the id of a target that can answer from passages.
 
     Raises:
-        InvalidTargetError: It is no target.
+        InvalidTargetError: It is not a valid target.
         InvalidRequestError: It is a managed prompt, which brings its own text.
     """
     target = parse_target(model)
@@ -217,21 +248,21 @@ def checked_model(model: str) -> str:
 def _refuse_prompt(model: Target) -> None:
     if model.kind is TargetKind.PROMPT:
         raise InvalidRequestError(
-            f"a managed prompt cannot answer from passages, and {model} is one: name a model or a router, and give the "
-            "prompt's text as prompt_template"
+            f"model={str(model)!r} is not valid: a managed prompt cannot answer from passages. Name a model or a "
+            "router, and give the prompt's text as prompt_template."
         )
 
 
 def checked_session_id(session_id: str) -> str:
-    """A session's id as Bedrock takes it.
+    """Return a session id that Bedrock takes.
 
     Raises:
-        InvalidRequestError: It can be none.
+        InvalidRequestError: Bedrock would refuse it.
     """
     if not isinstance(session_id, str) or not _SESSION.fullmatch(session_id):
         raise InvalidRequestError(
-            f"session_id={session_id!r} is no session of Bedrock: give the 'session_id' of the answer before, or leave "
-            "it out to begin one"
+            f"session_id={session_id!r} is not valid: Bedrock's have 2 to 100 letters, digits and . _ : -. Give the "
+            "session_id of the answer before, or leave it out to begin a session."
         )
     return session_id
 
@@ -261,7 +292,7 @@ def _from_knowledge_base(
 ) -> dict[str, Any]:
     knowledge_base = question.knowledge_base
     if knowledge_base is None:
-        raise InvalidRequestError("knowledge_base_id= or an external source is needed")
+        raise InvalidRequestError("knowledge_base_id is missing. Give it, or an external source.")
     found: dict[str, Any] = {"knowledgeBaseId": knowledge_base.id, "modelArn": model.model_id}
     optional = {
         "retrievalConfiguration": retrieval_configuration(search, managed=False, region=region),
@@ -297,7 +328,7 @@ def _orchestration(options: GenerationOptions) -> dict[str, Any]:
     if template is not None:
         check_orchestration_template(template)
     found = {
-        # The user's wait is for both: orchestration with standard latency would eat what generation saves.
+        # The user waits for both: orchestration with standard latency would use up what generation saves.
         "performanceConfig": _performance(options.performance_config),
         "promptTemplate": {"textPromptTemplate": template} if template else None,
         "queryTransformationConfiguration": {"type": "QUERY_DECOMPOSITION"} if options.query_decomposition else None,
@@ -307,13 +338,13 @@ def _orchestration(options: GenerationOptions) -> dict[str, Any]:
 
 def _kms_key(given: str | None) -> str | None:
     if given is not None and (not isinstance(given, str) or not _KMS_KEY.fullmatch(given)):
-        raise InvalidRequestError(f"kms_key_arn must be the ARN of a key, arn:aws:kms:…:key/…, and is {given!r}")
+        raise InvalidRequestError(f"kms_key_arn={given!r} is not valid. Give the ARN of a key, arn:aws:kms:…:key/…")
     return given
 
 
 def _model_fields(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise InvalidRequestError(f"additional_model_request_fields must be a dictionary, and is {given!r}")
+        raise InvalidRequestError(f"additional_model_request_fields={given!r} is not valid. Give a dictionary.")
     return dict(given or {})
 
 
@@ -322,7 +353,7 @@ def _performance(given: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(given, Mapping) or set(given) != {"latency"} or given["latency"] not in _LATENCIES:
         raise InvalidRequestError(
-            f"performance_config must be {{'latency': 'standard'}} or {{'latency': 'optimized'}}, and is {given!r}"
+            f"performance_config={given!r} is not valid. Give {{'latency': 'standard'}} or {{'latency': 'optimized'}}."
         )
     return dict(given)
 
@@ -331,23 +362,23 @@ def _inference(given: Mapping[str, Any] | None, *, limited: bool = True) -> dict
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"inference_config must be a dictionary, and is a {type(given).__name__}")
+        raise InvalidRequestError(f"inference_config must be a dictionary, and is a {type(given).__name__}.")
     for name in given:
         if name not in _INFERENCE:
-            advice = f"did you mean {_SNAKE[name]!r}" if name in _SNAKE else f"it takes {', '.join(_INFERENCE)}"
+            advice = f"did you mean {_SNAKE[name]!r}?" if name in _SNAKE else f"it takes {', '.join(_INFERENCE)}."
             raise InvalidRequestError(f"inference_config has no {name!r}: {advice}")
     for name in ("temperature", "topP"):
         value = given.get(name)
         if value is not None and (
             isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1
         ):
-            raise InvalidRequestError(f"inference_config: {name} is a number from 0 to 1, not {value!r}")
+            raise InvalidRequestError(f"inference_config: {name}={value!r} is not valid. Give a number from 0 to 1.")
     most = given.get("maxTokens")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise InvalidRequestError(f"inference_config: maxTokens is a whole number above 0, not {most!r}")
+        raise InvalidRequestError(f"inference_config: maxTokens={most!r} is not valid. Give a whole number above 0.")
     if limited and most is not None and most > _MOST_TOKENS:
         raise InvalidRequestError(
-            f"inference_config: maxTokens is {most:,}; RetrieveAndGenerate takes {_MOST_TOKENS:,}"
+            f"inference_config: maxTokens is {most:,}. RetrieveAndGenerate takes at most {_MOST_TOKENS:,}."
         )
     stops = given.get("stopSequences")
     _check_stops(stops, limited=limited)
@@ -359,53 +390,60 @@ def _check_stops(stops: Any, *, limited: bool) -> None:
     if stops is None:
         return
     if isinstance(stops, (str, bytes)) or not isinstance(stops, Sequence):
-        raise InvalidRequestError(f"inference_config: stopSequences is a list of strings, not {stops!r}")
+        raise InvalidRequestError(f"inference_config: stopSequences={stops!r} is not valid. Give a list of strings.")
     if limited and len(stops) > _MOST_STOPS:
-        raise InvalidRequestError(f"inference_config: stopSequences is a list of at most {_MOST_STOPS}, not {stops!r}")
+        raise InvalidRequestError(
+            f"inference_config: stopSequences={stops!r} is not valid. Give a list of at most {_MOST_STOPS}."
+        )
     for stop in stops:
         if not isinstance(stop, str) or not 1 <= len(stop) <= _LONGEST_STOP:
             raise InvalidRequestError(
-                f"inference_config: each of stopSequences has 1 to {_LONGEST_STOP:,} characters, not {stop!r}"
+                f"inference_config: {stop!r} among stopSequences is not valid. Give 1 to {_LONGEST_STOP:,} characters."
             )
 
 
 def refuse_for_generate(search: SearchOptions, options: GenerationOptions, source: Any) -> None:
-    """Refuse what RetrieveAndGenerate cannot do, or would not hear of: it would search otherwise than was asked.
+    """Raise for options that RetrieveAndGenerate cannot act on.
+
+    Args:
+        search: How to search.
+        options: How to generate.
+        source: The external source; None for a knowledge base.
 
     Raises:
-        InvalidRequestError: As said.
+        InvalidRequestError: There are some.
     """
     if search.knowledge_base_type == MANAGED:
         raise InvalidRequestError(
-            f"RetrieveAndGenerate cannot use a managed knowledge base (knowledge_base_type={MANAGED!r}): "
-            f"mode={CONVERSE!r} can"
+            f"knowledge_base_type={MANAGED!r} is not valid: RetrieveAndGenerate cannot use a managed knowledge base. "
+            f"Use mode={CONVERSE!r}."
         )
     if search.score_threshold is not None:
         raise InvalidRequestError(
-            f"score_threshold: RetrieveAndGenerate tells no scores to go by; mode={CONVERSE!r} can do it"
+            f"score_threshold is not valid: RetrieveAndGenerate reports no scores. Use mode={CONVERSE!r}."
         )
     if source is not None:
         refuse_for_source(search, options, mode=GENERATE)
 
 
 def refuse_for_source(search: SearchOptions, options: GenerationOptions, *, mode: str) -> None:
-    """Refuse how to search where one document is all there is.
+    """Raise for options of the search if there is an external source, which is not searched.
 
     Args:
         search: How to search.
         options: How to generate.
-        mode: RetrieveAndGenerate takes a `user_context` all the same; Converse has no place for one.
+        mode: With ``"retrieve_and_generate"`` a `user_context` is valid all the same; Converse has no such member.
 
     Raises:
-        InvalidRequestError: As said.
+        InvalidRequestError: There are some.
     """
-    searched = (
+    searched: tuple[str, ...] = (
         "k", "search_type", "filter", "implicit_filter", "reranking", "score_threshold", "knowledge_base_type",
         "retrieval_config",
     )  # fmt: skip
-    for name in (*searched, *(() if mode == GENERATE else ("user_context",))):
-        if getattr(search, name) is not None:
-            raise InvalidRequestError(f"{name} is for knowledge bases; an external source is not searched")
-    if options.query_decomposition or options.orchestration_prompt_template is not None:
-        name = "query_decomposition" if options.query_decomposition else "orchestration_prompt_template"
-        raise InvalidRequestError(f"{name} words the search of a knowledge base; an external source is not searched")
+    if mode != GENERATE:
+        searched = (*searched, "user_context")
+    given = [name for name in searched if getattr(search, name) is not None]
+    given += [name for name in ("query_decomposition", "orchestration_prompt_template") if getattr(options, name)]
+    for name in given:
+        raise InvalidRequestError(f"{name} is not valid with an external source, which is not searched. Leave it out.")

@@ -1,14 +1,15 @@
-"""Decide which retrieved images a model is shown, and say what was left out.
+"""Decide which retrieved images a model is shown, and list what was left out.
 
 A knowledge base returns images as data URIs, with a description that its parser wrote. A model that reads images gets
 the image as a content block, named by the index of its passage, and the description as the passage's text, so that
-citations of the passage work as for text. Every other model gets the description alone. What could not be given is
-listed as an `Omission`, so that an answer from less than was found can be told from one that is not.
+citations of the passage work as for text. Every other model gets the description alone. Everything that was retrieved
+and not given to the model is listed as an `Omission`, so that a reader can see that an answer rests on less than was
+found.
 
-Limits. The API reference of Converse says up to 20 images of 3.75 MB and 8,000 pixels a side (``Message.content`` of
-botocore 1.44). A newer page of the user guide says that Bedrock has no limits and models do ("API restrictions", 2026).
-Claude's guide has 5 MB in base64, which is 3.75 MB, and the same 8,000 pixels. Nova's has 25 MB for the whole request,
-base64 included. The strictest of them holds here. Images of the conversation before count among the 20.
+Limits. The API reference of Converse has up to 20 images of 3.75 MB and 8,000 pixels a side (``Message.content`` of
+botocore 1.44). A newer page of the user guide leaves limits to the models ("API restrictions", 2026). Claude's guide
+has 5 MB in base64, which is 3.75 MB, and the same 8,000 pixels. Nova's has 25 MB for the whole request, base64
+included. The strictest limits hold here. Images of the conversation before count among the 20.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bedrock_routing_integrations.errors import InvalidRequestError
+from bedrock_routing_integrations.requests.documents import IMAGE_FORMATS, data_url_content, media_format
 from bedrock_routing_integrations.runtime import warn_once
 
 if TYPE_CHECKING:
@@ -35,13 +37,10 @@ if TYPE_CHECKING:
     from .prompts import Prompt
 
 
-# --- Pictures in a query, and what kind of file something is. ---
+# --- Images in a query, and formats and sizes of files ---
 
 LARGEST_QUERY_IMAGE = 5_242_880
 """Bytes of an image in a query: ``InputImage`` of botocore's bedrock-agent-runtime (1.43)."""
-_MEDIA_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*?;base64,(?P<data>.*)", re.DOTALL)
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF87a": "gif", b"GIF89a": "gif"}
-_WEBP = slice(8, 12)
 # Start of frame, of every kind of JPEG: C4, C8 and CC are something else (ISO/IEC 10918-1, table B.1).
 _JPEG_FRAMES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 _JPEG_FILL = 0xFFFF
@@ -49,36 +48,36 @@ _MOST_JPEG_SEGMENTS = 1_000
 
 
 def image_query(image: bytes | str) -> dict[str, Any]:
-    """An image as ``retrievalQuery.image``.
+    """Return an image as ``retrievalQuery.image``.
 
     Args:
-        image: Its bytes, or a data URI.
+        image: The bytes of an image, or a data URI.
 
     Raises:
-        InvalidRequestError: It is no PNG, JPEG, GIF or WebP, or too large.
+        InvalidRequestError: It is not a PNG, JPEG, GIF or WebP, or larger than 5,242,880 bytes.
     """
-    data = _data_of(image)
+    data = _bytes_of(image)
     if len(data) > LARGEST_QUERY_IMAGE:
-        raise InvalidRequestError(f"the image has {len(data):,} bytes; a query takes {LARGEST_QUERY_IMAGE:,}")
-    kind = image_format(data)
-    if kind is None:
-        raise InvalidRequestError("the image is no PNG, JPEG, GIF or WebP, which is what a query takes")
-    return {"format": kind, "inlineContent": data}
+        raise InvalidRequestError(
+            f"image is not valid: it has {len(data):,} bytes. Give at most {LARGEST_QUERY_IMAGE:,}."
+        )
+    found = image_format(data)
+    if found is None:
+        raise InvalidRequestError("image is not valid: a query takes PNG, JPEG, GIF or WebP. Convert the image.")
+    return {"format": found, "inlineContent": data}
 
 
 def image_format(data: bytes) -> str | None:
     """Return ``"png"``, ``"jpeg"``, ``"gif"`` or ``"webp"`` by the first bytes of a file; None for anything else."""
-    if data.startswith(b"RIFF") and data[_WEBP] == b"WEBP":
-        return "webp"
-    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    return media_format("image", None, content=data)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height in pixels as the file's header states them; None where it does not."""
+    """Return width and height in pixels from the file's header; None if they cannot be read."""
     reader = {"png": _png_size, "jpeg": _jpeg_size, "gif": _gif_size, "webp": _webp_size}.get(image_format(data) or "")
     try:
         return None if reader is None else reader(data)
-    except (struct.error, IndexError):  # a header that is cut
+    except (struct.error, IndexError):  # a truncated header
         return None
 
 
@@ -94,7 +93,7 @@ def _gif_size(data: bytes) -> tuple[int, int]:
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     at = 2
-    for _ in range(_MOST_JPEG_SEGMENTS):  # hostile files must not take long
+    for _ in range(_MOST_JPEG_SEGMENTS):  # a hostile file must not take long
         marker, length = struct.unpack_from(">HH", data, at)
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 5)
@@ -119,19 +118,16 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _data_of(image: bytes | str) -> bytes:
+def _bytes_of(image: bytes | str) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
-    found = _MEDIA_DATA_URI.fullmatch(image) if isinstance(image, str) else None
-    if found is None:
+    inline = data_url_content(image, "image") if isinstance(image, str) else None
+    if inline is None:
         raise InvalidRequestError(
-            f"image must be bytes or a data URI (data:image/png;base64,…), and is {_shown(image)}; of a file: "
-            "Path(…).read_bytes()"
+            f"image={_shown(image)} is not valid: it is neither bytes nor a data URI (data:image/png;base64,…). For a "
+            "file give Path(…).read_bytes()."
         )
-    try:
-        return base64.b64decode(found["data"], validate=True)
-    except binascii.Error as error:
-        raise InvalidRequestError(f"the data URI of the image is no base64: {error}") from error
+    return inline[0]
 
 
 def _shown(value: object) -> str:
@@ -139,16 +135,18 @@ def _shown(value: object) -> str:
 
 
 def media_type_of(uri: str | None) -> str | None:
-    """The media type that a URI says: a data URI by itself, another by its extension; None where it says none."""
+    """Return the media type of a data URI, or of another URI by its extension; None if it is not known."""
     if not uri:
         return None
     if uri.startswith("data:"):
         return uri[len("data:") :].partition(",")[0].partition(";")[0] or None
     try:
         return mimetypes.guess_type(PurePath(urlsplit(uri).path).name)[0]
-    except ValueError:  # no URI, whatever it is
+    except ValueError:  # not a URI
         return None
 
+
+# --- Images that a model is shown ---
 
 MOST_IMAGES = 20
 LARGEST_IMAGE = 3_750_000
@@ -158,7 +156,6 @@ LARGEST_TOTAL = 18_000_000
 LONGEST_SIDE = 8_000
 """Pixels."""
 _MEDIA = ("IMAGE", "AUDIO", "VIDEO")
-_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _DATA_URI = re.compile(r"data:(?P<type>[^;,]*)[^,]*;base64,(?P<data>.*)", re.DOTALL)
 
 
@@ -187,14 +184,14 @@ class PassageImage:
 
 @dataclass(frozen=True)
 class Omission:
-    """What was retrieved and not given to the model.
+    """A retrieved passage that was not given to the model, or not as an image.
 
     Attributes:
         passage: The position of the passage in the result's list of them (``context``, ``source_nodes``).
         type: ``"IMAGE"``, ``"AUDIO"`` or ``"VIDEO"``.
-        source: The URI of its document; None where that is not known.
+        source: The URI of its document; None if it is not known.
         reason: Why it was left out.
-        given: ``"description"`` where the model got the passage's text instead, None where it got nothing of it.
+        given: ``"description"`` if the model got the passage's text instead, None if it got nothing.
     """
 
     passage: int
@@ -210,19 +207,19 @@ class Omission:
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """The images of some passages that a model is shown, by the passage's position, and what is left out."""
+    """The images that a model is shown, by the position of the passage, and the omissions."""
 
     attached: Mapping[int, PassageImage]
     omissions: tuple[Omission, ...] = ()
 
     def labelled(self, prompt: Prompt) -> Iterator[tuple[str, PassageImage]]:
-        """Yield each image with the text that stands before it, in the order of the passages' indices."""
+        """Yield each image with the text before it, in the order of the passages' indices."""
         for index, position in enumerate(prompt.numbers, 1):
             if position in self.attached:
                 yield f"Image of passage {index}:", self.attached[position]
 
     def dictionaries(self) -> dict[str, list[dict[str, Any]]]:
-        """Return ``{"omissions": [...]}`` for a result; empty where nothing was left out."""
+        """Return ``{"omissions": [...]}`` for a result; empty without omissions."""
         return {"omissions": [omission.as_dict() for omission in self.omissions]} if self.omissions else {}
 
 
@@ -233,13 +230,13 @@ def reads_images(resolved: ResolvedTarget) -> bool:
 
 
 def select_images(passages: Sequence[Passage], *, reads: bool, model: str, before: int = 0) -> ImageSelection:
-    """Select the images to show, best passages first, and warn once of each kind of omission.
+    """Select the images to show, best passages first, and log one warning for each kind of omission.
 
     Args:
-        passages: What was retrieved.
+        passages: The retrieved passages.
         reads: Whether the model reads images.
-        model: Its name, for the warning.
-        before: Images in the conversation before, which count among those of the request.
+        model: The model's name, for the warning.
+        before: Number of images in the conversation before, which count among those of the request.
     """
     attached: dict[int, PassageImage] = {}
     omissions: list[Omission] = []
@@ -250,8 +247,8 @@ def select_images(passages: Sequence[Passage], *, reads: bool, model: str, befor
         if passage.content_type == "IMAGE":
             found = _image_of(passage) if reads else f"{model} does not read images, as far as is known"
         if isinstance(found, PassageImage):
-            room = LARGEST_TOTAL - sum(len(image.data) for image in attached.values())
-            reason = _refused(found, room=room, number=len(attached) + before)
+            bytes_left = LARGEST_TOTAL - sum(len(image.data) for image in attached.values())
+            reason = _why_not_shown(found, bytes_left=bytes_left, number=len(attached) + before)
             if reason is None:
                 attached[position] = found
                 continue
@@ -267,21 +264,21 @@ def select_images(passages: Sequence[Passage], *, reads: bool, model: str, befor
     return ImageSelection(attached, tuple(omissions))
 
 
-def _refused(image: PassageImage, *, room: int, number: int) -> str | None:
-    """Why an image is not shown; None where it is."""
+def _why_not_shown(image: PassageImage, *, bytes_left: int, number: int) -> str | None:
+    """Return why an image is not shown; None if it is."""
     if len(image.data) > LARGEST_IMAGE:
         return f"an image can have {LARGEST_IMAGE:,} bytes, and it has more"
     if max(image_size(image.data) or (0,)) > LONGEST_SIDE:
         return f"an image can have {LONGEST_SIDE:,} pixels a side, and it has more"
     if number >= MOST_IMAGES:
         return f"a request can have {MOST_IMAGES} images, and there are more"
-    if len(image.data) > room:
+    if len(image.data) > bytes_left:
         return f"the images of a request can have {LARGEST_TOTAL:,} bytes, and they have more"
     return None
 
 
 def _image_of(passage: Passage) -> PassageImage | str:
-    """The image of a passage, or why there is none."""
+    """Return the image of a passage, or the reason why there is none."""
     uri = passage.data_uri
     if not uri:
         return "its bytes were not returned"
@@ -293,9 +290,9 @@ def _image_of(passage: Passage) -> PassageImage | str:
         data = b""
     if not data:
         return "its bytes cannot be read"
-    # Models refuse a JPEG that is called a PNG: the bytes say it better than the media type.
+    # Models refuse a JPEG that is labelled PNG, so the bytes decide before the media type.
     stated = split["type"].strip().lower() if split else passage.media_type
-    kind = image_format(data) or _FORMATS.get(stated or "")
+    kind = image_format(data) or IMAGE_FORMATS.get(stated or "")
     return PassageImage(kind, data) if kind else "it is not a PNG, JPEG, GIF or WebP image"
 
 
@@ -305,6 +302,6 @@ def _warn(omissions: Sequence[Omission], model: str) -> None:
         warn_once(
             ("omission", model, omission.type, omission.reason, omission.given),
             f"A retrieved passage of type {omission.type} is not given to {model}: {omission.reason}. {instead}. "
-            'Each answer lists what was left out under "omissions". For images use a model that reads them; an opaque '
-            "target says which it is by base_models.",
+            'Each answer lists what was left out under "omissions". For images use a model that reads them. For a '
+            "target that cannot be looked up, name its models with base_models.",
         )

@@ -1,4 +1,11 @@
-"""An answer that a model was told to mark with citations: the markers → `Citation`, verified."""
+"""Turn the citation markers in a model's answer into verified `Citation`s.
+
+The prompt asks for ``[cite: 1]`` or ``[cite: 1, 3]`` after each statement. The answer arrives in pieces that can cut a
+marker anywhere. `_MarkerParser` takes text as soon as it cannot be part of a marker, removes markers together with the
+white space before them, and notes the span of the statement that each marker closes: from the end of the marker before
+it, or the start of the line. A marker of a passage that the prompt did not hold is removed and cites nothing, so every
+citation names a passage that the model was shown.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +23,25 @@ if TYPE_CHECKING:
     from .prompts import Prompt
 
 
-# --- Citations out of the markers that a model writes ---
-
 _SPACE = r"\s{0,3}"
-# As it was asked for; and as models write it who were not listening: [cite: 1; 2], [cite: 1 and 2], [cite: 1-3].
+# As the prompt asks for it, and as models write it nevertheless: [cite: 1; 2], [cite: 1 and 2], [cite: 1-3].
 _JOIN = rf"{_SPACE}(?:,|;|&|and|[-\u2013]){_SPACE}"
 _MARKER = re.compile(rf"\[cite:{_SPACE}(\d{{1,4}}(?:{_JOIN}\d{{1,4}}){{0,30}}){_SPACE}\]", re.IGNORECASE)
 _RANGE = re.compile(rf"(\d+)(?:{_SPACE}[-\u2013]{_SPACE}(\d+))?")
-# What can still become a marker when more arrives. No marker is as long as this.
+# The beginning of a marker, which more text may complete. No marker is longer than `_LONGEST`.
 _BEGINNING = re.compile(r"\[(?:c|ci|cit|cite|cite:[\s\d,;&and\u2013-]*)?", re.IGNORECASE)
 _CUT = re.compile(r"\[cite:\s*\d[\s\d,;&and\u2013-]*", re.IGNORECASE)
 _LONGEST = 500
 _OPEN = re.compile(_BEGINNING.pattern + r"\Z", re.IGNORECASE)
-_BETWEEN = re.compile(r"\A[\s.,;:!?\u2026\u3001\u3002\uff01\uff0c\uff1f]*")  # ends a statement, and begins none
-_APART = "    "  # more white space than a marker may have
+_BETWEEN = re.compile(
+    r"\A[\s.,;:!?\u2026\u3001\u3002\uff01\uff0c\uff1f]*"
+)  # ends a statement, and does not begin the next
+_APART = "    "  # more white space than a marker can contain
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A part of the answer that cites passages: its span in the answer, and their indices from 0."""
+class MarkedSpan:
+    """A part of the answer that a marker closes: its span, and the indices of the passages, from 0."""
 
     start: int
     end: int
@@ -42,34 +49,34 @@ class Claimed:
 
 
 @dataclass
-class MarkerReader:
-    """Reads an answer with markers, in whatever pieces it arrives.
+class _MarkerParser:
+    """Separate the text of an answer from its markers, however the answer is cut into pieces.
 
     Args:
-        most: How many passages the model was given: a marker for one that does not exist is taken out and dropped.
+        most: How many passages the model was given; markers of others cite nothing.
 
     Attributes:
-        text: The answer as far as it was given out. White space before a marker, and at both ends, is left out.
+        text: The answer so far, without markers, the white space before them, and white space at both ends.
     """
 
     most: int
     text: str = ""
     _pending: str = ""
-    _space: str = ""  # white space that is not given out yet
-    _space_before: str = ""  # that before the markers
-    _cited: list[int] | None = None  # by the markers that stand where the answer ends now; None where there is none
+    _space: str = ""  # white space at the end, held back
+    _space_before: str = ""  # the white space before the markers
+    _cited: list[int] | None = None  # the passages of the markers at the end of the text; None without markers
     _from: int = 0
-    _done: list[Claimed] = field(default_factory=list)
+    _done: list[MarkedSpan] = field(default_factory=list)
 
-    def read(self, text: str) -> tuple[str, list[Claimed]]:
-        """What can be given out now that `text` has arrived: more of the answer, and citations that are complete."""
-        return self._given_out(text, finished=False)
+    def read(self, text: str) -> tuple[str, list[MarkedSpan]]:
+        """Return the text and the complete spans that `text` adds."""
+        return self._parse(text, finished=False)
 
-    def finish(self) -> tuple[str, list[Claimed]]:
-        """What is left when nothing more comes."""
-        return self._given_out("", finished=True)
+    def finish(self) -> tuple[str, list[MarkedSpan]]:
+        """Return what was held back, now that the answer is complete."""
+        return self._parse("", finished=True)
 
-    def _given_out(self, text: str, *, finished: bool) -> tuple[str, list[Claimed]]:
+    def _parse(self, text: str, *, finished: bool) -> tuple[str, list[MarkedSpan]]:
         before = len(self.text)
         self._pending += text
         while self._pending:
@@ -85,7 +92,7 @@ class MarkerReader:
             elif len(self._pending) < _LONGEST and _BEGINNING.fullmatch(self._pending) and not finished:
                 break
             elif len(self._pending) < _LONGEST and _CUT.fullmatch(self._pending):
-                self._pending = ""  # nothing more comes: the limit of tokens has cut a marker
+                self._pending = ""  # the answer is complete: the limit of tokens has cut a marker
             else:
                 self._take("[")
                 self._pending = self._pending[1:]
@@ -103,7 +110,7 @@ class MarkerReader:
         if self._cited is not None and not space and words[0].isalnum():
             space = self._space_before  # "as it was [cite: 1]." has none there, "one [cite: 1]two" has
         if self._cited is not None and _OPEN.search(self.text[-_LONGEST:]):
-            space = _APART  # "[ci[cite: 1]te: 2]": taking one out must not make another
+            space = _APART  # "[ci[cite: 1]te: 2]": removing a marker must not make another
         self._close()
         added = (space if self.text else "") + words
         if "\n" in added:
@@ -121,7 +128,7 @@ class MarkerReader:
                     self._cited.append(index)
 
     def _close(self) -> None:
-        """The answer goes on behind markers, or ends."""
+        """Close the span of the markers at the end: the answer continues after them, or ends."""
         if self._cited is None:
             return
         end = len(self.text)
@@ -129,44 +136,44 @@ class MarkerReader:
         if self._from and self.text[self._from - 1] != "\n":  # "One [cite: 1]. Two [cite: 2].": not ". Two"
             start = end - len(_BETWEEN.sub("", self.text[self._from :], count=1))
         if self._cited and start < end:
-            self._done.append(Claimed(start, end, tuple(self._cited)))
-        self._from, self._cited = end, None  # what a dropped marker stood behind is not the next one's
+            self._done.append(MarkedSpan(start, end, tuple(self._cited)))
+        self._from, self._cited = end, None  # text before a dropped marker does not belong to the next
 
 
 class InlineCitationReader:
-    """Reads an answer as it arrives.
+    """Read an answer with inline citations as it arrives.
 
     Args:
-        prompt: What the model was asked: a citation of what it did not hold is none.
-        passages: Those that the prompt was composed of.
+        prompt: The prompt, which numbers the passages that it shows.
+        passages: All passages that the prompt was composed from.
 
     Attributes:
-        citations: Those found so far.
+        citations: The citations so far.
     """
 
     def __init__(self, prompt: Prompt, passages: Sequence[Passage]) -> None:
         self._numbers, self._passages = prompt.numbers, passages
-        self._reader = MarkerReader(len(prompt.numbers) if prompt.cites else 0)
+        self._parser = _MarkerParser(len(prompt.numbers) if prompt.cites else 0)
         self.citations: list[Citation] = []
 
     @property
     def text(self) -> str:
         """The answer so far, without markers."""
-        return self._reader.text
+        return self._parser.text
 
     def read(self, text: str) -> AnswerPart:
-        """What is new now that `text` has arrived."""
-        return self._part(*self._reader.read(text))
+        """Return what `text` adds: text without markers, and citations."""
+        return self._part(*self._parser.read(text))
 
     def finish(self) -> AnswerPart:
-        """What is left when nothing more comes."""
-        return self._part(*self._reader.finish())
+        """Return what was held back, now that the answer is complete."""
+        return self._part(*self._parser.finish())
 
-    def _part(self, text: str, claims: Sequence[Claimed]) -> AnswerPart:
-        citations = tuple(self._cited(claim) for claim in claims)
+    def _part(self, text: str, spans: Sequence[MarkedSpan]) -> AnswerPart:
+        citations = tuple(self._cited(span) for span in spans)
         self.citations += citations
         return AnswerPart(text, (), citations)
 
-    def _cited(self, claim: Claimed) -> Citation:
-        numbers = [self._numbers[index] for index in claim.passages]
-        return cite(self.text, claim.start, claim.end, numbers, self._passages)
+    def _cited(self, span: MarkedSpan) -> Citation:
+        numbers = [self._numbers[index] for index in span.passages]
+        return cite(self.text, span.start, span.end, numbers, self._passages)

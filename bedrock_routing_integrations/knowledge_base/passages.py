@@ -1,4 +1,4 @@
-"""What a knowledge base returns: any retrieval result → `Passage`."""
+"""Passages: read any retrieval result of a knowledge base as a `Passage`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A piece of a document that was found.
+    """A retrieved piece of a document.
 
     Attributes:
-        text: Its text: of a row the columns as a JSON object, of audio the transcription, of video the summary, of an
-            image the description that the knowledge base's parser wrote; empty where there is none. Never base64.
-        content_type: ``"TEXT"``, ``"ROW"``, ``"IMAGE"``, ``"AUDIO"``, ``"VIDEO"``, or what the service says.
-        source: One URI (of a custom document its id, of SQL the query), whatever the type of the location.
-        score: How relevant, as the service says; None where it does not (RetrieveAndGenerate never does).
+        text: The text of the piece; empty without one, never base64. A row's columns as a JSON object, the
+            transcription of audio, the summary of a video, the description of an image by the knowledge base's parser.
+        content_type: ``"TEXT"``, ``"ROW"``, ``"IMAGE"``, ``"AUDIO"``, ``"VIDEO"``, or the service's other value.
+        source: One URI, whatever the type of the location; a custom document's id; the query of SQL.
+        score: The service's relevance score; None without one (always with RetrieveAndGenerate).
         location: As the service gave it.
-        metadata: As the service gave it: attributes of the document, and of the chunk and its page.
+        metadata: As the service gave it: attributes of the document, its chunk and page.
         document_id: The document's id.
-        media_type: Of an image, audio or video, where its URI says it.
-        media_uri: Where the audio or video is.
+        media_type: Media type of an image, audio or video, if its URI has one.
+        media_uri: URI of the audio or video.
         data_uri: The image itself, ``data:image/jpeg;base64,…``.
     """
 
@@ -45,7 +45,7 @@ class Passage:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for the same piece, whichever call or citation it came with; scores aside."""
+        """A key that is equal for the same piece in any call or citation, whatever its score."""
         chunk = self.metadata.get(_CHUNK)
         return self.source, self.content_type, self.text, self.media_uri, self.data_uri, str(chunk) if chunk else None
 
@@ -72,14 +72,14 @@ DESCRIBED = ("IMAGE", "AUDIO", "VIDEO")
 
 
 def description_of(metadata: Mapping[str, Any]) -> str:
-    """Return the description of an image, audio or video; empty where there is none (Bedrock user guide, 2026-11)."""
+    """Return the description of an image, audio or video; empty without one (Bedrock user guide, 2026-11)."""
     return _string(metadata.get(_DESCRIPTION)) or ""
 
 
 def read_passage(result: Mapping[str, Any]) -> Passage:
-    """A retrieval result, or a reference of a citation, as a `Passage`.
+    """Return a retrieval result, or a reference of a citation, as a `Passage`.
 
-    Never raises: what a result lacks is left out, so that an odd one does not cost the others.
+    Never raises: missing or malformed members are left out, so that one odd result does not lose the others.
     """
     result = _mapping(result)
     content = _mapping(result.get("content"))
@@ -113,13 +113,13 @@ def _string(value: Any) -> str | None:
 
 
 def _score(value: Any) -> float | None:
-    """A finite number, or None: what is none compares with nothing, and is no JSON."""
+    """Return a finite number, or None: NaN and infinity do not compare and are not JSON."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if number and abs(value) < float("inf") else None
 
 
 def _kind_of(content: Mapping[str, Any]) -> str:
-    """The type that a content without one has by its members; results of old vector stores have none."""
+    """Return the type of a content without one, from its members; results of old vector stores lack the type."""
     members = {"row": "ROW", "byteContent": "IMAGE", "audio": "AUDIO", "video": "VIDEO"}
     return next((kind for member, kind in members.items() if member in content), "TEXT")
 
@@ -127,9 +127,9 @@ def _kind_of(content: Mapping[str, Any]) -> str:
 def _text(kind: str, content: Mapping[str, Any]) -> str:
     if kind == "ROW":
         return _row(content.get("row"))
-    said = {"AUDIO": ("audio", "transcription"), "VIDEO": ("video", "summary")}.get(kind)
-    found = _mapping(content.get(said[0])).get(said[1]) if said else None
-    text = found or content.get("text")
+    path = {"AUDIO": ("audio", "transcription"), "VIDEO": ("video", "summary")}.get(kind)
+    media_text = _mapping(content.get(path[0])).get(path[1]) if path else None
+    text = media_text or content.get("text")
     return text if isinstance(text, str) else ""
 
 
@@ -160,7 +160,7 @@ def _cell(cell: Mapping[str, Any]) -> Any:
 
 
 def _source(location: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
-    """The one URI of a location, whatever its type: each has a member of its own that holds it."""
+    """Return the URI of a location. Each type of location has a member of its own with the URI."""
     for member in location.values():
         for name in ("uri", "url", "id", "query"):
             found = _mapping(member).get(name)

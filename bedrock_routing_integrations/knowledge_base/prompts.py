@@ -1,7 +1,7 @@
-"""What a model is told when we retrieve and it answers: instructions, passages, question. And how a search is worded.
+"""Prompts of retrieve_then_converse: for the answer (instructions, passages, question), and for wording the search.
 
-What a passage says is data. It stands in a fence, and whatever in it could end the fence or pass for a citation is
-written otherwise: see `as_data`.
+The text of a passage is data. It stands in a fence, and any text in it that could close the fence or pass for a
+citation is escaped, see `as_data`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ ONLY = "Write only the questions, nothing else."
 _DECOMPOSING = f"{DECOMPOSE} {ONLY}\n\nQuestion: "
 MOST_QUERIES = 5
 
-# Invisible characters, which could part a tag in two for a pattern and not for a model: white space, controls, and what
-# Unicode 16 calls format characters or lets a program ignore; blanks of scripts; halves of surrogate pairs.
+# Invisible characters, which could split a tag for a pattern and not for a model: white space, controls, Unicode 16's
+# format and default-ignorable characters, blanks of scripts, halves of surrogate pairs.
 _UNSEEN = (
     r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -59,13 +59,13 @@ _FENCE = re.compile(rf"<(?=[{_UNSEEN}/]*{f'[{_UNSEEN}]*'.join('passage')})", re.
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent to the model.
+    """The prompt for an answer.
 
     Attributes:
-        system: The part that is the same for all questions.
-        user: The passages and the question.
-        numbers: For each passage that was shown, in the order of its index, its position among those given.
-        cites: Whether the model was told to cite.
+        system: The system prompt: the part that is the same for all questions.
+        user: The user message: the passages and the question.
+        numbers: Positions in the list of passages of those that the prompt shows, in the order of their indices.
+        cites: Whether the model was asked to cite.
     """
 
     system: str
@@ -75,7 +75,7 @@ class Prompt:
 
 
 def current_time() -> str:
-    """The current time, as ``$current_time$`` is filled in."""
+    """Return the current time, as ``$current_time$`` is filled in."""
     return datetime.now(timezone.utc).strftime("%A, %d %B %Y, %H:%M UTC")
 
 
@@ -85,12 +85,13 @@ def compose(
     """Return the prompt for an answer.
 
     Args:
-        question: As the user asked it.
-        passages: Their texts; those that are empty are not shown, unless their image is.
-        images: The positions of passages whose image is attached to the message.
-        template: With Bedrock's placeholders, as in RetrieveAndGenerate; None for ours. What stands before the first
-            placeholder that changes from question to question goes into the system prompt, which can be cached.
+        question: The question as the user asked it.
+        passages: Texts of the passages. An empty text is not shown, unless its image is.
+        template: A template with Bedrock's placeholders, as in RetrieveAndGenerate; None for the default. The text
+            before the first placeholder that changes from question to question goes into the system prompt, which can
+            be cached.
         now: The current time, for ``$current_time$``.
+        images: Positions of the passages whose image is attached to the message.
     """
     template = DEFAULT_TEMPLATE if template is None else template
     numbers = tuple(number for number, text in enumerate(passages) if text.strip() or number in images)
@@ -117,10 +118,10 @@ def _fenced(passages: Sequence[tuple[str, bool]]) -> str:
 
 
 def as_data(text: str) -> str:
-    """A text that can stand in the fence: no tag of ours is in it, and nothing that reads as a citation.
+    """Return a text without tags of the fence and without citation markers.
 
-    Everything else, other tags and brackets too, stays as it is, so that a model can quote it. The characters are
-    replaced by others and not by entities: a model that quotes them would write an entity out.
+    Other tags and brackets stay as they are, so that a model can quote them. A character is replaced by a similar one
+    and not by an entity, which a model would quote as it is written.
     """
     return _FENCE.sub("\u2039", _CITE.sub("(", text))
 
@@ -128,14 +129,14 @@ def as_data(text: str) -> str:
 def rewriting_prompt(
     question: str, history: Sequence[tuple[str, str]], *, template: str | None, decompose: bool, now: str
 ) -> str | None:
-    """What to ask a model before searching; None where the question is searched for as it is.
+    """Return the prompt for wording the search; None if the question is searched for as it is.
 
     Args:
-        question: As the user asked it.
+        question: The question as the user asked it.
         history: (role, text) of the conversation before it.
-        template: With Bedrock's placeholders for orchestration; None for ours.
+        template: A template with Bedrock's placeholders for orchestration; None for the default.
         decompose: Whether the question may be split.
-        now: The current time.
+        now: The current time, for ``$current_time$``.
     """
     if not history and not decompose and template is None:
         return None
@@ -149,9 +150,15 @@ def rewriting_prompt(
 
 
 def read_queries(answer: str, question: str, *, decompose: bool) -> list[str]:
-    """The queries that a model made of the question; the question itself where it made none."""
+    """Return the queries in a model's answer to `rewriting_prompt`; the question itself if there are none.
+
+    Args:
+        answer: The model's answer, one query on each line.
+        question: The question as the user asked it.
+        decompose: Whether several queries were asked for; without, all lines are one query.
+    """
     lines = [re.sub(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", "", line).strip() for line in answer.splitlines()]
-    # "Here are the questions:" is none.
+    # "Here are the questions:" is not a query.
     queries = list(dict.fromkeys(line for line in lines if line and not line.endswith(":")))
     if not queries:
         return [question]

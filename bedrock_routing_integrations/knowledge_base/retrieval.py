@@ -1,4 +1,4 @@
-"""What to look for: the options of a search → Bedrock's ``retrievalConfiguration``, checked before anything is sent.
+"""Requests of Retrieve: ids of knowledge bases and options of a search, checked before anything is sent.
 
 Shapes and limits: botocore's bedrock-agent-runtime (1.43).
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# --- Arguments that nobody would read, refused with the name of the one that was meant. ---
+# --- Unknown arguments ---
 
-# What users of other retrievers and chains write.
+# Names that other retrievers and chains use → the name here.
 _ELSEWHERE = {
     "llm": "model",
     "model_id": "model",
@@ -47,15 +47,15 @@ _ELSEWHERE = {
 
 
 def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> None:
-    """Refuse an argument that nobody would read.
+    """Raise for an argument that does not exist.
 
     Args:
-        what: Whose arguments they are, for the message.
-        given: Their names.
-        known: Those that there are.
+        what: What takes the arguments, for the message.
+        given: Names of the arguments.
+        known: Names of those that exist.
 
     Raises:
-        InvalidRequestError: There is no such argument; the message says which was meant, or which there are.
+        InvalidRequestError: There is no such argument. The message names the nearest, or lists all.
     """
     names = list(known)
     for name in given:
@@ -67,8 +67,10 @@ def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> 
             raise InvalidRequestError(f"{what} takes no {name!r}: {advice}")
 
 
+# --- Options of a search ---
+
 MOST_RESULTS = 100
-"""Results of one request (and one page)."""
+"""Results of one request, and of one page."""
 LONGEST_QUERY = 20_000
 """Characters of a query of Retrieve."""
 MANAGED = "MANAGED"
@@ -86,22 +88,22 @@ _SECTIONS = {False: "vectorSearchConfiguration", True: "managedSearchConfigurati
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """How to search a knowledge base. What is None is not sent, and Bedrock's default holds.
+    """How to search a knowledge base. Options that are None are not sent, and Bedrock's default holds.
 
     Attributes:
         k: Results to return, 1 to 100 (Bedrock's default: 5).
-        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; not of managed knowledge bases.
+        search_type: ``"HYBRID"`` or ``"SEMANTIC"``; not for managed knowledge bases.
         filter: On metadata: a `Filter` made by `where`, or a dictionary as Bedrock takes it.
-        implicit_filter: Lets a model make a filter of the question: ``{"modelArn": …, "metadataAttributes": [{"key",
-            "type", "description"}, …]}``; not of managed knowledge bases.
+        implicit_filter: Lets a model make a filter from the query: ``{"modelArn": …, "metadataAttributes": [{"key",
+            "type", "description"}, …]}``; not for managed knowledge bases.
         reranking: The id or ARN of a reranking model; or ``"MANAGED"`` or ``"NONE"`` (managed knowledge bases); or the
             whole ``rerankingConfiguration``.
         guardrail: ``{"guardrailId": …, "guardrailVersion": …}``.
         user_context: The id of the user whose access rights count, or ``{"userId": …}``.
-        score_threshold: The least score of a result that is returned. Bedrock knows none: it is applied here.
-        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up where it makes a
-            difference (IAM action ``bedrock:GetKnowledgeBase``).
-        retrieval_config: A ``retrievalConfiguration`` as Bedrock takes it, to which the above is added.
+        score_threshold: Leave out results that score less, or have no score. Applied here; Bedrock has no such option.
+        knowledge_base_type: ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None to look it up if the request
+            depends on it (IAM action ``bedrock:GetKnowledgeBase``).
+        retrieval_config: A ``retrievalConfiguration`` as Bedrock takes it, to which the options above are added.
     """
 
     k: int | None = None
@@ -116,7 +118,7 @@ class SearchOptions:
     retrieval_config: Mapping[str, Any] | None = None
 
     def changed(self, options: Mapping[str, Any]) -> SearchOptions:
-        """These options, with some of them replaced for one call.
+        """Return these options with some of them replaced for one call.
 
         Raises:
             InvalidRequestError: There is no such option.
@@ -125,19 +127,20 @@ class SearchOptions:
         return replace(self, **options) if options else self
 
     def check(self) -> None:
-        """Refuse now what no call could send.
+        """Raise for options that Bedrock would refuse.
 
         Raises:
-            InvalidRequestError: An option that Bedrock would refuse, or that contradicts another.
+            InvalidRequestError: Bedrock would refuse an option, or it contradicts another.
         """
         if self.knowledge_base_type is not None and self.knowledge_base_type not in TYPES:
             raise InvalidRequestError(
-                f"knowledge_base_type={self.knowledge_base_type!r}: there are {', '.join(TYPES)} (None: look it up)"
+                f"knowledge_base_type={self.knowledge_base_type!r} is not valid. Give one of {', '.join(TYPES)}, or "
+                "None to look it up."
             )
         threshold = self.score_threshold
         number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
         if threshold is not None and not (number and math.isfinite(threshold)):
-            raise InvalidRequestError(f"score_threshold must be a number, and is {threshold!r}")
+            raise InvalidRequestError(f"score_threshold must be a number, and is {threshold!r}.")
         managed = self.knowledge_base_type == MANAGED or "managedSearchConfiguration" in (self.retrieval_config or {})
         retrieval_configuration(self, managed=managed, region="us-east-1")
         guardrail_configuration(self.guardrail)
@@ -145,7 +148,7 @@ class SearchOptions:
 
     @property
     def depends_on_type(self) -> bool:
-        """Whether what is sent depends on the knowledge base's type."""
+        """Whether the request depends on the type of the knowledge base."""
         given = self.retrieval_config or {}
         options = (self.k, self.search_type, self.filter, self.implicit_filter, self.reranking)
         return any(option is not None for option in options) and not set(given).intersection(_SECTIONS.values())
@@ -161,32 +164,33 @@ def retrieve_request(
     image: bytes | str | None = None,
     next_token: str | None = None,
 ) -> dict[str, Any]:
-    """A request of Retrieve.
+    """Return a request of Retrieve.
 
     Args:
-        knowledge_base: Where to search.
-        query: What to search for, at most 20,000 characters; may be empty where there is an image.
-        options: How.
+        knowledge_base: The knowledge base to search.
+        query: What to search for, at most 20,000 characters; may be empty with an image.
+        options: How to search.
         managed: Whether it is a managed knowledge base.
-        region: Where a reranking model is that is named by its id.
-        image: What the results should resemble: bytes or a data URI, for knowledge bases whose embedding model sees.
-        next_token: From the page before.
+        region: Region of a reranking model that is named by its id.
+        image: An image that the results should resemble, as bytes or a data URI, for knowledge bases with a multimodal
+            embedding model.
+        next_token: The token of the page before.
 
     Raises:
         InvalidRequestError: Bedrock would refuse it.
     """
     if not isinstance(query, str):
-        raise InvalidRequestError(f"the query must be a string, and is a {type(query).__name__}")
+        raise InvalidRequestError(f"the query must be a string, and is a {type(query).__name__}.")
     if len(query) > LONGEST_QUERY:
-        raise InvalidRequestError(f"the query has {len(query):,} characters; Bedrock takes {LONGEST_QUERY:,}")
+        raise InvalidRequestError(f"the query has {len(query):,} characters. Bedrock takes {LONGEST_QUERY:,}.")
     if image is None and not query.strip():
-        raise InvalidRequestError("the query is empty: say what to search for (or pass an image)")
+        raise InvalidRequestError("the query is empty. Give a text to search for, or an image.")
     if next_token and not _UNBROKEN.fullmatch(next_token):
-        raise InvalidRequestError(f"next_token={next_token!r} is none: give that of the page before")
-    asked: dict[str, Any] = {"text": query} if query.strip() else {}
+        raise InvalidRequestError(f"next_token={next_token!r} is not valid. Give the token of the page before.")
+    retrieval_query: dict[str, Any] = {"text": query} if query.strip() else {}
     if image is not None:
-        asked |= {"type": "IMAGE", "image": image_query(image)}
-    request: dict[str, Any] = {"knowledgeBaseId": knowledge_base.text, "retrievalQuery": asked}
+        retrieval_query |= {"type": "IMAGE", "image": image_query(image)}
+    request: dict[str, Any] = {"knowledgeBaseId": knowledge_base.text, "retrievalQuery": retrieval_query}
     optional = {
         "retrievalConfiguration": retrieval_configuration(options, managed=managed, region=region),
         "guardrailConfiguration": guardrail_configuration(options.guardrail),
@@ -197,7 +201,12 @@ def retrieve_request(
 
 
 def retrieval_configuration(options: SearchOptions, *, managed: bool, region: str) -> dict[str, Any]:
-    """``retrievalConfiguration``; empty where nothing was asked.
+    """Return ``retrievalConfiguration``; empty without options.
+
+    Args:
+        options: How to search.
+        managed: Whether it is a managed knowledge base.
+        region: Region of a reranking model that is named by its id.
 
     Raises:
         InvalidRequestError: Bedrock would refuse it.
@@ -206,7 +215,7 @@ def retrieval_configuration(options: SearchOptions, *, managed: bool, region: st
     given = _given(options.retrieval_config)
     if other in given:
         kind = "managed" if managed else "not managed"
-        raise InvalidRequestError(f"retrieval_config has {other}, and the knowledge base is {kind}: use {section}")
+        raise InvalidRequestError(f"retrieval_config has {other}, and the knowledge base is {kind}. Use {section}.")
     found: dict[str, Any] = dict(given.get(section) or {})
     if "filter" in found and found["filter"] is not None:
         found["filter"] = checked_filter(found["filter"])
@@ -226,63 +235,67 @@ def retrieval_configuration(options: SearchOptions, *, managed: bool, region: st
 
 
 def _given(config: Any) -> Mapping[str, Any]:
-    """What was given as a whole; also langchain-aws's own classes for it."""
+    """Return `retrieval_config` as a dictionary; langchain-aws's classes are taken too."""
     if hasattr(config, "model_dump"):
         config = config.model_dump(exclude_none=True, by_alias=True)
     if config is None:
         return {}
     unknown = [name for name in config if name not in _SECTIONS.values()] if isinstance(config, Mapping) else ["…"]
     if unknown:
-        advice = "; the token of a page belongs to the request, not here" if "nextToken" in unknown else ""
+        advice = " The token of a page belongs to the request, not here." if "nextToken" in unknown else ""
         raise InvalidRequestError(
-            f"retrieval_config takes {' or '.join(_SECTIONS.values())}, not {unknown[0]!r}{advice}"
+            f"retrieval_config takes {' or '.join(_SECTIONS.values())}, not {unknown[0]!r}.{advice}"
         )
     for name, section in config.items():
         if not isinstance(section, (Mapping, type(None))):
-            raise InvalidRequestError(f"retrieval_config: {name} must be a dictionary, and is {section!r}")
+            raise InvalidRequestError(f"retrieval_config: {name} must be a dictionary, and is {section!r}.")
     return config  # type: ignore[no-any-return]
 
 
 def _check_count(k: Any) -> None:
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS):
         raise InvalidRequestError(
-            f"k={k!r}: Bedrock returns 1 to {MOST_RESULTS} results at once. For more, iterate over its pages."
+            f"k={k!r} is not valid: Bedrock returns 1 to {MOST_RESULTS} results at once. For more, use `iterate`."
         )
 
 
 def _search_type(search_type: str, *, managed: bool) -> str:
     if managed:
-        raise InvalidRequestError(f"search_type={search_type!r}: a managed knowledge base has none; leave it out")
+        raise InvalidRequestError(
+            f"search_type={search_type!r} is not valid: a managed knowledge base has none. Leave it out."
+        )
     if search_type not in _SEARCH_TYPES:
-        raise InvalidRequestError(f"search_type={search_type!r}: there are {' and '.join(_SEARCH_TYPES)}")
+        raise InvalidRequestError(f"search_type={search_type!r} is not valid. Give {' or '.join(_SEARCH_TYPES)}.")
     return search_type
 
 
 def _implicit_filter(given: Mapping[str, Any], *, managed: bool) -> dict[str, Any]:
     if managed:
-        raise InvalidRequestError("implicit_filter: a managed knowledge base has none; leave it out")
+        raise InvalidRequestError("implicit_filter is not valid: a managed knowledge base has none. Leave it out.")
     if not isinstance(given, Mapping) or set(given) != {"modelArn", "metadataAttributes"}:
-        raise InvalidRequestError("implicit_filter needs 'modelArn' and 'metadataAttributes', and nothing else")
+        raise InvalidRequestError(
+            "implicit_filter is not valid. Give 'modelArn' and 'metadataAttributes', and nothing else."
+        )
     attributes = given["metadataAttributes"]
     if not isinstance(attributes, (list, tuple)) or not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
-        raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}")
+        raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}.")
     if not isinstance(given["modelArn"], str) or not _UNBROKEN.fullmatch(given["modelArn"]):
-        raise InvalidRequestError(f"implicit_filter: modelArn must name a model, and is {given['modelArn']!r}")
+        raise InvalidRequestError(f"implicit_filter: modelArn must name a model, and is {given['modelArn']!r}.")
     return {"modelArn": given["modelArn"], "metadataAttributes": [_attribute(attribute) for attribute in attributes]}
 
 
 def _attribute(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or set(given) != {"key", "type", "description"}:
-        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {given!r}")
+        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {given!r}.")
     for name, most in _LONGEST.items():
         if not isinstance(given[name], str) or not 1 <= len(given[name]) <= most:
             raise InvalidRequestError(
-                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {given[name]!r}"
+                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {given[name]!r}."
             )
     if given["type"] not in _ATTRIBUTE_TYPES:
         raise InvalidRequestError(
             f"implicit_filter: the type of {given['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
-            f"{given['type']!r}"
+            f"{given['type']!r}."
         )
     return dict(given)
 
@@ -292,7 +305,7 @@ def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) ->
         whole = dict(given)
     elif given in (MANAGED, "NONE"):
         if not managed:
-            raise InvalidRequestError(f"reranking={given!r} is for managed knowledge bases; name a reranking model")
+            raise InvalidRequestError(f"reranking={given!r} is for managed knowledge bases. Name a reranking model.")
         return {"rerankingModelType": given}
     else:
         model = {"modelConfiguration": {"modelArn": _model_arn(given, region)}}
@@ -301,54 +314,60 @@ def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) ->
 
 
 def _model_arn(model: str, region: str) -> str:
-    """The ARN of a foundation model, which is all that ``BedrockRerankingModelArn`` takes."""
+    """Return the ARN of a foundation model: ``BedrockRerankingModelArn`` takes no other."""
     if not isinstance(model, str) or not model:
-        raise InvalidRequestError(f"reranking must name a reranking model, and is {model!r}")
+        raise InvalidRequestError(f"reranking={model!r} is not valid. Give the id or ARN of a reranking model.")
     if model.startswith("arn:"):
         if not _RERANKING_MODEL.fullmatch(model):
-            raise InvalidRequestError(f"reranking={model!r}: only a foundation model can rerank; give its id or ARN")
+            raise InvalidRequestError(
+                f"reranking={model!r} is not valid: only a foundation model can rerank. Give its id or ARN."
+            )
         return model
     partition = "aws-us-gov" if region.startswith("us-gov-") else "aws-cn" if region.startswith("cn-") else "aws"
     return f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
 
 
 def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``guardrailConfiguration``, by Retrieve's names or Converse's; empty where none was asked.
+    """Return ``guardrailConfiguration`` for a guardrail by Retrieve's names or Converse's; empty without one.
 
     Raises:
-        InvalidRequestError: A part of it is missing, or can be none.
+        InvalidRequestError: A member is missing or not valid.
     """
     if not given:
         return {}
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"a guardrail is {{'guardrailId': …, 'guardrailVersion': …}}, not {given!r}")
+        raise InvalidRequestError(
+            f"guardrail_config={given!r} is not valid. Give {{'guardrailId': …, 'guardrailVersion': …}}."
+        )
     guardrail = given.get("guardrailId") or given.get("guardrailIdentifier")
     version = given.get("guardrailVersion")
     if not guardrail or not version:
-        raise InvalidRequestError("a guardrail needs 'guardrailId' and 'guardrailVersion'; DRAFT is a version")
+        raise InvalidRequestError(
+            "guardrail_config is not valid. Give 'guardrailId' and 'guardrailVersion'; DRAFT is a version."
+        )
     short, version = str(guardrail).rpartition(":guardrail/")[2], str(version)  # Converse takes an ARN, Retrieve none
     if not _GUARDRAIL.fullmatch(short):
-        raise InvalidRequestError(f"guardrailId must be the id or ARN of a guardrail, and is {guardrail!r}")
+        raise InvalidRequestError(f"guardrailId={guardrail!r} is not valid. Give the id or ARN of a guardrail.")
     if not _GUARDRAIL_VERSION.fullmatch(version):
-        raise InvalidRequestError(f"guardrailVersion must be a number or DRAFT, and is {version!r}")
+        raise InvalidRequestError(f"guardrailVersion={version!r} is not valid. Give a number or DRAFT.")
     return {"guardrailId": short, "guardrailVersion": version}
 
 
 def user_context(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """``userContext``; empty where none was asked.
+    """Return ``userContext``; empty without one.
 
     Raises:
-        InvalidRequestError: It does not say who.
+        InvalidRequestError: It does not name a user.
     """
     if given is None:
         return {}
     user = given if isinstance(given, str) else given.get("userId") if isinstance(given, Mapping) else None
-    if not isinstance(user, str) or not user:  # an empty one must not open what only some may see
-        raise InvalidRequestError("user_context must be the id of a user, or {'userId': …}")
+    if not isinstance(user, str) or not user:  # an empty id must not show documents of restricted access
+        raise InvalidRequestError("user_context is not valid. Give the id of a user, or {'userId': …}.")
     return {"userId": user}
 
 
-# --- Which knowledge base ---
+# --- Ids of knowledge bases ---
 
 # `KnowledgeBaseIdentifier` of botocore's bedrock-agent-runtime (1.43).
 _ID = re.compile(r"[0-9a-zA-Z]{10}")
@@ -362,8 +381,8 @@ class KnowledgeBaseId:
     """A parsed `knowledge_base_id`.
 
     Attributes:
-        text: As it was given: Retrieve takes an ARN too, so one of another account can be named.
-        id: The ten characters, which is all that RetrieveAndGenerate and GetKnowledgeBase take.
+        text: The id or ARN as it was given. Retrieve takes both; an ARN can name a knowledge base of another account.
+        id: The ten characters. RetrieveAndGenerate and GetKnowledgeBase take no ARN.
         region: The ARN's Region; None for a bare id.
     """
 
@@ -376,13 +395,13 @@ class KnowledgeBaseId:
 
 
 def parse_knowledge_base_id(text: str) -> KnowledgeBaseId:
-    """Say which knowledge base is meant.
+    """Parse the id or ARN of a knowledge base.
 
     Raises:
-        InvalidRequestError: It is neither an id nor the ARN of one.
+        InvalidRequestError: It is neither.
     """
     if not isinstance(text, str):
-        raise InvalidRequestError(f"knowledge_base_id must be a string, and is a {type(text).__name__}: {text!r}")
+        raise InvalidRequestError(f"knowledge_base_id must be a string, and is a {type(text).__name__}: {text!r}.")
     return _parse(text.strip())
 
 
@@ -393,7 +412,7 @@ def _parse(text: str) -> KnowledgeBaseId:
     found = _ARN.fullmatch(text)
     if found is None:
         raise InvalidRequestError(
-            f"knowledge_base_id={text!r} is no knowledge base: give its id, ten letters and digits, or its ARN, "
-            "arn:aws:bedrock:REGION:ACCOUNT:knowledge-base/ID. Both are in the console, and in ListKnowledgeBases."
+            f"knowledge_base_id={text!r} is not a valid knowledge base id. Use the ten-character id or the ARN, "
+            "arn:aws:bedrock:REGION:ACCOUNT:knowledge-base/ID. Both are in the console and in ListKnowledgeBases."
         )
     return KnowledgeBaseId(text, found["id"], found["region"])
