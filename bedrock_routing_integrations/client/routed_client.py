@@ -1,4 +1,8 @@
-"""`RoutedClient`: a boto3-shaped client whose answers say who gave them."""
+"""Send Converse requests with boto3's interface, and add ``"routing"`` to each response.
+
+`RoutedClient` is the seam of the package: LangChain, LlamaIndex and plain boto3 code call it like a boto3 client. It
+resolves the target, has the request prepared and sent by `Exchange`, and reports the call to the observers.
+"""
 
 from __future__ import annotations
 
@@ -44,29 +48,31 @@ if TYPE_CHECKING:
 
 
 class RoutedClient:
-    """A ``bedrock-runtime`` client that takes any target and reports what happened.
+    """A ``bedrock-runtime`` client that takes any target and reports the invoked model.
 
-    `converse` and `converse_stream` have boto3's arguments, results and exceptions; everything else is the client
-    inside. Added to a response, and to a stream's ``metadata`` event, is one key, ``"routing"``: see `Invocation`.
+    `converse` and `converse_stream` have boto3's arguments, results and exceptions. All other attributes are those of
+    the boto3 client inside. A response, and a stream's ``metadata`` event, get one additional key, ``"routing"``: see
+    `Invocation`.
 
     Args:
-        client: A boto3 ``bedrock-runtime`` client, used as it is; or a `Connection`, from which shared clients are
-            made at the first call, in the Region of the target.
-        bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is made when needed.
-        base_models: Target → the base models that it can use, for targets that must not be looked up. The ids of
-            profiles (``us.…``, ``global.…``) tell which price holds, where geographies differ in it.
-        default_headers: HTTP headers for each call of this object (and of no other that shares its connection).
-        cache: ``"auto"``: requests get the cachePoints that are expected to save money; ``"off"``: none; or a
-            `CachePolicy`. Points that are in a request already are kept, and repaired where Bedrock would refuse them.
-        prices: Model, profile or ARN → US dollars per million tokens, where they are not genai-prices': see `Prices`.
-        telemetry: What OpenTelemetry is told: ``"auto"``: a span and metrics of each call where the current span is
-            recording; ``"always"``, ``"off"``; or a `Telemetry`.
-        mid_conversation_system: Where messages of role ``system`` after the first other message go: ``"native"`` sends
-            them as they are, ``"inline"`` as an instruction in the user's turn at the same position, ``"hoist"`` in the
-            request's ``system``, which loses what is cached of the conversation. None: ``"native"`` where the models
-            are known to take it, else ``"inline"``.
-        runtime: Holds what clients share: look-ups, what is known of caches and refusals, and the boto3 clients of a
-            `Connection`. None: the connection's, or the default one of the process.
+        client: A boto3 ``bedrock-runtime`` client, which is used unchanged; or a `Connection`, from which shared
+            clients are created at the first call, in the Region of the target.
+        bedrock_client: A boto3 ``bedrock`` client for look-ups. By default one like `client` is created when needed.
+        base_models: Target → the base models that it can use, for targets that must not be looked up. Ids of profiles
+            (``us.…``, ``global.…``) also decide the price, if it differs between geographies.
+        default_headers: HTTP headers for each request of this object (but not of others with the same connection).
+        cache: ``"auto"``: add the cache points that are expected to save money; ``"off"``: add none; or a
+            `CachePolicy`. The caller's own cache points are kept, and repaired where Bedrock would refuse them.
+        prices: Model id, profile id or ARN → US dollars per million tokens, to replace genai-prices' prices: see
+            `Prices`.
+        telemetry: ``"auto"``: a span and metrics of each call if the current span is recording; ``"always"``;
+            ``"off"``; or a `Telemetry`.
+        mid_conversation_system: The position of messages of role ``system`` after the first other message: ``"native"``
+            sends them unchanged, ``"inline"`` as an instruction in the user message at the same position, ``"hoist"``
+            in the request's ``system``, which loses the cached conversation. None: ``"native"`` if the models are known
+            to accept it, else ``"inline"``.
+        runtime: The owner of everything that clients share: look-ups, cache and refusal memory, and the boto3 clients
+            of a `Connection`. None: the connection's, or the default one of the process.
 
     Example:
         ```python
@@ -96,9 +102,9 @@ class RoutedClient:
         runtime: Runtime | None = None,
     ) -> None:
         if not isinstance(client, Connection) and not hasattr(client, "converse"):
-            what = getattr(getattr(client, "meta", None), "service_model", None)
-            is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
-            raise InvalidRequestError(f"client must be a client for 'bedrock-runtime' (boto3), and is {is_a}.")
+            service = getattr(getattr(client, "meta", None), "service_model", None)
+            kind = f"a client for {service.service_name!r}" if service else f"a {type(client).__name__}"
+            raise InvalidRequestError(f"client is not valid: it is {kind}. Pass boto3.client('bedrock-runtime').")
         self._source = client_source(client, "bedrock-runtime", runtime)
         runtime = self._source.runtime
         self._control_plane: ControlPlane = self._source
@@ -119,16 +125,16 @@ class RoutedClient:
 
     @property
     def policy(self) -> CachePolicy:
-        """What may be done about prompt caching."""
+        """The policy for prompt caching."""
         return self._policy
 
     def resolve(self, model_id: str, *, look_up: Literal["expired", "missing", "never"] = "expired") -> ResolvedTarget:
-        """Return what is known of a target: its candidate models, fallback, and their facts.
+        """Return the candidate models of a target, its fallback model and their facts.
 
         Args:
             model_id: The target.
             look_up: When to ask the control plane about a target whose id does not name its model. ``"expired"``: if
-                there is no answer, or it has expired (after an hour). ``"missing"``: if there never was an answer.
+                there is no result, or it has expired (after an hour). ``"missing"``: if there never was a result.
                 ``"never"``: return what is known now.
 
         Raises:
@@ -139,11 +145,11 @@ class RoutedClient:
         return stated or self._resolver.resolve(target, self._control_plane, look_up=look_up)
 
     def region(self, model_id: str) -> str | None:
-        """The Region in which a target would be called; None where none is known yet."""
+        """Return the Region in which a target would be called; None if none is known yet."""
         return self._source.known_region(parse_target(model_id))
 
     def runtime_client(self, model_id: str) -> Any:
-        """The boto3 client that a target is called through: the one passed in, or the shared one of its Region.
+        """Return the boto3 client for a target: the user's own, or the shared one of the target's Region.
 
         Raises:
             MissingRegionError: No Region is known.
@@ -151,41 +157,47 @@ class RoutedClient:
         return self._runtime(parse_target(model_id))
 
     def converse(self, **request: Any) -> dict[str, Any]:
-        """boto3's ``converse``, with ``"routing"`` in the response.
+        """Send a request as boto3's ``converse`` does, and return the response with ``"routing"``.
+
+        Args:
+            **request: The arguments of boto3's ``converse``. They are not changed.
 
         Raises:
-            InvalidTargetError: ``modelId`` is no target.
-            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
+            InvalidTargetError: ``modelId`` is not a valid target.
+            InvalidRequestError: The request is not valid for this target. Nothing was sent.
             MissingRegionError: No Region is known.
             ContextOverflowError: The prompt is too long.
-            InvalidAnswerError: The answer has no content, or Bedrock itself calls it malformed.
-            botocore.exceptions.ClientError: Bedrock refused.
+            InvalidAnswerError: The response has no message, or Bedrock reports that the answer is malformed.
+            botocore.exceptions.ClientError: Bedrock refused the request.
         """
         return self._converse(request, _PLAIN)
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
-        """boto3's ``converse_stream``; ``"routing"`` is in the stream's ``metadata`` event.
+        """Send a request as boto3's ``converse_stream`` does; the stream's ``metadata`` event has ``"routing"``.
 
-        Where the target offers no stream (or none together with tools) the whole answer is asked for, and its events
-        follow.
+        If the target cannot stream (or cannot stream with tools), the request goes to Converse, and the response is
+        returned as the events of a stream.
+
+        Args:
+            **request: The arguments of boto3's ``converse_stream``. They are not changed.
 
         Raises:
-            InvalidTargetError: ``modelId`` is no target.
-            InvalidRequestError: Something that Bedrock, or this target, cannot take; nothing was sent.
+            InvalidTargetError: ``modelId`` is not a valid target.
+            InvalidRequestError: The request is not valid for this target. Nothing was sent.
             MissingRegionError: No Region is known.
             ContextOverflowError: The prompt is too long; also while iterating.
-            botocore.exceptions.ClientError: Bedrock refused; also while iterating.
-            StreamInterruptedError: While iterating, where the stream breaks off.
-            InvalidAnswerError: While iterating, where Bedrock itself calls the answer malformed.
+            botocore.exceptions.ClientError: Bedrock refused the request; also while iterating.
+            StreamInterruptedError: While iterating: the stream broke off.
+            InvalidAnswerError: While iterating: Bedrock reports that the answer is malformed.
         """
         return self._converse_stream(request, _PLAIN)
 
     def for_call(self, options: CallOptions) -> ClientForCall | RoutedClient:
-        """Return a client whose ``converse`` and ``converse_stream`` heed what a framework says of one call."""
+        """Return a client whose ``converse`` and ``converse_stream`` use the options of one call of a framework."""
         return self if options == _PLAIN else ClientForCall(self, options)
 
     def _converse(self, request: dict[str, Any], options: CallOptions) -> dict[str, Any]:
-        if "modelId" not in request:  # boto3 says best what is missing
+        if "modelId" not in request:  # boto3's own error names the missing argument
             return self._runtime(None).converse(**request)  # type: ignore[no-any-return]
         exchange = self._exchange(request, options)
         with self._observe("Converse", exchange, options) as call:
@@ -250,26 +262,26 @@ class RoutedClient:
         return self._source.client("bedrock-runtime", target)
 
     def count_prompt_tokens(self, **request: Any) -> int:
-        """Return how many tokens the prompt of a Converse request has: messages, system, tools.
+        """Return the number of tokens of the prompt of a Converse request: messages, system, tools.
 
-        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) where it does so for all base models of
-        the target; of a router's models the largest count holds. Elsewhere, and where counting is refused, the count is
-        estimated from the sizes of the parts and from what Bedrock counted in earlier answers.
+        Bedrock counts them (CountTokens, IAM action ``bedrock:CountTokens``) if it can do so for all base models of the
+        target; for a router the largest count is returned. Otherwise the count is estimated from the sizes of the parts
+        and from Bedrock's counts in earlier responses.
 
         Args:
-            **request: As for `converse`; what says nothing of the prompt may be left out.
+            **request: The arguments of `converse`. Members that are not part of the prompt may be omitted.
 
         Raises:
-            InvalidRequestError: There is no ``modelId``, or the request is no Converse request.
-            InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: There is no ``modelId``, or the request is not a valid Converse request.
+            InvalidTargetError: ``modelId`` is not a valid target.
         """
         if "modelId" not in request:
-            raise InvalidRequestError("count_prompt_tokens needs a Converse request, with modelId=…")
+            raise InvalidRequestError("modelId is missing. Pass the arguments of converse to count_prompt_tokens.")
         resolved = self.resolve(request["modelId"])
         scope = self._scope(resolved)
         refused = self._refusals.of(scope)
-        given = {**request, "modelId": resolved.target.model_id}
-        prepared = prepare_request(given, resolved, placement=self._placement, refused=refused).request
+        request = {**request, "modelId": resolved.target.model_id}
+        prepared = prepare_request(request, resolved, placement=self._placement, refused=refused).request
         if Refused.COUNT_TOKENS not in refused and resolved.base_models and resolved.facts.count_tokens is not False:
             counted, is_refused = count_tokens(
                 self._runtime(resolved.target), resolved, prepared, self._default_headers
@@ -281,17 +293,20 @@ class RoutedClient:
         try:
             return self._planner.estimate_tokens(prepared, resolved, scope)
         except (AttributeError, TypeError) as error:
-            raise InvalidRequestError(f"This is no Converse request that boto3 would take: {error}") from error
+            raise InvalidRequestError(f"The request is not a valid Converse request: {error}") from error
 
     def plan_cache_points(self, **request: Any) -> CachePlan:
-        """Which cachePoints a request would get now, and why; nothing is sent. See the function of this name.
+        """Return the cache points that a request would get now, with reasons. Nothing is sent.
+
+        Args:
+            **request: The arguments of `converse`.
 
         Raises:
-            InvalidRequestError: It is no Converse request.
-            InvalidTargetError: ``modelId`` is no target.
+            InvalidRequestError: The request is not a valid Converse request.
+            InvalidTargetError: ``modelId`` is not a valid target.
         """
         if "modelId" not in request:
-            raise InvalidRequestError("plan_cache_points needs a Converse request, with modelId=…")
+            raise InvalidRequestError("modelId is missing. Pass the arguments of converse to plan_cache_points.")
         resolved = self.resolve(request["modelId"])
         prepared = prepare_request(
             {**request, "modelId": resolved.target.model_id},
@@ -341,16 +356,15 @@ class RoutedClient:
         return routing
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # also while unpickling and copying, when there is no client to ask yet
+        if name.startswith("_"):  # also during unpickling and copying, when there is no client yet
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._runtime(None), name)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        # `isinstance(client, botocore.client.BaseClient)` is how instructor and others tell a client from a mistake.
-        # A subclass in earnest would inherit a constructor and state that belong to botocore; a class that Python's own
-        # `isinstance` sees, and `type()` does not, is the trick of `unittest.mock` (``spec=``). Who asks has loaded
-        # botocore; nobody else needs to.
+        # A hack: instructor and others check `isinstance(client, botocore.client.BaseClient)`. A real subclass would
+        # inherit botocore's constructor and state. This property makes only `isinstance` see botocore's class, as
+        # `unittest.mock` does for ``spec=``. A caller who checks has imported botocore, so it is not imported here.
         kind: Any = type(self)
         return cast("type", _seen_as(kind) if "botocore.client" in sys.modules else kind)
 
@@ -359,13 +373,13 @@ class RoutedClient:
         return f"<RoutedClient of {source}>"
 
     def __copy__(self) -> RoutedClient:
-        return self  # nothing in it changes
+        return self  # a client is immutable
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RoutedClient:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without the headers, which may hold secrets, and the client for look-ups, which cannot be pickled.
+        # The headers may hold secrets, and a boto3 client cannot be pickled: both are left out.
         if self._default_headers or self._control_plane is not self._source:
             warn_about_pickle()
         again = functools.partial(
@@ -380,23 +394,23 @@ class RoutedClient:
 
 
 class ClientForCall:
-    """A `RoutedClient` for one call of a framework that says more of the call than its request does.
+    """A `RoutedClient` with the options of one call of a framework.
 
     Args:
         client: The client.
-        options: What the framework says.
+        options: The options that the framework adapter passes.
     """
 
     def __init__(self, client: RoutedClient, options: CallOptions) -> None:
         self._client, self._options = client, options
 
     def converse(self, **request: Any) -> dict[str, Any]:
-        """Send as `RoutedClient.converse` does."""
-        return self._client._converse(request, self._options)  # noqa: SLF001 - one class in two parts
+        """Send a request as `RoutedClient.converse` does."""
+        return self._client._converse(request, self._options)  # noqa: SLF001 - a view of the client
 
     def converse_stream(self, **request: Any) -> dict[str, Any]:
-        """Send as `RoutedClient.converse_stream` does."""
-        return self._client._converse_stream(request, self._options)  # noqa: SLF001 - one class in two parts
+        """Send a request as `RoutedClient.converse_stream` does."""
+        return self._client._converse_stream(request, self._options)  # noqa: SLF001 - a view of the client
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -408,8 +422,8 @@ _PLAIN = CallOptions()
 
 
 @functools.lru_cache(maxsize=16)
-def _seen_as(kind: Any) -> Any:  # typed so, as mypy takes no class for hashable
-    """Return the class that `isinstance` sees in a client: its own, and botocore's ``BaseClient``."""
+def _seen_as(kind: Any) -> Any:  # Any, because mypy does not treat classes as hashable
+    """Return the class that `isinstance` sees in a client: a subclass of it and botocore's ``BaseClient``."""
     from botocore.client import BaseClient
 
     return type(kind.__name__, (kind, BaseClient), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
