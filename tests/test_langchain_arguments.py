@@ -49,7 +49,7 @@ def test_call_drops_neutral_arguments(server, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 2}, "n=2 is not valid: Bedrock gives one answer to a request. Call batch"),
+        ({"n": 2}, "n=2 is not valid: Bedrock returns one answer to a request. Call batch"),
         ({"max_token": 5}, "max_token is not an argument of a call. Did you mean max_tokens?"),
         ({"top_k": 5}, r"top_k is not .*additional_model_request_fields=\{'top_k': 5\}"),
         ({"frequency_penalty": 0.5}, "frequency_penalty is not an argument"),

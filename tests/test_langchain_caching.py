@@ -301,7 +301,7 @@ def test_cache_points_fit_the_called_model(bedrock):
 def test_cache_as_call_argument_is_refused(bedrock, name):
     llm = ChatBedrockRouter(model=SONNET_45)
     for call in (lambda: llm.invoke("Hi", **{name: "off"}), lambda: llm.bind(**{name: "off"}).invoke("Hi")):
-        with pytest.raises(InvalidRequestError, match=f"^{name} is set where the chat model is made"):
+        with pytest.raises(InvalidRequestError, match=f"^{name} is not an argument of a call. Set it where the chat"):
             call()
     assert bedrock.requests() == []
 

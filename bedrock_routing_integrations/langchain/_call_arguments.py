@@ -67,7 +67,8 @@ def pop_target(call: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     for name in ("cache", "cache_policy"):
         if name in call:
             raise InvalidRequestError(
-                f"{name} is set where the chat model is made, ChatBedrockRouter(model=…, cache=…), and not in a call."
+                f"{name} is not an argument of a call. Set it where the chat model is made: "
+                f"ChatBedrockRouter(model=…, {name}=…)."
             )
     targets = [call[name] for name in _TARGET_NAMES if call.get(name)]
     rest = {name: value for name, value in call.items() if name not in _TARGET_NAMES}
@@ -111,7 +112,7 @@ def normalize_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unknown_argument(name: str, value: Any) -> str:
     if name == "n":
-        return f"n={value!r} is not valid: Bedrock gives one answer to a request. Call batch with as many prompts."
+        return f"n={value!r} is not valid: Bedrock returns one answer to a request. Call batch with as many prompts."
     known = [each for each in ARGUMENT_NAMES if "_" in each or each.islower()]
     return f"{name} is not an argument of a call. {_advice(name, value, known)}"
 
@@ -120,7 +121,7 @@ def _advice(name: str, value: Any, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
     shown = repr(value) if isinstance(value, (int, float, bool)) else "…"
     return (f"Did you mean {near[0]}? " if near else "") + (
-        f"A field of the model's own belongs into additional_model_request_fields={{{name!r}: {shown}}}."
+        f"Pass a field of the model itself as additional_model_request_fields={{{name!r}: {shown}}}."
     )
 
 

@@ -158,7 +158,7 @@ def _source(media: Mapping[str, Any], extras: Mapping[str, Any], subject: str) -
             f"{subject} names file_id={media['file_id']!r}, which is known to another provider only. Pass the bytes in "
             "base64, or an s3:// URL."
         )
-    raise InvalidRequestError(f"{subject} holds nothing. Pass the bytes in base64, or an s3:// URL.")
+    raise InvalidRequestError(f"{subject} is empty. Pass the bytes in base64, or an s3:// URL.")
 
 
 def _document_name(names: list[Any], source: Mapping[str, Any]) -> str:

@@ -241,7 +241,7 @@ def client_of(model: ChatBedrockRouter, client: Any) -> RoutedClient:
         )
         if has_settings and not isinstance(client, OwnClient):
             raise InvalidRequestError(
-                "client= is a RoutedClient: give cache, prices, telemetry and mid_conversation_system to that one"
+                "client= is a RoutedClient: give cache, prices, telemetry and mid_conversation_system to that one."
             )
         return client
     return OwnClient(

@@ -172,7 +172,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         """
         model = values.get("model", values.get("model_id")) if isinstance(values, dict) else None
         if model is None:
-            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN")
+            raise InvalidRequestError("ChatBedrockRouter needs model=, a Bedrock model id or ARN.")
         check_placement(values.get("mid_conversation_system"))
         values = {n: v for n, v in without_inferred_settings(values).items() if n not in ("model", "model_id")}
         if isinstance(values.get("telemetry"), dict):  # the form that `dumps` writes

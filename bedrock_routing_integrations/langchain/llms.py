@@ -79,7 +79,7 @@ class BedrockRouterLLM(LLM):
             engine = check_constructor_arguments(cls.__name__, engine, constructor_arguments(ChatBedrockRouter))
             own["chat_model"] = ChatBedrockRouter(**engine)
         elif engine:
-            raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model")
+            raise InvalidRequestError(f"chat_model= is given, so set {', '.join(engine)} on that chat model.")
         return own
 
     @property
