@@ -26,7 +26,7 @@ from bedrock_routing_integrations.client import CallOptions, RoutedClient
 from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, secrets_in
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
+from bedrock_routing_integrations.observability.options import serialize_telemetry, telemetry_of
 from bedrock_routing_integrations.requests import SystemPlacement, check_placement
 from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
@@ -279,7 +279,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         return {
             **super().lc_attributes,
             "cache_policy": serialize_cache_policy(self.cache_policy),
-            "telemetry": written_telemetry(self.telemetry),
+            "telemetry": serialize_telemetry(self.telemetry),
         }
 
     @field_serializer("cache_policy")
@@ -288,7 +288,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
 
     @field_serializer("telemetry")
     def _serialize_telemetry(self, telemetry: Any) -> Any:
-        return written_telemetry(telemetry)
+        return serialize_telemetry(telemetry)
 
     @property
     def _llm_type(self) -> str:

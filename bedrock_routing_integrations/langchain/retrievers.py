@@ -277,11 +277,14 @@ class KnowledgeBaseRetriever(SearchArguments, BaseRetriever):
 
 
 def _external_span_of(run_manager: CallbackManagerForRetrieverRun | None) -> ExternalSpan | None:
-    """Return who of LangChain's handlers tells OpenTelemetry of a retriever's run; None where nobody does."""
-    unheard = BaseCallbackHandler.on_retriever_start
-    handlers = getattr(run_manager, "handlers", ())
-    telling = [each for each in handlers if getattr(type(each), "on_retriever_start", unheard) is not unheard]
-    return find_external_span(telling, run_id=getattr(run_manager, "run_id", None))
+    """Return the OpenTelemetry span that a handler has made for a retriever's run; None if no handler traces it."""
+    not_overridden = BaseCallbackHandler.on_retriever_start
+    handlers = [
+        handler
+        for handler in getattr(run_manager, "handlers", ())
+        if getattr(type(handler), "on_retriever_start", not_overridden) is not not_overridden
+    ]
+    return find_external_span(handlers, run_id=getattr(run_manager, "run_id", None))
 
 
 def document_of(passage: Passage, guardrail_action: str | None = None) -> Document:

@@ -60,7 +60,7 @@ from bedrock_routing_integrations.connections import (
 )
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.models.families import common_facts
-from bedrock_routing_integrations.observability.options import telemetry_of, written_telemetry
+from bedrock_routing_integrations.observability.options import serialize_telemetry, telemetry_of
 from bedrock_routing_integrations.requests import SystemPlacement  # noqa: TC001 - pydantic reads it
 from bedrock_routing_integrations.requests.preparation import without_neutral
 from bedrock_routing_integrations.runtime import warn_once
@@ -367,7 +367,7 @@ class BedrockRouter(FunctionCallingLLM):
 
     @field_serializer("telemetry")
     def _write_telemetry(self, telemetry: Any) -> Any:
-        return written_telemetry(telemetry)
+        return serialize_telemetry(telemetry)
 
     @field_serializer("botocore_config")
     def _write_config(self, config: Any) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from .call_events import AttemptMade, CallAbandoned, CallAnswered, CallFailed, CallObserver, CallStarted, ObservedCall
 from .external_spans import ExternalSpan, find_external_span
 from .logs import LogObserver
-from .options import Telemetry, telemetry_of, written_telemetry
+from .options import Telemetry, serialize_telemetry, telemetry_of
 from .spans import OpenTelemetryObserver
 
 __all__ = [
@@ -34,6 +34,6 @@ __all__ = [
     "OpenTelemetryObserver",
     "Telemetry",
     "find_external_span",
+    "serialize_telemetry",
     "telemetry_of",
-    "written_telemetry",
 ]

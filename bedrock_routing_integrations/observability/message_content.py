@@ -1,6 +1,6 @@
-"""Prompts and answers as the semantic conventions write them (``gen-ai-input-messages.json`` and its like).
+"""Convert prompts and answers to the form of the semantic conventions (``gen-ai-input-messages.json`` and others).
 
-Roles are Converse's own. Of images, documents and videos the kind and the size are told, never the bytes.
+Roles are Converse's own. Images, documents and videos are recorded by their kind and size, never their bytes.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _FINISHED = {
 
 
 def of_request(request: Mapping[str, Any]) -> dict[str, str]:
-    """The attributes that hold what a Converse request says."""
-    said = {
+    """Return the attributes with the content of a Converse request."""
+    parts = {
         "gen_ai.system_instructions": _parts(request.get("system")),
         "gen_ai.input.messages": [_message(message) for message in request.get("messages") or ()],
     }
-    return {name: _json(value) for name, value in said.items() if value}
+    return {name: _json(value) for name, value in parts.items() if value}
 
 
 def of_answer(response: Mapping[str, Any]) -> dict[str, str]:
-    """The attribute that holds what was answered.
+    """Return the attribute with the content of an answer.
 
     Args:
-        response: A Converse response, or as much of one as a stream had brought.
+        response: A Converse response, or the parts of a stream that have arrived, in the same shape.
     """
     message = (response.get("output") or {}).get("message") or {}
     if not message.get("content"):
         return {}
-    reason = response.get("stopReason") or "error"  # the schema wants one, and there is none where it was cut off
+    reason = response.get("stopReason") or "error"  # required by the schema; a stream that was cut off has none
     return {"gen_ai.output.messages": _json([{**_message(message), "finish_reason": _FINISHED.get(reason, reason)}])}
 
 
 def of_query(request: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attribute that holds what a Retrieve asks for; of an image nothing."""
+    """Return the attribute with the text of a Retrieve's query. Images are not recorded."""
     text = (request.get("retrievalQuery") or {}).get("text")
     return {"gen_ai.retrieval.query.text": text} if isinstance(text, str) else {}
 
 
 def of_question(request: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attribute that holds the question of a RetrieveAndGenerate."""
+    """Return the attribute with the question of a RetrieveAndGenerate."""
     text = (request.get("input") or {}).get("text")
     if not isinstance(text, str):
         return {}
@@ -60,7 +60,7 @@ def of_question(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def of_generated(response: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attribute that holds the answer of a RetrieveAndGenerate; of a stream nothing."""
+    """Return the attribute with the answer of a RetrieveAndGenerate. Streams are not recorded."""
     text = (response.get("output") or {}).get("text")
     if not isinstance(text, str):
         return {}
@@ -69,8 +69,8 @@ def of_generated(response: Mapping[str, Any]) -> dict[str, str]:
 
 
 def of_results(response: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attribute that holds which passages were found: where each is from and its score, never its text."""
-    found = []
+    """Return the attribute with the source and the score of each passage. Their text is not recorded."""
+    documents = []
     for result in response.get("retrievalResults") or ():
         metadata = result.get("metadata") or {}
         location = next((each for each in (result.get("location") or {}).values() if isinstance(each, dict)), {})
@@ -78,8 +78,8 @@ def of_results(response: Mapping[str, Any]) -> dict[str, str]:
             "id": metadata.get("x-amz-bedrock-kb-chunk-id") or location.get("uri") or location.get("url"),
             "score": result.get("score"),
         }
-        found.append({name: value for name, value in document.items() if isinstance(value, (str, float, int))})
-    return {"gen_ai.retrieval.documents": _json(found)} if found else {}
+        documents.append({name: value for name, value in document.items() if isinstance(value, (str, float, int))})
+    return {"gen_ai.retrieval.documents": _json(documents)} if documents else {}
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _cited(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _response(content: Iterable[Mapping[str, Any]] | None) -> Any:
-    """What a tool answered: its text or its JSON where that is all."""
+    """Return the result of a tool: its text or its JSON if there is nothing else."""
     parts = [block["json"] if "json" in block else _part(block) for block in content or ()]
     only = parts[0] if len(parts) == 1 else parts
     return only["content"] if isinstance(only, dict) and only.get("type") == "text" else only
@@ -127,12 +127,12 @@ def _response(content: Iterable[Mapping[str, Any]] | None) -> Any:
 
 def _media(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     source = body.get("source") or {}
-    told = {name: body[name] for name in ("format", "name") if name in body}
+    known = {name: body[name] for name in ("format", "name") if name in body}
     if "s3Location" in source:
-        return {"type": "uri", "modality": kind, "uri": source["s3Location"].get("uri"), **told}
+        return {"type": "uri", "modality": kind, "uri": source["s3Location"].get("uri"), **known}
     if "bytes" in source:
-        told["size"] = len(source["bytes"])
-    return {"type": kind, **told}
+        known["size"] = len(source["bytes"])
+    return {"type": kind, **known}
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -150,5 +150,5 @@ _READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _json(value: Any) -> str:
-    # A lone surrogate cannot be exported as UTF-8; escaped, it is what JSON would have made of it.
+    # A lone surrogate cannot be exported as UTF-8. It is escaped as in ASCII-only JSON.
     return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""`Telemetry`: what is recorded, and where."""
+"""Define `Telemetry`, the options for OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ _CAPTURES_ON_SPANS = ("span_only", "span_and_event")
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """What OpenTelemetry is told of each call.
+    """Select what OpenTelemetry records of each call.
 
     Attributes:
-        spans: ``"auto"``: a span for each call that is made inside of a span; ``"always"``: for every call; ``"off"``:
-            no spans and no metrics. Where somebody else has a span of the call already, as an instrumentation of
-            LangChain or LlamaIndex does, their span gets what it lacks instead, in both modes. Metrics do not depend on
-            spans or their sampling: each call is measured once wherever a meter provider is configured (by us, unless
-            that instrumentation does it).
-        content: Whether the text of prompts and answers is recorded too: ``gen_ai.system_instructions``,
-            ``gen_ai.input.messages`` and ``gen_ai.output.messages``; of images and documents their kind and size. None:
-            where the standard variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says ``SPAN_ONLY`` or
-            ``SPAN_AND_EVENT``, which ask for just this. Its older ``true`` asks for log events, of which we make none.
-        tracer_provider: Makes the spans; None for the process's own.
-        meter_provider: Makes the metrics; None for the process's own.
+        spans: ``"auto"`` (default): a span for each call that is made inside of a span. ``"always"``: a span for each
+            call. ``"off"``: no spans and no metrics. If another instrumentation has a span of the call already, such as
+            one of LangChain or LlamaIndex, that span gets the attributes that it is missing, in both modes. Metrics do
+            not depend on spans or their sampling: each call is measured once wherever a meter provider is configured,
+            unless the other instrumentation measures it.
+        content: Whether to record the text of prompts and answers: ``gen_ai.system_instructions``,
+            ``gen_ai.input.messages`` and ``gen_ai.output.messages``. Of images and documents the kind and the size are
+            recorded. None (default): yes if the standard variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is ``SPAN_ONLY`` or ``SPAN_AND_EVENT``. Its older
+            value ``true`` selects log events, which this package does not emit.
+        tracer_provider: The provider of spans; None (default) for the process's own.
+        meter_provider: The provider of metrics; None (default) for the process's own.
 
     Raises:
-        InvalidRequestError: A value that is none of these.
-        ImportError: ``"always"``, and OpenTelemetry is not installed.
+        InvalidRequestError: A value is not valid.
+        ImportError: `spans` is ``"always"``, and OpenTelemetry is not installed.
 
     Example:
         ```python
@@ -50,56 +51,61 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         if self.spans not in MODES:
-            raise InvalidRequestError(f"telemetry must be one of {', '.join(MODES)}, and is {self.spans!r}.")
+            raise InvalidRequestError(f"telemetry={self.spans!r} is not valid. Use one of {', '.join(MODES)}.")
         if self.content not in (None, True, False):
-            raise InvalidRequestError(f"content must be True, False or None, and is {self.content!r}.")
-        for name, makes in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            raise InvalidRequestError(f"content={self.content!r} is not valid. Use True, False or None.")
+        for name, method in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
             provider = getattr(self, name)
-            if provider is not None and not hasattr(provider, makes):
-                raise InvalidRequestError(f"{name} must have {makes}(), and is a {type(provider).__name__}.")
+            if provider is not None and not hasattr(provider, method):
+                raise InvalidRequestError(
+                    f"{name}={provider!r} is not valid: it has no {method}(). Use a provider of OpenTelemetry."
+                )
         if self.spans == "always":
             _require_opentelemetry()
 
     @property
     def records_content(self) -> bool:
-        """Whether the text of prompts and answers is asked for, now."""
+        """Whether to record the text of prompts and answers, by the environment as it is now."""
         if self.content is None:
             return os.environ.get(_CAPTURE, "").strip().lower() in _CAPTURES_ON_SPANS
         return self.content
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Telemetry:
-        return self
+        return self  # providers cannot be copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Providers hold threads and sockets: the process that loads it uses its own.
+        # Without providers, which hold threads and sockets. The process that loads the pickle uses its own.
         return telemetry_of, ({"spans": self.spans, "content": self.content},)
 
 
-def telemetry_of(given: object) -> Telemetry:
-    """What an argument `telemetry` says: a mode, a `Telemetry`, or the dictionary that `written_telemetry` makes of it.
+def telemetry_of(value: object) -> Telemetry:
+    """Return the `Telemetry` of an argument `telemetry`.
+
+    Args:
+        value: A mode, a `Telemetry`, or the dictionary that `serialize_telemetry` makes of one.
 
     Raises:
-        InvalidRequestError: It says nothing of the kind.
-        ImportError: ``"always"``, and OpenTelemetry is not installed.
+        InvalidRequestError: `value` is not valid.
+        ImportError: The mode is ``"always"``, and OpenTelemetry is not installed.
     """
-    if isinstance(given, Telemetry):
-        return given
-    if isinstance(given, str):
-        return Telemetry(spans=given)
-    if isinstance(given, Mapping) and set(given) <= {"spans", "content"}:
-        return Telemetry(**given)
-    raise InvalidRequestError(f"telemetry must be one of {', '.join(MODES)}, or a Telemetry, and is {given!r}.")
+    if isinstance(value, Telemetry):
+        return value
+    if isinstance(value, str):
+        return Telemetry(spans=value)
+    if isinstance(value, Mapping) and set(value) <= {"spans", "content"}:
+        return Telemetry(**value)
+    raise InvalidRequestError(f"telemetry={value!r} is not valid. Use one of {', '.join(MODES)}, or a Telemetry.")
 
 
-def written_telemetry(given: Any) -> Any:
-    """An argument `telemetry` as JSON has it; without its providers."""
-    return {"spans": given.spans, "content": given.content} if isinstance(given, Telemetry) else given
+def serialize_telemetry(value: Any) -> Any:
+    """Return an argument `telemetry` as JSON, without its providers."""
+    return {"spans": value.spans, "content": value.content} if isinstance(value, Telemetry) else value
 
 
 def _require_opentelemetry() -> None:
     try:
         import opentelemetry.metrics
-        import opentelemetry.trace  # noqa: F401 - whether they are there
+        import opentelemetry.trace  # noqa: F401 - are they installed?
     except ImportError as error:
         raise ImportError(
             'telemetry="always" needs OpenTelemetry: pip install "bedrock-routing-integrations[otel]"'
