@@ -15,6 +15,7 @@ import pytest
 from botocore.loaders import JSONFileLoader, Loader
 from cached_calls import a_world
 from hypothesis import HealthCheck, settings
+from recorded_bedrock import RecordedBedrock
 
 from bedrock_routing_integrations.connections.clients import ClientStore
 from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -146,3 +147,10 @@ def running():
 def world(running):
     """The same, as on the first day."""
     return running.fresh()
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """A server that replays recorded exchanges with Bedrock."""
+    with RecordedBedrock() as server:
+        yield server

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import boto3
 import botocore.session
+import pytest
 from botocore.config import Config
 from independent_server import frame
 
@@ -33,6 +34,13 @@ def recordings_folder():
     """Return the folder with the recordings, or None where there is none."""
     folder = Path(os.environ.get("BEDROCK_RECORDINGS") or ROOT.parent / "shared" / "recordings")
     return folder if (folder / "index.tsv").is_file() else None
+
+
+REPLAYED = [
+    pytest.mark.sweep,
+    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
+]
+"""Marks of the tests that replay recordings."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from recorded_bedrock import RecordedBedrock, answers, recorded_request, recordings_folder
+from recorded_bedrock import REPLAYED, answers, recorded_request
 
 from bedrock_routing_integrations import langchain, llama_index
 
-pytestmark = [
-    pytest.mark.sweep,
-    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
-]
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    with RecordedBedrock() as server:
-        yield server
+pytestmark = REPLAYED
 
 
 def each(*operations):

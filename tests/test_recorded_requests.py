@@ -14,13 +14,12 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage, messages_from_dict, messages_to_dict
 from llama_index.core.base.llms.types import ChatMessage
 from recorded_bedrock import (
-    RecordedBedrock,
+    REPLAYED,
     answers,
     one_of_each_kind,
     recorded_answer,
     recorded_blocks,
     recorded_content,
-    recordings_folder,
 )
 from recorded_differences import Differences
 from recorded_messages import (
@@ -37,16 +36,7 @@ from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
-pytestmark = [
-    pytest.mark.sweep,
-    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
-]
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    with RecordedBedrock() as server:
-        yield server
+pytestmark = REPLAYED
 
 
 def accepted():

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from recorded_bedrock import (
-    RecordedBedrock,
+    REPLAYED,
     recorded_answer,
     recorded_conversations,
     recorded_request,
-    recordings_folder,
 )
 from recorded_differences import Differences
 from recorded_messages import (
@@ -32,17 +30,8 @@ from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.runtime import Runtime
 
-pytestmark = [
-    pytest.mark.sweep,
-    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
-]
+pytestmark = REPLAYED
 ALLOWED = 0.05
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    with RecordedBedrock() as server:
-        yield server
 
 
 def client_of(recorded):

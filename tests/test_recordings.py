@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from langchain_core.messages import HumanMessage
 from llama_index.core.base.llms.types import ChatMessage
 from recorded_bedrock import (
-    RecordedBedrock,
+    REPLAYED,
     answers,
     blocks_of,
     in_json,
@@ -25,7 +25,6 @@ from recorded_bedrock import (
     recorded_request,
     recorded_response,
     recordings,
-    recordings_folder,
     refusals,
     same_request,
 )
@@ -37,16 +36,7 @@ from bedrock_routing_integrations.errors import ContextOverflowError, InvalidTar
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
-pytestmark = [
-    pytest.mark.sweep,
-    pytest.mark.skipif(recordings_folder() is None, reason="no recordings beside the repository (BEDROCK_RECORDINGS)"),
-]
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    with RecordedBedrock() as server:
-        yield server
+pytestmark = REPLAYED
 
 
 def client_of(recorded):
