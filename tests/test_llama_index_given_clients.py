@@ -58,7 +58,7 @@ def test_client_assigned_may_be_boto3s_or_routed(bedrock):
 def test_client_that_is_none_is_refused_and_the_old_one_stays(bedrock):
     llm = BedrockRouter(HAIKU)
     for wrong in ("bedrock-runtime", boto3.client("bedrock", "us-east-1")):
-        with pytest.raises(InvalidRequestError, match="client is not valid: it is .*Pass boto3.client"):
+        with pytest.raises(InvalidRequestError, match=r"client is not valid: it is .*Pass boto3\.client"):
             llm.client = wrong
     assert llm.complete(HELLO).text
 
