@@ -492,7 +492,14 @@ class ChatBedrockRouter(ChatBedrockConverse):
         callbacks: Callbacks = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answer several lists of messages, one after the other; see LangChain's ``generate``."""
+        """Answer several lists of messages, one after the other; see LangChain's ``generate``.
+
+        Args:
+            messages: One list of messages per answer.
+            stop: Stop sequences.
+            callbacks: Callback handlers for the runs.
+            **kwargs: Arguments of each call, and LangChain's ``tags``, ``metadata``, ``run_name`` and ``run_id``.
+        """
         model, callbacks = self._recording_single_run(messages, callbacks)
         return super(ChatBedrockRouter, model).generate(messages, stop, callbacks, **kwargs)
 
@@ -503,7 +510,14 @@ class ChatBedrockRouter(ChatBedrockConverse):
         callbacks: Callbacks = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answer several lists of messages at once; see LangChain's ``agenerate``."""
+        """Answer several lists of messages at once; see LangChain's ``agenerate``.
+
+        Args:
+            messages: One list of messages per answer.
+            stop: Stop sequences.
+            callbacks: Callback handlers for the runs.
+            **kwargs: Arguments of each call, and LangChain's ``tags``, ``metadata``, ``run_name`` and ``run_id``.
+        """
         model, callbacks = self._recording_single_run(messages, callbacks)
         return await super(ChatBedrockRouter, model).agenerate(messages, stop, callbacks, **kwargs)
 
@@ -515,7 +529,17 @@ class ChatBedrockRouter(ChatBedrockConverse):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """Stream an answer; see LangChain's ``stream``."""
+        """Stream an answer; see LangChain's ``stream``.
+
+        Args:
+            input: A prompt, or messages.
+            config: LangChain's config of the run.
+            stop: Stop sequences.
+            **kwargs: Arguments of the call.
+
+        Returns:
+            The chunks. Their sum is the message that ``invoke`` returns.
+        """
         config = ensure_config(config)
         model, config["callbacks"] = self._recording_run(config.get("callbacks"))
         return super(ChatBedrockRouter, model).stream(input, config, stop=stop, **kwargs)
@@ -528,7 +552,17 @@ class ChatBedrockRouter(ChatBedrockConverse):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Stream an answer asynchronously; see LangChain's ``astream``."""
+        """Stream an answer asynchronously; see LangChain's ``astream``.
+
+        Args:
+            input: A prompt, or messages.
+            config: LangChain's config of the run.
+            stop: Stop sequences.
+            **kwargs: Arguments of the call.
+
+        Returns:
+            The chunks. Their sum is the message that ``invoke`` returns.
+        """
         config = ensure_config(config)
         model, config["callbacks"] = self._recording_run(config.get("callbacks"))
         return super(ChatBedrockRouter, model).astream(input, config, stop=stop, **kwargs)
