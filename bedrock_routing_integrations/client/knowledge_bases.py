@@ -1,4 +1,4 @@
-"""`KnowledgeBaseClient`: Retrieve, RetrieveAndGenerate and its stream, for both frameworks."""
+"""`KnowledgeBaseClient`: send Retrieve, RetrieveAndGenerate and RetrieveAndGenerateStream, for both frameworks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from bedrock_routing_integrations.observability import ExternalSpan
 
 
-# --- What kind a knowledge base is ---
+# --- Types of knowledge bases ---
 
 _KEEP_SECONDS = 3600.0
 _KEEP_REFUSED_SECONDS = 300.0
@@ -79,7 +79,7 @@ class KnowledgeBaseTypes:
         self._types.reset()
 
     def find(self, knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> str | None:
-        """Return ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None where it could not be looked up.
+        """Return ``"VECTOR"``, ``"KENDRA"``, ``"SQL"`` or ``"MANAGED"``; None if the look-up failed.
 
         Args:
             knowledge_base: The knowledge base.
@@ -113,14 +113,14 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> st
         client = source.client("bedrock-agent", knowledge_base)
         answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)
         found = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
-    except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
+    except Exception as error:  # noqa: BLE001 - a failed look-up, whatever the reason, must not fail the call
         code = error_kind(error)
         logger.debug("GetKnowledgeBase for %s failed: %s", knowledge_base, error)
-        if code != "ResourceNotFoundException":  # which the call will say itself
+        if code != "ResourceNotFoundException":  # which the call itself will raise
             warn_once(
                 ("knowledge base type", knowledge_base.id),
-                f"GetKnowledgeBase failed for {knowledge_base} ({code}); it is searched as one with a vector store. "
-                "Allow the IAM action bedrock:GetKnowledgeBase, or say knowledge_base_type='VECTOR' (or 'MANAGED').",
+                f"GetKnowledgeBase failed for {knowledge_base} ({code}); it is searched like one with a vector store. "
+                "Allow the IAM action bedrock:GetKnowledgeBase, or set knowledge_base_type='VECTOR' (or 'MANAGED').",
             )
         return None
     return str(found)
@@ -134,8 +134,8 @@ class RetrievedPage:
     """A page of results.
 
     Attributes:
-        passages: Best first.
-        next_token: For the page after it; None where there is none.
+        passages: The passages, best first.
+        next_token: The token of the next page; None on the last.
         guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail.
     """
 
@@ -145,20 +145,22 @@ class RetrievedPage:
 
 
 class KnowledgeBaseClient:
-    """Asks knowledge bases. Safe under threads; nothing is sent before a call.
+    """Send requests to knowledge bases. Safe under threads; the constructor sends nothing.
 
     Args:
         client: A boto3 ``bedrock-agent-runtime`` client, used as it is; or a `Connection`, from which shared clients
             are made at the first call, in the Region of the knowledge base's ARN.
-        telemetry: What OpenTelemetry is told, as of `RoutedClient`.
-        runtime: Holds what clients share, as of `RoutedClient`.
+        telemetry: What is recorded with OpenTelemetry, as for `RoutedClient`.
+        runtime: The state that clients share, as for `RoutedClient`.
 
     Raises:
-        InvalidRequestError: `client` is a client for something else.
+        InvalidRequestError: `client` is a client for another service.
     """
 
     def __init__(self, client: Any, *, telemetry: str | Telemetry = "auto", runtime: Runtime | None = None) -> None:
-        asks = hasattr(client, "retrieve") or hasattr(client, "retrieve_and_generate")  # a stand-in may have one only
+        asks = hasattr(client, "retrieve") or hasattr(
+            client, "retrieve_and_generate"
+        )  # a test double may have only one of them
         if not isinstance(client, Connection) and not asks:
             what = getattr(getattr(client, "meta", None), "service_model", None)
             is_a = f"a client for {what.service_name!r}" if what else f"a {type(client).__name__}"
@@ -171,7 +173,12 @@ class KnowledgeBaseClient:
         return self.source.runtime.shared(KnowledgeBaseTypes, self.source.runtime.clock)
 
     def type_of(self, knowledge_base: KnowledgeBaseId, options: SearchOptions) -> str | None:
-        """The type of a knowledge base as it was stated, else as GetKnowledgeBase says; None where it does not."""
+        """Return the type of a knowledge base: the stated one, else from GetKnowledgeBase; None if it is not known.
+
+        Args:
+            knowledge_base: The knowledge base.
+            options: The options of a search, which can state the type.
+        """
         return options.knowledge_base_type or self._types.find(knowledge_base, self.source)
 
     def retrieve(
@@ -184,14 +191,20 @@ class KnowledgeBaseClient:
         next_token: str | None = None,
         external_span: ExternalSpan | None = None,
     ) -> RetrievedPage:
-        """One page of results, with those left out that score below ``options.score_threshold``.
+        """Return one page of results, without those that score below ``options.score_threshold``.
 
-        `external_span` is the OpenTelemetry span that an instrumentation has made for the retrieval, if known.
+        Args:
+            knowledge_base: The knowledge base to search.
+            query: What to search for, at most 20,000 characters; may be empty with an image.
+            options: How to search.
+            image: An image that the results should resemble, as bytes or a data URI.
+            next_token: The token of the page before.
+            external_span: The OpenTelemetry span that an instrumentation has made for the retrieval, if known.
 
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
             MissingRegionError: No Region is known.
-            InvalidAnswerError: The answer is empty, cut, or not Bedrock's.
+            InvalidAnswerError: The response is empty, truncated, or not Bedrock's.
             botocore.exceptions.ClientError: Bedrock refused (IAM action ``bedrock:Retrieve``).
         """
         client = self.source.client(SERVICE, knowledge_base)
@@ -226,13 +239,22 @@ class KnowledgeBaseClient:
         limit: int | None = None,
         image: bytes | str | None = None,
     ) -> Iterator[Passage]:
-        """Results of all pages, each page asked for when it is needed, until there are `limit`.
+        """Iterate over the results of all pages. A page is requested when it is needed.
+
+        Args:
+            knowledge_base: The knowledge base to search.
+            query: What to search for, at most 20,000 characters; may be empty with an image.
+            options: How to search; `k` is the size of a page.
+            limit: The most results; None for all.
+            image: An image that the results should resemble, as bytes or a data URI.
 
         Raises:
-            InvalidRequestError: `limit` is no count.
+            InvalidRequestError: `limit` is not a number above 0.
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise InvalidRequestError(f"limit={limit!r}: give the most results that are wanted, or None for all")
+            raise InvalidRequestError(
+                f"limit={limit!r} is not valid. Give the most results that are wanted, or None for all."
+            )
         return self._iterate(knowledge_base, query, options, limit, image)
 
     def _iterate(
@@ -243,16 +265,16 @@ class KnowledgeBaseClient:
         limit: int | None,
         image: bytes | str | None,
     ) -> Iterator[Passage]:
-        given, token, seen = 0, None, set()
+        count, token, seen = 0, None, set()
         while True:
             page = self.retrieve(knowledge_base, query, options, image=image, next_token=token)
             for passage in page.passages:
                 yield passage
-                given += 1
-                if given == limit:
+                count += 1
+                if count == limit:
                     return
             token = page.next_token
-            if not token or token in seen:  # a token that comes again would go round for ever
+            if not token or token in seen:  # a repeated token would never end
                 return
             seen.add(token)
 
@@ -264,12 +286,22 @@ class KnowledgeBaseClient:
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
     ) -> GeneratedAnswer:
-        """RetrieveAndGenerate.
+        """Call RetrieveAndGenerate.
+
+        Args:
+            question: The question, and where to find the answer.
+            model: The target that answers.
+            search: How to search.
+            options: How to generate.
+            base_models: The base models of the target; given, the target is not looked up.
+
+        Returns:
+            The answer, complete in its `reader`.
 
         Raises:
             InvalidRequestError: Bedrock would refuse it; nothing was sent.
             SessionExpiredError: The session is over.
-            InvalidAnswerError: The answer is empty, cut, or not Bedrock's.
+            InvalidAnswerError: The response is empty, truncated, or not Bedrock's.
             botocore.exceptions.ClientError: Bedrock refused (IAM actions ``bedrock:RetrieveAndGenerate``,
                 ``bedrock:Retrieve``, ``bedrock:InvokeModel``).
         """
@@ -290,14 +322,25 @@ class KnowledgeBaseClient:
         options: GenerationOptions,
         base_models: Sequence[str] | None = None,
     ) -> GeneratedAnswer:
-        """Call RetrieveAndGenerateStream: the same, its parts as they arrive.
+        """Call RetrieveAndGenerateStream. Takes the arguments of `generate`.
 
-        It returns when the first event has arrived, so that what fails at once fails here and not while iterating.
+        It returns when the first event has arrived, so that an immediate failure is raised here and not while
+        iterating.
+
+        Args:
+            question: The question, and where to find the answer.
+            model: The target that answers.
+            search: How to search.
+            options: How to generate.
+            base_models: The base models of the target; given, the target is not looked up.
+
+        Returns:
+            The answer, which arrives in its `parts`.
 
         Raises:
-            InvalidAnswerError: Nothing that arrived is an answer; also while iterating, where no text came.
-            StreamInterruptedError: While iterating, where the connection breaks. Nothing in this stream marks its end,
-                so one that is cut between two events cannot be told from one that is complete.
+            InvalidAnswerError: The stream has no answer; raised while iterating if no text came.
+            StreamInterruptedError: The connection broke; raised while iterating. The stream has no end marker, so a
+                stream that is cut between two events looks like a complete one.
         """
         call = self._prepare(question, model, search, options, base_models)
         observed = ObservedCall(call.started("RetrieveAndGenerateStream"), self._observers)
@@ -309,7 +352,7 @@ class KnowledgeBaseClient:
         session = response.get("sessionId")
         parts = emit_end_of_stream(observed, _parts(response, reader, session))
         observed.watch(parts)
-        next(parts)  # reads the first event; and a generator that was never begun closes nothing when it is given up
+        next(parts)  # read the first event; also, a generator that has not begun closes nothing when it is closed
         return GeneratedAnswer(reader, session_id(response, "RetrieveAndGenerateStream"), call.routing(response), parts)
 
     def _send(self, started: CallStarted, send: Callable[..., Any]) -> dict[str, Any]:
@@ -330,7 +373,7 @@ class KnowledgeBaseClient:
         base_models: Sequence[str] | None,
     ) -> _Call:
         target = parse_target(model)
-        # A bare id says no Region; the model's ARN may.
+        # A bare id has no Region; the model's ARN may have one.
         base = question.knowledge_base
         client = self.source.client(SERVICE, base if base and self.source.known_region(base) else target)
         request = generate_request(question, target, search, options, region=_region_of(client))
@@ -340,7 +383,7 @@ class KnowledgeBaseClient:
         return _Call(client, request, resolved)
 
     def _as_its_type(self, base: KnowledgeBaseId, options: SearchOptions, send: Callable[..., Any]) -> dict[str, Any]:
-        """Send as to a knowledge base of its type; where that is not known, as the refusal says."""
+        """Send a request for the type of the knowledge base; if the type is unknown, learn it from the refusal."""
         from botocore.exceptions import ClientError
 
         managed = self._is_managed(base, options)
@@ -348,7 +391,7 @@ class KnowledgeBaseClient:
             response: dict[str, Any] = send(managed=managed)
         except ClientError as error:
             code, message, _ = aws_error(error)
-            # The wording is not documented; the member's name is what any wording of it must have.
+            # The wording is not documented, but any wording must name the member.
             names_member = code == "ValidationException" and "managedsearch" in message.lower().replace(" ", "")
             guessed = options.depends_on_type and self.type_of(base, options) is None
             if not names_member or managed or not guessed:
@@ -363,7 +406,7 @@ class KnowledgeBaseClient:
         return "managedSearchConfiguration" in (options.retrieval_config or {})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KnowledgeBaseClient:
-        return self  # nothing in it changes
+        return self  # it is immutable
 
 
 @dataclass(frozen=True)
@@ -377,22 +420,22 @@ class _Call:
         return CallStarted(operation=operation, client=self.client, request=self.request, resolved=self.resolved)
 
     def routing(self, response: dict[str, Any]) -> dict[str, Any]:
-        """The ``"routing"`` entry: of what was served the API says nothing, so most of it is None."""
+        """Return the ``"routing"`` dictionary. The API reports little of what was served, so most of it is None."""
         config = self.request["retrieveAndGenerateConfiguration"]
         generation = next(v for v in config.values() if isinstance(v, dict)).get("generationConfiguration") or {}
-        asked = {"performanceConfig": generation.get("performanceConfig")}
-        return read_invocation(asked, {}, self.resolved, http=response.get("ResponseMetadata") or {}).as_dict()
+        requested = {"performanceConfig": generation.get("performanceConfig")}
+        return read_invocation(requested, {}, self.resolved, http=response.get("ResponseMetadata") or {}).as_dict()
 
 
 @dataclass(frozen=True)
 class GeneratedAnswer:
-    """An answer: complete in `reader`, or arriving in `parts`.
+    """An answer of RetrieveAndGenerate: complete in `reader`, or arriving in `parts`.
 
     Attributes:
-        reader: What has arrived: text, passages, citations, guardrail action.
-        session_id: Continues the conversation.
-        routing: The call's ``"routing"`` entry.
-        parts: What is still to come; reading it fills `reader`.
+        reader: The answer so far: text, passages, citations, guardrail action.
+        session_id: The session, to continue it.
+        routing: The call's ``"routing"`` dictionary.
+        parts: The rest of the answer; reading it fills `reader`.
     """
 
     reader: AnswerReader
@@ -402,12 +445,12 @@ class GeneratedAnswer:
 
 
 def _region_of(client: Any) -> str:
-    """The Region in the ARN of a model that is named by its id; a stand-in of somebody's own may be in none."""
+    """Return the Region of a client, for the ARN of a model that is named by its id; a test double may have none."""
     region: str | None = getattr(getattr(client, "meta", None), "region_name", None)
     return region or "us-east-1"
 
 
-# A function of its own, so that forgetting the iterator closes the connection at once.
+# Not a method or closure, so that dropping the iterator closes the connection at once.
 def _parts(response: dict[str, Any], reader: AnswerReader, session: str | None) -> Iterator[AnswerPart]:
     """Yield an empty part when the first event has arrived, then a part for each event and one for the end."""
     stream, arrived = response["stream"], False
@@ -448,7 +491,7 @@ def _partial(reader: AnswerReader, session: str | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _explained(client: KnowledgeBaseClient, question: Question, search: SearchOptions) -> Iterator[None]:
-    """What Bedrock refuses for a reason that only we can name."""
+    """Raise a better error for a refusal whose reason Bedrock does not name."""
     from botocore.exceptions import ClientError
 
     try:
@@ -459,15 +502,15 @@ def _explained(client: KnowledgeBaseClient, question: Question, search: SearchOp
             raise
         if question.session_id is not None and _is_about_session(message):
             raise SessionExpiredError(
-                f"The session {question.session_id!r} is over, or never was: Bedrock keeps one for 24 hours. Leave "
-                f"session_id out to begin another. ({message})",
+                f"The session {question.session_id!r} is over, or never was: Bedrock keeps a session for 24 hours. "
+                f"Leave session_id out to begin another. ({message})",
                 session_id=question.session_id,
             ) from error
         known = question.knowledge_base
         if code == "ValidationException" and known is not None and client.type_of(known, search) == MANAGED:
             raise InvalidRequestError(
-                f"RetrieveAndGenerate cannot use a managed knowledge base, and {known} is one: "
-                f"mode='retrieve_then_converse' can. ({message})"
+                f"RetrieveAndGenerate cannot use a managed knowledge base, and {known} is one. Use "
+                f"mode='retrieve_then_converse'. ({message})"
             ) from error
         raise
 

@@ -213,7 +213,7 @@ class RagTurn:
         return self._answer.finish()
 
     def exchange(self) -> tuple[str, str] | None:
-        """Return question and answer for the history; None if a guardrail intervened or there is no answer."""
+        """Return question and answer for the history; None without an answer, or if a guardrail intervened."""
         if self.guardrail_action == INTERVENED or not self.text:
             return None
         return self.question, self.text

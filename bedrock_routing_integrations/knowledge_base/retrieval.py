@@ -55,7 +55,7 @@ def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> 
         known: Names of those that exist.
 
     Raises:
-        InvalidRequestError: There is no such argument. The message names the nearest, or lists all.
+        InvalidRequestError: An argument does not exist. The message names the nearest, or lists all.
     """
     names = list(known)
     for name in given:
@@ -121,7 +121,7 @@ class SearchOptions:
         """Return these options with some of them replaced for one call.
 
         Raises:
-            InvalidRequestError: There is no such option.
+            InvalidRequestError: An option does not exist.
         """
         refuse_unknown("a search", options, self.__dataclass_fields__)
         return replace(self, **options) if options else self

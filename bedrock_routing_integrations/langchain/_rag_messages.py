@@ -86,7 +86,7 @@ def read_input(value: Any, config: RunnableConfig, call: Mapping[str, Any]) -> C
         call: The other arguments of the call.
 
     Raises:
-        InvalidRequestError: There is no question, or a key that does not exist.
+        InvalidRequestError: The question is missing, or a key does not exist.
     """
     values = {"input": value} if isinstance(value, str) else value
     if not isinstance(values, Mapping) or not isinstance(values.get("input"), str):

@@ -77,21 +77,21 @@ class KnowledgeBaseInput(BaseModel):
     """The input of a `KnowledgeBaseChain`, as `as_tool` describes it to a model."""
 
     input: str = Field(description="The question.")
-    session_id: str | None = Field(default=None, description="The session of an earlier answer, to go on with it.")
+    session_id: str | None = Field(default=None, description="The session of an earlier answer, to continue it.")
 
 
 class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
-    """Answers questions from a knowledge base, in one of two ways with one kind of result.
+    """Answer questions from a knowledge base, in one of two modes with the same result.
 
-    ``mode="retrieve_and_generate"``: Bedrock retrieves and generates (RetrieveAndGenerate). What that API does not
-    report is None in ``"routing"``: which model of a router answered, tokens, cost, served latency.
+    ``mode="retrieve_and_generate"``: Bedrock retrieves and generates (RetrieveAndGenerate). That API does not report
+    which model of a router answered, tokens, cost and served latency, so these are None in ``"routing"``.
 
-    ``mode="retrieve_then_converse"``: Retrieve, then a chat model, which is asked by Converse. It says which model
-    answered, caches the instructions, takes long questions, managed knowledge bases and any chat model of LangChain.
+    ``mode="retrieve_then_converse"``: Retrieve, then a chat model. The result has the invoked model, the instructions
+    are cached, and long questions, managed knowledge bases and any chat model of LangChain are possible.
 
-    The input is a question, or ``{"input": question, "session_id": …}``; the id can also come as ``session_id=…`` of
-    the call, or in its config's ``configurable``. In the second mode ``"chat_history"``, a list of messages, can stand
-    for a session. Options of the search can be given to a call (``chain.invoke("…", k=3)``).
+    The input is a question, or ``{"input": question, "session_id": …}``. The id can also be ``session_id=…`` of the
+    call, or in its config's ``configurable``. In the second mode ``"chat_history"``, a list of messages, can replace a
+    session. A call takes options of the search too (``chain.invoke("…", k=3)``).
 
     The result: ``{"input", "context": list[Document], "answer", "citations", "session_id", "guardrail_action",
     "message", "routing"}``. A stream yields partial dictionaries that add up to it. ``"context"`` has the passages that
@@ -106,34 +106,34 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
 
     Args:
         knowledge_base_id: Id or ARN of the knowledge base.
-        external_source: Instead of one, a document: ``"s3://bucket/key"``, or ``{"data": bytes, "contentType":
-            "application/pdf", "identifier": "report.pdf"}``.
-        model: Any target; see `parse_target`. In the second mode also a chat model.
+        external_source: A document instead of a knowledge base: ``"s3://bucket/key"``, or ``{"data": bytes,
+            "contentType": "application/pdf", "identifier": "report.pdf"}``.
+        model: Any target, see `parse_target`. In the second mode also a chat model.
         mode: ``"retrieve_and_generate"`` or ``"retrieve_then_converse"``.
-        performance_config: ``{"latency": "optimized"}``, for the answer and for what words the search.
+        performance_config: ``{"latency": "optimized"}``, for the answer and for wording the search.
         inference_config: ``{"maxTokens", "temperature", "topP", "stopSequences"}`` of the answer.
-        prompt_template: Of the answer, with Bedrock's placeholders: ``$search_results$`` (needed), ``$query$``,
-            ``$current_time$``, ``$output_format_instructions$`` (without it there are no citations).
-        orchestration_prompt_template: Of what words the search: ``$conversation_history$`` and
-            ``$output_format_instructions$`` (needed), ``$query$``, ``$current_time$``.
+        prompt_template: Prompt for the answer, with Bedrock's placeholders: ``$search_results$`` (required),
+            ``$query$``, ``$current_time$``, ``$output_format_instructions$`` (without it there are no citations).
+        orchestration_prompt_template: Prompt for wording the search: ``$conversation_history$`` and
+            ``$output_format_instructions$`` (required), ``$query$``, ``$current_time$``.
         query_decomposition: Whether a question may be split into several, each searched for.
-        kms_key_arn: The key that Bedrock encrypts a new session with (retrieve_and_generate).
-        additional_model_request_fields: What else the model itself takes, for the answer.
-        base_models: The base models that `model` can use; given, it is not looked up.
-        cache: In the second mode, as of `ChatBedrockRouter`.
-        project_identifier: In the second mode, the project that the calls of the model are counted for.
-        get_session_history: In the second mode, where the conversation of a session id is kept. By default in memory,
-            for 24 hours as Bedrock keeps its own.
+        kms_key_arn: In the first mode, ARN of the key that Bedrock encrypts a new session with.
+        additional_model_request_fields: Model-specific fields, for the answer.
+        base_models: The base models that `model` can use; given, the target is not looked up.
+        cache: In the second mode, the cache policy, as for `ChatBedrockRouter`.
+        project_identifier: In the second mode, the project that the model's calls are counted for.
+        get_session_history: In the second mode, a function from a session id to a chat message history. By default
+            histories are kept in memory for 24 hours, as Bedrock keeps its own.
         retriever: In the second mode, a retriever to use instead of a `KnowledgeBaseRetriever`.
 
-    The options of the search and the arguments for AWS are those of `KnowledgeBaseRetriever`; `guardrail_config` holds
-    for the search and the answer, with a chat model of yours for the search alone.
+    The options of the search and the arguments for AWS are those of `KnowledgeBaseRetriever`. `guardrail_config` holds
+    for the search and the answer; with a chat model of your own for the search alone.
 
     Raises:
-        InvalidRequestError: An argument that does not exist, that Bedrock would refuse, or that the mode cannot heed.
-        InvalidTargetError: `model` is no target.
-        SessionExpiredError: At a call: the session is over.
-        StreamInterruptedError: While streaming: the connection broke. What had arrived is in ``.partial``.
+        InvalidRequestError: An argument does not exist, Bedrock would refuse it, or the mode does not use it.
+        InvalidTargetError: `model` is not a valid target.
+        SessionExpiredError: The session is over; raised by calls.
+        StreamInterruptedError: The connection broke; raised while streaming. ``.partial`` has what had arrived.
 
     Example:
         ```python
@@ -248,7 +248,13 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         return self._call_with_config(self._answer, input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Result:  # noqa: A002
-        """`invoke`, asynchronously."""
+        """Answer a question, asynchronously.
+
+        Args:
+            input: The question, or ``{"input": question, "session_id": …}``.
+            config: LangChain's config.
+            **kwargs: Options of the search for this call, and ``session_id``.
+        """
         return await self._acall_with_config(self._aanswer, input, config, **kwargs)
 
     def stream(
@@ -257,7 +263,12 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Result]:
-        """Answer a question in partial dictionaries that add up to the result of `invoke`. Takes `invoke`'s arguments.
+        """Answer a question in partial dictionaries that add up to the result of `invoke`.
+
+        Args:
+            input: The question, or ``{"input": question, "session_id": …}``.
+            config: LangChain's config.
+            **kwargs: Options of the search for this call, and ``session_id``.
 
         Raises:
             StreamInterruptedError: The connection broke. ``.partial`` has what had arrived.
@@ -270,7 +281,13 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Result]:
-        """`stream`, asynchronously."""
+        """Answer a question in partial dictionaries, asynchronously.
+
+        Args:
+            input: The question, or ``{"input": question, "session_id": …}``.
+            config: LangChain's config.
+            **kwargs: Options of the search for this call, and ``session_id``.
+        """
 
         async def inputs() -> AsyncIterator[Any]:
             yield input
@@ -511,7 +528,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
     # --- The models and the retriever of a turn ---
 
     def _chat_models(self) -> tuple[Any, Any]:
-        """Return the model that answers, and the model that words the search: without settings of the answer."""
+        """Return the model that answers, and the model that words the search, without settings of the answer."""
         if not isinstance(self.model, str):
             return self.model, self.model
         made_of = tuple([getattr(self, name) for name in _MODEL_ARGUMENTS])

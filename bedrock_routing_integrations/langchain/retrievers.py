@@ -77,10 +77,10 @@ class AwsArguments(BaseModel):
         """Return a constructor's arguments by the names of the fields; langchain-aws's names are taken too.
 
         Raises:
-            InvalidRequestError: There is no such argument.
+            InvalidRequestError: An argument does not exist.
         """
         if not isinstance(values, Mapping):
-            raise InvalidRequestError(f"{cls.__name__} takes arguments by name, not {values!r}")
+            raise InvalidRequestError(f"{cls.__name__} takes arguments by name, not {values!r}.")
         named = {cls.aliases.get(name, name): value for name, value in values.items()}
         refuse_unknown(cls.__name__, named, cls.model_fields)
         check_secrets(named)
@@ -133,7 +133,7 @@ class SearchArguments(AwsArguments):
         """Return the options for a search: the current values of the fields, changed by those of a call.
 
         Raises:
-            InvalidRequestError: There is no such option, or it has a value that Bedrock does not take.
+            InvalidRequestError: An option does not exist, or has a value that Bedrock does not take.
         """
         known = SearchOptions.__dataclass_fields__
         ours = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
@@ -269,7 +269,13 @@ class KnowledgeBaseRetriever(SearchArguments, BaseRetriever):
         return map(document_of, passages)
 
     async def aiterate(self, query: str, *, limit: int | None = None, **options: Any) -> AsyncIterator[Document]:
-        """`iterate`, asynchronously."""
+        """Iterate over all results, asynchronously.
+
+        Args:
+            query: What to search for.
+            limit: The most documents to return; None for all.
+            **options: Options of the search for this call, and `image`.
+        """
         documents = self.iterate(query, limit=limit, **options)
         # Document by document: `iterate_in_thread` would request pages ahead of the reader.
         while (document := await run_in_thread(self.max_concurrency, next, documents, None)) is not None:

@@ -116,61 +116,62 @@ class _QueryWithOptions:
 
 
 class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
-    """Answers questions from a knowledge base, and says what each part of an answer rests on.
+    """Answer questions from a knowledge base, with citations, in one of two modes with the same response.
 
-    In the mode ``"retrieve_and_generate"`` Bedrock does all of it. In ``"retrieve_then_converse"`` the same is done by
-    Retrieve and an LLM: then it is known which model of a router answered, with which tokens and at what cost; the
-    instructions are cached where the models can; questions can be long, the knowledge base a managed one, the LLM any.
+    ``mode="retrieve_and_generate"``: Bedrock retrieves and generates (RetrieveAndGenerate). That API does not report
+    which model of a router answered, tokens, cost and served latency, so these are None in ``"routing"``.
 
-    A response has `source_nodes` (the passages that the answer refers to; where we retrieve, all that were found), and
+    ``mode="retrieve_then_converse"``: Retrieve, then an LLM. The response has the invoked model, the instructions are
+    cached, and long questions, managed knowledge bases and any LLM of LlamaIndex are possible.
+
+    A response has `source_nodes` (the passages that the answer refers to; in the second mode all that were found), and
     `metadata`:
 
     - ``"citations"``: each a `Citation`: ``str(response)[c.start:c.end] == c.text``, and ``c.passages`` are positions
       in `source_nodes`.
-    - ``"session_id"``: continues the conversation, 24 hours from its last use.
+    - ``"session_id"``: continues the session, for 24 hours from its last use.
     - ``"guardrail_action"``: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail.
-    - ``"routing"``: see `Invocation`; None of an LLM that says nothing of the kind. Where Bedrock does it all it does
-      not say who answered, and what it does not say is None there.
+    - ``"routing"``: see `Invocation`; None with an LLM that reports no routing.
     - ``"mode"``: the mode.
-    - ``"omissions"``: where we retrieve, and only where something was left out: what was found and not given to the
-      LLM, each ``{"passage": position in source_nodes, "type", "source", "reason", "given": "description" or None}``.
-      Images are shown to a `BedrockRouter` whose models read images; any other LLM gets their descriptions.
+    - ``"omissions"``: in the second mode, and only if something was left out: what was found and not given to the LLM,
+      each ``{"passage": position in source_nodes, "type", "source", "reason", "given": "description" or None}``.
+      A `BedrockRouter` whose models read images is shown images; any other LLM gets their descriptions.
 
-    With ``streaming=True`` `source_nodes` and `metadata` are filled while ``response_gen`` is read, and complete when
-    it has ended; ``"session_id"`` is there from the start. A conversation goes on from an answer that was read to its
-    end and that no guardrail replaced.
+    With ``streaming=True`` `source_nodes` and `metadata` fill while ``response_gen`` is read, and are complete at its
+    end; ``"session_id"`` is there from the start. A session remembers an answer that was read to its end and that no
+    guardrail replaced.
 
     Args:
-        knowledge_base_id: Its id (ten characters) or ARN.
-        model: What answers: any target, see `parse_target`; where we retrieve also a LlamaIndex LLM.
+        knowledge_base_id: Id (ten characters) or ARN of the knowledge base.
+        model: Any target, see `parse_target`. In the second mode also a LlamaIndex LLM.
         mode: ``"retrieve_and_generate"`` or ``"retrieve_then_converse"``.
-        external_source: A document to answer from instead: ``"s3://bucket/key"``, or
-            ``{"data": bytes, "contentType": "application/pdf", "identifier": "report.pdf"}``.
-        performance_config: ``{"latency": "optimized"}``, for the answer and for what words the search.
+        external_source: A document instead of a knowledge base: ``"s3://bucket/key"``, or ``{"data": bytes,
+            "contentType": "application/pdf", "identifier": "report.pdf"}``.
+        performance_config: ``{"latency": "optimized"}``, for the answer and for wording the search.
         inference_config: ``{"maxTokens", "temperature", "topP", "stopSequences"}`` of the answer.
-        prompt_template: Of the answer, with Bedrock's placeholders: ``$search_results$`` is needed, without
-            ``$output_format_instructions$`` there are no citations.
-        orchestration_prompt_template: Of what words the search: ``$conversation_history$`` and
-            ``$output_format_instructions$`` are needed.
-        query_decomposition: Whether a question may be split into several.
-        kms_key_arn: The key that Bedrock encrypts a new session with, where Bedrock does it all.
-        additional_model_request_fields: What else the model itself takes, for the answer.
-        base_models: The base models that `model` can use. Given, the target is not looked up.
+        prompt_template: Prompt for the answer, with Bedrock's placeholders: ``$search_results$`` (required),
+            ``$query$``, ``$current_time$``, ``$output_format_instructions$`` (without it there are no citations).
+        orchestration_prompt_template: Prompt for wording the search: ``$conversation_history$`` and
+            ``$output_format_instructions$`` (required), ``$query$``, ``$current_time$``.
+        query_decomposition: Whether a question may be split into several, each searched for.
+        kms_key_arn: In the first mode, ARN of the key that Bedrock encrypts a new session with.
+        additional_model_request_fields: Model-specific fields, for the answer.
+        base_models: The base models that `model` can use; given, the target is not looked up.
         streaming: Whether responses arrive in pieces.
-        get_memory: Session id → its history, to keep conversations elsewhere, where we retrieve; any id is taken then.
-            By default they are kept in this process.
-        retriever: Finds the passages, where we retrieve: any retriever of LlamaIndex, instead of a knowledge base.
-        cache: As of `BedrockRouter`, where we retrieve.
-        project_identifier: The project that the calls of the model are counted for, where we retrieve.
+        get_memory: In the second mode, a function from a session id to one of LlamaIndex's memories; any id is valid
+            then. By default memories are kept in this process for 24 hours.
+        retriever: In the second mode, a retriever to use instead of a `KnowledgeBaseRetriever`.
+        cache: In the second mode, the cache policy, as for `BedrockRouter`.
+        project_identifier: In the second mode, the project that the model's calls are counted for.
         callback_manager: LlamaIndex's.
-        guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``, of the search and of the answer; with an LLM of
-            yours of the search alone.
-        **arguments: How the knowledge base is searched and how AWS is reached: see `KnowledgeBaseRetriever`. One
-            `client` (``bedrock-agent-runtime``) serves both: the model is called with its credentials.
+        guardrail_config: ``{"guardrailId": …, "guardrailVersion": …}``, for the search and the answer; with an LLM of
+            your own for the search alone.
+        **arguments: The options of the search and the arguments for AWS, as for `KnowledgeBaseRetriever`. One `client`
+            (``bedrock-agent-runtime``) serves both: the model is called with its credentials.
 
     Raises:
-        InvalidTargetError: `model` is no target.
-        InvalidRequestError: An argument that is unknown, that Bedrock would refuse, or that the mode cannot heed.
+        InvalidTargetError: `model` is not a valid target.
+        InvalidRequestError: An argument does not exist, Bedrock would refuse it, or the mode does not use it.
 
     Example:
         ```python

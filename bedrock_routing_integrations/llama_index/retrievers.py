@@ -301,7 +301,13 @@ class KnowledgeBaseRetriever(_RetrieveWithOptions, BaseRetriever):
         return _as_nodes(passages)
 
     def aiterate(self, query: str, limit: int | None = None, **options: Any) -> AsyncIterator[NodeWithScore]:
-        """`iterate`, asynchronously."""
+        """Iterate over all results, asynchronously.
+
+        Args:
+            query: What to search for.
+            limit: The most nodes to return; None for all.
+            **options: As in `retrieve`.
+        """
         return self._steps(self.iterate(query, limit, **options))
 
     async def _steps(self, nodes: Iterator[NodeWithScore]) -> AsyncIterator[NodeWithScore]:
