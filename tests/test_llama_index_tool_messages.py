@@ -132,7 +132,9 @@ def test_a_result_says_whether_the_tool_failed(said, status):
 
 def test_a_result_that_says_it_is_json_and_is_not_raises():
     broken = result(document(data=b'{"sum": ', document_mimetype="application/json"))
-    with pytest.raises(InvalidRequestError, match=r"messages\[2\]\.blocks\[0\] \(DocumentBlock\) says that it is JSON"):
+    with pytest.raises(
+        InvalidRequestError, match=r"messages\[2\]\.blocks\[0\] \(DocumentBlock\) has document_mimetype="
+    ):
         to_converse([user("a"), assistant(CALL), broken])
 
 

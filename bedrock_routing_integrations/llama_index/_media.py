@@ -1,12 +1,12 @@
-"""Turn image, document, video and audio blocks into Converse's: a format, a name, and bytes or an S3 location.
+"""Convert image, document, video and audio blocks to Converse's: a format, a name, and bytes or an S3 location.
 
-No URL is ever fetched. A message can come from a chat store, a tool or a user of the application; a URL in it that this
-process fetched could name the instance metadata service or a host of the private network, and the model would be given
-the answer. So a block's `url` may be ``s3://``, which Bedrock reads with the caller's rights, or ``data:``, which holds
-the content itself. LlamaIndex's ``resolve_image`` and its siblings fetch URLs, so they are not used.
+URLs are never fetched. A message can come from a chat store, a tool or a user of the application. If this process
+fetched a URL in it, the URL could name the instance metadata service or a host of the private network, and the model
+would get the answer. So a block's `url` may be ``s3://``, which Bedrock reads with the caller's rights, or ``data:``,
+which holds the content itself. LlamaIndex's ``resolve_image`` and its siblings fetch URLs, so they are not used.
 
-A block's `path` names a local file. That is LlamaIndex's convention, and those who take messages from others switch it
-off (``BedrockRouter(allow_local_files=False)``).
+A block's `path` names a local file, as LlamaIndex defines it. An application that takes messages from others turns this
+off with ``BedrockRouter(allow_local_files=False)``.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
 
 def image_block(block: ImageBlock, at: str, *, local_files: bool) -> dict[str, Any]:
-    """Converse's ``image`` block."""
+    """Return Converse's ``image`` block."""
     source = _source(block, block.image, at, local_files=local_files)
-    # LlamaIndex goes by the suffix; models refuse a JPEG that is called a PNG.
-    seen = FORMATS["image"].get(_content_type(source.get("bytes", b"")))
-    form = seen or _format("image", block.image_mimetype, source, at, block.path or block.url)
+    # LlamaIndex goes by the suffix, but models refuse a JPEG that is declared as PNG.
+    actual_format = FORMATS["image"].get(_content_type(source.get("bytes", b"")))
+    form = actual_format or _format("image", block.image_mimetype, source, at, block.path or block.url)
     return {"image": {"format": form, "source": source}}
 
 
 def video_block(block: VideoBlock, at: str, *, local_files: bool) -> dict[str, Any]:
-    """Converse's ``video`` block."""
+    """Return Converse's ``video`` block."""
     source = _source(block, block.video, at, local_files=local_files)
     form = _format("video", block.video_mimetype, source, at, block.path or block.url)
     return {"video": {"format": form, "source": source}}
 
 
 def audio_block(block: AudioBlock, at: str, *, local_files: bool) -> dict[str, Any]:
-    """Converse's ``audio`` block."""
+    """Return Converse's ``audio`` block."""
     source = _source(block, block.audio, at, local_files=local_files)
     form = _format("audio", block.format, source, at, block.path or block.url)
     return {"audio": {"format": form, "source": source}}
 
 
 def document_block(block: DocumentBlock, at: str, *, local_files: bool) -> dict[str, Any]:
-    """Return Converse's ``document`` block. `RoutedClient` makes its name one that Bedrock takes."""
+    """Return Converse's ``document`` block. `RoutedClient` makes its name valid."""
     source = _source(block, block.data, at, local_files=local_files)
     form = _format("document", block.document_mimetype, source, at, block.title, block.path, block.url)
     return {"document": {"format": form, "name": block.title or "document", "source": source}}
@@ -68,11 +68,13 @@ def document_bytes(block: DocumentBlock, at: str, *, local_files: bool) -> bytes
 
 
 def s3_uri(block: _Media, data: object) -> str | None:
-    """Return the S3 URI of a block; None where it has none. Bytes and files go before a url, as in LlamaIndex."""
-    place = block.path or block.url
-    if data is not None or not place:
+    """Return the S3 URI of a block, or None. Bytes and files have precedence over a url, as in LlamaIndex."""
+    location = block.path or block.url
+    if data is not None or not location:
         return None
-    return shared_media.s3_uri(place if isinstance(place, str) else unquote(str(place)))  # pydantic percent-encodes
+    return shared_media.s3_uri(
+        location if isinstance(location, str) else unquote(str(location))
+    )  # pydantic percent-encodes
 
 
 def _source(block: _Media, data: object, at: str, *, local_files: bool) -> dict[str, Any]:
@@ -81,10 +83,10 @@ def _source(block: _Media, data: object, at: str, *, local_files: bool) -> dict[
 
 
 def _content(block: _Media, data: object, at: str, *, local_files: bool) -> bytes:
-    """Return a block's bytes, whichever way it holds them.
+    """Return a block's bytes, from its data, path or ``data:`` URL.
 
     Raises:
-        InvalidRequestError: It holds none, they cannot be read, or only a download could get them.
+        InvalidRequestError: The block has no bytes, they cannot be read, or they would have to be fetched.
     """
     try:
         if isinstance(data, io.IOBase):
@@ -96,11 +98,11 @@ def _content(block: _Media, data: object, at: str, *, local_files: bool) -> byte
         elif block.url:
             content = _inline(str(block.url), at)
         else:
-            raise InvalidRequestError(f"{at} cannot be read: it has no bytes, no path and no url.")
+            raise InvalidRequestError(f"{at} cannot be read: it has no bytes, no path and no url. Pass one of them.")
     except (ValueError, OSError) as error:  # no such file, a closed file, base64 that is damaged
         raise InvalidRequestError(f"{at} cannot be read: {error}") from None
     if not content:
-        raise InvalidRequestError(f"{at} is empty, which Bedrock does not take.")
+        raise InvalidRequestError(f"{at} is empty, and Bedrock does not take empty media. Leave it out.")
     return content.encode() if isinstance(content, str) else content
 
 
@@ -114,20 +116,20 @@ def _local_file(path: str | Path, at: str, *, local_files: bool) -> bytes:
             "an s3:// URL."
         )
     if file.exists() and not file.is_file():  # a device may never end
-        raise InvalidRequestError(f"{at}: path={str(path)!r} is no file.")
+        raise InvalidRequestError(f"{at}: path={str(path)!r} is not valid: it is not a regular file. Pass a file.")
     return file.read_bytes()
 
 
 def _inline(url: str, at: str) -> bytes:
-    """Return what a ``data:`` URL holds."""
-    found = data_url_content(url, at)
-    if found is None:
+    """Return the content of a ``data:`` URL."""
+    content_and_type = data_url_content(url, at)
+    if content_and_type is None:
         raise _url_refused("url", url, at)
-    return found[0]
+    return content_and_type[0]
 
 
 def _url_refused(field: str, url: str, at: str) -> InvalidRequestError:
-    # The URL itself is not repeated: it can hold a signature that admits anybody.
+    # The URL itself is not shown: it can hold a signature that gives access to anybody.
     scheme, colon, _ = url.partition(":")
     shown = f"{scheme}:…" if colon else "…"
     return InvalidRequestError(
@@ -140,7 +142,7 @@ _reading = threading.Lock()
 
 
 def _read_open(file: io.IOBase) -> str | bytes:
-    """All that is in an open file, which stays where it stood; several calls at once may send the same one."""
+    """Return the whole content of an open file, and keep its position. Several threads may read the same file."""
     if isinstance(file, io.BytesIO):
         return file.getvalue()
     with _reading:
@@ -155,17 +157,17 @@ def _read_open(file: io.IOBase) -> str | bytes:
 
 def _format(kind: str, stated: str | None, source: Mapping[str, Any], at: str, *names: object) -> str:
     content = source.get("bytes", b"")
-    found = media_format(kind, stated, *names, content=content) or FORMATS[kind].get(_content_type(content))
-    if found is not None:
-        return found
-    shown = f"{at} is {bare_mime_type(stated) or 'of an unknown type'}, which Bedrock does not take"
+    known_format = media_format(kind, stated, *names, content=content) or FORMATS[kind].get(_content_type(content))
+    if known_format is not None:
+        return known_format
+    problem = f"{at} is {bare_mime_type(stated) or 'of an unknown type'}, which Bedrock does not take"
     if kind != "document":
-        raise InvalidRequestError(f"{shown}; it takes {', '.join(FORMATS[kind])}.")
+        raise InvalidRequestError(f"{problem}. It takes {', '.join(FORMATS[kind])}.")
     # YAML, source code: Bedrock reads it as text.
     if content and _is_text(content):
         return "txt"
     raise InvalidRequestError(
-        f"{shown} as a document; it takes text and {', '.join(dict.fromkeys(FORMATS[kind].values()))}. Set "
+        f"{problem} as a document. It takes text and {', '.join(dict.fromkeys(FORMATS[kind].values()))}. Set "
         "document_mimetype=, or a title with its suffix."
     )
 

@@ -143,10 +143,13 @@ def read_content(
     for block in content:
         if "text" in block or "citationsContent" in block:
             texts.append(block)
-        else:
-            blocks += [*read_text(texts), *_read_block(block, unfinished=unfinished, wrapped=wrapped)]
+            continue
+        if texts:
+            blocks += read_text(texts)
             texts = []
-    blocks += read_text(texts)
+        blocks += _read_block(block, unfinished=unfinished, wrapped=wrapped)
+    if texts:
+        blocks += read_text(texts)
     if cut_off and content and "toolUse" in content[-1] and isinstance(blocks[-1], ToolCallBlock):
         blocks[-1] = _with_text_arguments(blocks[-1])
     calls = [block for block in blocks if isinstance(block, ToolCallBlock)]

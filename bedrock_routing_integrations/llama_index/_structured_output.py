@@ -1,12 +1,13 @@
-"""Objects of an output class (``structured_predict`` and its kin), also from models that cannot be forced to call.
+"""Structured output (``structured_predict`` and its kin), also from models that cannot be forced to call a tool.
 
-LlamaIndex declares the output class as the only tool and forces a call of it. The newest Claudes, every Claude while it
-thinks, and Llama refuse to be forced. They are left free to call the tool, asked for JSON by Converse's
-``outputConfig.textFormat`` where the family takes it, and the JSON text that they may answer with counts as the call.
+LlamaIndex declares the output class as the only tool, and forces a call of it. The newest Claudes, every Claude while
+it thinks, and Llama refuse to be forced. Their requests do not force the call, and ask for JSON text by Converse's
+``outputConfig.textFormat`` if the family takes it. JSON text in the answer counts as the call.
 
-Text counts only where the output class validates it, so an answer that explains why there is no object stays an error.
+Text counts only if the output class validates it, so an answer that explains why there is no object stays an error.
+
 A class whose JSON schema has no properties (a `RootModel`, a recursive model) cannot be a tool of LlamaIndex, which
-reads the properties; such a class becomes the one field of a class made for the purpose.
+reads the properties. Such a class becomes the only field, ``root``, of a class made for the purpose.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ if TYPE_CHECKING:
 
 _CALL_ID = "text"
 _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-# What begins like JSON. Where it turns out to be broken, no part of it is taken for the whole.
+# The beginning of a JSON value. If the value turns out to be broken, none of its parts is taken for the whole.
 _JSON_START = re.compile(r"\{\s*[\"}]|\[\s*(?:[\[{\"\]]|-?\d)")
-# A call that Llama writes as text: {"name": "City", "parameters": {…}}.
+# Llama writes calls as text: {"name": "City", "parameters": {…}}.
 _ARGUMENTS = ("parameters", "arguments", "input")
-_MOST_PIECES = 100
+_MAX_VALUES = 100
 _decoder = json.JSONDecoder(parse_constant=finite_number, parse_float=finite_number)
 
 
 def output_class(tools: Sequence[Any]) -> type[BaseModel] | None:
-    """Return the class that one of LlamaIndex's programs wants an object of; None where the tools are the caller's.
+    """Return the output class of one of LlamaIndex's programs; None if the tools are the caller's.
 
-    The programs declare the class by ``get_function_tool``, whose function no caller's tool has.
+    The programs declare the class by ``get_function_tool``. No caller's tool has its function.
     """
     if len(tools) != 1:
         return None
@@ -59,7 +60,7 @@ def output_class(tools: Sequence[Any]) -> type[BaseModel] | None:
 
 @functools.lru_cache(maxsize=256)
 def _property_names(output_cls: type[BaseModel]) -> frozenset[str] | None:
-    """Return the properties of a class's JSON schema; None where it has none. Making a schema takes milliseconds."""
+    """Return the properties of a class's JSON schema, or None. Cached, because making a schema takes milliseconds."""
     properties = output_cls.model_json_schema().get("properties")
     return None if properties is None else frozenset(properties)
 
@@ -71,15 +72,15 @@ def _holder(output_cls: type[BaseModel]) -> type[BaseModel]:
 
 
 def with_properties(output_cls: type[BaseModel]) -> type[BaseModel]:
-    """Return a class whose JSON schema has properties: the class itself, or one that holds its object as ``root``."""
+    """Return a class whose JSON schema has properties: the class itself, or a holder with the field ``root``."""
     return _holder(output_cls) if _property_names(output_cls) is None else output_cls
 
 
-def unwrap_object(found: Any, output_cls: type[BaseModel]) -> Any:
-    """Return the object that one of the class of `with_properties` holds, also while it grows."""
-    if isinstance(found, output_cls):
-        return found
-    value = getattr(found, ROOT, None)
+def unwrap_object(output: Any, output_cls: type[BaseModel]) -> Any:
+    """Return the object in a holder of `with_properties`, also while the object grows."""
+    if isinstance(output, output_cls):
+        return output
+    value = getattr(output, ROOT, None)
     if isinstance(value, output_cls):
         return value
     try:
@@ -92,7 +93,7 @@ def output_format(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return Converse's ``outputConfig`` that asks for the arguments of the only tool as JSON text."""
     spec = config["tools"][0]["toolSpec"]
     schema, _ = object_schema(spec["inputSchema"]["json"])
-    # Claude takes objects without further properties only.
+    # Claude takes only objects without further properties.
     definition = {"name": re.sub(r"[^a-zA-Z0-9_-]", "_", spec["name"])[:64], "schema": json.dumps(_closed(schema))}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": definition}}}
 
@@ -109,10 +110,10 @@ def _closed(schema: Any) -> Any:
 
 
 def add_object_call(response: ChatResponse, output_cls: type[BaseModel]) -> ChatResponse:
-    """Return the response with a call of the output class where it only has the object as JSON text.
+    """Return the response with a call of the output class, if it has the object only as JSON text.
 
     Args:
-        response: An answer, or a chunk of a stream, whose object is then what there is of it so far.
+        response: A whole answer, or a chunk of a stream, whose object may be incomplete.
         output_cls: The class.
     """
     if any(isinstance(block, ToolCallBlock) for block in response.message.blocks):
@@ -125,9 +126,9 @@ def add_object_call(response: ChatResponse, output_cls: type[BaseModel]) -> Chat
     if arguments is None:
         return response
     call = ToolCallBlock(tool_call_id=_CALL_ID, tool_name=output_cls.__name__, tool_kwargs=arguments)
-    said = {**response.message.additional_kwargs, "tool_calls": [tool_call_entry(call)]}
+    extra = {**response.message.additional_kwargs, "tool_calls": [tool_call_entry(call)]}
     message = response.message.model_copy(
-        update={"blocks": [*response.message.blocks, call], "additional_kwargs": said}
+        update={"blocks": [*response.message.blocks, call], "additional_kwargs": extra}
     )
     return response.model_copy(update={"message": message})
 
@@ -135,10 +136,10 @@ def add_object_call(response: ChatResponse, output_cls: type[BaseModel]) -> Chat
 def check_object_stream(
     chunks: Iterator[ChatResponse], output_cls: type[BaseModel]
 ) -> Generator[ChatResponse, None, None]:
-    """Yield the chunks of a stream that is to bring an object.
+    """Yield the chunks of a stream, and check at the end that it brought an object.
 
     Raises:
-        ToolCallError: At the end, where it did not. LlamaIndex asks too, logs the error, and keeps the part that came.
+        ToolCallError: There is no whole object. LlamaIndex also checks, but logs the error and keeps the part.
     """
     last = None
     try:
@@ -154,7 +155,7 @@ def check_object_stream(
 async def acheck_object_stream(
     chunks: AsyncIterator[ChatResponse], output_cls: type[BaseModel]
 ) -> AsyncGenerator[ChatResponse, None]:
-    """`check_object_stream`, asynchronously."""
+    """Yield the chunks of an asynchronous stream, and check at the end that it brought an object."""
     last = None
     try:
         async for chunk in chunks:
@@ -167,23 +168,23 @@ async def acheck_object_stream(
 
 
 def _object_in(text: str, output_cls: type[BaseModel]) -> dict[str, Any] | None:
-    """Return the arguments of an object that a text holds: alone, in a fence, or among words (the last one there)."""
+    """Return the arguments of an object in a text: alone, in a fence, or among words (the last object there)."""
     properties = _property_names(output_cls) or frozenset()
-    found = None
+    last = None
     for pieces in ([text], _FENCED.findall(text), None):
         values = _values_among_words(text) if pieces is None else [_json(piece) for piece in pieces]
         for value in values:
-            for arguments in _readings(value):
+            for arguments in _possible_arguments(value):
                 if _is_object(arguments, output_cls, properties, alone=pieces == [text]):
-                    found = arguments
+                    last = arguments
                     break
-        if found is not None:
-            return found
+        if last is not None:
+            return last
     return None
 
 
-def _readings(value: Any) -> list[dict[str, Any]]:
-    """Return what a JSON value can mean as arguments."""
+def _possible_arguments(value: Any) -> list[dict[str, Any]]:
+    """Return the possible arguments in a JSON value."""
     if not isinstance(value, dict):
         return [] if value is None else [{ROOT: value}]
     inner = [value[name] for name in _ARGUMENTS if isinstance(value.get(name), dict)]
@@ -193,7 +194,7 @@ def _readings(value: Any) -> list[dict[str, Any]]:
 def _is_object(
     arguments: dict[str, Any], output_cls: type[BaseModel], properties: frozenset[str], *, alone: bool
 ) -> bool:
-    # A class whose fields are all optional validates any JSON. Of its fields one must be there.
+    # A class whose fields are all optional validates any JSON, so one of its fields is required here.
     if not (properties & arguments.keys()) and (arguments or not alone):
         return False
     try:
@@ -213,16 +214,16 @@ def _json(text: str) -> Any:
 def _values_among_words(text: str) -> list[Any]:
     values: list[Any] = []
     position = 0
-    while len(values) < _MOST_PIECES:
+    while len(values) < _MAX_VALUES:
         start = _JSON_START.search(text, position)
         if start is None:
             return values
         try:
             value, position = _decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
-            if not start[0][-1].isdecimal():  # broken, or cut: what follows is a part of it
+            if not start[0][-1].isdecimal():  # broken or cut off: what follows may be a part of it
                 return values
-            position = start.end()  # as in "[12 May]"
+            position = start.end()  # not JSON, as in "[12 May]"
             continue
         values.append(value)
     return values
