@@ -126,7 +126,9 @@ def test_an_image_is_what_its_bytes_are_whatever_its_name_says(tmp_path):
     ],
 )  # fmt: skip
 def test_a_format_that_bedrock_does_not_take_raises_and_says_what_it_takes(block):
-    with pytest.raises(InvalidRequestError, match=rf"^messages\[0\]\.blocks\[1\] \({type(block).__name__}\).*[Ii]t takes"):
+    with pytest.raises(
+        InvalidRequestError, match=rf"^messages\[0\]\.blocks\[1\] \({type(block).__name__}\).*[Ii]t takes"
+    ):
         sent(block)
 
 
@@ -458,7 +460,7 @@ def test_path_of_document_must_not_be_url(path):
 
 @pytest.mark.parametrize("path", [".", "/dev/zero"])
 def test_path_of_document_must_be_file(path):
-    with pytest.raises(InvalidRequestError, match="is no file"):
+    with pytest.raises(InvalidRequestError, match="not a regular file"):
         sent(DocumentBlock(path=path, document_mimetype="text/plain"))
 
 
