@@ -1,18 +1,20 @@
-"""Every error that this package raises on its own account.
+"""The exceptions of this package, and how AWS's own are read.
 
     Exception
     └── BedrockRoutingError
-        ├── InvalidTargetError      the model string names nothing that Bedrock can invoke
-        ├── InvalidRequestError     an argument that the target cannot serve; nothing was sent
-        ├── MissingRegionError      no Region in argument, ARN, environment or AWS configuration
-        ├── StreamInterruptedError  (also a ConnectionError) a stream ended early; what had arrived is in ``partial``
-        ├── InvalidAnswerError      an answer without content, or one that Bedrock itself calls malformed
-        ├── ContextOverflowError    (also botocore's ClientError) the prompt is longer than the model's context window
-        ├── SessionExpiredError     the conversation with a knowledge base that a session id names is over
-        └── ToolCallError           (also a ValueError) an answer lacks a tool call that it had to have, or it is broken
+        ├── InvalidTargetError      the model string is not a valid target of Converse
+        ├── InvalidRequestError     an argument is not valid for the target; nothing was sent
+        ├── MissingRegionError      there is no Region in argument, ARN, environment or AWS configuration
+        ├── InvalidAnswerError      the answer has no content, or Bedrock calls it malformed
+        ├── SessionExpiredError     the session of a knowledge base is over
+        ├── ToolCallError           (also a ValueError) the answer lacks a required tool call, or the call is broken
+        ├── StreamInterruptedError  (also a ConnectionError) the stream ended early; ``partial`` has what arrived
+        └── ContextOverflowError    (also botocore's ClientError) the prompt exceeds the model's context window
 
-What Bedrock itself refuses is raised as boto3 raises it (``botocore.exceptions.ClientError`` and its family).
-None that a constructor raises is a ValueError: pydantic would wrap it, and ``except BedrockRoutingError`` miss it.
+Other refusals of Bedrock are raised as boto3 raises them (``botocore.exceptions.ClientError`` and its subclasses).
+
+An exception that a constructor raises is never a ValueError: pydantic would wrap it, and ``except BedrockRoutingError``
+would miss it.
 """
 
 from __future__ import annotations
@@ -27,23 +29,23 @@ if TYPE_CHECKING:
 
 
 class BedrockRoutingError(Exception):
-    """The base of every error of this package."""
+    """The base class of the exceptions of this package."""
 
 
 class InvalidTargetError(BedrockRoutingError):
-    """A model string that is no target of Converse. The message lists what is accepted."""
+    """The model string is not a valid target of Converse. The message lists the accepted forms."""
 
 
 class InvalidRequestError(BedrockRoutingError):
-    """An argument that this target, as far as it is known, cannot serve. Raised before anything is sent."""
+    """An argument is not valid, or not for this target. Raised before anything is sent."""
 
 
 class MissingRegionError(BedrockRoutingError):
-    """No AWS Region could be found for a call."""
+    """No AWS Region is known for a call."""
 
 
 class SessionExpiredError(BedrockRoutingError):
-    """The conversation that a `session_id` names is over, or never was.
+    """The session of a `session_id` is over, or never existed.
 
     Attributes:
         session_id: The id.
@@ -58,18 +60,18 @@ class SessionExpiredError(BedrockRoutingError):
 
 
 class ToolCallError(BedrockRoutingError, ValueError):
-    """An answer in which a tool call was needed has none, or one whose arguments are no JSON object.
+    """The answer lacks a required tool call, or the call's arguments are not a JSON object.
 
-    A ValueError too: that is what LlamaIndex recovers from, when it extracts or refines with many calls.
+    Also a ValueError, from which LlamaIndex recovers when it extracts or refines with many calls.
     """
 
 
 class InvalidAnswerError(BedrockRoutingError):
-    """An answer that lacks what makes it an answer, or that Bedrock itself calls malformed.
+    """The answer has no content, or Bedrock calls it malformed.
 
     Attributes:
-        partial: What had arrived, shaped like the operation's response; None where nothing could be read.
-        stop_reason: Converse's ``stopReason``; None where there was none.
+        partial: The part that arrived, shaped like the operation's response; None if nothing could be read.
+        stop_reason: Converse's ``stopReason``; None if there was none.
     """
 
     def __init__(self, message: str, *, partial: dict[str, Any] | None = None, stop_reason: str | None = None) -> None:
@@ -82,12 +84,12 @@ class InvalidAnswerError(BedrockRoutingError):
 
 
 class StreamInterruptedError(BedrockRoutingError, ConnectionError):
-    """A response stream ended before Bedrock said that it was complete.
+    """A response stream ended before its last event.
 
     Attributes:
-        partial: What had arrived, shaped like a Converse response: ``output.message`` with its content blocks, and
-            ``stopReason``, ``usage`` and ``metrics`` where those had arrived too. A tool call whose arguments were
-            cut keeps them as the text received so far (``toolUse.input`` is then a ``str``).
+        partial: The part that arrived, shaped like a Converse response: ``output.message`` with its content blocks, and
+            ``stopReason``, ``usage`` and ``metrics`` if they arrived. A tool call with incomplete arguments keeps them
+            as text (``toolUse.input`` is then a ``str``).
     """
 
     def __init__(self, message: str, *, partial: dict[str, Any]) -> None:
@@ -96,7 +98,7 @@ class StreamInterruptedError(BedrockRoutingError, ConnectionError):
 
     @property
     def text(self) -> str:
-        """The text that had arrived, joined over the content blocks."""
+        """The text that arrived, joined over the content blocks."""
         content = self.partial.get("output", {}).get("message", {}).get("content", [])
         return "".join(block.get("text", "") for block in content)
 
@@ -119,12 +121,12 @@ def _rebuild_stream_interrupted(message: str, partial: dict[str, Any]) -> Stream
 
 
 class AwsError(NamedTuple):
-    """What AWS says of a failure; empty for an error of another kind.
+    """AWS's description of a failure. Empty for an exception that is not AWS's.
 
     Attributes:
-        code: ``ThrottlingException``, also where a stream's event spells it ``throttlingException``.
-        message: AWS's words.
-        metadata: ``ResponseMetadata``: request id, status, headers, retries.
+        code: ``ThrottlingException``, also if a stream's event has ``throttlingException``.
+        message: AWS's message.
+        metadata: boto3's ``ResponseMetadata``: request id, status, headers, retries.
     """
 
     code: str
@@ -133,12 +135,15 @@ class AwsError(NamedTuple):
 
     @property
     def request_id(self) -> str | None:
-        """AWS's id of the request; None for an error of another kind."""
+        """AWS's id of the request; None if it is not known."""
         return self.metadata.get("RequestId")
 
 
 def aws_error(error: BaseException | None) -> AwsError:
-    """Return what AWS says of a failure. The only reader of ``error.response``, which other libraries have too."""
+    """Return AWS's code, message and metadata of a failure.
+
+    The only function that reads ``error.response``: exceptions of other libraries have an attribute of that name, too.
+    """
     response = getattr(error, "response", None)
     if not isinstance(response, Mapping):
         return AwsError("", "", {})
@@ -150,12 +155,12 @@ def aws_error(error: BaseException | None) -> AwsError:
 
 
 def error_kind(error: BaseException) -> str:
-    """Return AWS's code of an error, ``ThrottlingException``, whether refused or in a stream; else its class's name."""
+    """Return AWS's code of an exception, such as ``ThrottlingException``; without one, the name of its class."""
     return aws_error(error).code or type(error).__name__
 
 
-# Fragments of what Bedrock answers when a prompt exceeds the context window, in lower case. Sources: recordings of the
-# real service (Nova: "Input Tokens Exceeded"), public reports, langchain-aws 1.9.1.
+# Fragments of Bedrock's messages for a prompt that exceeds the context window, in lower case. Sources: recordings of
+# the service (Nova: "Input Tokens Exceeded"), public reports, langchain-aws 1.9.1.
 _OVERFLOWS = (
     "input is too long",
     "prompt is too long",
@@ -191,7 +196,7 @@ def is_context_overflow(error: BaseException) -> bool:
 
 
 def overflow_counts(message: str) -> tuple[int | None, int | None]:
-    """Return the prompt's tokens and the most that the model takes, as far as a refusal names them."""
+    """Return the prompt's tokens and the model's limit from the message of a refusal; None for a count it lacks."""
     total = _SUM_AND_LIMIT.search(message)
     if total:
         prompt, answer, limit = (int(number) for number in total.groups())
@@ -204,7 +209,7 @@ def overflow_counts(message: str) -> tuple[int | None, int | None]:
 
 
 def as_context_overflow(error: Any) -> ClientError:
-    """Return a refusal as a `ContextOverflowError` that is of the refusal's own class too."""
+    """Return a refusal as a `ContextOverflowError` that is also of the refusal's own class."""
     refusal: Any = type(error)
     kind = _overflow_class(refusal)
     raised: ClientError = kind(error.response, error.operation_name)
@@ -212,7 +217,12 @@ def as_context_overflow(error: Any) -> ClientError:
 
 
 def with_advice(error: Any, advice: str) -> ClientError:
-    """Return an error of the same class and response whose message ends with what the caller can do."""
+    """Return an error of the same class and response with advice at the end of its message.
+
+    Args:
+        error: A botocore `ClientError`.
+        advice: A sentence for the caller.
+    """
     refusal = error.response.get("Error") or {}
     response = {**error.response, "Error": {**refusal, "Message": f"{aws_error(error).message} {advice}"}}
     raised: ClientError = type(error)(response, error.operation_name)
@@ -230,12 +240,12 @@ def _context_overflow_error() -> Any:
     class ContextOverflowError(BedrockRoutingError, ClientError):  # type: ignore[misc]  # botocore has no types
         """The prompt is longer than the model's context window.
 
-        It is botocore's `ClientError` too, and boto3's modeled class (``client.exceptions.ValidationException``).
-        Shorten the prompt, or call a model with a larger window.
+        Also botocore's `ClientError`, and boto3's modeled class (``client.exceptions.ValidationException``). Shorten
+        the prompt, or call a model with a larger window.
 
         Attributes:
-            tokens: Tokens of the prompt; None where Bedrock does not say.
-            maximum: Tokens that the model takes at most; None where Bedrock does not say.
+            tokens: Tokens of the prompt; None if Bedrock's message lacks them.
+            maximum: Most tokens that the model takes; None if Bedrock's message lacks them.
         """
 
         @property
@@ -255,7 +265,7 @@ def _context_overflow_error() -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _overflow_class(refusal: type[Any]) -> Any:
-    """Return the class of overflows that handlers of `refusal`, such as boto3's ``ValidationException``, catch too."""
+    """Return a class of overflows that ``except refusal`` catches, for a class such as ``ValidationException``."""
     ours = _context_overflow_error()
     if issubclass(ours, refusal):
         return ours
@@ -270,7 +280,7 @@ def _rebuild_context_overflow(response: dict[str, Any], operation_name: str) -> 
 
 
 def __getattr__(name: str) -> Any:
-    # A subclass of botocore's error, which is loaded only by who asks for it: importing this package loads no boto3.
+    # A subclass of botocore's error, made on first use: importing this package loads no boto3.
     if name == "ContextOverflowError":
         return _context_overflow_error()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

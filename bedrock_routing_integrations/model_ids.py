@@ -1,8 +1,8 @@
-"""The full ids of Bedrock's chat models as dated data, and which of them a misspelled id means.
+"""The ids of Bedrock's chat models as dated data, and the listed id that a misspelled id most likely means.
 
 Bedrock takes whole ids only: `anthropic.claude-3-haiku-20240307-v1:0`, not `claude-3-haiku`. Some models can be called
 by their own id ("on demand"), others only through an inference profile, whose id is a geography and the model's id.
-An advice must name an id that can be called, hence this table.
+Advice must name an id that can be called: this table has them.
 
 **Which id a text means.** A text is compared with every id in several forms: with and without the provider, the date,
 the version and a closing "-instruct". Separators and upper case do not count. The smallest edit distance wins, if it is

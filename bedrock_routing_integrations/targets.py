@@ -1,8 +1,8 @@
-"""What a model string names: str or ARN → `Target`. Pure: no network, no boto3.
+"""Parse a model string: id or ARN → `Target`. Pure: no network, no boto3.
 
 The forms are those of ``ConversationalModelId`` in botocore's ``bedrock-runtime`` service model (1.44) and of the
-Bedrock user guide (autumn 2026). Where the two disagree on detail (length and alphabet of opaque ids) the parser is the
-more lenient: Bedrock refuses a wrong id with a clearer message than a pattern could.
+Bedrock user guide (autumn 2026). If the two disagree on detail (length and alphabet of opaque ids) the parser accepts
+both: Bedrock refuses a wrong id with a clearer message than a pattern could.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bedrock_routing_integrations.model_ids import GEOGRAPHIES, did_you_mean
 
 
 class TargetKind(str, Enum):
-    """The kinds of things that Converse takes as ``modelId``."""
+    """The kinds of ``modelId`` that Converse accepts."""
 
     FOUNDATION_MODEL = "foundation_model"
     SYSTEM_INFERENCE_PROFILE = "system_inference_profile"
@@ -47,12 +47,12 @@ class Target:
     """A parsed model string.
 
     Attributes:
-        kind: What it names.
+        kind: Its kind.
         partition: ``"aws"``, ``"aws-us-gov"``, ``"aws-cn"`` …; None for a bare id.
         region: The ARN's Region; None for a bare id and for a Region-less model ARN.
-        account: The ARN's twelve-digit account; None where the ARN has none.
+        account: The ARN's twelve-digit account; None if the ARN has none.
         resource_id: The part that names the resource, such as ``anthropic.claude:1`` of a default router.
-        text: The string as it was given.
+        text: The string that was parsed.
     """
 
     kind: TargetKind
@@ -64,12 +64,12 @@ class Target:
 
     @functools.cached_property
     def model_id(self) -> str:
-        """What is sent as ``modelId``: the text without surrounding white space and percent-encoding."""
+        """The ``modelId`` to send: the text without surrounding white space and percent-encoding."""
         return _normalise(self.text)
 
     @property
     def version(self) -> str | None:
-        """The version of a managed prompt's ARN, where it names one."""
+        """The version in a managed prompt's ARN; None if it names none."""
         if self.kind is not TargetKind.PROMPT:
             return None
         return self.resource_id.partition(":")[2] or None
@@ -78,14 +78,14 @@ class Target:
         return self.model_id
 
 
-# Names that stand before the model in a foundation-model id. They tell `us.anthropic.…` (a profile) from
-# `deepseek.v3.2` (a model with a dot in its name) without a list of every geography. Seen 2026-11 in the user guide.
+# The first part of a foundation-model id. It distinguishes `us.anthropic.…` (a profile) from `deepseek.v3.2` (a model
+# with a dot in its name) without a list of all geographies. Seen 2026-11 in the user guide.
 PROVIDERS = frozenset([
     "ai21", "amazon", "anthropic", "arcee", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral",
     "moonshot", "moonshotai", "nvidia", "openai", "perplexity", "qwen", "stability", "twelvelabs", "upstage", "writer",
     "xai", "zai",
 ])  # fmt: skip
-# Geographies that are not in the list are recognised by the provider that follows, or look like this.
+# A geography that is not listed is recognised by the provider that follows, or by this form.
 _COUNTRY = re.compile(r"[a-z]{2}(-[a-z]+)?")
 
 _KINDS_BY_RESOURCE = {
@@ -121,36 +121,35 @@ _ARN = re.compile(
 )
 _ID = re.compile(r"[A-Za-z0-9_.:/-]+")
 _BARE_ID = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9_-]+)+(?::[A-Za-z0-9_.-]+)*")
-# A model ARN names a model that no account owns; everything else belongs to one. (A system profile's ARN carries the
-# caller's account, but is the same profile for all: some consoles print it without.)
+# Foundation models belong to no account. A system profile's ARN has the caller's account, but some consoles omit it.
 _ACCOUNTLESS = (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
 
 
 def _normalise(text: str) -> str:
     text = text.strip()
-    # boto3 percent-encodes ids itself; one that was copied from a URL must not be encoded twice.
+    # boto3 percent-encodes ids. An id that was copied from a URL must not be encoded twice.
     return unquote(text) if "%" in text else text
 
 
 def _refuse(text: object, why: str) -> InvalidTargetError:
     shown = repr(text)
-    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # somebody passed a prompt
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # it may be a prompt
     return InvalidTargetError(f"{shown} is not a Bedrock model target: {why}. Accepted are:\n{ACCEPTED}")
 
 
 def parse_target(text: str) -> Target:
-    """Say what a model string names.
+    """Return the target that a model string names.
 
     Args:
-        text: Any form that Converse accepts as ``modelId``: a bare id or an ARN, raw or percent-encoded. Surrounding
+        text: Any form of ``modelId`` that Converse accepts: a bare id or an ARN, raw or percent-encoded. Surrounding
             white space is ignored.
 
     Returns:
         The `Target`; equal texts give the same object.
 
     Raises:
-        InvalidTargetError: It names nothing that Converse takes. The message lists the accepted forms, and names the
-            nearest one where the text looks like a slip.
+        InvalidTargetError: The text is not a valid target. The message lists the accepted forms and, for a misspelled
+            id, the nearest one.
     """
     if not isinstance(text, str):
         raise _refuse(text, f"expected a string, got {type(text).__name__}")
@@ -193,7 +192,7 @@ def _bare_id_advice(normal: str) -> str:
     if meant:
         return meant
     if re.fullmatch(r"[a-z0-9]{10,12}", normal):
-        return "an id without its ARN does not say what it is; give the whole ARN"
+        return "an opaque id is ambiguous without its ARN; pass the whole ARN"
     return "a model id has the form provider.model"
 
 

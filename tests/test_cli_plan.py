@@ -272,7 +272,7 @@ def test_an_id_that_is_no_target_lists_what_is_accepted(plan):
 def test_a_base_model_that_is_none_is_said(plan):
     result = plan(request(model_id=ROUTER), "--base-model", ROUTER)
     assert result.exit_code == 2
-    assert "base_models must name foundation models" in result.stderr
+    assert "names no foundation model" in result.stderr
 
 
 def test_a_file_that_is_not_there_or_cannot_be_read_is_said(tmp_path):

@@ -285,7 +285,7 @@ def test_a_file_that_is_not_there_fails_alone_and_is_told_of_beside_others(log, 
         (["--by", ""], "an empty name"),
         (["--base-models", ROUTER], "should be TARGET=MODEL"),
         (["--base-models", f"nonsense={SONNET_45}"], "not a Bedrock model target"),
-        (["--base-models", f"{APPLICATION}={ROUTER}"], "must name foundation models"),
+        (["--base-models", f"{APPLICATION}={ROUTER}"], "names no foundation model"),
     ],
 )
 def test_mistakes_in_arguments(log, arguments, said):

@@ -12,6 +12,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import BedrockRouterLLM, ChatBedrockRouter, KnowledgeBaseChain
 from bedrock_routing_integrations.langchain import KnowledgeBaseRetriever as LangChainRetriever
 from bedrock_routing_integrations.llama_index import BedrockRouter, KnowledgeBaseQueryEngine, KnowledgeBaseRetriever
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 BASE, MODEL = "ABCDEFGHIJ", "us.amazon.nova-pro-v1:0"
 PAIR = ["/certificate.pem", "/key.pem"]
@@ -39,6 +40,7 @@ def answered(request):
 @pytest.fixture
 def certificates(monkeypatch):
     """The client certificates with which botocore makes its HTTP sessions."""
+    DEFAULT_RUNTIME.reset()  # the clients too: tests share them
     seen, original = [], botocore.httpsession.URLLib3Session.__init__
 
     def spy(self, *args, **kwargs):

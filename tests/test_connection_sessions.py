@@ -200,7 +200,7 @@ def test_credentials_that_a_session_finds_later_are_used(bedrock, monkeypatch):
     ],
 )
 def test_a_session_beside_other_credentials_is_refused(beside, named):
-    with pytest.raises(InvalidRequestError, match=rf"session has credentials of its own: leave out {named}"):
+    with pytest.raises(InvalidRequestError, match=rf"session has credentials of its own. Leave out {named}"):
         Connection(session=botocore_session(), **beside)
 
 

@@ -476,7 +476,7 @@ def test_secrets_are_not_in_a_pickle_but_the_rest_is():
             assert secret.encode() not in pickled
     copied = pickle.loads(pickle.dumps(client))
     assert copied._source.endpoint_url == "http://127.0.0.1:9"
-    assert copied._source.config.proxies == {"https": "http://proxy"}
+    assert copied._source.client_config.proxies == {"https": "http://proxy"}
     assert copied.region(MODEL) == "us-east-1"
     assert copied.resolve(ROUTER).base_models == (MODEL.removeprefix("us."),)
 

@@ -211,7 +211,7 @@ def test_urls_lose_their_passwords_where_they_leave_the_process_and_the_rest_is_
     assert twin.botocore_config.read_timeout == 7
     assert llm.model_dump_json() == before
     assert "url-secret" in llm.endpoint_url, "here it is still needed"
-    assert "proxy-secret" in copy.deepcopy(llm)._connected()._source.config.proxies["https"]
+    assert "proxy-secret" in copy.deepcopy(llm)._connected()._source.client_config.proxies["https"]
 
 
 def test_a_config_in_a_dictionary_leaves_out_what_json_cannot_say():

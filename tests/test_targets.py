@@ -227,7 +227,7 @@ def test_a_slip_in_the_resource_type_is_named(text, advice):
         (arn("flow/ABCDEFGHIJ"), "no resource type 'flow'"),
         (arn("knowledge-base/ABCDEFGHIJ"), "no resource type 'knowledge-base'"),
         ("claude-3-haiku", f"did you mean {HAIKU!r}"),
-        ("a1b2c3d4e5f6", "give the whole ARN"),
+        ("a1b2c3d4e5f6", "pass the whole ARN"),
         ("anthropic.claude 3 haiku", "white space"),
         ("anthropic.claude%203", "white space"),
         ("", "empty"),

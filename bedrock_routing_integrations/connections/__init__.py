@@ -1,8 +1,8 @@
-"""How Bedrock is reached.
+"""From a user's settings to a boto3 client.
 
-`connection` says how, `client_config` reads botocore's options, `shared` makes the boto3 clients and keeps them,
-`given` stands for clients that the user made, `endpoints` knows where the control plane is, `secrets` what must not
-leave the process.
+`arguments` reads the arguments of both frameworks. `connection` holds the settings as a value, with endpoints and
+botocore's options. `clients` makes the boto3 clients that equal connections share. `user_clients` wraps a client that
+the user made. `secrets` removes passwords from URLs.
 """
 
 from __future__ import annotations

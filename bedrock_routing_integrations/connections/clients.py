@@ -87,7 +87,7 @@ class ClientStore:
         )
         # botocore fixes a client's credentials when it is built. A client without any is not kept, so that credentials
         # that appear later (a login, an instance role) are found by the next call.
-        anonymous = getattr(connection.config, "signature_version", None) is UNSIGNED
+        anonymous = getattr(connection.client_config, "signature_version", None) is UNSIGNED
         bearer = connection.api_key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
         if bearer or anonymous or credentials:
             slot.clients.put(key, client)

@@ -1,8 +1,8 @@
-"""`Connection`: how Bedrock is reached, as a value. Two objects with equal ones use the same boto3 client.
+"""`Connection`: the settings that select boto3 clients, as a value. Equal connections share clients.
 
-A client belongs to a Region, a credentials source, an endpoint and a botocore configuration. The part of the
-environment from which boto3 reads credentials and endpoints belongs to that key: a rotated key is picked up by the next
-call.
+A client belongs to a Region, a source of credentials, an endpoint and a botocore configuration. The environment
+variables and files from which boto3 reads credentials and endpoints belong to a client's key as well, so that the next
+call uses a rotated key.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
-# --- Read a ``botocore.config.Config`` however it was given. ---
+# --- botocore's Config ---
 
 _PAIR = 2
 _PROXY_CERTIFICATE = "proxy_client_cert"
 
 
 def read_config(given: Any, name: str = "config") -> Any:
-    """Return a ``Config`` with which botocore uses all that was given; None for None.
+    """Return a botocore ``Config`` with all options that were passed; None for None.
 
     Args:
-        given: A ``Config``, or its arguments as a mapping. It is not changed.
-        name: The argument that it was given as, for messages.
+        given: A ``Config``, or its arguments as a mapping. Not changed.
+        name: The name of the argument, for messages.
 
     Raises:
-        InvalidRequestError: botocore knows no such option, or would ignore it.
+        InvalidRequestError: botocore has no such option, or would ignore its value.
     """
     if given is None:
         return None
@@ -55,13 +55,15 @@ def read_config(given: Any, name: str = "config") -> Any:
             raise InvalidRequestError(f"{name} is not valid: {error}. Give arguments of botocore's Config.") from error
     if not hasattr(given, "merge"):
         kind = type(given).__name__
-        raise InvalidRequestError(f"{name} must be a botocore Config, or its arguments, and is a {kind}")
+        raise InvalidRequestError(
+            f"{name} is not valid: it is a {kind}. Pass a botocore Config, or its arguments as a mapping."
+        )
     changed = _with_tuples({option: getattr(given, option, None) for option in ("client_cert", "proxies_config")}, name)
     return given.merge(Config(**changed)) if changed else given
 
 
 def _with_tuples(options: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the options that hold a list where botocore reads a tuple, with the tuple."""
+    """Return the options in which botocore expects a tuple and has a list, as tuples."""
     changed: dict[str, Any] = {}
     certificate, proxies = options.get("client_cert"), options.get("proxies_config")
     if (pair := _certificate(certificate, f"{name}: client_cert")) != certificate:
@@ -85,31 +87,35 @@ def _certificate(given: Any, name: str) -> Any:
     return parts
 
 
-# --- Where the control plane is, for a runtime at some endpoint. ---
+# --- Endpoints ---
 
 
 class HasRegion(Protocol):
-    """What an ARN may say the Region of: a target, a knowledge base."""
+    """A target or a knowledge base, whose ARN may name a Region."""
 
     @property
     def region(self) -> str | None:
-        """The Region; None where it does not say."""
+        """The Region; None if there is no ARN or it names none."""
 
 
 RUNTIMES = ("bedrock-runtime", "bedrock-agent-runtime")
-"""The services that generate and retrieve; the others are control planes."""
+"""The services that generate and retrieve. The others are control planes."""
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn", ".aws.dev")
 
-# Look-ups precede a user's request: where the control plane cannot be reached (a VPC with a runtime endpoint only) they
-# must give up long before botocore's minute, and the request goes on without them.
+# A look-up precedes a user's request. If the control plane cannot be reached (a VPC with a runtime endpoint only), it
+# must fail long before botocore's minute, and the request is sent without it.
 CONTROL_PLANE_OPTIONS = {"connect_timeout": 2, "read_timeout": 3, "retries": {"total_max_attempts": 2}}
 
 
 def runtime_endpoint(service: str, endpoint: str | None) -> str | None:
-    """Where a runtime is, for the `endpoint_url` that was given; None lets boto3 find it.
+    """Return the endpoint of a runtime service; None lets boto3 choose it.
 
-    One of AWS's own hosts is of one service, and its name says of which (``vpce-1.bedrock-agent-runtime.REGION…``,
-    ``bedrock-runtime-fips.REGION…``); anything else is taken to serve all.
+    A host of AWS's serves one service, which its name contains (``vpce-1.bedrock-agent-runtime.REGION…``,
+    ``bedrock-runtime-fips.REGION…``). Any other host is taken to serve all services.
+
+    Args:
+        service: One of `RUNTIMES`.
+        endpoint: The `endpoint_url` that the user passed, or None.
     """
     if endpoint is None or not is_aws(endpoint):
         return endpoint
@@ -118,11 +124,14 @@ def runtime_endpoint(service: str, endpoint: str | None) -> str | None:
 
 
 def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | None:
-    """Where the control plane is, for a runtime at `runtime_endpoint`; None lets boto3 find it.
+    """Return the endpoint of a control plane; None lets boto3 choose it.
 
-    On AWS the two planes are different hosts, so a runtime endpoint says nothing about the other. Anything else (a
-    proxy, a gateway, an emulator) is taken to serve both; but where the environment made it the runtime's endpoint, the
-    environment says where the control plane is too.
+    On AWS the two planes are different hosts, so a runtime's endpoint is not the control plane's. Any other host (a
+    proxy, a gateway, an emulator) is taken to serve both, unless the environment names both.
+
+    Args:
+        service: ``"bedrock"`` or ``"bedrock-agent"``.
+        runtime_endpoint: The endpoint of the runtime; None for AWS's default.
     """
     if runtime_endpoint is None or is_aws(runtime_endpoint):
         return None
@@ -132,27 +141,29 @@ def control_plane_endpoint(service: str, runtime_endpoint: str | None) -> str | 
 
 
 def endpoint_in_environment(service: str) -> str | None:
-    """The endpoint that boto3's environment variables name for a service."""
+    """Return the endpoint that boto3's environment variables name for a service; None if they do not."""
     name = "AWS_ENDPOINT_URL_" + service.replace("-", "_").upper()
     return os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def control_plane_identity(runtime_endpoint: str | None) -> str | None:
-    """The control plane's endpoint wherever it is stated; None for AWS's own."""
+    """Return an id of the control plane that serves a runtime: its endpoint; None for AWS's own."""
     return control_plane_endpoint("bedrock", runtime_endpoint) or endpoint_in_environment("bedrock")
 
 
 def endpoint_of(client: Any) -> str | None:
-    """The endpoint of a boto3 client."""
+    """Return the endpoint of a boto3 client; None if it has none."""
     endpoint = getattr(getattr(client, "meta", None), "endpoint_url", None)
     return endpoint if isinstance(endpoint, str) else None
 
 
 @functools.lru_cache(maxsize=64)
 def is_aws(endpoint: str) -> bool:
-    """Whether an endpoint is AWS's own, where each service has a host for itself."""
+    """Return whether an endpoint is AWS's own, where each service has its own host."""
     return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)
 
+
+# --- Connection ---
 
 DEFAULT_MAX_CONCURRENCY = 256
 
@@ -172,23 +183,23 @@ _CREDENTIAL_VARIABLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """How to reach Bedrock. Building one costs nothing and touches no network; the clients come with the first call.
+    """The settings that select boto3 clients. Nothing is sent, and no client is made, before the first call.
 
     Attributes:
-        region_name: The Region to call; None for the target ARN's, else the environment's.
+        region_name: The Region to call. None: the target ARN's, else the environment's.
         profile_name: A profile of the AWS configuration files.
-        access_key_id: Explicit credentials, with `secret_access_key` and, for temporary ones, `session_token`. Without
-            them boto3 looks for credentials when a call is made.
+        access_key_id: Explicit credentials, with `secret_access_key` and, for temporary ones, `session_token`. None:
+            boto3 searches for credentials when a call is made.
         api_key: A Bedrock API key (bearer token) instead of credentials.
-        endpoint_url: Another endpoint than AWS's own: a VPC endpoint, a proxy, an emulator.
-        config: A ``botocore.config.Config``, or its arguments as a mapping; what it sets wins over our defaults.
-        session: A botocore or boto3 session to make clients from, instead of our own.
+        endpoint_url: An endpoint other than AWS's default: a VPC endpoint, a proxy, an emulator.
+        config: A ``botocore.config.Config``, or its arguments as a mapping. Its options override our defaults.
+        session: A botocore or boto3 session that makes the clients. It has its own credentials.
         verify: False trusts any TLS certificate; a string is the path of a CA bundle. None is boto3's default.
         use_ssl: False calls AWS's endpoint without TLS.
-        timeout: Seconds to wait for a connection and for each read.
-        max_retries: How many times boto3 tries again.
-        max_concurrency: Calls that can run at once: the size of the connection pool, and of the thread pool that
-            carries asynchronous calls.
+        timeout: Seconds to wait for a connection and for each read. None: boto3's default, 60.
+        max_retries: Most retries of a call by boto3. None: boto3's default.
+        max_concurrency: Most calls at the same time: the size of the connection pool, and of the thread pool for
+            asynchronous calls.
         runtime: Shares the boto3 clients. Not part of the value: it is left out of comparisons and pickles.
     """
 
@@ -209,24 +220,31 @@ class Connection:
     runtime: Runtime = field(default=DEFAULT_RUNTIME, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "config", read_config(self.config))
+        _ = self.client_config  # raises if an option is not valid
         if self.max_concurrency < 1:
-            raise InvalidRequestError(f"max_concurrency must be at least 1, not {self.max_concurrency}")
+            raise InvalidRequestError(f"max_concurrency={self.max_concurrency} is not valid: it must be at least 1.")
         if bool(self.access_key_id) != bool(self.secret_access_key):
             missing = "aws_secret_access_key" if self.access_key_id else "aws_access_key_id"
-            raise InvalidRequestError(f"explicit credentials need both parts: {missing} is missing")
+            raise InvalidRequestError(f"Explicit credentials need both parts: {missing} is missing.")
         given = {"profile_name": self.profile_name, "credentials": self.access_key_id, "api_key": self.api_key}
         if self.session is not None and any(given.values()):
             named = ", ".join(name for name, value in given.items() if value)
-            raise InvalidRequestError(f"a session has credentials of its own: leave out {named}, or the session")
+            raise InvalidRequestError(f"A session has credentials of its own. Leave out {named}, or the session.")
         if self.session_token and not self.access_key_id:
-            raise InvalidRequestError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
+            raise InvalidRequestError(
+                "aws_session_token needs aws_access_key_id and aws_secret_access_key. Pass them, too."
+            )
+
+    @functools.cached_property
+    def client_config(self) -> Any:
+        """`config` as a botocore ``Config``; None for None."""
+        return read_config(self.config)
 
     def region_for(self, target: HasRegion | None = None) -> str:
-        """The Region of a call: the explicit one, else the target ARN's, else the environment's.
+        """Return the Region for a call: the explicit one, else the target ARN's, else the environment's.
 
         Raises:
-            MissingRegionError: There is none.
+            MissingRegionError: No Region is known.
         """
         region = self.known_region(target)
         if region is None:
@@ -237,9 +255,9 @@ class Connection:
         return region
 
     def known_region(self, target: HasRegion | None = None) -> str | None:
-        """`region_for`, with None where there is none."""
+        """Return the Region for a call; None if no Region is known."""
         asked = target.region if target else None
-        stated = self.region_name or getattr(self.config, "region_name", None)
+        stated = self.region_name or getattr(self.client_config, "region_name", None)
         if target and stated and asked and asked != stated:
             warn_region_conflict(target, f"region_name={stated!r} was given and is used")
         return stated or asked or self._session_region() or _region_in_environment() or self._configured_region()
@@ -261,11 +279,11 @@ class Connection:
         return _region_in_file(profile, path, _changed(path))
 
     def client(self, service: str, target: HasRegion | None = None) -> Any:
-        """The shared boto3 client for a service, in the Region of the target.
+        """Return the shared boto3 client for a service, in the Region of the target.
 
         Args:
             service: ``"bedrock-runtime"``, ``"bedrock"``, ``"bedrock-agent-runtime"`` or ``"bedrock-agent"``.
-            target: What will be called; its ARN can name the Region.
+            target: The target of the call, whose ARN can name the Region.
 
         Raises:
             MissingRegionError: No Region is known.
@@ -297,16 +315,16 @@ class Connection:
         return (self.fixed_key, *variables, *files, default_session())
 
     def botocore_config(self, service: str) -> Any:
-        """The configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`.
+        """Return the configuration of a client: our defaults, then the user's, then `timeout` and `max_retries`.
 
-        Timeouts and retries are for generations; look-ups keep their own, short ones. Who wants others passes a
-        ``bedrock_client``.
+        `timeout` and `max_retries` apply to runtimes. Look-ups have their own, short ones; a ``bedrock_client`` can
+        have others.
         """
         from botocore.config import Config
 
         config = Config(max_pool_connections=self.max_concurrency)
-        if self.config is not None:
-            config = config.merge(self.config)
+        if self.client_config is not None:
+            config = config.merge(self.client_config)
         generates = service in RUNTIMES
         explicit: dict[str, Any] = {} if generates else dict(CONTROL_PLANE_OPTIONS)
         if self.timeout is not None and generates:
@@ -317,27 +335,27 @@ class Connection:
         if self.api_key:
             explicit["auth_scheme_preference"] = "httpBearerAuth"
         elif self.access_key_id or self.profile_name:
-            # botocore prefers an API key of the environment even to credentials that were passed.
+            # botocore prefers an API key of the environment even to explicit credentials.
             explicit["auth_scheme_preference"] = "sigv4"
         config = config.merge(Config(**explicit)) if explicit else config
         # botocore writes into this dictionary when it makes a client.
         return config.merge(Config(retries=dict(config.retries))) if config.retries else config
 
     def identity(self, target: HasRegion) -> Hashable:
-        """Which control plane answers: a target means the same to everyone who asks there."""
+        """Return an id of the control plane: a target is the same for all connections that share it."""
         return control_plane_identity(self._runtime_endpoint())
 
     def caller(self) -> Hashable:
-        """Who calls, and where: what Bedrock caches for one caller is there for equal ones."""
+        """Return an id of the caller and the endpoint: equal callers share Bedrock's prompt caches."""
         return self.fixed_key, self.region_name, self._runtime_endpoint()
 
     def endpoint_for(self, service: str) -> str | None:
-        """The endpoint of a service; None lets boto3 find it."""
+        """Return the endpoint of a service; None lets boto3 choose it."""
         if service in RUNTIMES:
             return runtime_endpoint(service, self.endpoint_url)
         found = control_plane_endpoint(service, self._runtime_endpoint())
         if found is None and service == "bedrock-agent" and self.endpoint_url is None:
-            # Knowledge bases and prompts: where the environment names nothing but their runtime, it is there too.
+            # Knowledge bases and prompts: if the environment names only their runtime, it serves both.
             return control_plane_endpoint(service, endpoint_in_environment("bedrock-agent-runtime"))
         return found
 
@@ -345,13 +363,13 @@ class Connection:
         return self.endpoint_url or endpoint_in_environment("bedrock-runtime")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Secrets stay in the process that was given them; a copy elsewhere looks for its own credentials.
+        # Secrets stay in this process. A copy in another one searches for credentials.
         if self.access_key_id or self.api_key or self.session is not None:
             warn_about_pickle()
         public = replace(
             self,
             **dict.fromkeys(("access_key_id", "secret_access_key", "session_token", "api_key", "session")),  # type: ignore[arg-type]  # not the others
-            config=config_without_passwords(self.config),
+            config=config_without_passwords(self.client_config),
             endpoint_url=without_password(self.endpoint_url),
         )
         fields = {name: getattr(public, name) for name in self.__dataclass_fields__ if name != "runtime"}
@@ -365,7 +383,7 @@ class Connection:
 
 
 def warn_about_pickle() -> None:
-    """Warn, once, that what a pickle leaves out is not there where it is loaded."""
+    """Warn once that a pickle does not contain secrets."""
     warn_once(
         "pickle",
         "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle: the process "
@@ -374,7 +392,12 @@ def warn_about_pickle() -> None:
 
 
 def warn_region_conflict(target: HasRegion, what: str) -> None:
-    """Warn, once, that a target's ARN is in another Region than the one that will be called."""
+    """Warn once that a target's ARN names another Region than the one that will be called.
+
+    Args:
+        target: The target.
+        what: Why the other Region is called, for the message.
+    """
     warn_once(
         ("region", what, target.region),
         f"The target {target} is in {target.region}, but {what}: Bedrock will probably not find it. Leave the Region "
@@ -383,7 +406,7 @@ def warn_region_conflict(target: HasRegion, what: str) -> None:
 
 
 class _SettingsKey:
-    """Settings as a key whose hash is computed once: hashing a hundred options in each call would be slow."""
+    """Settings as a dictionary key. Its hash is computed once: a hundred options in each call would be slow."""
 
     __slots__ = ("_hash", "_settings")
 
@@ -447,6 +470,6 @@ def _region_in_file(profile: str | None, path: Path, changed: int | None) -> str
 
     try:
         region: str | None = Session(profile=profile).get_config_variable("region")
-    except BotoCoreError:  # a profile that does not exist: the client says so better
+    except BotoCoreError:  # the profile does not exist; the error of the client explains it better
         return None
     return region

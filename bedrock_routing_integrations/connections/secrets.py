@@ -1,4 +1,4 @@
-"""What must not leave a process: passwords in the URLs of endpoints and proxies."""
+"""Remove passwords from the URLs of endpoints and proxies before they leave the process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def without_password(url: str | None) -> str | None:
-    """The URL without the user and the password before its host; it may lack its scheme, as a proxy's does."""
+    """Return a URL without user and password. It may lack its scheme, as a proxy's does."""
     if url is None or "@" not in url:
         return url
     if "//" not in url:
@@ -17,7 +17,7 @@ def without_password(url: str | None) -> str | None:
 
 
 def config_without_passwords(config: Any) -> Any:
-    """A ``botocore.config.Config`` whose proxies are named without their passwords; the same one where it has none."""
+    """Return a ``botocore.config.Config`` whose proxies have no passwords; the same object if they had none."""
     proxies = getattr(config, "proxies", None) or {}
     public = {scheme: without_password(url) for scheme, url in proxies.items()}
     if public == proxies:

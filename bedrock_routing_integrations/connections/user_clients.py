@@ -1,4 +1,4 @@
-"""Clients that the user made: used as they are. And headers for the calls of one object through a shared client."""
+"""boto3 clients that the user made, and HTTP headers for the calls of one object through a shared client."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
     from .connection import HasRegion
 
-# Members of a botocore ``Config`` that say how AWS is reached, and nothing of one service.
-_REACHED_BY = (
+# Options of a botocore ``Config`` that are not about one service.
+_SHARED_OPTIONS = (
     "connect_timeout", "read_timeout", "max_pool_connections", "retries", "proxies", "proxies_config", "client_cert",
     "tcp_keepalive", "user_agent_extra",
 )  # fmt: skip
 
 
 class UserClient:
-    """A boto3 client of a runtime that the user made: used as it is, wherever the target may be.
+    """A boto3 client of a runtime that the user made. Used as it is, in any Region.
 
     Args:
         client: The client.
-        service: What it is a client of.
-        runtime: Holds what sessions share.
+        service: The client's service.
+        runtime: Holds the state that clients share.
     """
 
     def __init__(self, client: Any, service: str = "bedrock-runtime", *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
@@ -53,7 +53,12 @@ class UserClient:
         self._lock = threading.Lock()
 
     def client(self, service: str, target: HasRegion | None = None) -> Any:
-        """The client itself, or one for another service with its Region, endpoint and credentials."""
+        """Return the client, or one for another service with the same Region, endpoint and credentials.
+
+        Args:
+            service: Such as ``"bedrock"``.
+            target: The target of the call. Warns once if its ARN names another Region.
+        """
         if service != self._service:
             with self._lock:
                 if service not in self._others:
@@ -65,16 +70,16 @@ class UserClient:
         return self._client
 
     def known_region(self, target: HasRegion | None = None) -> str | None:
-        """The client's Region."""
+        """Return the client's Region."""
         region: str | None = getattr(getattr(self._client, "meta", None), "region_name", None)
         return region
 
     def identity(self, target: HasRegion) -> Hashable:
-        """Which control plane answers."""
+        """Return an id of the control plane."""
         return control_plane_identity(endpoint_of(self._client))
 
     def caller(self) -> Hashable:
-        """Who calls: what Bedrock caches for the client is there for all that use it."""
+        """Return an id of the caller: all users of the client share Bedrock's prompt caches."""
         return weak_key(self._client)
 
     def _make(self, service: str) -> Any:
@@ -82,12 +87,12 @@ class UserClient:
         from botocore.credentials import CredentialResolver
         from botocore.tokens import TokenProviderChain
 
-        # boto3 offers no public way from a client to its credentials. Where this one closes, the look-up uses the
-        # default credentials instead, and a refusal is survived like any other (tests/test_upstream.py names it).
+        # A hack: boto3 has no public way from a client to its credentials. If these attributes go, look-ups use the
+        # default credentials, and survive a refusal like any other (tests/test_upstream.py checks them).
         signer = getattr(self._client, "_request_signer", None)
         credentials, token = getattr(signer, "_credentials", None), getattr(signer, "_auth_token", None)
         generates, endpoint = service in RUNTIMES, endpoint_of(self._client)
-        # With credentials of its own it must not fail for want of a profile that the environment names, nor send an API
+        # A client with credentials must not fail because a profile of the environment does not exist, nor send an API
         # key of the environment, which botocore prefers.
         store = self.runtime.shared(ClientStore)
         session, config = store.new_session(without_profile=credentials is not None), read_config(self._options())
@@ -108,15 +113,15 @@ class UserClient:
             endpoint_url=runtime_endpoint(service, endpoint)
             if generates
             else control_plane_endpoint(service, endpoint),
-            # Not to be had publicly either; without it a private CA of the client's would not be trusted.
+            # Not public either. Without it a private CA of the client's would not be trusted.
             verify=getattr(getattr(getattr(self._client, "_endpoint", None), "http_session", None), "_verify", None),
             config=config,
         )
 
     def _options(self) -> dict[str, Any]:
-        """How the client was told to reach AWS, which holds for the others too."""
+        """Return the client's options that apply to other services, too."""
         config = getattr(getattr(self._client, "meta", None), "config", None)
-        return {name: value for name in _REACHED_BY if (value := getattr(config, name, None)) is not None}
+        return {name: value for name in _SHARED_OPTIONS if (value := getattr(config, name, None)) is not None}
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
@@ -126,12 +131,12 @@ class UserClient:
 
 
 def client_source(client: Any, service: str, runtime: Runtime | None = None) -> Connection | UserClient:
-    """Return what makes the clients of an object: a `Connection`, or a boto3 client that the user made.
+    """Return the source of an object's boto3 clients.
 
     Args:
-        client: A `Connection`, or a boto3 client.
-        service: What a boto3 client is a client of.
-        runtime: Holds what clients share. None: the connection's, or the default one.
+        client: A `Connection`, or a boto3 client that the user made.
+        service: The service of a boto3 client.
+        runtime: Holds the state that clients share. None: the connection's, or the default one.
     """
     if not isinstance(client, Connection):
         return UserClient(client, service, runtime=runtime or DEFAULT_RUNTIME)
@@ -139,7 +144,7 @@ def client_source(client: Any, service: str, runtime: Runtime | None = None) -> 
 
 
 def _signs(client: Any) -> bool:
-    """Whether a client was told to sign its requests, whatever API key it holds besides."""
+    """Return whether a client prefers to sign its requests, even if it has an API key."""
     preferred = getattr(getattr(getattr(client, "meta", None), "config", None), "auth_scheme_preference", None)
     return isinstance(preferred, str) and preferred.split(",")[0].strip() == "sigv4"
 
@@ -158,17 +163,22 @@ def _same_credentials(credentials: Any) -> Any:
 
 @dataclass(frozen=True)
 class UserControlPlane:
-    """A boto3 ``bedrock`` client that the user made, for look-ups; what else is asked goes to the other source."""
+    """A boto3 ``bedrock`` client that the user made, for look-ups, with the source of the other clients."""
 
     bedrock_client: Any
     source: Connection | UserClient
 
     def client(self, service: str, target: HasRegion | None = None) -> Any:
-        """The user's client for ``"bedrock"``."""
+        """Return the user's client for ``"bedrock"``, else one of the other source.
+
+        Args:
+            service: Such as ``"bedrock"``.
+            target: The target of the call.
+        """
         return self.bedrock_client if service == "bedrock" else self.source.client(service, target)
 
     def identity(self, target: HasRegion) -> Hashable:
-        """Which control plane answers."""
+        """Return an id of the control plane."""
         endpoint = endpoint_of(self.bedrock_client)
         return None if endpoint is None or is_aws(endpoint) else endpoint
 
@@ -178,12 +188,17 @@ _headers: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def extra_headers(client: Any, headers: Mapping[str, str] | None) -> Iterator[None]:
-    """Send `headers` with the calls made inside, and with no others, through a client that others share."""
+    """Send HTTP headers with the calls inside the block only, through a client that others share.
+
+    Args:
+        client: A boto3 client.
+        headers: Name → value.
+    """
     if not headers:
         yield
         return
-    # Idempotent by its id. The handler adds nothing to calls that are made outside. The event comes after signing, so
-    # that a gateway's own Authorization header can take the place of the signature.
+    # Registered once, because of its id. The handler adds nothing to calls outside the block. The event comes after
+    # signing, so that a gateway's Authorization header can replace the signature.
     client.meta.events.register("before-send.bedrock-runtime", _add_headers, unique_id="bedrock-routing-headers")
     token = _headers.set(headers)
     try:

@@ -1,7 +1,14 @@
-"""Which base models can answer for a target: `Target` → `ResolvedTarget`.
+"""Find the candidate models of a target, and what all of them allow: `Target` → `ResolvedTarget` → `ModelFacts`.
 
-`candidates` knows what an id says by itself, `look_up` asks the control plane, `resolver` asks once and remembers.
-`advice` is for ids that cannot be called as they are.
+A request must be valid for every model that may answer it. This folder finds these models and intersects their limits:
+
+- `families`: the dated table of model families, and the lookup of a model id in it.
+- `facts`: the record of one family, and the combination of several.
+- `candidates`: the candidate models of a target, as far as its id names them.
+- `look_ups`: the control plane's Get calls for routers, profiles and prompts, made once and remembered (`Resolver`).
+- `advice`: warnings about model ids that cannot be called as they are.
+
+The ids themselves, as Bedrock lists them, are in `model_ids` above this folder: `targets` needs them, too.
 """
 
 from __future__ import annotations

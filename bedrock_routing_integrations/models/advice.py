@@ -38,10 +38,10 @@ _NEW_COUNTRY = re.compile(r"[a-z]{2}(-[a-z]+)?")
 
 @lru_cache(maxsize=4096)
 def unknown_id_advice(target: Target) -> str | None:
-    """Return a warning for a target whose model id is not a listed one; None if it is, or if nothing is to be said.
+    """Return a warning for a target whose model id is not a listed one; None if it is, or if it may be right.
 
-    Ids of models that no family of the catalog covers get one, with the nearest id that can be called, and so do ids
-    that are slips for a listed one. Of a model of an unknown brand that resembles no listed id, nothing is said.
+    Ids that no family of the catalog covers get a warning with the nearest id that can be called. So do misspelled ids.
+    An id of an unknown brand that resembles no listed id gets none.
     """
     if target.kind not in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE):
         return None
@@ -66,7 +66,7 @@ def unknown_id_advice(target: Target) -> str | None:
 
 
 def warn_about_unknown_id(target: Target) -> None:
-    """Warn, once in a process, of a model id that is not a known one."""
+    """Warn once about a target whose model id is not a known one."""
     advice = unknown_id_advice(target)
     if advice is not None:
         warn_once(("unknown id", target.resource_id), advice)

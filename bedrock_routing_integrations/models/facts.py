@@ -1,4 +1,4 @@
-"""What the catalog says about a model family, and how several families are reduced to what all allow."""
+"""The facts about a model family, and the combination of several: the limits that all share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Reasoning = Literal["none", "text", "signed"]
-"""What reasoning blocks of earlier assistant turns a family takes; `ModelFacts.reasoning` explains the values."""
+"""The reasoning blocks of earlier assistant turns that a family accepts; see `ModelFacts.reasoning`."""
 
 # One order for each list, so that a combination never depends on the order of its candidates.
 TOOL_CHOICES = ("auto", "any", "tool")
@@ -18,7 +18,7 @@ TTLS = ("5m", "1h")
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRules:
-    """Where and when a family takes a `cachePoint`, and what that costs.
+    """The rules and prices of a family for cache points.
 
     Attributes:
         min_tokens: tokens that a prefix must reach to be cached; below it the call succeeds, uncached.
@@ -47,13 +47,13 @@ class CacheRules:
     write_multipliers: tuple[tuple[str, float], ...]
 
     def write_multiplier(self, ttl: str) -> float:
-        """Price of a token written for `ttl`, plain input tokens being 1; KeyError if it is not offered."""
+        """Return the price of a token written for `ttl`, in plain input tokens. KeyError if it is not offered."""
         return dict(self.write_multipliers)[ttl]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What one model family allows.
+    """The limits and features of a model family.
 
     Attributes:
         family: the id's stable part, `anthropic.claude-3-haiku`; for a model that no family covers its brand,
@@ -101,10 +101,10 @@ class ModelFacts:
 
 
 def unknown_facts(provider: str = "") -> ModelFacts:
-    """Defaults for a model that no family matches.
+    """Return defaults for a model that no family covers.
 
-    They forbid nothing that the service would refuse by itself with a clear message. They offer nothing that
-    we would add unasked and that could be refused: no caching, no optimized latency.
+    They forbid nothing that Bedrock would refuse with a clear message. They allow nothing that this package adds by
+    itself and that could be refused: no caching, no optimized latency.
     """
     return ModelFacts(
         family="",
@@ -129,7 +129,7 @@ def unknown_facts(provider: str = "") -> ModelFacts:
 
 
 def combine(members: Sequence[ModelFacts]) -> ModelFacts:
-    """What every one of `members` (at least one) allows; the order does not matter."""
+    """Return the limits that all of `members` (at least one) share, in any order."""
     return ModelFacts(
         family=_same([facts.family for facts in members]),
         provider=_same([facts.provider for facts in members]),
@@ -153,7 +153,7 @@ def combine(members: Sequence[ModelFacts]) -> ModelFacts:
 
 
 def _combine_rules(rules: Sequence[CacheRules | None]) -> CacheRules | None:
-    """What every member's cache takes; None where one has no cache, or where no point would suit all."""
+    """Return rules that suit every member; None if one has no cache or no cache point suits all."""
     present = [rule for rule in rules if rule is not None]
     if len(present) < len(rules):
         return None
@@ -176,7 +176,7 @@ def _combine_rules(rules: Sequence[CacheRules | None]) -> CacheRules | None:
 
 
 def _shared_reasoning(kinds: set[Reasoning | None]) -> Reasoning | None:
-    """Return what reasoning every member takes, as far as it is known.
+    """Return the reasoning blocks that every member accepts, as far as it is known.
 
     Text without a signature and signed text exclude each other, so a router over both kinds takes none. An unknown
     member changes nothing: leaving reasoning out is always possible, and what is known of the others still holds.

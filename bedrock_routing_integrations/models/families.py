@@ -50,7 +50,7 @@ ALL = ("auto", "any", "tool")
 
 
 def _claude_cache(min_tokens: int, *ttls: str) -> CacheRules:
-    """Claude's rules, which differ only in the minimum and in whether an hour is offered."""
+    """Return Claude's rules, which differ in the minimum and the ttls."""
     # Published prices: a write costs 1.25 for five minutes and 2.0 for an hour, a read 0.1 (the newest less).
     prices = {"5m": 1.25, "1h": 2.0}
     return CacheRules(
@@ -108,7 +108,7 @@ def _family(
     text_format: bool | None = False,
     count_tokens: bool | None = False,
 ) -> ModelFacts:
-    """One row; an empty `choice` says that the family takes no tools."""
+    """Return one row. An empty `choice` means that the family has no tools."""
     return ModelFacts(
         family=family,
         provider=family.partition(".")[0],
@@ -363,7 +363,7 @@ NEWEST = (
 )
 
 
-# --- How Bedrock spells the ids of foundation models, and which of them belong to one family. ---
+# --- Ids of foundation models ---
 
 # provider.name; a name starts with a letter and may have dots of its own (deepseek.v3.2, openai.gpt-5.6-sol).
 _MODEL = re.compile(r"(?P<provider>[a-z][a-z0-9-]*)\.(?P<name>[a-z][a-z0-9-]*(?:[.:][a-z0-9-]+)*)")
@@ -371,15 +371,15 @@ _MODEL = re.compile(r"(?P<provider>[a-z][a-z0-9-]*)\.(?P<name>[a-z][a-z0-9-]*(?:
 _VARIANT = re.compile(r":(?:\d+k|mm|\d{3,})$")
 # A version number that goes on: what follows claude-opus-4 in claude-opus-4-8, not in claude-opus-4-20250514.
 _LATER_VERSION = re.compile(r"[-.]\d{1,2}(?![a-z0-9])")
-# Models that Converse does not serve; what their brand's chat models allow says nothing about them.
+# Models that Converse does not serve. The facts of their brand's chat models do not apply to them.
 _NOT_CHAT = frozenset({"canvas", "embed", "embeddings", "image", "reel", "rerank", "sonic"})
 
 
 def base_model_id(text: str) -> str | None:
-    """The plain foundation-model id that `text` names; None where it is no model id (an opaque id, an ARN).
+    """Return the plain foundation-model id in a text; None if it is not a model id (an opaque id, an ARN).
 
-    A region prefix (`us.`, `us-gov.`, `global.`, also one not seen yet) and a context suffix (`:300k`) are
-    taken off: they name the same model. The version (`-v1:0`) stays, as it is part of the id.
+    A geography (`us.`, `us-gov.`, `global.`, also an unknown one) and a context suffix (`:300k`) are removed: they
+    name the same model. The version (`-v1:0`) stays: it is part of the id.
     """
     _, bare = split_geography(_VARIANT.sub("", text.strip()))
     model = _MODEL.fullmatch(bare)
@@ -392,26 +392,31 @@ def base_model_id(text: str) -> str | None:
 
 
 def is_chat(model: str) -> bool:
-    """Whether nothing in the plain id says that the model makes images, speech or embeddings."""
+    """Return whether a plain id is not one of a model for images, speech or embeddings."""
     return _NOT_CHAT.isdisjoint(re.split(r"[-.:]", model))
 
 
 def covers(family: str, model: str) -> bool:
-    """Whether the plain id goes on after `family` with a size, a date or nothing, not a later version."""
+    """Return whether a family covers a plain id: it continues with a size, a date or nothing, not a later version.
+
+    Args:
+        family: Such as ``"anthropic.claude-opus-4"``.
+        model: Such as ``"anthropic.claude-opus-4-20250514-v1:0"``.
+    """
     if not model.startswith(family):
         return False
     rest = model[len(family) :]
     return not rest or (rest[0] in "-.:" and not _LATER_VERSION.match(rest))
 
 
-# --- What each model family on Bedrock allows ---
+# --- Facts of a model ---
 
 
 @lru_cache(maxsize=1024)
 def model_facts(model_id: str) -> ModelFacts:
-    """Return what the model allows; the most specific family wins. A geography or context suffix does no harm.
+    """Return the facts of a model: those of the most specific family that covers it. Never raises.
 
-    Never raises. A model that no family covers has `known=False`; see this module for what it gets.
+    A geography or context suffix is ignored. A model that no family covers has `known=False`, see `NEWEST`.
     """
     model = base_model_id(model_id)
     if model is None:
@@ -426,11 +431,11 @@ def model_facts(model_id: str) -> ModelFacts:
 
 
 def common_facts(base_model_ids: Iterable[str]) -> ModelFacts:
-    """What all of the candidates allow, whatever their order; of no candidates at all, the unknown defaults.
+    """Return the limits that all models share, in any order; without models, the defaults.
 
-    Flags are and-ed, lists intersected; of sizes the smallest known one holds, of cache minimum and prices
-    the largest. `cache` is None as soon as one candidate has none or is unknown: a router may send the
-    request there, and a model that does not cache may refuse a `cachePoint`.
+    Flags are and-ed, lists intersected. Of sizes the smallest known one counts, of cache minimums and prices the
+    largest. `cache` is None if one model has no cache or is unknown: a router may choose that model, which may refuse a
+    `cachePoint`.
     """
     return _common(frozenset(base_model_ids))
 

@@ -1,4 +1,4 @@
-"""One walk from a target down to foundation models, through the control plane's Get calls."""
+"""Look up the candidate models of a target with the control plane's Get calls, and remember the answers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .candidates import CandidateModel, ResolvedTarget, base_model_of_id, candid
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-# A router of routers does not exist; a prompt that names a router whose targets are application profiles is four deep.
-_DEEPEST = 6
+# A router of routers does not exist. A prompt that names a router of application profiles is four levels deep.
+_MAX_DEPTH = 6
 
 
 class ControlPlane(Protocol):
-    """What a resolver asks: boto3's clients, made when they are needed."""
+    """The source of a look-up's boto3 clients."""
 
     def client(self, service: str, target: Target | None = None) -> Any:
-        """A boto3 client for ``"bedrock"`` or ``"bedrock-agent"``."""
+        """Return a boto3 client for ``"bedrock"`` or ``"bedrock-agent"``."""
 
     def identity(self, target: Target) -> Hashable:
-        """Which control plane answers; results are shared between those that are equal."""
+        """Return an id of the control plane. Answers are shared by sources with equal ids."""
 
 
 # Kind → (service, operation). Shapes: botocore's service models, 1.43.
@@ -53,29 +53,40 @@ _IDENTIFIERS = {
 }
 _REFUSALS = frozenset(["AccessDeniedException", "AccessDenied", "UnauthorizedOperation"])
 
-_PASSING = frozenset(["ThrottlingException", "TooManyRequestsException", "InternalServerException",
+_TRANSIENT = frozenset(["ThrottlingException", "TooManyRequestsException", "InternalServerException",
                       "ServiceUnavailableException"])  # fmt: skip
-# The call to the target will fail for the same reason, with an error of its own.
-_CALL_SAYS_IT_TOO = frozenset(["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "MissingRegionError",
+# The call to the target will fail for the same reason, and explain it.
+_REPEATED_BY_CALL = frozenset(["NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "MissingRegionError",
                                "ResourceNotFoundException", "ValidationException", "UnrecognizedClientException",
                                "ExpiredTokenException", "InvalidSignatureException"])  # fmt: skip
 
 
 class ControlPlaneLookUp:
-    """One walk from a target down to foundation models."""
+    """One walk from a target down to foundation models.
+
+    Args:
+        control_plane: Makes the clients.
+
+    Attributes:
+        transient: Whether a failed look-up may succeed in a moment.
+    """
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
         self._refused: str | None = None
-        self.passing = False
-        """Whether what failed may well succeed in a moment."""
+        self.transient = False
 
     def resolve(self, target: Target, depth: int = 0) -> ResolvedTarget:
-        """Ask, and follow what the answers point to; what cannot be asked is left out."""
+        """Return a target with its candidate models. Models that cannot be looked up are left out.
+
+        Args:
+            target: The target.
+            depth: Look-ups that led to it.
+        """
         named = resolve_by_id(target)
         if named is not None:
             return named
-        answer = self._ask(target) if depth < _DEEPEST else None
+        answer = self._ask(target) if depth < _MAX_DEPTH else None
         if answer is None:
             return ResolvedTarget(target, candidates_in_arn(target), complete=False, refused=self._refused)
         operation = _LOOK_UPS[target.kind][1]
@@ -99,7 +110,7 @@ class ControlPlaneLookUp:
         resolved = self.resolve(target, depth + 1)
         if target.kind.is_router or len(resolved.base_models) > 1:
             return resolved
-        # A profile keeps its own name, because that is what a trace gives; several Regions of one model are one.
+        # A profile keeps its id, which is in traces. Its Regions have one model.
         base_model = resolved.base_models[0] if resolved.base_models else None
         is_global = any(candidate.is_global for candidate in resolved.candidates)
         return replace(resolved, candidates=(CandidateModel(model_id, base_model, api, is_global),))
@@ -114,7 +125,7 @@ class ControlPlaneLookUp:
         try:
             client = self._control_plane.client(service, target)
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
-        except Exception as error:  # noqa: BLE001 - whatever answers there, a look-up must not cost the user the call
+        except Exception as error:  # noqa: BLE001 - a failed look-up must not stop the call
             self._explain(target, operation, error)
         else:
             return answer
@@ -124,21 +135,21 @@ class ControlPlaneLookUp:
         code = error_kind(error)
         api = _api_name(operation)
         self._refused = f"{api}: {code}"
-        self.passing = code in _PASSING | _CALL_SAYS_IT_TOO
+        self.transient = code in _TRANSIENT | _REPEATED_BY_CALL
         logger.debug("%s for %s failed: %s", api, target, error)
-        if code in _CALL_SAYS_IT_TOO:
+        if code in _REPEATED_BY_CALL:
             return
         what = "was refused" if code in _REFUSALS else "failed"
-        first = f"Allow the IAM action bedrock:{api}, or say" if code in _REFUSALS else "Say"
+        first = f"Allow the IAM action bedrock:{api}, or name" if code in _REFUSALS else "Name"
         warn_once(
             (what, target.model_id),
-            f"{api} {what} for {target} ({code}). {first} which models it can use with base_models=[…], which skips "
-            "the look-up. Until then its candidates are learned from the answers.",
+            f"{api} {what} for {target} ({code}). {first} its models with base_models=[…], which skips the "
+            "look-up. Until then its candidate models are learned from the answers.",
         )
 
 
 def _unparsed(model_id: str) -> Target:
-    """Stands for an id of a form that is not known yet: the service may name what our parser does not take."""
+    """Return a target for an id in a form that `parse_target` does not know."""
     return Target(TargetKind.FOUNDATION_MODEL, None, None, None, model_id, model_id)
 
 
@@ -147,15 +158,15 @@ def _api_name(operation: str) -> str:
 
 
 def _models_named(target: Target, answer: dict[str, Any]) -> list[str]:
-    """The ids or ARNs that a Get call's answer points on to."""
+    """Return the ids or ARNs to which a Get call's answer points."""
     if "models" in answer:  # GetPromptRouter, GetInferenceProfile
         return [model["modelArn"] for model in answer["models"] if model.get("modelArn")]
     if target.kind is TargetKind.PROMPT:
         variants = answer.get("variants") or []
         chosen = [v for v in variants if v.get("name") == answer.get("defaultVariant")] or variants
         return [v["modelId"] for v in chosen[:1] if v.get("modelId")]
-    # GetProvisionedModelThroughput; GetCustomModelDeployment; GetCustomModel. `foundationModelArn` comes first: a
-    # provisioned custom model's own ARN is opaque.
+    # GetProvisionedModelThroughput, GetCustomModelDeployment, GetCustomModel. `foundationModelArn` first: the ARN of a
+    # provisioned custom model is opaque.
     for member in ("foundationModelArn", "baseModelArn", "modelArn"):
         if answer.get(member) and answer[member] != target.model_id:
             return [answer[member]]
@@ -168,7 +179,7 @@ def _fallback_id(answer: dict[str, Any]) -> str | None:
     return model_id
 
 
-# --- Which base models can answer for a target ---
+# --- Remembered look-ups ---
 
 KEEP_SECONDS = 3600.0
 KEEP_REFUSED_SECONDS = 300.0
@@ -199,7 +210,7 @@ class Resolver:
         *,
         look_up: Literal["expired", "missing", "never"] = "expired",
     ) -> ResolvedTarget:
-        """Return what is known of a target, looking it up where its id does not name a base model.
+        """Return a target with its candidate models, looked up if its id does not name one.
 
         Never raises for what the control plane answers: what could not be looked up is left out.
 
@@ -254,6 +265,6 @@ def _look_up(
     resolved = look_up.resolve(target)
     if resolved.complete:
         return resolved, KEEP_SECONDS
-    # A complete answer of earlier is still the best that is known.
+    # An earlier complete answer is better than none.
     best = before if before is not None and before.complete else resolved
-    return best, KEEP_FAILED_SECONDS if look_up.passing else KEEP_REFUSED_SECONDS
+    return best, KEEP_FAILED_SECONDS if look_up.transient else KEEP_REFUSED_SECONDS

@@ -1,7 +1,7 @@
-"""Threads of our own for calls that block, so that asynchronous callers hold no place in asyncio's small pool.
+"""Run blocking calls of asynchronous callers in threads of our own, not in asyncio's small pool.
 
-asyncio's default executor has ``cpu_count + 4`` threads for everything in the process; 256 Bedrock calls in it run six
-at a time. Until native async, each call takes a thread of a pool that is as large as the connection pool.
+asyncio's default executor has ``cpu_count + 4`` threads for the whole process, so 256 Bedrock calls would run six at a
+time. Until native async, each call takes a thread of a pool as large as the connection pool.
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ def pool(max_concurrency: int) -> ThreadPoolExecutor:
 
 
 async def run_in_thread(max_concurrency: int, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Await ``call(*args, **kwargs)`` in a thread of the pool, in the caller's context variables."""
+    """Await ``call(*args, **kwargs)`` in a thread of the pool, with the caller's context variables.
+
+    Args:
+        max_concurrency: The size of the pool.
+        call: A function that blocks.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+    """
     context = contextvars.copy_context()
     work = functools.partial(context.run, _without_stop_iteration, call, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(pool(max_concurrency), work)
@@ -62,10 +69,14 @@ def _without_stop_iteration(call: Callable[..., T], *args: Any, **kwargs: Any) -
 
 
 async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
-    """Iterate asynchronously over an iterator that blocks, holding one thread of the pool for as long as it lasts.
+    """Iterate asynchronously over an iterator that blocks. Occupies one thread of the pool until the end.
 
-    Items that arrive while the consumer is busy are handed over together. When the consumer stops early (an ``aclose``,
-    a cancelled task), the iterator is closed as soon as it yields once more.
+    Items that arrive while the consumer is busy are passed on together. If the consumer stops early (``aclose``, a
+    cancelled task), the iterator is closed as soon as it yields again.
+
+    Args:
+        max_concurrency: The size of the pool.
+        make: Returns the iterator. Called in the thread, with the caller's context variables.
     """
     relay: _Relay[T] = _Relay(asyncio.get_running_loop())
     context = contextvars.copy_context()
@@ -84,7 +95,7 @@ async def iterate_in_thread(max_concurrency: int, make: Callable[[], Iterator[T]
 
 
 class _Relay(Generic[T]):
-    """Hands items from the thread that produces them to the event loop that consumes them."""
+    """Pass items from the thread that produces them to the event loop that consumes them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.finished = False
@@ -98,7 +109,7 @@ class _Relay(Generic[T]):
         self._waking = False
 
     def fill(self, make: Callable[[], Iterator[T]]) -> None:
-        """Run the iterator to its end; in the thread."""
+        """Run the iterator to its end. Called in the thread."""
         error: BaseException | None = None
         try:
             iterator = make()
@@ -128,11 +139,11 @@ class _Relay(Generic[T]):
     def _wake(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the loop was closed with the stream still open: nobody is left to tell
+        except RuntimeError:  # the loop was closed while the stream was open
             self._abandoned = True
 
     async def take(self) -> list[T]:
-        """Wait for items; `finished` says afterwards whether these were the last. In the event loop."""
+        """Wait for items. Afterwards, `finished` is True if these were the last. Called in the event loop."""
         await self._arrived.wait()
         with self._lock:
             self._arrived.clear()
@@ -143,4 +154,5 @@ class _Relay(Generic[T]):
         return items
 
     def abandon(self) -> None:
+        """Close the iterator when it yields again."""
         self._abandoned = True
