@@ -223,15 +223,15 @@ def lists_of(request):
 
 def points_of(request):
     """Return (section, message index, number of other blocks before it in its list, ttl) of each point."""
-    found = []
+    points = []
     for section, message, blocks in lists_of(request):
         before = 0
         for block in blocks:
             if "cachePoint" in block:
-                found.append((section, message, before, block["cachePoint"].get("ttl", "5m")))
+                points.append((section, message, before, block["cachePoint"].get("ttl", "5m")))
             else:
                 before += 1
-    return found
+    return points
 
 
 def taken(request, models):

@@ -209,9 +209,9 @@ def in_child(work, seconds=15):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("memory", ["shared", "own", "given"])
+@pytest.mark.parametrize("memory", ["shared", "own", "object"])
 def test_forked_child_does_not_hang_on_memory_lock(world, memory):
-    policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
+    policy = CachePolicy(memory=PrefixMemory() if memory == "object" else memory)
     client = RoutedClient(world.boto, cache=policy)
     client.converse(**request(world))
     used = client._planner._memory
@@ -256,14 +256,14 @@ def test_pickled_client_keeps_policy_without_memory(world, environment, cache):
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
-@pytest.mark.parametrize("memory", ["own", "given"])
+@pytest.mark.parametrize("memory", ["own", "object"])
 def test_copied_client_shares_the_memory(world, how, memory):
-    policy = CachePolicy(memory=PrefixMemory() if memory == "given" else memory)
+    policy = CachePolicy(memory=PrefixMemory() if memory == "object" else memory)
     client = world.new_client(cache=policy)
     client.converse(**request(world))
     assert knows(how(client), world)
     assert how(policy).memory is policy.memory
-    if memory == "given":
+    if memory == "object":
         assert knows(world.new_client(cache=how(policy)), world)
 
 

@@ -32,31 +32,31 @@ def some_policy(chance):
     )
 
 
-def check_plan(made, planned, off, policy, models):
+def check_plan(request, planned, off, policy, models):
     """Assert what holds for every plan; return the added points."""
-    given_points, points = points_of(made), points_of(planned)
+    given_points, points = points_of(request), points_of(planned)
     assert len(points) <= 4
     lifetimes = [point[3] for point in points]
     assert lifetimes == sorted(lifetimes), "an hour comes first"  # "1h" sorts before "5m"
     kept = points_of(off)
-    if taken(made, models):
-        assert kept == given_points, "what is right is not repaired"
+    if taken(request, models):
+        assert kept == given_points, "valid points are not changed"
     assert set(kept) <= set(points)
-    ours = [point for point in points if point not in kept]
-    assert {point[0] for point in ours} <= set(policy.sections)
-    assert not ours or len(points) <= max(policy.max_points, len(kept))
+    added = [point for point in points if point not in kept]
+    assert {point[0] for point in added} <= set(policy.sections)
+    assert not added or len(points) <= max(policy.max_points, len(kept))
     # All else is what was given: the very same blocks, and the other members.
-    for (_, _, before), (_, _, after) in zip(lists_of(made), lists_of(planned), strict=True):
-        theirs = [block for block in before if "cachePoint" not in block]
-        same = [block for block in after if "cachePoint" not in block]
-        assert len(theirs) == len(same)
-        assert all(one is other for one, other in zip(theirs, same, strict=True))
-    assert [message["role"] for message in planned["messages"]] == [message["role"] for message in made["messages"]]
-    assert list(planned) == list(made)
-    assert planned.get("toolConfig", {}).keys() == made.get("toolConfig", {}).keys()
-    for name in made.keys() - {"messages", "system", "toolConfig"}:
-        assert planned[name] == made[name]
-    return ours
+    for (_, _, before), (_, _, after) in zip(lists_of(request), lists_of(planned), strict=True):
+        before_blocks = [block for block in before if "cachePoint" not in block]
+        after_blocks = [block for block in after if "cachePoint" not in block]
+        assert len(before_blocks) == len(after_blocks)
+        assert all(one is other for one, other in zip(before_blocks, after_blocks, strict=True))
+    assert [message["role"] for message in planned["messages"]] == [message["role"] for message in request["messages"]]
+    assert list(planned) == list(request)
+    assert planned.get("toolConfig", {}).keys() == request.get("toolConfig", {}).keys()
+    for name in request.keys() - {"messages", "system", "toolConfig"}:
+        assert planned[name] == request[name]
+    return added
 
 
 def run(family, seed, seen):
@@ -69,25 +69,25 @@ def run(family, seed, seen):
     off = RoutedClient(bedrock, base_models=known, cache="off", runtime=Runtime(clock=clock))
     for number in range(REQUESTS):
         clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
-        made = writer.request()
+        request = writer.request()
         if marked := chance.random() < 0.3:
-            made = writer.with_points(made)
-        # What is made valid besides (reasoning, document names) is another rule's; here it is so from the beginning.
-        made = prepare_request(made, client.resolve(made["modelId"])).request
-        before = pickle.dumps(made)
-        repaired = off.plan_cache_points(**made).request if marked else made
+            request = writer.with_points(request)
+        # Other rules (reasoning, document names) are applied before: they are not tested here.
+        request = prepare_request(request, client.resolve(request["modelId"])).request
+        before = pickle.dumps(request)
+        repaired = off.plan_cache_points(**request).request if marked else request
         if not taken(repaired, writer.models):  # the caller's own points end too long a prefix
             continue
-        explained = client.plan_cache_points(**made).request if number % 3 or not number else None
+        explained = client.plan_cache_points(**request).request if number % 3 or not number else None
         if number % 3 == 0:
-            client.converse(**made)
+            client.converse(**request)
         planned = explained or bedrock.sent
-        assert number or bedrock.sent == planned, "what is explained is what is sent"
+        assert number or bedrock.sent == planned, "the explained plan is the one that is sent"
         bedrock.check(planned)
-        ours = check_plan(made, planned, repaired, policy, writer.models)
-        assert pickle.dumps(made) == before
-        lifetimes = {point[3] for point in ours}
-        seen.update(["requests", *["ours"] * bool(ours), *{point[0] for point in ours}, *lifetimes])
+        added = check_plan(request, planned, repaired, policy, writer.models)
+        assert pickle.dumps(request) == before
+        lifetimes = {point[3] for point in added}
+        seen.update(["requests", *["added"] * bool(added), *{point[0] for point in added}, *lifetimes])
         seen["callers"] += bool(points_of(repaired))
 
 
@@ -109,7 +109,7 @@ def test_bedrock_accepts_ten_thousand_planned_requests(family, examples):
         assert seen["callers"] == 0
         return
     # Else it would prove nothing.
-    assert seen["ours"] > 2_500 * share
+    assert seen["added"] > 2_500 * share
     assert seen["callers"] > 1_000 * share
     assert all(seen[section] > 200 * share for section in ("system", "messages", *["tools"] * (family != "nova")))
     assert (seen["1h"] > 500 * share) is (family == "claude")
@@ -123,10 +123,10 @@ def planned_again(seed, policy):
     client = RoutedClient(bedrock, cache=policy, runtime=Runtime(clock=clock))
     for _ in range(REQUESTS):
         clock.now += chance.choice([0, 1, 20, 200, 290, 400, 3_000, 4_000])
-        made = writer.request()
-        planned = client.plan_cache_points(**made).request
+        request = writer.request()
+        planned = client.plan_cache_points(**request).request
         yield client.plan_cache_points(**planned).request == planned
-        client.converse(**made)
+        client.converse(**request)
 
 
 @pytest.mark.parametrize("ttl", ["5m", "1h"])
@@ -166,14 +166,14 @@ def test_emulator_accepts_planned_requests_at_first_attempt(family):
                 writer.target = bedrock.create_prompt_router(name=f"r{application}", models=names, fallback=names[1])
             for number in range(20):
                 clock.now += 30
-                made = writer.request()
-                made.pop("performanceConfig", None)  # not all of these models offer it
-                made = writer.with_points(made) if number % 4 == 0 else made
+                request = writer.request()
+                request.pop("performanceConfig", None)  # not all of these models offer it
+                request = writer.with_points(request) if number % 4 == 0 else request
                 if number % 5 == 0:
-                    *_, last = client.converse_stream(**made)["stream"]
+                    *_, last = client.converse_stream(**request)["stream"]
                     routing = last["metadata"]["routing"]
                 else:
-                    routing = client.converse(**made)["routing"]
+                    routing = client.converse(**request)["routing"]
                 sent = bedrock.requests()[-1].request
                 reported = [(point["section"], point.get("message"), point["ttl"]) for point in routing["cache_points"]]
                 assert reported == [(section, message, ttl) for section, message, _, ttl in points_of(sent)]

@@ -293,24 +293,24 @@ blocks = {
 
 @st.composite
 def requests(draw):
-    made = {"modelId": "m", "messages": [
+    original = {"modelId": "m", "messages": [
         {"role": ("user", "assistant")[number % 2], "content": content}
         for number, content in enumerate(draw(st.lists(blocks["messages"], max_size=3)))
     ]}  # fmt: skip
     tools, system = draw(blocks["tools"]), draw(blocks["system"])
     if tools or draw(st.booleans()):
-        made["toolConfig"] = {"tools": tools, "toolChoice": {"auto": {}}}
+        original["toolConfig"] = {"tools": tools, "toolChoice": {"auto": {}}}
     if system or draw(st.booleans()):
-        made["system"] = system
-    return {**made, **draw(st.sampled_from([{}, {}, OPTIMIZED, {"performanceConfig": {"latency": "standard"}}]))}
+        original["system"] = system
+    return {**original, **draw(st.sampled_from([{}, {}, OPTIMIZED, {"performanceConfig": {"latency": "standard"}}]))}
 
 
 def broken_rules(placed, names):
     """Return the reasons for which Bedrock would refuse the request, by all of the models."""
     broken, lifetimes = set(), []
     fields = ["tools", "system", *["messages"] * len(placed["messages"])]
-    for field, found in zip(fields, sections(placed), strict=True):
-        for before, block in zip([None, *found], found, strict=False):
+    for field, blocks_of_field in zip(fields, sections(placed), strict=True):
+        for before, block in zip([None, *blocks_of_field], blocks_of_field, strict=False):
             if "cachePoint" not in block:
                 continue
             lifetimes.append(block["cachePoint"].get("ttl", "5m"))
@@ -330,10 +330,12 @@ def broken_rules(placed, names):
     return broken
 
 
-def without_points(made):
+def without_points(original):
     """Return all members without lists, and the content of each list without points."""
-    others = {name: value for name, value in made.items() if name not in {"toolConfig", "system", "messages"}}
-    return others, [[block for block in found if "cachePoint" not in block] for found in sections(made)]
+    others = {name: value for name, value in original.items() if name not in {"toolConfig", "system", "messages"}}
+    return others, [
+        [block for block in blocks_of_list if "cachePoint" not in block] for blocks_of_list in sections(original)
+    ]
 
 
 @given(
@@ -341,26 +343,26 @@ def without_points(made):
     st.one_of(st.lists(st.sampled_from(sorted(set(MODELS) - {UNKNOWN})), min_size=1, max_size=2), st.just([UNKNOWN])),
     st.lists(st.sampled_from(BOTH), unique=True),
 )
-def test_place_points_makes_any_request_acceptable(made, names, wanted):
-    before, resolved = copy.deepcopy(made), models(*names)
-    placed = place_points(made, resolved, wanted)
-    assert made == before
+def test_place_points_makes_any_request_acceptable(original, names, required):
+    before, resolved = copy.deepcopy(original), models(*names)
+    placed = place_points(original, resolved, required)
+    assert original == before
     event(f"{len(points(placed))} points")
     assert broken_rules(placed, names) == set()
-    assert without_points(placed) == without_points(made)
-    kept = sections(placed)[0] or made.get("toolConfig", {}).get("tools") == []  # that one is boto3's to refuse
+    assert without_points(placed) == without_points(original)
+    kept = sections(placed)[0] or original.get("toolConfig", {}).get("tools") == []  # that one is boto3's to refuse
     assert placed.get("toolConfig", {}).get("toolChoice") == ({"auto": {}} if kept else None)
-    assert place_points(placed, resolved, wanted) == placed
-    caching = all("system" in MODELS[name][1] for name in names) and "performanceConfig" not in made
-    if caching and "system" in wanted and without_points(made)[1][1] and len(points(made)) < 3:
+    assert place_points(placed, resolved, required) == placed
+    caching = all("system" in MODELS[name][1] for name in names) and "performanceConfig" not in original
+    if caching and "system" in required and without_points(original)[1][1] and len(points(original)) < 3:
         assert "cachePoint" in placed["system"][-1]
 
 
 @given(requests(), st.sampled_from(sorted(MODELS)), st.lists(st.sampled_from(BOTH), unique=True))
-def test_place_points_copies_the_lists(made, name, wanted):
-    before = copy.deepcopy(made)
-    placed = place_points(made, models(name), wanted)
-    for found in sections(placed):
-        found.append(POINT)
+def test_place_points_copies_the_lists(original, name, required):
+    before = copy.deepcopy(original)
+    placed = place_points(original, models(name), required)
+    for blocks_of_list in sections(placed):
+        blocks_of_list.append(POINT)
     placed["messages"].append(None)
-    assert made == before
+    assert original == before

@@ -49,7 +49,7 @@ def test_calibration_corrects_estimates_for_any_language_and_tokenizer(alphabet,
         if possible:
             assert now == pytest.approx(4_000 * per_character, rel=0.05)
         else:
-            assert 0.49 * first <= now <= 2.51 * first, "what cannot be is not believed"
+            assert 0.49 * first <= now <= 2.51 * first, "impossible ratios are limited"
 
 
 @pytest.mark.sample(3)
@@ -138,11 +138,11 @@ NONSENSE = {
 @pytest.mark.parametrize("name", NONSENSE)
 def test_impossible_usage_does_no_harm(name):
     """The user gets the answer, estimates stay within limits, and correct answers correct them."""
-    clock, asked = Clock(), itertools.count()
+    clock, numbers = Clock(), itertools.count()
 
     def answer(sent):
         right = {**PLAIN, "cacheReadInputTokens": 0, "cacheWriteInputTokens": 0}
-        return whole_of({"text": "."}, usage=NONSENSE[name] if next(asked) < 8 else right)
+        return whole_of({"text": "."}, usage=NONSENSE[name] if next(numbers) < 8 else right)
 
     with ScriptedBedrock(answer) as server:
         client = scripted_client(server, clock)

@@ -65,26 +65,26 @@ def test_plan_sends_and_remembers_nothing(monkeypatch):
     assert plans == [plans[0]] * 5
 
 
-@pytest.mark.parametrize("made", [request(content=[LONG, POINT, SHORT]), request(), request(HAIKU)])
-def test_plan_request_is_independent_of_original(made):
-    before = copy.deepcopy(made)
+@pytest.mark.parametrize("original", [request(content=[LONG, POINT, SHORT]), request(), request(HAIKU)])
+def test_plan_request_is_independent_of_original(original):
+    before = copy.deepcopy(original)
     for cache in ("auto", "off"):
-        plan = plan_cache_points(made, cache=cache)
-        assert made == before
-        assert plan.request["system"][0] is made["system"][0]
+        plan = plan_cache_points(original, cache=cache)
+        assert original == before
+        assert plan.request["system"][0] is original["system"][0]
         for _, _, blocks in lists_of(plan.request):
             blocks.append(POINT)
         plan.request["messages"].append(None)
         plan.request["toolConfig"]["toolChoice"] = {"any": {}}
-        assert made == before
+        assert original == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_plan_positions_match_points_in_planned_request(family):
     writer, placed = Writer(family, random.Random(7)), 0
     for number in range(150):
-        made = writer.request() if number % 3 else writer.with_points(writer.request())
-        plan = plan_cache_points(made, base_models=writer.models)
+        original = writer.request() if number % 3 else writer.with_points(writer.request())
+        plan = plan_cache_points(original, base_models=writer.models)
         there = [
             (section, message, index, block["cachePoint"].get("ttl", "5m"))
             for section, message, blocks in lists_of(plan.request)
@@ -124,7 +124,7 @@ def test_plan_as_dict_is_json_safe():
 
 
 @pytest.mark.parametrize(
-    ("made", "section", "why"),
+    ("original", "section", "why"),
     [
         (request(content=[LONG], system=[SHORT], tools=()), "system", "nothing is cached below 1,024"),
         (request(system=(), tools=(), content=[SHORT]), "messages", "nothing is cached below 1,024"),
@@ -139,8 +139,8 @@ def test_plan_as_dict_is_json_safe():
         (request(f"us.{NOVA_PRO}", performanceConfig={"latency": "optimized"}), "system", "latency 'optimized'"),
     ],
 )  # fmt: skip
-def test_position_without_point_has_a_reason(made, section, why):
-    assert why in why_not(plan_cache_points(made), section)
+def test_position_without_point_has_a_reason(original, section, why):
+    assert why in why_not(plan_cache_points(original), section)
 
 
 def test_policy_is_a_reason():
@@ -175,21 +175,21 @@ def test_plan_with_client_uses_its_policy_memory_and_look_ups(bedrock):
     router = bedrock.create_prompt_router(
         name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
     )
-    made = request(router)
+    original = request(router)
     client = RoutedClient(bedrock.client("bedrock-runtime"), cache=CachePolicy(sections=["system"]))
-    assert sections(plan_cache_points(made)) == []
-    plan = plan_cache_points(made, client=client)
+    assert sections(plan_cache_points(original)) == []
+    plan = plan_cache_points(original, client=client)
     assert sections(plan) == ["system"]
     assert not any("earlier request cached" in point.reason for point in plan.points)
     assert bedrock.requests("Converse") == []
-    client.converse(**made)
-    assert "earlier request cached" in plan_cache_points(made, client=client).points[0].reason
+    client.converse(**original)
+    assert "earlier request cached" in plan_cache_points(original, client=client).points[0].reason
     assert len(bedrock.requests("Converse")) == 1
     for more in ({"cache": "off"}, {"base_models": [SONNET_45]}):
         with pytest.raises(InvalidRequestError, match="leave them out"):
-            plan_cache_points(made, client=client, **more)
-    with pytest.raises(InvalidRequestError, match="must be a RoutedClient, and is a BedrockRuntime"):
-        plan_cache_points(made, client=bedrock.client("bedrock-runtime"))
+            plan_cache_points(original, client=client, **more)
+    with pytest.raises(InvalidRequestError, match="client=<BedrockRuntime> is not valid: it is not a RoutedClient"):
+        plan_cache_points(original, client=bedrock.client("bedrock-runtime"))
 
 
 # --- which targets get points ---
@@ -228,15 +228,15 @@ def test_looked_up_target_gets_points_of_its_model(bedrock, make):
     assert client.converse(**request(target))["routing"]["cache_points"]
 
 
-def router_plan(*models, made=None, **policy):
-    made = request(f"{ACCOUNT}prompt-router/two") if made is None else made
-    return plan_cache_points(made, base_models=models, cache=CachePolicy(**policy))
+def router_plan(*models, original=None, **policy):
+    original = request(f"{ACCOUNT}prompt-router/two") if original is None else original
+    return plan_cache_points(original, base_models=models, cache=CachePolicy(**policy))
 
 
 def test_router_gets_sections_and_ttls_of_both_models():
     marked = request(f"{ACCOUNT}prompt-router/two", content=[LONG, HOUR])
-    assert {point.ttl for point in router_plan(SONNET_45, HAIKU_45, made=marked).points} == {"1h"}
-    assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, made=marked).points} == {"5m"}
+    assert {point.ttl for point in router_plan(SONNET_45, HAIKU_45, original=marked).points} == {"1h"}
+    assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, original=marked).points} == {"5m"}
     assert {point.ttl for point in router_plan(SONNET_45, SONNET_37, ttl="1h").points} == {"5m"}
     assert set(sections(router_plan(SONNET_37, NOVA_PRO))) == {"system", "messages"}
     for models in ([SONNET_45, HAIKU], [HAIKU, SONNET], [LLAMA_70B, SONNET_45]):
@@ -244,14 +244,14 @@ def test_router_gets_sections_and_ttls_of_both_models():
 
 
 def test_router_gets_larger_minimum_and_smaller_maximum():
-    made = request(f"{ACCOUNT}prompt-router/two", tools=())  # 2,500 tokens of system, 5,000 in all
-    assert "system" in sections(router_plan(SONNET_45, SONNET_37, made=made))
+    original = request(f"{ACCOUNT}prompt-router/two", tools=())  # 2,500 tokens of system, 5,000 in all
+    assert "system" in sections(router_plan(SONNET_45, SONNET_37, original=original))
     for models in ([SONNET_45, HAIKU_45], [HAIKU_45, SONNET_45]):
-        plan = router_plan(*models, made=made)
+        plan = router_plan(*models, original=original)
         assert set(sections(plan)) == {"messages"}
         assert "below 4,096" in why_not(plan, "system")
     big = request(f"{ACCOUNT}prompt-router/two", tools=(), content=[{"text": LONG["text"] * 9}])
-    assert sections(router_plan(NOVA_PRO, SONNET_37, made=big)) == ["system"]
+    assert sections(router_plan(NOVA_PRO, SONNET_37, original=big)) == ["system"]
 
 
 def test_unreadable_router_gets_points_once_both_models_answered(bedrock):
@@ -259,22 +259,22 @@ def test_unreadable_router_gets_points_once_both_models_answered(bedrock):
         name="two", models=[f"us.{SONNET_45}", f"us.{SONNET_37}"], fallback=f"us.{SONNET_37}"
     )
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
-    client, made = RoutedClient(bedrock.client("bedrock-runtime")), request(router)
+    client, original = RoutedClient(bedrock.client("bedrock-runtime")), request(router)
     for model, points in ((SONNET_45, 0), (SONNET_45, 0), (SONNET_37, 0), (SONNET_45, 3), (SONNET_37, 3)):
         bedrock.choose(f"us.{model}", router=router)
-        plan = client.plan_cache_points(**made)
+        plan = client.plan_cache_points(**original)
         assert bool(plan.points) is bool(points)
-        routing = client.converse(**made)["routing"]
+        routing = client.converse(**original)["routing"]
         assert routing["invoked_model"] == model
         assert [point["ttl"] for point in routing["cache_points"]] == ["5m"] * len(plan.points)
-    assert "are not known" in why_not(plan_cache_points(made), "system")
+    assert "are not known" in why_not(plan_cache_points(original), "system")
 
 
 @pytest.mark.parametrize("point", [POINT, HOUR])
 def test_user_points_stay_unless_models_are_known_to_refuse(point):
-    made = request(f"{ACCOUNT}imported-model/abcdefghijkl", system=[LONG, point])
-    assert plan_cache_points(made).request == made
-    assert plan_cache_points({**made, "modelId": HAIKU}).request == {**request(HAIKU)}
+    original = request(f"{ACCOUNT}imported-model/abcdefghijkl", system=[LONG, point])
+    assert plan_cache_points(original).request == original
+    assert plan_cache_points({**original, "modelId": HAIKU}).request == {**request(HAIKU)}
 
 
 def test_error_about_invalid_request_shows_no_content():

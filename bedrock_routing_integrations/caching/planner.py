@@ -692,8 +692,8 @@ def plan_cache_points(
     if client is not None:
         if not hasattr(client, "plan_cache_points"):
             raise InvalidRequestError(
-                f"client must be a RoutedClient, and is a {type(client).__name__}. A ChatBedrockRouter has one in "
-                "`client`."
+                f"client=<{type(client).__name__}> is not valid: it is not a RoutedClient. A ChatBedrockRouter has one "
+                "in `client`."
             )
         if cache != "auto" or base_models is not None:
             raise InvalidRequestError("With client=…, cache and base_models are those of the client: leave them out.")

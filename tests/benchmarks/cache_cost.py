@@ -102,7 +102,7 @@ def _table(heading, head, rows):
 
 def _summary(lines):
     gap = max(line.costs.ratios[ORACLE] / line.costs.ratios[BOUND] for line in lines)
-    yield f"The oracle is at most {gap:.3f} x what nobody can go below."
+    yield f"The oracle is at most {gap:.3f} x the lower bound."
     if OURS not in lines[0].costs.ratios:
         yield "This version of the package plans no cachePoints yet: no figures of ours."
         return
@@ -120,6 +120,6 @@ def _summary(lines):
     yield f"Goals missed in {len(missed)} of {len(lines)} lines."
 
 
-def _worst(what, lines, ratio):
+def _worst(title, lines, ratio):
     worst = max(lines, key=ratio)
-    return f"{what}, at worst: {ratio(worst):.3f} ({worst.workload}; {worst.flavour})"
+    return f"{title}, at worst: {ratio(worst):.3f} ({worst.workload}; {worst.flavour})"

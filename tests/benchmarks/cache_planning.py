@@ -16,7 +16,7 @@ from .caching.runs import quiet
 from .caching.writing import Writer, assistant, event, user
 from .measuring import Row
 
-TITLE = "cache_planning: what a RoutedClient takes for cachePoints, beyond what it takes with cache='off'"
+TITLE = "cache_planning: the time that RoutedClient takes for cachePoints, beyond cache='off'"
 PEER = "cache='off'"
 ROUNDS = 60
 LIVE = 10_000
@@ -71,7 +71,7 @@ def _history(writer, messages, tokens):
     return [(writer.answer if (messages - n) % 2 == 0 else writer.question)(tokens) for n in range(messages)]
 
 
-def _planning(what, requests, *, at_most):
+def _planning(title, requests, *, at_most):
     """Return the median milliseconds that planning adds to a request, over the fastest of a few calls without."""
     planning, plain = RoutedClient(Answers(), cache="auto"), RoutedClient(Answers(), cache="off")
     differences = []
@@ -80,7 +80,7 @@ def _planning(what, requests, *, at_most):
         without = min(_seconds(plain, request) for _ in range(_CALLS))
         differences.append(_seconds(planning, request) - without)
     value = statistics.median(differences) * 1000
-    return Row(what=what, value=value, unit="ms", target=f"≤ {at_most} ms", met=value <= at_most)
+    return Row(what=title, value=value, unit="ms", target=f"≤ {at_most} ms", met=value <= at_most)
 
 
 def _seconds(client, request):
@@ -93,7 +93,7 @@ def _state(live):
     """Return the mebibytes that 10,000 conversations of ten turns leave allocated."""
     now = [0.0]
     client = RoutedClient(Answers(), cache="auto", runtime=Runtime(clock=lambda: now[0]))
-    client.converse(modelId=SONNET_45, messages=[user({"text": "Once, for what is made at the first call."})])
+    client.converse(modelId=SONNET_45, messages=[user({"text": "Once, for objects made at the first call."})])
     gc.collect()
     tracemalloc.start()
     try:
@@ -105,8 +105,8 @@ def _state(live):
         grown = (tracemalloc.get_traced_memory()[0] - before) / _MIB * (LIVE / live)
     finally:
         tracemalloc.stop()
-    what = f"state with {LIVE:,} conversations live" + ("" if live == LIVE else f" (from {live:,})")
-    return Row(what=what, value=grown, unit="MiB", target="≤ 32 MiB", met=grown <= 32)
+    title = f"state with {LIVE:,} conversations live" + ("" if live == LIVE else f" (from {live:,})")
+    return Row(what=title, value=grown, unit="MiB", target="≤ 32 MiB", met=grown <= 32)
 
 
 def _converse(client, n):

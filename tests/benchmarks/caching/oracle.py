@@ -55,7 +55,7 @@ class Oracle:
         for (model, _), stretch in self._stretches.items():
             if len(stretch.visits) > 1:
                 self._decide(stretch, rules[model])
-        self._wanted = self._wishes()
+        self._useful = self._useful_points()
 
     def bound(self):
         """Return the least cost of the requests, in plain input tokens."""
@@ -109,38 +109,38 @@ class Oracle:
                 stretch.ttl[visit] = state
             state = before
 
-    def _wishes(self):
+    def _useful_points(self):
         """Return for each request: boundary → the stretch that a point there lets it or a later request read."""
-        wanted = [{} for _ in self._chains]
+        useful = [{} for _ in self._chains]
         for n, chain in enumerate(self._chains):
             deepest = next((stretch for stretch in reversed(chain) if n in stretch.reads), None)
             if deepest is not None:
                 before = deepest.visits[deepest.visits.index(n) - 1]
                 for request in (before, n):
-                    wanted[request][deepest.end] = deepest
-        return wanted
+                    useful[request][deepest.end] = deepest
+        return useful
 
     def place(self, n):
         """Return the points of a request: number of blocks before each → ttl, in order."""
-        wanted = sorted(self._wanted[n].values(), key=lambda stretch: stretch.end)
+        useful = sorted(self._useful[n].values(), key=lambda stretch: stretch.end)
         look_back = self._rules[self._models[n]].look_back
-        reached = [stretch for stretch in wanted if n in stretch.reads]
+        reached = [stretch for stretch in useful if n in stretch.reads]
         if reached and self._only_read(reached[-1], n):
             deepest = reached[-1]
-            if any(deepest.end < other.end < deepest.end + look_back for other in wanted):
-                wanted.remove(deepest)  # the look-back from the later point finds it
-        while len(wanted) > MOST_POINTS:
+            if any(deepest.end < other.end < deepest.end + look_back for other in useful):
+                useful.remove(deepest)  # the look-back from the later point finds it
+        while len(useful) > MOST_POINTS:
             # What is lost by going without: the way back to the point before it.
-            lost = [stretch.total - before for stretch, before in _with_previous(wanted)]
-            wanted.pop(lost.index(min(lost[:-1])))
-        points = {stretch.end: stretch.ttl.get(n, self._ttls[0]) for stretch in wanted}
+            lost = [stretch.total - before for stretch, before in _with_previous(useful)]
+            useful.pop(lost.index(min(lost[:-1])))
+        points = {stretch.end: stretch.ttl.get(n, self._ttls[0]) for stretch in useful}
         last_long = max((end for end, ttl in points.items() if ttl == "1h"), default=0)
         return {end: "1h" if end <= last_long else ttl for end, ttl in points.items()}
 
     def _only_read(self, stretch, n):
         """Return whether no later request reads the entry that the request renewed."""
         following = next((visit for visit in stretch.visits if visit > n), None)
-        return following is None or self._wanted[following].get(stretch.end) is not stretch
+        return following is None or self._useful[following].get(stretch.end) is not stretch
 
 
 def _with_previous(stretches):
@@ -151,12 +151,16 @@ def _with_previous(stretches):
 
 
 def _may_hold(kind, total, rules):
-    section, what = kind
-    if section not in rules.fields or what == "reasoningContent" or (rules.most is not None and total > rules.most):
+    section, kind_of_block = kind
+    if (
+        section not in rules.fields
+        or kind_of_block == "reasoningContent"
+        or (rules.most is not None and total > rules.most)
+    ):
         return False
-    if what.startswith("document.") and what != "document.pdf":
+    if kind_of_block.startswith("document.") and kind_of_block != "document.pdf":
         return False
-    return what != "toolResult" or rules.after_tool_result
+    return kind_of_block != "toolResult" or rules.after_tool_result
 
 
 def with_points(request, points):

@@ -75,10 +75,10 @@ class Writer:
     def calls(self, count=1, result=800, *, spoken=True):
         """Return two messages: a turn of the model that calls tools, and the tool results."""
         ids = [f"tooluse_{self.rng.getrandbits(60):x}" for _ in range(count)]
-        said = [self.text(self.about(60))] if spoken else []
-        called = [{"toolUse": {"toolUseId": i, "name": "tool_0", "input": {"query": self.words(15)}}} for i in ids]
-        given = [{"toolResult": {"toolUseId": i, "content": [self.text(self.about(result, 0.8))]}} for i in ids]
-        return [assistant(*said, *called), user(*given)]
+        text = [self.text(self.about(60))] if spoken else []
+        calls = [{"toolUse": {"toolUseId": i, "name": "tool_0", "input": {"query": self.words(15)}}} for i in ids]
+        results = [{"toolResult": {"toolUseId": i, "content": [self.text(self.about(result, 0.8))]}} for i in ids]
+        return [assistant(*text, *calls), user(*results)]
 
 
 def user(*blocks):
