@@ -1,4 +1,4 @@
-"""Where OpenTelemetry's SDK puts what it is told, for the tests: providers of their own, never the process's."""
+"""Record the spans and metrics of a test, with providers of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bedrock_routing_integrations.observability.options import Telemetry
 OURS = "bedrock_routing_integrations"
 
 
-class Told:
-    """What was told."""
+class TelemetryRecorder:
+    """Providers whose spans and metrics a test can read."""
 
     def __init__(self, **provided):
         self.exporter, self.reader = InMemorySpanExporter(), InMemoryMetricReader()

@@ -88,7 +88,7 @@ def test_threads_that_are_started_in_a_block_count_for_it():
         assert in_thread(in_thread, _handlers.current) == ("outer", "inner")
 
 
-def test_threads_that_were_there_before_count_only_in_the_blocks_context():
+def test_older_threads_need_the_context_of_the_block():
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("one"):
@@ -96,7 +96,7 @@ def test_threads_that_were_there_before_count_only_in_the_blocks_context():
             assert pool.submit(contextvars.copy_context().run, _handlers.current).result() == ("one",)
 
 
-def test_a_thread_counts_for_the_blocks_that_were_open_when_it_started():
+def test_bare_thread_belongs_to_blocks_open_at_its_start():
     with block("outer"), ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("inner"):
@@ -118,7 +118,7 @@ def test_a_thread_that_python_did_not_start_counts_for_none():
     assert found == [()]
 
 
-def test_a_block_of_a_thread_lies_in_those_that_the_thread_counts_for():
+def test_block_in_bare_thread_is_nested_in_its_blocks():
     def inside():
         with block("inner"):
             return _handlers.current(), in_thread(_handlers.current)
@@ -128,7 +128,7 @@ def test_a_block_of_a_thread_lies_in_those_that_the_thread_counts_for():
         assert _handlers.current() == ("outer",)
 
 
-def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
+def test_bare_thread_belongs_to_no_block_side_by_side(caplog):
     opened, done = threading.Barrier(2), threading.Event()
 
     def elsewhere():
@@ -152,7 +152,7 @@ def test_a_thread_counts_for_none_where_it_cannot_be_told_whose_it_is(caplog):
     assert warning.endswith("Start them apart.")
 
 
-def test_a_pool_that_is_filled_in_one_block_does_not_count_for_it_what_another_one_asks(caplog):
+def test_pool_thread_belongs_to_no_block_side_by_side(caplog):
     is_open, done = threading.Event(), threading.Event()
 
     def first(pool):
@@ -204,7 +204,7 @@ async def test_tasks_side_by_side_count_each_for_its_own_block():
     assert found == [(("outer", name),) * 3 for name in "abc"]
 
 
-async def test_a_task_without_a_block_counts_for_none_of_those_beside_it():
+async def test_task_belongs_to_no_block_of_another_task():
     inside, done = asyncio.Event(), asyncio.Event()
 
     async def with_block():
@@ -253,7 +253,7 @@ def test_the_innermost_block_of_this_context_is_left():
     elsewhere.run(_handlers.leave, "one")
 
 
-def test_a_thread_that_was_there_before_is_told_that_it_does_not_count(caplog):
+def test_call_of_older_thread_warns_once(caplog):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         with block("mine"):

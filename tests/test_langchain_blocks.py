@@ -56,7 +56,7 @@ def worker():
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_block_counts_what_is_called_in_it_and_nothing_after(router, kind, way):
+async def test_block_counts_its_own_calls_only(router, kind, way):
     model = MODELS[kind](model=router)
     await ask(model, way, HELLO)
     async with RoutingCallbackHandler() as handler:
@@ -86,7 +86,7 @@ def test_an_inner_block_counts_for_the_outer_one_too(llm):
     assert (outer.report.calls, inner.report.calls) == (4, 2)
 
 
-def test_a_block_in_the_middle_of_a_chain_counts_what_is_below_it(llm):
+def test_block_inside_a_chain_counts_calls_below_it(llm):
     with RoutingCallbackHandler() as outer:
         inner = RoutingCallbackHandler()
 
@@ -121,7 +121,7 @@ def test_an_event_loop_in_a_thread_of_its_own_counts(llm):
     assert handler.report.calls == 1
 
 
-def test_a_thread_that_was_there_before_counts_in_the_context_of_the_block_only(llm):
+def test_older_thread_counts_only_in_context_of_block(llm):
     with worker() as run, RoutingCallbackHandler() as handler:
         run(lambda: llm.invoke(HELLO))
         assert handler.report.calls == 0
@@ -130,7 +130,7 @@ def test_a_thread_that_was_there_before_counts_in_the_context_of_the_block_only(
         assert handler.report.calls == 1
 
 
-def test_blocks_side_by_side_count_their_own_and_no_stray_thread(llm, caplog):
+def test_blocks_side_by_side_count_no_bare_thread(llm, caplog):
     one, other = RoutingCallbackHandler(), RoutingCallbackHandler()
 
     def both_open(call):
@@ -171,7 +171,7 @@ def test_a_block_can_be_left_in_another_context(llm):
     assert later.report.calls == 0
 
 
-async def test_a_stream_that_was_begun_in_the_block_does_not_count_when_it_ends_later(llm):
+async def test_stream_that_ends_after_block_does_not_count(llm):
     with RoutingCallbackHandler() as handler:
         stream = llm.astream(HELLO)
         await anext(stream)
@@ -209,7 +209,7 @@ def test_blocks_leave_nothing_behind_in_langchain(llm):
     assert handler.report.calls == 1
 
 
-def test_a_block_that_is_left_while_langchain_asks_for_it_does_no_harm(llm, monkeypatch):
+def test_block_may_close_while_langchain_reads_the_hook(llm, monkeypatch):
     handler, inner = RoutingCallbackHandler(), RoutingCallbackHandler()
     ask_hook = _listening._Hook.get
     answers = iter([_listening.ActiveHandlersListener((handler,)), None])  # it asks whether there is one, then for it

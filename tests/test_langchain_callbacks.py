@@ -132,7 +132,7 @@ class Wrapping(BaseChatModel):
         return "wrapping"
 
 
-def test_other_models_do_not_count_and_what_they_pass_on_counts_once(router, handler):
+def test_answer_through_third_party_model_counts_once(router, handler):
     FakeListChatModel(responses=["yes"]).invoke(HELLO, given(handler))
     assert handler.report.calls == 0
     with handler:
@@ -156,7 +156,7 @@ def test_errors_of_other_models_do_not_count(handler):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_stream_that_is_given_up_is_no_error_and_no_call(router, handler, asynchronous):
+async def test_abandoned_stream_does_not_count(router, handler, asynchronous):
     llm = ChatBedrockRouter(model=router, callbacks=[handler])
     if asynchronous:
         stream = llm.astream(ALICE)
@@ -195,7 +195,7 @@ async def test_a_call_that_is_cancelled_is_no_error(bedrock, router, handler, wa
 
 @each_model
 @each_way
-async def test_a_call_that_fails_counts_as_an_error_of_its_target(bedrock, router, handler, kind, way):
+async def test_failed_call_counts_as_error_of_its_target(bedrock, router, handler, kind, way):
     bedrock.fail("access_denied", rate=1.0)
     model = MODELS[kind](model=router, callbacks=[handler])
     with pytest.raises(Exception, match="AccessDenied"):
@@ -218,7 +218,7 @@ def test_a_stream_that_breaks_off_counts_as_an_error(bedrock, router, handler):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_where_one_prompt_of_a_batch_fails_the_others_are_still_counted(bedrock, router, handler, asynchronous):
+async def test_failed_prompt_of_generate_leaves_others_counted(bedrock, router, handler, asynchronous):
     # LangChain gives nobody any of the answers, and the error to all.
     bedrock.fail("validation", times=1, after=1)
     model = MODELS["llm"](model=router)
@@ -271,7 +271,7 @@ async def test_an_answer_from_a_knowledge_base_counts_once(bedrock, router, hand
 
 @each_way
 @pytest.mark.parametrize("mode", [GENERATE, CONVERSE])
-async def test_an_answer_from_a_knowledge_base_that_fails_is_an_error(bedrock, router, handler, mode, way):
+async def test_failed_knowledge_base_answer_counts_as_error(bedrock, router, handler, mode, way):
     chain = KnowledgeBaseChain(knowledge_base_id=bedrock.default_knowledge_base(), model=router, mode=mode)
     bedrock.fail("access_denied", rate=1.0)
     for operation in ("RetrieveAndGenerate", "RetrieveAndGenerateStream"):
@@ -282,7 +282,7 @@ async def test_an_answer_from_a_knowledge_base_that_fails_is_an_error(bedrock, r
     assert (target["requested_model_id"], target["errors"]) == (router, {"AccessDeniedException": 1})
 
 
-async def test_events_of_a_chain_show_the_answer_of_a_knowledge_base(bedrock, router):
+async def test_chain_emits_event_for_knowledge_base_answer(bedrock, router):
     chain = KnowledgeBaseChain(knowledge_base_id=bedrock.default_knowledge_base(), model=router)
     events = [event async for event in chain.astream_events(TITAN, version="v2")]
     (told,) = [event for event in events if event["event"] == "on_custom_event"]

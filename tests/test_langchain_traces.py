@@ -80,7 +80,7 @@ def check(metadata, routing):
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("given", ["call", "constructor"])
-async def test_langsmith_gets_the_model_that_answered_its_tokens_and_the_cost(router, langsmith, kind, way, given):
+async def test_langsmith_gets_invoked_model_tokens_and_cost(router, langsmith, kind, way, given):
     tracer = langsmith.tracer()
     model = MODELS[kind](model=router, callbacks=[tracer] if given == "constructor" else None)
     await ask(model, way, ALICE, {"callbacks": [tracer]} if given == "call" else None)

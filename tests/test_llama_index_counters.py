@@ -83,7 +83,7 @@ def answer_of(form, usage):
 @pytest.mark.sample(12)
 @pytest.mark.parametrize("form", FORMS)
 @each_count
-async def test_a_call_counts_once_with_the_tokens_of_the_cache_in_its_prompt(form, usage, counts):
+async def test_call_counts_cached_tokens_as_prompt(form, usage, counts):
     counter = a_counter()
     with ScriptedBedrock(answer_of(form, usage)) as server:
         *before, last = await run(counting(counter, **server.arguments), form, "Hello")
@@ -222,7 +222,7 @@ def test_each_call_of_a_query_engine_counts_once(router, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ASKING)
-async def test_of_a_knowledge_base_the_models_tokens_count_where_they_are_known(bedrock, router, form):
+async def test_knowledge_base_counts_known_tokens_of_model(bedrock, router, form):
     base = facts(bedrock)
     for mode, calls in ((CONVERSE, 1), (GENERATE, 0)):
         counter = a_counter()

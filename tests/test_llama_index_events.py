@@ -217,7 +217,7 @@ DISPATCHERS = ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llam
 
 @pytest.mark.parametrize("form", ["chat", "acomplete", "stream_chat", "astream_complete"])
 @pytest.mark.parametrize("name", DISPATCHERS)
-async def test_a_handler_of_one_module_hears_what_it_hears_of_other_llms(router, name, form):
+async def test_handler_of_one_module_gets_events_of_other_llms(router, name, form):
     """`_is_heard` has to look at every dispatcher that propagates, and at no other."""
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
@@ -304,7 +304,7 @@ def test_what_failed_can_be_serialized_without_what_was_asked(bedrock, router, h
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_call_of_another_model_that_fails_is_told_under_that_models_name(router, heard, form):
+async def test_failed_event_names_the_model_of_the_call(router, heard, form):
     other = "arn:aws:bedrock:us-east-1:123456789012:prompt-router/nothere12345"
     with pytest.raises(ClientError):
         await run(BedrockRouter(model=router), form, HELLO, model=other)
@@ -339,7 +339,7 @@ async def test_events_can_be_serialized(router, heard):
         assert event.model_dump_json(), type(event)
 
 
-async def test_a_model_that_does_not_stream_is_told_of_once_too(router, heard):
+async def test_model_without_streams_emits_one_routed_event(router, heard):
     chunks = await run(BedrockRouter(model=router, base_models=["ai21.j2-ultra-v1"]), "stream_chat", HELLO)
     *progress, routed, last, end = [type(event).__name__ for event in heard]
     assert progress == ["LLMChatStartEvent", *["LLMChatInProgressEvent"] * (len(chunks) - 1)]

@@ -93,7 +93,7 @@ async def test_it_counts_once_however_many_dispatchers_tell_of_it(router, listen
     assert handler.report.calls == 1
 
 
-def test_handlers_that_share_a_report_count_a_call_once_and_others_each_for_itself(bedrock, router, listen):
+def test_handlers_sharing_a_report_count_a_call_once(bedrock, router, listen):
     shared, own = RoutingReport(), RoutingEventHandler()
     listen(RoutingEventHandler(report=shared)), listen(own)
     with RoutingEventHandler(report=shared) as handler:
@@ -106,7 +106,7 @@ def test_handlers_that_share_a_report_count_a_call_once_and_others_each_for_itse
     assert errors_of(handler) == errors_of(own) == {router: {"ValidationException": 1}}
 
 
-def test_a_handler_that_is_added_by_hand_counts_the_calls_of_all_threads(router, listen):
+def test_handler_on_dispatcher_counts_calls_of_all_threads(router, listen):
     llm, before = BedrockRouter(model=router), ThreadPoolExecutor(4)
     with before:
         list(before.map(int, range(4)))
@@ -244,7 +244,7 @@ async def test_of_tasks_side_by_side_each_counts_its_own(router, form):
     assert outer.report.calls == 6
 
 
-def test_a_stream_counts_for_the_block_that_it_is_read_in(router):
+def test_stream_counts_for_the_block_that_reads_it(router):
     llm = BedrockRouter(model=router)
     with RoutingEventHandler() as opened:
         stream = llm.stream_complete(HELLO)
@@ -275,7 +275,7 @@ async def test_many_calls_at_once_add_up_exactly(router):
         assert by_model == {HAIKU: 2 * number, SONNET: 2 * number}
 
 
-def test_a_handler_that_hears_only_ours_does_not_make_llamaindex_tell_of_each_chunk(router, listen):
+def test_our_handler_causes_no_event_per_chunk(router, listen):
     """LlamaIndex's event for each chunk takes as long as all that we do."""
     heard = []
 

@@ -30,7 +30,7 @@ class Song(BaseModel):
 
 
 @each_form
-async def test_a_call_that_is_refused_is_an_error_of_what_was_called(bedrock, router, form):
+async def test_refused_call_counts_as_error_of_its_target(bedrock, router, form):
     bedrock.fail(kind="throttling", times=10)
     with RoutingEventHandler() as handler, pytest.raises(ClientError):
         await run(BedrockRouter(model=router, max_retries=0), form, HELLO)
@@ -79,7 +79,7 @@ async def test_a_task_that_is_cancelled_is_no_error(form):
     assert handler.report.to_dict()["targets"] == []
 
 
-def test_an_answer_without_the_object_that_was_asked_for_is_a_call_and_no_error():
+def test_answer_without_requested_object_counts_as_call():
     cut = stream_of(call_start(0, "t1", "Song"), call_delta(0, '{"tit'), stop="max_tokens")
     with ScriptedBedrock(cut) as server, RoutingEventHandler() as handler:
         llm = BedrockRouter(model=HAIKU, **server.arguments)
@@ -115,7 +115,7 @@ def test_what_could_not_be_sent_is_an_error_too(router):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", ASKING)
-async def test_a_question_that_is_refused_is_an_error_of_the_model_that_was_asked(bedrock, router, mode, form):
+async def test_refused_question_counts_as_error_of_its_model(bedrock, router, mode, form):
     base = facts(bedrock)
     operation = {GENERATE: "RetrieveAndGenerate", CONVERSE: "Converse"}[mode]
     bedrock.fail(kind="access_denied", operation=operation + "Stream" * ("stream" in form))
@@ -126,7 +126,7 @@ async def test_a_question_that_is_refused_is_an_error_of_the_model_that_was_aske
 
 
 @pytest.mark.parametrize("form", ["stream", "astream"])
-async def test_an_answer_of_a_knowledge_base_that_breaks_off_is_an_error(bedrock, router, form):
+async def test_interrupted_knowledge_base_answer_counts_as_error(bedrock, router, form):
     base = facts(bedrock)
     bedrock.fail(kind="cut", operation="RetrieveAndGenerateStream", frame=2, abrupt=True)
     with RoutingEventHandler() as handler, pytest.raises(errors.StreamInterruptedError):
@@ -135,7 +135,7 @@ async def test_an_answer_of_a_knowledge_base_that_breaks_off_is_an_error(bedrock
     assert handler.report.calls == 0
 
 
-async def test_an_answer_of_a_knowledge_base_that_is_given_up_is_not_counted(bedrock, router):
+async def test_abandoned_knowledge_base_answer_does_not_count(bedrock, router):
     base = facts(bedrock)
     with RoutingEventHandler() as handler:
         response = await begin(engine(base, "stream", model=router, mode=GENERATE), "stream")

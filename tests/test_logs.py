@@ -44,9 +44,7 @@ def ask(client, model_id, *, stream=False, **more):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_call_that_is_answered_logs_one_line_with_what_was_served_and_none_of_the_prompt(
-    client, router, lines, caplog, stream
-):
+def test_answered_call_logs_one_line_without_the_prompt(client, router, lines, caplog, stream):
     ask(client, router, stream=stream)
     (line,) = lines()
     assert line.startswith(f"answered requested={router} invoked=arn:")
@@ -58,7 +56,7 @@ def test_a_call_that_is_answered_logs_one_line_with_what_was_served_and_none_of_
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_call_that_is_refused_logs_one_line_with_its_code(bedrock, client, lines, caplog, stream):
+def test_refused_call_logs_one_line_with_its_code(bedrock, client, lines, caplog, stream):
     bedrock.fail("throttling", message=SECRET)
     with pytest.raises(ClientError):
         ask(client, CLAUDE, stream=stream)
@@ -106,7 +104,7 @@ def test_what_is_sent_again_without_cache_points_is_one_call(bedrock, client, li
     assert line.startswith("answered ")
 
 
-def test_of_what_fails_the_second_time_too_the_second_error_is_logged(bedrock, client, lines):
+def test_second_error_of_a_retried_call_is_logged(bedrock, client, lines):
     system = [{"text": "The quick brown fox jumps over the lazy dog. " * 800}]
     bedrock.fail("validation", message="system: cache_control is not permitted")
     bedrock.fail("throttling", after=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from samples import needs_newer_boto3
 from scripted_bedrock import ScriptedBedrock, whole_of
-from telemetry_spans import Told
+from telemetry_spans import TelemetryRecorder
 
 from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -58,7 +58,7 @@ def test_project_has_no_meaning_where_bedrock_calls_the_model():
 
 @needs_newer_boto3
 def test_project_is_counted_in_reports_and_named_in_telemetry():
-    told = Told()
+    told = TelemetryRecorder()
     with ScriptedBedrock(whole_of({"text": "ok"})) as server, RoutingCallbackHandler() as handler:
         llm = ChatBedrockRouter(model=NOVA, telemetry=told.options(spans="always"), **server.arguments)
         llm.invoke("x", project_identifier=PROJECT)

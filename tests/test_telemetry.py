@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told of a call: the names and values of the semantic conventions for generative AI."""
+"""OpenTelemetry spans and metrics of a call: names and values of the semantic conventions for generative AI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from langchain_core.load import dumps, load
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from samples import ALICE, HAIKU, HELLO, NOVA_PRO, SONNET
-from telemetry_spans import Told, ask
+from telemetry_spans import TelemetryRecorder, ask
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.connections import Connection
@@ -32,25 +32,25 @@ LONG = "The quick brown fox jumps over the lazy dog. " * 800
 
 
 @pytest.fixture
-def told():
-    return Told()
+def recorder():
+    return TelemetryRecorder()
 
 
 @pytest.fixture
-def client(bedrock, told):
-    return RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+def client(bedrock, recorder):
+    return RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
 
 
 # --- spans ---
 
 
-def test_a_span_says_what_was_asked_and_who_answered(bedrock, client, told, router):
+def test_a_span_says_what_was_asked_and_who_answered(bedrock, client, recorder, router):
     routing = client.converse(
         modelId=router,
         inferenceConfig={"maxTokens": 500, "temperature": 0, "topP": 0.5, "stopSequences": ["\n\n"]},
         **ask(HELLO),
     )["routing"]
-    span = told.only
+    span = recorder.only
     at = urlsplit(bedrock.endpoint_url)
     assert (span.name, span.kind, span.status.status_code) == (f"chat {router}", SpanKind.CLIENT, StatusCode.UNSET)
     assert dict(span.attributes) == {
@@ -79,10 +79,10 @@ def test_a_span_says_what_was_asked_and_who_answered(bedrock, client, told, rout
     assert isinstance(span.attributes["gen_ai.request.temperature"], float)
 
 
-def test_a_stream_has_the_same_and_the_time_to_its_first_chunk(client, told, router):
+def test_span_of_stream_has_time_to_first_chunk(client, recorder, router):
     client.converse(modelId=router, **ask(ALICE))
     list(client.converse_stream(modelId=router, **ask(ALICE))["stream"])
-    whole, stream = (dict(span.attributes) for span in told.spans)
+    whole, stream = (dict(span.attributes) for span in recorder.spans)
     assert stream.pop("gen_ai.request.stream") is True
     assert 0 <= stream.pop("gen_ai.response.time_to_first_chunk") < 60
     for attributes in (whole, stream):
@@ -91,13 +91,13 @@ def test_a_stream_has_the_same_and_the_time_to_its_first_chunk(client, told, rou
     assert whole["gen_ai.response.model"] == SONNET
 
 
-def test_what_was_asked_for_and_what_was_served(client, told):
+def test_what_was_asked_for_and_what_was_served(client, recorder):
     client.converse(
         modelId=f"us.{NOVA_PRO}",
         **ask("Hi", performanceConfig={"latency": "optimized"}, serviceTier={"type": "flex"}),
         guardrailConfig={"guardrailIdentifier": "gr1234567890", "guardrailVersion": "1"},
     )
-    said = told.only.attributes
+    said = recorder.only.attributes
     assert said["aws.bedrock.target.kind"] == "system_inference_profile"
     assert (said["aws.bedrock.latency.requested"], said["aws.bedrock.latency.served"]) == ("optimized", "optimized")
     assert (said["aws.bedrock.service_tier.requested"], said["aws.bedrock.service_tier.served"]) == ("flex", "flex")
@@ -105,62 +105,64 @@ def test_what_was_asked_for_and_what_was_served(client, told):
 
 
 @pytest.mark.parametrize("operation", ["converse", "converse_stream"])
-def test_input_tokens_count_cached_ones_too(client, told, operation):
+def test_input_tokens_count_cached_ones_too(client, recorder, operation):
     request = ask("Which animal?", modelId=CLAUDE, system=[{"text": LONG}, {"cachePoint": {"type": "default"}}])
     for _ in range(2):
         response = getattr(client, operation)(**request)
         list(response.get("stream", ()))
-    wrote, read = (span.attributes for span in told.spans)
+    wrote, read = (span.attributes for span in recorder.spans)
     for said, name in ((wrote, "cache_creation"), (read, "cache_read")):
         cached = said[f"gen_ai.usage.{name}.input_tokens"]
         assert cached > 1024
         assert 0 < said["gen_ai.usage.input_tokens"] - cached < 100
     assert wrote["gen_ai.usage.cache_read.input_tokens"] == read["gen_ai.usage.cache_creation.input_tokens"] == 0
-    inputs = [p.sum for p in told.points("gen_ai.client.token.usage") if p.attributes["gen_ai.token.type"] == "input"]
+    inputs = [
+        p.sum for p in recorder.points("gen_ai.client.token.usage") if p.attributes["gen_ai.token.type"] == "input"
+    ]
     assert inputs == [wrote["gen_ai.usage.input_tokens"] + read["gen_ai.usage.input_tokens"]]
 
 
-def test_what_is_not_known_is_not_there(bedrock, told):
+def test_what_is_not_known_is_not_there(bedrock, recorder):
     opaque = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghijkl"
     bedrock.fail("access_denied", operation="GetProvisionedModelThroughput", rate=1.0)
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
     with pytest.raises(ClientError):
         client.converse(modelId=opaque, **ask("Hi"))
-    assert not {name for name in told.only.attributes if name.startswith(("gen_ai.response", "gen_ai.usage"))}
-    assert "aws.bedrock.cost_usd" not in told.only.attributes
+    assert not {name for name in recorder.only.attributes if name.startswith(("gen_ai.response", "gen_ai.usage"))}
+    assert "aws.bedrock.cost_usd" not in recorder.only.attributes
 
 
-def test_an_error_is_told_by_its_kind_and_never_by_its_message(bedrock, client, told, router):
+def test_span_has_kind_of_error_without_its_message(bedrock, client, recorder, router):
     with pytest.raises(ClientError) as caught:
         client.converse(modelId="amazon.titan-nothing-v1:0", **ask("a secret prompt"))
     with pytest.raises(ParamValidationError):
         client.converse(modelId=router, messages=[{"role": "user", "content": [{"text": {"a secret": "prompt"}}]}])
-    refused, invalid = told.spans
+    refused, invalid = recorder.spans
     assert refused.attributes["error.type"] == "ValidationException"
     assert refused.attributes["aws.request_id"] == caught.value.response["ResponseMetadata"]["RequestId"]
     assert invalid.attributes["error.type"] == "ParamValidationError"
     for span in (refused, invalid):
         assert span.status.status_code is StatusCode.ERROR
         assert "secret" not in span.to_json()
-    kinds = {point.attributes.get("error.type") for point in told.points("gen_ai.client.operation.duration")}
+    kinds = {point.attributes.get("error.type") for point in recorder.points("gen_ai.client.operation.duration")}
     assert kinds == {"ValidationException", "ParamValidationError"}
 
 
-def test_what_is_never_sent_has_no_span(client, told):
+def test_what_is_never_sent_has_no_span(client, recorder):
     with pytest.raises(InvalidTargetError):
         client.converse(modelId="nonsense", **ask("Hi"))
     with pytest.raises(ParamValidationError):
         client.converse(**ask("Hi"))
-    assert told.spans == []
+    assert recorder.spans == []
 
 
 # --- metrics ---
 
 
-def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, client, told, router):
+def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, client, recorder, router):
     client.converse(modelId=router, **ask(HELLO))
     list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
-    at, usage = urlsplit(bedrock.endpoint_url), told.spans[0].attributes
+    at, usage = urlsplit(bedrock.endpoint_url), recorder.spans[0].attributes
     series = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "aws.bedrock",
@@ -169,14 +171,14 @@ def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, cl
         "server.address": at.hostname,
         "server.port": at.port,
     }
-    (duration,) = told.points("gen_ai.client.operation.duration")
+    (duration,) = recorder.points("gen_ai.client.operation.duration")
     assert dict(duration.attributes) == series
     assert duration.count == 2
     assert 0 < duration.sum < 60
     assert duration.explicit_bounds == (
         0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
     )  # fmt: skip
-    tokens = {point.attributes["gen_ai.token.type"]: point for point in told.points("gen_ai.client.token.usage")}
+    tokens = {point.attributes["gen_ai.token.type"]: point for point in recorder.points("gen_ai.client.token.usage")}
     assert dict(tokens["input"].attributes) == {**series, "gen_ai.token.type": "input"}
     assert {kind: point.sum for kind, point in tokens.items()} == {
         "input": 2 * usage["gen_ai.usage.input_tokens"],
@@ -185,30 +187,30 @@ def test_durations_and_tokens_are_measured_as_the_conventions_advise(bedrock, cl
     assert tokens["output"].explicit_bounds == tuple(4**power for power in range(14))
 
 
-def test_many_clients_share_what_a_provider_makes(bedrock, told, router, caplog):
+def test_many_clients_share_what_a_provider_makes(bedrock, recorder, router, caplog):
     for _ in range(3):
-        client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+        client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
         client.converse(modelId=router, **ask(HELLO))
     assert caplog.messages == [], "the SDK warns of a second metric by the same name"
-    assert spans._histograms(told.meters) is spans._histograms(told.meters)
-    assert spans._tracer(told.tracers) is spans._tracer(told.tracers)
+    assert spans._histograms(recorder.meters) is spans._histograms(recorder.meters)
+    assert spans._tracer(recorder.tracers) is spans._tracer(recorder.tracers)
 
 
 # --- when ---
 
 
-def test_by_default_a_call_is_told_where_the_current_span_is_recording(bedrock, router):
-    told = Told()
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options())
+def test_auto_mode_makes_spans_inside_of_recording_spans(bedrock, router):
+    recorder = TelemetryRecorder()
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options())
     client.converse(modelId=router, **ask(HELLO))
-    assert told.spans == []
-    with told.span() as app:
+    assert recorder.spans == []
+    with recorder.span() as app:
         client.converse(modelId=router, **ask(HELLO))
-    assert told.only.parent.span_id == app.get_span_context().span_id
-    dropped = Told(sampler=ALWAYS_OFF)
+    assert recorder.only.parent.span_id == app.get_span_context().span_id
+    dropped = TelemetryRecorder(sampler=ALWAYS_OFF)
     with dropped.span():
         client.converse(modelId=router, **ask(HELLO))
-    assert len(told.spans) == 1
+    assert len(recorder.spans) == 1
 
 
 WAYS = {
@@ -223,22 +225,22 @@ WAYS = {
 @pytest.mark.parametrize("framework", WAYS)
 def test_every_call_is_measured_once_whatever_is_sampled(bedrock_emulator_env, router, framework, around):
     """In all ways of calling: invoked, streamed, asynchronous; with tokens and the model that answered."""
-    told = Told(**({"sampler": ALWAYS_OFF} if around == "a span that is dropped" else {}))
+    recorder = TelemetryRecorder(**({"sampler": ALWAYS_OFF} if around == "a span that is dropped" else {}))
     count = 0
-    for _, call in WAYS[framework](told.options(), router, []):
-        with contextlib.nullcontext() if around == "no span" else told.span():
+    for _, call in WAYS[framework](recorder.options(), router, []):
+        with contextlib.nullcontext() if around == "no span" else recorder.span():
             call()
         count += 1
-    points = told.points("gen_ai.client.operation.duration")
+    points = recorder.points("gen_ai.client.operation.duration")
     assert sum(point.count for point in points) == count
     assert {point.attributes["gen_ai.response.model"] for point in points} == {HAIKU, SONNET}
-    assert sum(point.count for point in told.points("gen_ai.client.token.usage")) == 2 * count
-    assert len(told.spans) == (count if around == "a span that is recorded" else 0)
+    assert sum(point.count for point in recorder.points("gen_ai.client.token.usage")) == 2 * count
+    assert len(recorder.spans) == (count if around == "a span that is recorded" else 0)
 
 
-def test_failed_calls_and_streams_that_are_given_up_are_measured_without_a_span(bedrock, router):
-    told = Told()
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options())
+def test_failed_and_abandoned_calls_are_measured_without_a_span(bedrock, router):
+    recorder = TelemetryRecorder()
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options())
     with pytest.raises(ClientError):
         client.converse(modelId="amazon.titan-nothing-v1:0", **ask("Hi"))
     with pytest.raises(ClientError):
@@ -246,7 +248,7 @@ def test_failed_calls_and_streams_that_are_given_up_are_measured_without_a_span(
     stream = client.converse_stream(modelId=router, **ask(HELLO))["stream"]
     next(iter(stream))
     stream.close()
-    kinds = [point.attributes.get("error.type") for point in told.points("gen_ai.client.operation.duration")
+    kinds = [point.attributes.get("error.type") for point in recorder.points("gen_ai.client.operation.duration")
              for _ in range(point.count)]  # fmt: skip
     assert sorted(map(str, kinds)) == ["None", "ValidationException", "ValidationException"]
 
@@ -278,20 +280,20 @@ with BedrockEmulator() as bedrock:
 
 
 def test_always_measures_what_is_not_sampled_too(bedrock, router):
-    told = Told(sampler=ALWAYS_OFF)
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always", content=True))
+    recorder = TelemetryRecorder(sampler=ALWAYS_OFF)
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always", content=True))
     client.converse(modelId=router, **ask(HELLO))
     list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
-    assert told.spans == []
-    assert [point.count for point in told.points("gen_ai.client.operation.duration")] == [2]
+    assert recorder.spans == []
+    assert [point.count for point in recorder.points("gen_ai.client.operation.duration")] == [2]
 
 
-def test_off_tells_nothing(bedrock, told, router):
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="off"))
-    with told.span():
+def test_off_tells_nothing(bedrock, recorder, router):
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="off"))
+    with recorder.span():
         client.converse(modelId=router, **ask(HELLO))
         list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
-    assert told.spans == []
+    assert recorder.spans == []
 
 
 def test_a_fault_of_telling_is_not_one_of_the_call(bedrock, router):
@@ -358,8 +360,8 @@ def test_an_option_that_means_nothing_is_refused(wrong):
         Telemetry(**wrong)
 
 
-def test_options_survive_copies_and_pickles_without_their_providers(told):
-    options = told.options(spans="always", content=True)
+def test_options_survive_copies_and_pickles_without_their_providers(recorder):
+    options = recorder.options(spans="always", content=True)
     assert copy.deepcopy(options) is options
     again = pickle.loads(pickle.dumps(options))
     assert (again.spans, again.content, again.tracer_provider) == ("always", True, None)
@@ -367,31 +369,31 @@ def test_options_survive_copies_and_pickles_without_their_providers(told):
     assert telemetry_of(options) is options
 
 
-def test_a_client_keeps_them_in_a_pickle(told):
-    client = RoutedClient(Connection(), telemetry=told.options(spans="off", content=False))
+def test_a_client_keeps_them_in_a_pickle(recorder):
+    client = RoutedClient(Connection(), telemetry=recorder.options(spans="off", content=False))
     again = pickle.loads(pickle.dumps(client))
     assert again._telemetry == Telemetry(spans="off", content=False)
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter, BedrockRouterLLM])
-def test_both_doors_take_it_and_it_survives_pickles_and_copies(bedrock, told, router, made):
+def test_both_frameworks_take_it_and_it_survives_pickles_and_copies(bedrock, recorder, router, made):
     def ask_it(llm):
         return llm.complete(HELLO) if made is BedrockRouter else llm.invoke(HELLO)
 
-    llm = made(model=router, telemetry=told.options(spans="always"))
+    llm = made(model=router, telemetry=recorder.options(spans="always"))
     for each in (llm, copy.copy(llm), copy.deepcopy(llm), llm.model_copy()):
         ask_it(each)
-    assert [span.attributes["gen_ai.response.model"] for span in told.spans] == [HAIKU] * 4
+    assert [span.attributes["gen_ai.response.model"] for span in recorder.spans] == [HAIKU] * 4
     again = pickle.loads(pickle.dumps(llm))
     inner = again.chat_model if made is BedrockRouterLLM else again
     assert inner.telemetry == Telemetry(spans="always")
     ask_it(again)
-    assert len(told.spans) == 4, "in another process it tells that one's providers"
+    assert len(recorder.spans) == 4, "in another process it tells that one's providers"
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
-def test_both_doors_write_it_down(router, told):
-    llm = ChatBedrockRouter(model=router, telemetry=told.options(spans="off", content=False))
+def test_both_frameworks_write_it_down(router, recorder):
+    llm = ChatBedrockRouter(model=router, telemetry=recorder.options(spans="off", content=False))
     written = dumps(llm)
     assert "Provider" not in written
     again = load(
@@ -399,18 +401,18 @@ def test_both_doors_write_it_down(router, told):
     )
     assert again.telemetry == Telemetry(spans="off", content=False)
     assert json.loads(llm.model_dump_json(include={"telemetry"}))["telemetry"] == {"spans": "off", "content": False}
-    index = BedrockRouter(model=router, telemetry=told.options(spans="off"))
+    index = BedrockRouter(model=router, telemetry=recorder.options(spans="off"))
     assert BedrockRouter.from_dict(json.loads(index.to_json())).telemetry == Telemetry(spans="off")
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
-def test_what_is_set_later_holds_for_the_next_call(bedrock, told, router, made):
+def test_what_is_set_later_holds_for_the_next_call(bedrock, recorder, router, made):
     llm = made(model=router, telemetry="off")
     ask_it = llm.complete if made is BedrockRouter else llm.invoke
     ask_it(HELLO)
-    llm.telemetry = told.options(spans="always")
+    llm.telemetry = recorder.options(spans="always")
     ask_it(HELLO)
-    assert len(told.spans) == 1
+    assert len(recorder.spans) == 1
     client = RoutedClient(Connection(), telemetry="off")
     with pytest.raises(InvalidRequestError, match=r"telemetry .*to that one"):
         made(model=router, client=client, telemetry="always")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.config import Config
 from samples import HELLO
-from telemetry_spans import Told, ask
+from telemetry_spans import TelemetryRecorder, ask
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
@@ -22,30 +22,30 @@ EACH = 3
 
 
 @pytest.fixture
-def told():
-    return Told()
+def recorder():
+    return TelemetryRecorder()
 
 
-def under_own_parents(told):
+def under_own_parents(recorder):
     """Whether each application span has just the calls that were made in it."""
-    spans = told.exporter.get_finished_spans()
+    spans = recorder.exporter.get_finished_spans()
     apps = {span.context.span_id: span.name for span in spans if span.name.startswith("app")}
-    parents = [apps[span.parent.span_id] for span in told.spans]
+    parents = [apps[span.parent.span_id] for span in recorder.spans]
     assert sorted(parents) == sorted(name for name in apps.values() for _ in range(EACH))
-    assert sum(point.count for point in told.points("gen_ai.client.operation.duration")) == MANY * EACH
-    assert sum(point.count for point in told.points("gen_ai.client.token.usage")) == 2 * MANY * EACH
+    assert sum(point.count for point in recorder.points("gen_ai.client.operation.duration")) == MANY * EACH
+    assert sum(point.count for point in recorder.points("gen_ai.client.token.usage")) == 2 * MANY * EACH
     return len(apps) == MANY
 
 
-def test_64_threads(bedrock, told, router):
+def test_64_threads(bedrock, recorder, router):
     client = RoutedClient(
-        bedrock.client("bedrock-runtime", config=Config(max_pool_connections=MANY)), telemetry=told.options()
+        bedrock.client("bedrock-runtime", config=Config(max_pool_connections=MANY)), telemetry=recorder.options()
     )
     together = threading.Barrier(MANY)
 
     def work(number):
         together.wait()
-        with told.span(f"app {number}"):
+        with recorder.span(f"app {number}"):
             client.converse(modelId=router, **ask(HELLO))
             streams = [iter(client.converse_stream(modelId=router, **ask(HELLO))["stream"]) for _ in range(EACH - 1)]
             for events in zip(*streams, strict=True):
@@ -53,15 +53,15 @@ def test_64_threads(bedrock, told, router):
 
     with ThreadPoolExecutor(MANY) as threads:
         list(threads.map(work, range(MANY)))
-    assert under_own_parents(told)
+    assert under_own_parents(recorder)
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
-def test_64_tasks(bedrock, told, router, made):
-    llm = made(model=router, telemetry=told.options())
+def test_64_tasks(bedrock, recorder, router, made):
+    llm = made(model=router, telemetry=recorder.options())
 
     async def work(number):
-        with told.span(f"app {number}"):
+        with recorder.span(f"app {number}"):
             if made is BedrockRouter:
                 await asyncio.gather(*(llm.acomplete(HELLO) for _ in range(EACH - 1)))
                 assert [chunk async for chunk in await llm.astream_complete(HELLO)]
@@ -73,4 +73,4 @@ def test_64_tasks(bedrock, told, router, made):
         await asyncio.gather(*(work(number) for number in range(MANY)))
 
     asyncio.run(all_of_them())
-    assert under_own_parents(told)
+    assert under_own_parents(recorder)

@@ -1,4 +1,4 @@
-"""The text of prompts and answers: never told unless it is asked for, and then as the conventions write it."""
+"""The text of prompts and answers in spans: on request only, and in the form of the conventions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from opentelemetry.trace import StatusCode
 from samples import HELLO
-from telemetry_spans import Told, ask
+from telemetry_spans import TelemetryRecorder, ask
 
 from bedrock_routing_integrations import RoutedClient
 from bedrock_routing_integrations.connections import Connection
@@ -22,9 +22,9 @@ CONTENT = {"gen_ai.system_instructions", "gen_ai.input.messages", "gen_ai.output
 
 
 @pytest.fixture
-def told(monkeypatch):
+def recorder(monkeypatch):
     monkeypatch.delenv(CAPTURE, raising=False)
-    return Told()
+    return TelemetryRecorder()
 
 
 def secretive(**more):
@@ -41,7 +41,7 @@ def secretive(**more):
 
 
 @pytest.mark.parametrize("spans", ["auto", "always"])
-def test_nothing_of_the_prompt_the_answer_or_a_secret_is_told(bedrock, told, router, spans):
+def test_span_has_no_content_and_no_secrets_by_default(bedrock, recorder, router, spans):
     connection = Connection(
         endpoint_url=bedrock.endpoint_url.replace("http://", "http://user:hunter2@"),
         region_name="us-east-1",
@@ -53,9 +53,9 @@ def test_nothing_of_the_prompt_the_answer_or_a_secret_is_told(bedrock, told, rou
         connection,
         default_headers={"x-api-key": "hunter2"},
         base_models={router: ["anthropic.claude-3-haiku-20240307-v1:0"]},
-        telemetry=told.options(spans=spans),
+        telemetry=recorder.options(spans=spans),
     )
-    with told.span():
+    with recorder.span():
         answer = client.converse(modelId=router, **secretive())["output"]["message"]["content"][0]["text"]
         list(client.converse_stream(modelId=router, **secretive())["stream"])
         bedrock.fail("cut", frame=4)
@@ -64,15 +64,15 @@ def test_nothing_of_the_prompt_the_answer_or_a_secret_is_told(bedrock, told, rou
         bedrock.fail("validation", message=f"I will not answer {SECRET!r}")
         with pytest.raises(ClientError, match=SECRET):
             client.converse(modelId=router, **secretive())
-    assert len(told.spans) == 4
-    written = "".join(span.to_json() for span in told.spans) + str(told.reader.get_metrics_data())
+    assert len(recorder.spans) == 4
+    written = "".join(span.to_json() for span in recorder.spans) + str(recorder.reader.get_metrics_data())
     for hidden in (SECRET, "hunter2", "AKIA", answer[:20]):
         assert hidden not in written
 
 
 @pytest.mark.parametrize("operation", ["converse", "converse_stream"])
-def test_where_it_is_asked_for_it_is_told_as_the_conventions_write_it(bedrock, told, router, operation):
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always", content=True))
+def test_content_has_the_form_of_the_conventions(bedrock, recorder, router, operation):
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always", content=True))
     response = getattr(client, operation)(modelId=router, system=[{"text": "Be brief."}], **ask(HELLO))
     text = "".join(
         event["contentBlockDelta"]["delta"]["text"]
@@ -80,7 +80,7 @@ def test_where_it_is_asked_for_it_is_told_as_the_conventions_write_it(bedrock, t
         if "contentBlockDelta" in event
     )
     text = text or response["output"]["message"]["content"][0]["text"]
-    said = {name: json.loads(value) for name, value in told.only.attributes.items() if name in CONTENT}
+    said = {name: json.loads(value) for name, value in recorder.only.attributes.items() if name in CONTENT}
     assert said == {
         "gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}],
         "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": HELLO}]}],
@@ -90,26 +90,26 @@ def test_where_it_is_asked_for_it_is_told_as_the_conventions_write_it(bedrock, t
     }
 
 
-def test_of_an_answer_that_breaks_off_what_had_arrived_is_told(bedrock, told, router):
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always", content=True))
+def test_content_of_interrupted_stream_is_recorded(bedrock, recorder, router):
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always", content=True))
     bedrock.fail("cut", frame=4)
     with pytest.raises(StreamInterruptedError) as caught:
         list(client.converse_stream(modelId=router, **ask(HELLO))["stream"])
-    (message,) = json.loads(told.only.attributes["gen_ai.output.messages"])
+    (message,) = json.loads(recorder.only.attributes["gen_ai.output.messages"])
     assert message["parts"] == [{"type": "text", "content": caught.value.text}]
     assert message["finish_reason"] == "error"
-    assert told.only.status.status_code is StatusCode.ERROR
+    assert recorder.only.status.status_code is StatusCode.ERROR
 
 
 @pytest.mark.parametrize(
     ("value", "asked"),
     [("SPAN_ONLY", True), (" span_and_event ", True), ("EVENT_ONLY", False), ("NO_CONTENT", False), ("true", False)],
 )
-def test_the_standard_variable_asks_where_it_names_spans(bedrock, told, router, monkeypatch, value, asked):
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always"))
+def test_the_standard_variable_asks_where_it_names_spans(bedrock, recorder, router, monkeypatch, value, asked):
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
     monkeypatch.setenv(CAPTURE, value)
     client.converse(modelId=router, **secretive())
-    assert (told.only.attributes.keys() >= CONTENT) is asked
+    assert (recorder.only.attributes.keys() >= CONTENT) is asked
     assert Telemetry(content=False).records_content is False
     assert Telemetry(content=True).records_content is True
 
@@ -163,9 +163,9 @@ def test_text_that_is_no_unicode_can_be_exported():
 @pytest.mark.parametrize(
     "broken", [{"messages": "Hi"}, {"messages": [None]}, {"system": 3}, {"inferenceConfig": "hot"}]
 )
-def test_a_request_that_boto3_refuses_is_refused_by_boto3(bedrock, told, router, broken):
+def test_a_request_that_boto3_refuses_is_refused_by_boto3(bedrock, recorder, router, broken):
     plain = RoutedClient(bedrock.client("bedrock-runtime"), telemetry="off")
-    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=told.options(spans="always", content=True))
+    client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always", content=True))
     request = {"modelId": router, **ask("Hi"), **broken}
     with pytest.raises(Exception) as without:  # noqa: PT011 - whatever it is
         plain.converse(**request)

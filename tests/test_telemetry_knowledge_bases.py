@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told of knowledge bases: one span for each Retrieve and each RetrieveAndGenerate."""
+"""OpenTelemetry spans of knowledge bases: one for each Retrieve and each RetrieveAndGenerate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from opentelemetry import context, metrics, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
-from telemetry_spans import Told, until
+from telemetry_spans import TelemetryRecorder, until
 from test_telemetry_beside import SpanHandler
 
 from bedrock_routing_integrations.errors import InvalidRequestError
@@ -27,15 +27,15 @@ BASE = "EMULATEDKB"
 
 
 @pytest.fixture
-def told(monkeypatch, bedrock_emulator_env):
-    """The process's own providers, which is what knowledge bases are told of by."""
-    return the_processs_own(monkeypatch, Told())
+def recorder(monkeypatch, bedrock_emulator_env):
+    """A recorder in place of the process's own providers, which knowledge bases use."""
+    return the_processs_own(monkeypatch, TelemetryRecorder())
 
 
-def the_processs_own(monkeypatch, told):
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: told.tracers)
-    monkeypatch.setattr(metrics, "get_meter_provider", lambda: told.meters)
-    return told
+def the_processs_own(monkeypatch, recorder):
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: recorder.tracers)
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: recorder.meters)
+    return recorder
 
 
 async def drained(items):
@@ -74,20 +74,20 @@ GENERATIONS = {
 }
 
 
-def retrievals(told):
-    return sum(point.count for point in told.points("gen_ai.retrieval.duration"))
+def retrievals(recorder):
+    return sum(point.count for point in recorder.points("gen_ai.retrieval.duration"))
 
 
-def calls(told):
-    return sum(point.count for point in told.points("gen_ai.client.operation.duration"))
+def calls(recorder):
+    return sum(point.count for point in recorder.points("gen_ai.client.operation.duration"))
 
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("way", RETRIEVALS)
-def test_each_retrieve_has_a_span(told, way):
-    with told.span() as app:
+def test_each_retrieve_has_a_span(recorder, way):
+    with recorder.span() as app:
         assert RETRIEVALS[way]()
-    span = told.only
+    span = recorder.only
     assert (span.name, span.kind, span.status.status_code) == (
         f"retrieval {BASE}", SpanKind.CLIENT, StatusCode.UNSET,
     )  # fmt: skip
@@ -104,76 +104,76 @@ def test_each_retrieve_has_a_span(told, way):
         "cloud.region": "us-east-1",
         "aws.bedrock.operation": "Retrieve",
     }
-    (point,) = told.points("gen_ai.retrieval.duration")
+    (point,) = recorder.points("gen_ai.retrieval.duration")
     assert (point.count, point.attributes["gen_ai.data_source.id"]) == (1, BASE)
-    assert calls(told) == 0, "no model was called"
+    assert calls(recorder) == 0, "no model was called"
 
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("way", GENERATIONS)
-def test_each_retrieve_and_generate_has_a_span(told, way):
-    with told.span():
+def test_each_retrieve_and_generate_has_a_span(recorder, way):
+    with recorder.span():
         assert GENERATIONS[way]("retrieve_and_generate")
-    span = told.only
+    span = recorder.only
     assert (span.name, span.kind, span.status.status_code) == (f"chat {NOVA}", SpanKind.CLIENT, StatusCode.UNSET)
     said = span.attributes
     assert (said["gen_ai.operation.name"], said["gen_ai.data_source.id"]) == ("chat", BASE)
     assert said["gen_ai.request.model"] == NOVA
     assert said["aws.bedrock.operation"].startswith("RetrieveAndGenerate")
     assert said["aws.request_id"]
-    assert (calls(told), retrievals(told)) == (1, 0)
+    assert (calls(recorder), retrievals(recorder)) == (1, 0)
 
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("way", GENERATIONS)
-def test_retrieve_then_converse_has_one_span_for_each_of_the_two(told, way):
-    with told.span():
+def test_retrieve_then_converse_has_one_span_per_operation(recorder, way):
+    with recorder.span():
         assert GENERATIONS[way]("retrieve_then_converse")
-    assert sorted(span.name for span in told.spans) == [f"chat {NOVA}", f"retrieval {BASE}"]
-    assert (calls(told), retrievals(told)) == (1, 1)
+    assert sorted(span.name for span in recorder.spans) == [f"chat {NOVA}", f"retrieval {BASE}"]
+    assert (calls(recorder), retrievals(recorder)) == (1, 1)
 
 
 @pytest.mark.parametrize("around", ["a span that is dropped", "no span"])
 @pytest.mark.parametrize("way", ["LangChain", "LlamaIndex"])
 def test_knowledge_bases_are_measured_whatever_is_sampled(monkeypatch, bedrock_emulator_env, way, around):
-    told = the_processs_own(monkeypatch, Told(sampler=ALWAYS_OFF))
-    with told.span():
+    recorder = the_processs_own(monkeypatch, TelemetryRecorder(sampler=ALWAYS_OFF))
+    with recorder.span():
         token = context.attach(context.Context()) if around == "no span" else None
         RETRIEVALS[way]()
         GENERATIONS[way]("retrieve_and_generate")
         if token is not None:
             context.detach(token)
-    assert (told.spans, calls(told), retrievals(told)) == ([], 1, 1)
+    assert (recorder.spans, calls(recorder), retrievals(recorder)) == ([], 1, 1)
 
 
-def test_a_retrieve_that_fails_says_its_kind_and_one_that_is_never_sent_has_no_span(told, bedrock_emulator_env):
+def test_failed_retrieve_has_kind_of_error(recorder, bedrock_emulator_env):
     bedrock_emulator_env.fail("validation", operation="Retrieve", times=1)
-    with told.span(), pytest.raises(ClientError):
+    with recorder.span(), pytest.raises(ClientError):
         LangChainRetriever(knowledge_base_id=BASE).invoke("a secret question")
-    assert told.only.attributes["error.type"] == "ValidationException"
-    assert told.only.status.status_code is StatusCode.ERROR
-    assert "secret" not in told.only.to_json()
-    with told.span(), pytest.raises(InvalidRequestError):
+    assert recorder.only.attributes["error.type"] == "ValidationException"
+    assert recorder.only.status.status_code is StatusCode.ERROR
+    assert "secret" not in recorder.only.to_json()
+    with recorder.span(), pytest.raises(InvalidRequestError):
         LangChainRetriever(knowledge_base_id=BASE).invoke("x" * 30_000)
-    assert retrievals(told) == len(told.spans) == 1
+    assert retrievals(recorder) == len(recorder.spans) == 1
 
 
-def test_a_stream_that_is_given_up_ends_its_span(told):
-    with told.span():
+def test_a_stream_that_is_given_up_ends_its_span(recorder):
+    with recorder.span():
         stream = langchain("retrieve_and_generate").stream(QUESTION)
         next(stream)
         stream.close()
-    assert until(lambda: told.spans), "another thread ends it, as the finalizer may run inside any lock"
-    assert told.only.status.status_code is StatusCode.UNSET
-    assert calls(told) == 1
+    assert until(lambda: recorder.spans), "another thread ends it, as the finalizer may run inside any lock"
+    assert recorder.only.status.status_code is StatusCode.UNSET
+    assert calls(recorder) == 1
 
 
-def test_questions_passages_and_answers_are_told_only_where_that_is_asked_for(told, monkeypatch):
+def test_content_of_knowledge_base_is_recorded_on_request(recorder, monkeypatch):
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
-    with told.span():
+    with recorder.span():
         RETRIEVALS["LangChain"]()
         GENERATIONS["LangChain"]("retrieve_and_generate")
-    retrieval, generation = (span.attributes for span in told.spans)
+    retrieval, generation = (span.attributes for span in recorder.spans)
     assert retrieval["gen_ai.retrieval.query.text"] == QUESTION
     documents = json.loads(retrieval["gen_ai.retrieval.documents"])
     assert len(documents) == 3
@@ -195,21 +195,21 @@ def test_questions_passages_and_answers_are_told_only_where_that_is_asked_for(to
     ],
 )
 @pytest.mark.parametrize("way", ["LangChain", "LlamaIndex"])
-def test_a_span_of_the_retrieval_gets_what_it_lacks(told, way, said):
-    with told.span("theirs", attributes=said):
+def test_a_span_of_the_retrieval_gets_what_it_lacks(recorder, way, said):
+    with recorder.span("theirs", attributes=said):
         RETRIEVALS[way]()
-    assert told.spans == []
-    (theirs,) = told.exporter.get_finished_spans()
+    assert recorder.spans == []
+    (theirs,) = recorder.exporter.get_finished_spans()
     assert theirs.attributes["gen_ai.data_source.id"] == BASE
     assert theirs.attributes["aws.request_id"]
-    assert retrievals(told) == 1
+    assert retrievals(recorder) == 1
 
 
 class Handler(BaseCallbackHandler):
     """Makes a span of each run of a retriever, which is not the current one, as OpenInference's does."""
 
-    def __init__(self, told):
-        self._spans, self._tracer = {}, told.tracers.get_tracer("theirs")
+    def __init__(self, recorder):
+        self._spans, self._tracer = {}, recorder.tracers.get_tracer("theirs")
 
     def on_retriever_start(self, *_, run_id, **__):
         self._spans[run_id] = self._tracer.start_span("theirs")
@@ -229,41 +229,41 @@ Handler.__module__ = OfModelsOnly.__module__ = "openinference.instrumentation.la
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-def test_a_handler_of_langchain_that_has_a_span_of_the_retriever_keeps_it(told, way):
-    retriever, config = LangChainRetriever(knowledge_base_id=BASE), {"callbacks": [Handler(told)]}
-    with told.span():
+def test_langchain_retriever_with_tracing_handler_has_one_span(recorder, way):
+    retriever, config = LangChainRetriever(knowledge_base_id=BASE), {"callbacks": [Handler(recorder)]}
+    with recorder.span():
         found = getattr(retriever, way)(QUESTION, config)
         assert asyncio.run(found) if way == "ainvoke" else found
-    theirs, _ = told.exporter.get_finished_spans()
-    assert (theirs.name, told.spans) == ("theirs", [])
+    theirs, _ = recorder.exporter.get_finished_spans()
+    assert (theirs.name, recorder.spans) == ("theirs", [])
     assert theirs.attributes["gen_ai.data_source.id"] == BASE
-    assert retrievals(told) == 1
-    with told.span():
+    assert retrievals(recorder) == 1
+    with recorder.span():
         retriever.invoke(QUESTION, {"callbacks": [OfModelsOnly()]})
-    assert told.only.name == f"retrieval {BASE}"
+    assert recorder.only.name == f"retrieval {BASE}"
 
 
-def test_a_handler_of_llama_index_that_has_a_span_of_the_retriever_keeps_it(told):
-    handler = SpanHandler(told)
+def test_llama_index_retriever_with_tracing_handler_has_one_span(recorder):
+    handler = SpanHandler(recorder)
     get_dispatcher().add_span_handler(handler)
     try:
-        with told.span():
+        with recorder.span():
             RETRIEVALS["LlamaIndex"]()
     finally:
         get_dispatcher().span_handlers.remove(handler)
-    assert told.spans == []
-    assert retrievals(told) == 1
+    assert recorder.spans == []
+    assert retrievals(recorder) == 1
 
 
-def test_botocores_instrumentation_makes_no_second_span_of_a_retrieve(told):
+def test_botocores_instrumentation_makes_no_second_span_of_a_retrieve(recorder):
     module = pytest.importorskip("opentelemetry.instrumentation.botocore")
     instrumentor = module.BotocoreInstrumentor()
-    instrumentor.instrument(tracer_provider=told.tracers, meter_provider=told.meters)
+    instrumentor.instrument(tracer_provider=recorder.tracers, meter_provider=recorder.meters)
     try:
-        with told.span():
+        with recorder.span():
             RETRIEVALS["LangChain"]()
             GENERATIONS["LangChain"]("retrieve_and_generate")
     finally:
         instrumentor.uninstrument()
-    names = [span.name for span in told.exporter.get_finished_spans() if ".Get" not in span.name]  # look-ups
+    names = [span.name for span in recorder.exporter.get_finished_spans() if ".Get" not in span.name]  # look-ups
     assert names == [f"retrieval {BASE}", f"chat {NOVA}", "app"]

@@ -152,7 +152,7 @@ def test_costs_cannot_stand_in_the_usage_of_a_message():
         add_usage(usage, usage)  # where it no longer raises, `_traces` can go: the message itself can say it
 
 
-def test_the_tracer_writes_the_usage_into_the_metadata_of_its_run():
+def test_tracer_writes_usage_into_metadata_of_its_run():
     sent = []
 
     class Deaf(Client):
