@@ -40,7 +40,7 @@ def test_resolve_shows_the_caching_rules_of_a_model_without_asking_anybody():
     assert result.exit_code == 0
     assert "us-west-2 (from --region)" in result.stdout
     assert "from 1,024 tokens; ttl 5m, 1h; in messages, system, tools; up to 4 points" in result.stdout
-    assert "its id" in result.stdout
+    assert "the id" in result.stdout
 
 
 def test_resolve_gives_json(router):
@@ -72,7 +72,7 @@ def test_resolve_without_permission_says_what_to_allow(bedrock):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     result = run("resolve", target)
     assert result.exit_code == 1
-    assert "Not all is known. GetPromptRouter: AccessDeniedException" in result.stdout
+    assert "The candidate models are not all known. GetPromptRouter: AccessDeniedException" in result.stdout
     assert "Allow the IAM action bedrock:GetPromptRouter" in result.stdout
     assert "base_models=" in result.stdout
     assert result.stderr == ""
@@ -82,22 +82,22 @@ def test_resolve_without_permission_says_what_to_allow(bedrock):
 def test_resolve_of_what_does_not_exist_fails(bedrock, form):
     result = run("resolve", "arn:aws:bedrock:us-east-1:123456789012:prompt-router/gone", *form)
     assert result.exit_code == 1
-    assert form or "There is no such target in this account and Region" in result.stdout
+    assert form or "This account and Region do not have this target" in result.stdout
 
 
 def test_resolve_invents_no_abilities_for_what_it_knows_nothing_of(bedrock):
     result = run("resolve", "arn:aws:bedrock:us-east-1:123456789012:prompt-router/gone")
-    assert "What it allows: not known." in result.stdout
+    assert "Limits: not known." in result.stdout
     assert "prompt caching" not in result.stdout
     imported = run("resolve", bedrock.add_imported_model("mine"))
     assert imported.exit_code == 0  # there is nothing to look up
-    assert "What it allows: not known." in imported.stdout
+    assert "Limits: not known." in imported.stdout
 
 
 def test_resolve_without_credentials_says_how_to_get_some():
     result = run("resolve", ROUTER.replace("123456789012", "310987654321"))
     assert result.exit_code == 1
-    assert "Not all is known. GetPromptRouter: NoCredentialsError" in result.stdout
+    assert "The candidate models are not all known. GetPromptRouter: NoCredentialsError" in result.stdout
     assert "AWS_ACCESS_KEY_ID" in result.stdout
 
 
@@ -113,7 +113,7 @@ def test_resolve_where_nobody_answers_fails_and_says_so(monkeypatch):
         monkeypatch.setenv(name, "emulated")
     result = run("resolve", ROUTER, "--endpoint-url", "http://127.0.0.1:9")
     assert result.exit_code == 1
-    assert "Nobody answered there" in result.stdout
+    assert "The endpoint did not answer" in result.stdout
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "127.0.0.1:8080", "ftp://host", "http://", "http://host:port", ""])

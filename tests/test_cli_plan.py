@@ -195,7 +195,7 @@ def test_plan_for_a_router_that_cannot_be_looked_up_says_why_and_what_to_do(plan
     result = plan(request(model_id=ROUTER.replace("123456789012", "510987654321")))
     assert result.exit_code == 1
     assert "No cache point is placed" in result.stdout
-    assert "Not all is known. GetPromptRouter: NoCredentialsError" in result.stdout
+    assert "The candidate models are not all known. GetPromptRouter: NoCredentialsError" in result.stdout
     assert "--base-model ID" in result.stdout
     assert result.stderr == ""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["as_json_object", "explain_incomplete", "print_target", "without_warnings"]
 
 # botocore's exceptions for connections that failed or timed out.
-_NOBODY = frozenset(
+_CONNECTION_ERRORS = frozenset(
     {
         "ConnectTimeoutError",
         "ConnectionClosedError",
@@ -124,8 +124,8 @@ def as_json_object(resolved: ResolvedTarget, region: str | None) -> dict[str, An
     }
 
 
-def _region_source(resolved: ResolvedTarget, given: str | None) -> str:
-    if given:
+def _region_source(resolved: ResolvedTarget, argument: str | None) -> str:
+    if argument:
         return "from --region"
     if resolved.target.region:
         return "from the ARN"
@@ -153,49 +153,49 @@ def _describe(resolved: ResolvedTarget, region: str | None, region_source: str) 
     if resolved.base_models or resolved.facts.known:
         yield from _facts(resolved.facts, len(resolved.base_models))
     else:
-        yield "What it allows: not known."
+        yield "Limits: not known."
 
 
 def _candidates(resolved: ResolvedTarget) -> Iterable[str]:
     if not resolved.candidates:
-        yield "No base model is known that answers for it."
+        yield "No candidate model is known."
         return
-    rows = [("CAN ANSWER", "", "LEARNED FROM", "LISTED AS")]
+    rows = [("CANDIDATE MODEL", "", "SOURCE", "ID OR ARN")]
     for candidate in resolved.candidates:
         fallback = "fallback" if candidate.base_model and candidate.base_model == resolved.fallback else ""
-        source = "its id" if candidate.source == "id" else candidate.source
+        source = "the id" if candidate.source == "id" else candidate.source
         rows.append((candidate.base_model or "not known", fallback, source, candidate.model_id))
     yield from aligned(rows)
 
 
 def explain_incomplete(resolved: ResolvedTarget) -> Iterable[str]:
     """Yield why a look-up failed, and the remedy. `refused` is like ``GetPromptRouter: AccessDeniedException``."""
-    yield f"Not all is known. {resolved.refused or 'The control plane names no model that could be followed'}."
+    yield f"The candidate models are not all known. {resolved.refused or 'The look-up returned no models'}."
     api, _, why = (resolved.refused or "").partition(": ")
     if why == "ResourceNotFoundException":
-        yield "There is no such target in this account and Region, or it was deleted."
+        yield "This account and Region do not have this target, or it was deleted."
     elif is_denial(why):
         yield (
-            f"Allow the IAM action bedrock:{api}, or name the models with base_models=[…] in your code. Calls work "
-            "without it: the models are learned from the answers."
+            f"Allow the IAM action bedrock:{api}, or state the models with base_models=[…] in your code. Calls work "
+            "without it: the models are learned from the responses."
         )
     elif is_about_credentials(why):
         yield CREDENTIALS_HELP
     elif why == "InvalidEndpointConfigurationError" and os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
         yield BEARER_HELP
-    elif why in _NOBODY:
-        yield "Nobody answered there: check the network, the Region and the endpoint."
+    elif why in _CONNECTION_ERRORS:
+        yield "The endpoint did not answer: check the network, the Region and the endpoint URL."
 
 
 def _facts(facts: ModelFacts, models: int) -> Iterable[str]:
-    yield "What both allow:" if models == 2 else "What all of them allow:" if models > 2 else "What it allows:"
+    yield "Limits of both models:" if models == 2 else "Limits of all models:" if models > 2 else "Limits:"
     if not facts.known:
-        known = "the smallest limits of its brand" if facts.family else "defaults that forbid nothing"
-        yield f"  (not in the catalog: these are {known})"
+        limits = "the smallest limits of its provider's models" if facts.family else "permissive defaults"
+        yield f"  (not in the table of models: these are {limits})"
     latency = "standard, optimized (in some Regions)" if facts.latency_optimized else "standard"
     rows = [
         ("context window", _tokens(facts.context_window)),
-        ("longest answer", _tokens(facts.max_output_tokens)),
+        ("maximum output", _tokens(facts.max_output_tokens)),
         ("streaming", yes(facts.streaming) + (", not with tools" if _streams_no_tools(facts) else "")),
         ("tools", f"yes; tool choice: {', '.join(facts.tool_choice)}" if facts.tools else "no"),
         ("images", yes(facts.image_input)),
