@@ -10,7 +10,7 @@ import sys
 import pytest
 from command_line import ANSI, EASY, HARD, NOVA_PRO, command, in_terminal, run
 
-from bedrock_routing_integrations.cli.demo_caching import document_blocks
+from bedrock_routing_integrations.cli.demo_sections import document_blocks
 from bedrock_routing_integrations.cli.demo_steps import isolated_client
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.emulator.canned_models.documents import document_text

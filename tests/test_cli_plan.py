@@ -10,7 +10,7 @@ import pytest
 from command_line import ANSI, ROUTER, command, in_terminal, run
 
 from bedrock_routing_integrations import RoutedClient, plan_cache_points
-from bedrock_routing_integrations.cli.demo_caching import document_blocks
+from bedrock_routing_integrations.cli.demo_sections import document_blocks
 from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from knowledge_base_calls import chunk, collection
 
 from bedrock_routing_integrations import emulator
-from bedrock_routing_integrations.emulator.canned_models.sources import statements
+from bedrock_routing_integrations.emulator.canned_models.answers import statements
 from bedrock_routing_integrations.emulator.service import documents as collection_module
 from bedrock_routing_integrations.emulator.service.documents import LONGEST, Collection, cut, shipped
 

@@ -4,8 +4,7 @@ import pytest
 from knowledge_base_calls import UNCHECKED, chunk, collection, refused, retrieve, texts
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
-from bedrock_routing_integrations.emulator.wire.service_model import SERVICES, service_models
-from bedrock_routing_integrations.emulator.wire.shapes import ShapeCompiler
+from bedrock_routing_integrations.emulator.wire.service_model import SERVICES, ShapeCompiler, service_models
 
 PNG = b"\x89PNG\r\n\x1a\n-one"
 DATA_URI = "data:image/png;base64,iVBORw0KGgotb25l"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bedrock_routing_integrations.emulator.canned_models.answers import NOT_THERE, statements
 from bedrock_routing_integrations.emulator.canned_models.engine import reply
-from bedrock_routing_integrations.emulator.canned_models.sources import NOT_THERE, statements
 from bedrock_routing_integrations.emulator.service.models import MODELS
 
 HAIKU = MODELS["anthropic.claude-3-haiku-20240307-v1:0"]

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 from invocation_logs import converse
 
-from bedrock_routing_integrations.costs.invocation_logs.json_records import Document
+from bedrock_routing_integrations.costs.invocation_logs.formats import Document
 from bedrock_routing_integrations.costs.invocation_logs.reading import read_history
 
 WELL = json.dumps(converse()).encode() + b"\n"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from invocation_logs import HAIKU_PROFILE, ROUTER, SONNET_45, converse, lines, record
 
 from bedrock_routing_integrations.costs.invocation_logs import files as log_lines
-from bedrock_routing_integrations.costs.invocation_logs.cloudwatch_exports import Table, header_of
+from bedrock_routing_integrations.costs.invocation_logs.formats import Table, header_of
 from bedrock_routing_integrations.costs.invocation_logs.reading import read_history
 
 NOTICE = "Permissions are correctly set for Amazon Bedrock logs."

@@ -23,8 +23,7 @@ from report_samples import (
 )
 
 from bedrock_routing_integrations import RoutingReport
-from bedrock_routing_integrations.costs.report_layout import money, percent, width_of
-from bedrock_routing_integrations.costs.report_tables import as_html, as_markdown, as_text
+from bedrock_routing_integrations.costs.report_tables import as_html, as_markdown, as_text, money, percent, width_of
 
 
 def test_the_first_lines_say_what_it_cost_and_what_was_saved():

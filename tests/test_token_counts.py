@@ -101,7 +101,7 @@ def test_count_tokens_of_boto3_is_still_available(server):
 
 @pytest.mark.parametrize("request_", [{}, {"modelId": NOVA, "messages": 5}])
 def test_count_of_invalid_request_is_refused(server, request_):
-    with pytest.raises(InvalidRequestError, match="modelId is missing|not a valid Converse request"):
+    with pytest.raises(InvalidRequestError, match=r"modelId is missing|not a valid Converse request"):
         client_of(server).count_prompt_tokens(**request_)
 
 

@@ -22,7 +22,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 from bedrock_routing_integrations.models.candidates import ResolvedTarget, from_base_models
-from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
+from bedrock_routing_integrations.requests.tools import converse_tool_choice, is_thinking, settle_tool_choice
 
 SONNET_37 = "us.anthropic.claude-3-7-sonnet-20250219-v1:0"
 MISTRAL = "mistral.mistral-large-2402-v1:0"

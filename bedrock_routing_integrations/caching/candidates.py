@@ -20,15 +20,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from .reuse_statistics import LEADER, TTL_5M, UNSEEN, WITHOUT_EVIDENCE, Category
-from .rules import (
-    SECTIONS,
-    block_lists,
-    block_refusal,
-    has_optimized_latency,
-    section_refusal,
-    ttl_of,
-    unproven_block,
-)
+from .rules import SECTIONS, block_lists, block_refusal, has_optimized_latency, section_refusal, ttl_of, unproven_block
 from .sizes import measure
 
 if TYPE_CHECKING:

@@ -14,22 +14,12 @@ from rich.console import Console
 from rich.text import Text
 
 from bedrock_routing_integrations.costs.report import RoutingReport
-from bedrock_routing_integrations.costs.report_layout import money, percent
-from bedrock_routing_integrations.costs.report_tables import as_text
+from bedrock_routing_integrations.costs.report_tables import as_text, money, percent
 
-from . import demo_caching, demo_knowledge_base
+from .demo_sections import CACHING_NOT_ON_AWS, KNOWLEDGE_BASE_NOT_ON_AWS, show_caching, show_knowledge_base
 from .demo_steps import STEPS, Framework, Mode, Step, TargetFound, aws_account, emulator
 from .errors import explain, is_hopeless
-from .output import (
-    PIPE_WIDTH,
-    Column,
-    counted,
-    first_words,
-    print_line,
-    print_paragraph,
-    print_table,
-    short_model,
-)
+from .output import PIPE_WIDTH, Column, counted, first_words, print_line, print_paragraph, print_table, short_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,8 +92,8 @@ def run_demo(*, on_aws: bool, region: str | None, everything: bool = False) -> i
         if results:
             _print_answers(console, results, everything=everything)
         if results and not on_aws:
-            demo_caching.show(console, bedrock.arguments, report)
-            skipped += demo_knowledge_base.show(console, report, everything=everything)
+            show_caching(console, bedrock.arguments, report)
+            skipped += show_knowledge_base(console, report, everything=everything)
     if everything:
         _print_report(console, report)
     print_line(console)
@@ -337,8 +327,8 @@ def _next_steps(results: Sequence[StepResult], *, on_aws: bool, everything: bool
         yield "Nothing could run."
         return
     if on_aws:
-        yield demo_caching.NOT_ON_AWS
-        yield demo_knowledge_base.NOT_ON_AWS
+        yield CACHING_NOT_ON_AWS
+        yield KNOWLEDGE_BASE_NOT_ON_AWS
         yield 'Next: `bedrock-routing ask TARGET "your prompt"`, with a router, profile or model of yours.'
         return
     details = "" if everything else "`demo --all` for details, "

@@ -26,12 +26,7 @@ from bedrock_routing_integrations.observability import (
     Telemetry,
     telemetry_of,
 )
-from bedrock_routing_integrations.requests import (
-    RefusalMemory,
-    Refused,
-    check_placement,
-    prepare_request,
-)
+from bedrock_routing_integrations.requests import RefusalMemory, Refused, check_placement, prepare_request
 from bedrock_routing_integrations.targets import Target, parse_target
 from bedrock_routing_integrations.transport.streams import MALFORMED, RoutedStream, malformed
 

@@ -8,8 +8,7 @@ from itertools import pairwise
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .report_layout import clean, counted, distinct, money, percent, value_forms
-from .report_tables import EMPTY, model_names
+from .report_tables import EMPTY, clean, counted, distinct, model_names, money, percent, value_forms
 from .totals import is_by_day
 
 # Figure objects instead of pyplot, which would choose a backend and keep every figure for the whole process.

@@ -16,7 +16,7 @@ from .service.journal import Entry, InvocationLog, Journal
 from .service.prompt_caching import PromptCaches
 from .service.retrieve import RETRIEVAL_MS, Retriever
 from .service.retrieve_and_generate import Generation, Sessions
-from .service.routing import Choices
+from .service.targets import Choices
 from .settings import check_clock, check_quota, check_time_scale, variables
 from .wire.service_model import ServiceError, service_models
 

@@ -18,7 +18,7 @@ from bedrock_routing_integrations.caching import CachePolicy, policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.requests import object_schema
 from bedrock_routing_integrations.requests.preparation import NEUTRAL_VALUES, is_neutral, without_neutral
-from bedrock_routing_integrations.requests.tool_choice import converse_tool_choice, is_thinking, settle_tool_choice
+from bedrock_routing_integrations.requests.tools import converse_tool_choice, is_thinking, settle_tool_choice
 from bedrock_routing_integrations.targets import TargetKind
 
 from ._converse_client import protect

@@ -57,13 +57,7 @@ from ._converse_client import (
     sum_token_usage,
 )
 from ._converse_messages import converse_messages
-from ._model_settings import (
-    OwnClient,
-    client_of,
-    combine_settings,
-    fields_for_inference,
-    without_inferred_settings,
-)
+from ._model_settings import OwnClient, client_of, combine_settings, fields_for_inference, without_inferred_settings
 from ._structured_output import build_structured_output, tool_with_object_root
 from ._traces import Run, RunObserver, RunRecorder
 

@@ -15,12 +15,7 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
-from ._call_arguments import (
-    check_constructor_arguments,
-    constructor_arguments,
-    is_cache_policy,
-    limit_concurrency,
-)
+from ._call_arguments import check_constructor_arguments, constructor_arguments, is_cache_policy, limit_concurrency
 from ._converse_client import sum_token_usage
 from ._traces import Run, complete_trace, emit, failure
 from .chat_models import ChatBedrockRouter

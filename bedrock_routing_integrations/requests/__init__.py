@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from .documents import LONGEST_NAME as LONGEST_DOCUMENT_NAME
 from .documents import DocumentNames, legal_document_name
+from .messages import PLACEHOLDER, PLACEMENTS, SystemPlacement, check_placement
 from .preparation import PreparedRequest, prepare_request
-from .reasoning import PLACEHOLDER
 from .refusals import REASONING, RefusalMemory, Refused, Removal, find_removal, is_forced
-from .system_messages import PLACEMENTS, SystemPlacement, check_placement
 from .tools import NO_CALL, ROOT, ToolTranslation, object_schema
 
 __all__ = [

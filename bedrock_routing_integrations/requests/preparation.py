@@ -14,9 +14,8 @@ from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import TargetKind
 
 from .documents import name_documents
-from .reasoning import fit_reasoning
+from .messages import fit_reasoning, place_system_messages
 from .refusals import Refused, is_forced
-from .system_messages import place_system_messages
 from .tools import NO_TRANSLATION, legal_output_config, translate_tools, without_calls
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.models.candidates import ResolvedTarget
 
-    from .system_messages import SystemPlacement
+    from .messages import SystemPlacement
     from .tools import ToolTranslation
 
 

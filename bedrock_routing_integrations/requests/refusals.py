@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bedrock_routing_integrations.bounded_cache import BoundedCache
 from bedrock_routing_integrations.errors import aws_error
 
-from .reasoning import has_reasoning
+from .messages import has_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

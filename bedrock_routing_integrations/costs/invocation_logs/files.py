@@ -21,9 +21,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cloudwatch_exports import Table, header_of
-from .json_records import Document, Malformed, OtherRecords, parsed
-from .unrecognized import name_of_line
+from .formats import Document, Malformed, OtherRecords, Table, header_of, name_of_line, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -22,7 +22,7 @@ from bedrock_routing_integrations.models.candidates import (
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
 from .files import log_files, read_body, read_values
-from .json_records import OtherRecords
+from .formats import OtherRecords
 from .records import LoggedCall, read_record, unwrapped
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from .json_records import Malformed
+    from .formats import Malformed
 
 APPLICATION_PROFILE = "application_profile"
 FACTS = ("identity", "region", "inference_region", "account", "operation", DAY)

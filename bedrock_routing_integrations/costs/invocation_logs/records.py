@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .cloudwatch_exports import record_of
-from .json_records import WRAPPERS, Malformed, OtherRecords, empty, parsed
-from .unrecognized import is_query_row, name_of_record
+from .formats import WRAPPERS, Malformed, OtherRecords, empty, is_query_row, name_of_record, parsed, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,13 +13,13 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
-from .arithmetic import expression_in
 from .json_schema import Schema, fits, matching_text, number_bounds, resolve, types_of, variants
 from .tokens import VALUE, spend
 from .words import (
     STOP_WORDS,
     chosen,
     entities,
+    expression_in,
     is_choice,
     key_words,
     numbers,

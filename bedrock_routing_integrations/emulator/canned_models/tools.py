@@ -17,11 +17,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .arithmetic import expression_in
 from .json_schema import fits, resolve, types_of
 from .reading import Outcome, Reading, Tool
 from .schema_values import Clues, fill, is_answer_like, is_free_text, name_words
-from .words import best_sentences, numbers, stems
+from .words import best_sentences, expression_in, numbers, stems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,8 @@ from bedrock_routing_integrations.emulator import canned_models as programs
 from bedrock_routing_integrations.emulator.wire.service_model import too_deep, validation
 
 from .prompt_caching import check_points
-from .routing import Choices, difficulty, pick, prompt_text
 from .store import read_arn
+from .targets import Choices, difficulty, pick, prompt_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

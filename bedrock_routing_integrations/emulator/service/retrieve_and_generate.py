@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bedrock_routing_integrations.emulator.canned_models.sources import standalone, statements
+from bedrock_routing_integrations.emulator.canned_models.answers import standalone, statements
 from bedrock_routing_integrations.emulator.canned_models.tokens import limited, text_tokens
 from bedrock_routing_integrations.emulator.wire.service_model import ServiceError, validation
 

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from bedrock_routing_integrations.models.families import common_facts
-from bedrock_routing_integrations.requests.reasoning import fit_reasoning
+from bedrock_routing_integrations.requests.messages import fit_reasoning
 
 from .contenders import RULES, Ruled, ours
 from .oracle import Oracle, with_points
