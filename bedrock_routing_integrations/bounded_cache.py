@@ -46,16 +46,31 @@ class BoundedCache(Generic[K, V]):
     def get(self, key: K, default: D) -> V | D: ...
 
     def get(self, key: K, default: Any = None) -> Any:
-        """Return the value of a key, or `default`."""
+        """Return the value of a key, or a default.
+
+        Args:
+            key: The key.
+            default: Returned for a missing key. None unless passed.
+        """
         return self._entries.get(key, default)
 
     def put(self, key: K, value: V) -> None:
-        """Store a value as the most recent one."""
+        """Store a value as the most recent one.
+
+        Args:
+            key: The key.
+            value: The value.
+        """
         with self._lock:
             self._put(key, value)
 
     def setdefault(self, key: K, value: V) -> V:
-        """Return the value of a key, after storing `value` where there is none. One step: all threads get the same."""
+        """Return the value of a key. Stores `value` first if the key is missing, in one step: all threads get the same.
+
+        Args:
+            key: The key.
+            value: Stored for a missing key.
+        """
         with self._lock:
             found = self._entries.get(key, _MISSING)
             if found is not _MISSING:
@@ -64,7 +79,12 @@ class BoundedCache(Generic[K, V]):
             return value
 
     def pop(self, key: K, default: D) -> V | D:
-        """Remove a key and return its value, or `default`."""
+        """Remove a key and return its value, or a default.
+
+        Args:
+            key: The key.
+            default: Returned for a missing key.
+        """
         with self._lock:
             return self._entries.pop(key, default)
 
@@ -94,7 +114,7 @@ class _Entry(Generic[V]):
 
 
 class ExpiringCache(Generic[K, V]):
-    """Looked-up values, each for as long as its look-up says. At most `capacity`; safe under threads.
+    """Looked-up values that expire after the seconds that their look-up returned. Safe under threads.
 
     One thread looks up a key; others that want it wait for the result. If the look-up raises, the next thread tries.
 

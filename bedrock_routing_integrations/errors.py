@@ -4,7 +4,7 @@
     └── BedrockRoutingError
         ├── InvalidTargetError      the model string is not a valid target of Converse
         ├── InvalidRequestError     an argument is not valid for the target; nothing was sent
-        ├── MissingRegionError      there is no Region in argument, ARN, environment or AWS configuration
+        ├── MissingRegionError      neither argument, ARN, environment nor AWS configuration names a Region
         ├── InvalidAnswerError      the answer has no content, or Bedrock calls it malformed
         ├── SessionExpiredError     the session of a knowledge base is over
         ├── ToolCallError           (also a ValueError) the answer lacks a required tool call, or the call is broken

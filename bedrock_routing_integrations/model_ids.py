@@ -200,7 +200,7 @@ GEOGRAPHIES = frozenset(["us", "us-gov", "eu", "apac", "jp", "au", "ca", "in", "
 _RELEASE = re.compile(r"(?P<stem>.+?)(?:-(?P<date>\d{8}))?(?:-v\d+(?:[:.-]\d+)?|-\d:\d)?")
 _VERSION = re.compile(r"-v(\d+)(?:[:.-]\d+)?$")
 _TUNED = re.compile(r"-(?:instruct|chat|it)$")
-# A shorter id that goes on with a small number names another version: claude-haiku-5 is no cut claude-haiku-5-5.
+# An id that continues with a small number is another version: claude-haiku-5 is not the beginning of claude-haiku-5-5.
 _CUT = re.compile(r"[-:](?!\d{1,2}(?:[-.]|$))")
 _LONGEST_TEXT = 100
 _SHORTEST_WORD = 4

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bedrock_routing_integrations.bounded_cache import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -278,8 +278,7 @@ class TokenCounts:
     """Remember Bedrock's token counts by application. Bounded; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._prompts: OrderedDict[Hashable, deque[_CountedPrompt]] = OrderedDict()
+        self._prompts: BoundedCache[Hashable, tuple[_CountedPrompt, ...]] = BoundedCache(_MAX_APPLICATIONS)
 
     def learn(self, scope: Hashable, request: Mapping[str, Any], tokens: int, answer: int = 0) -> None:
         """Remember the count of one prompt.
@@ -294,12 +293,8 @@ class TokenCounts:
             return
         text = _prompt_text(request)
         key = _application_key(scope, text)
-        with self._lock:
-            prompts = self._prompts.setdefault(key, deque(maxlen=_ANSWERS_PER_APPLICATION))
-            prompts.append(_CountedPrompt(text.total, len(text.messages), tokens, answer))
-            self._prompts.move_to_end(key)
-            while len(self._prompts) > _MAX_APPLICATIONS:
-                self._prompts.popitem(last=False)
+        prompts = (*self._prompts.get(key, ()), _CountedPrompt(text.total, len(text.messages), tokens, answer))
+        self._prompts.put(key, prompts[-_ANSWERS_PER_APPLICATION:])
 
     def estimate(self, scope: Hashable, request: Mapping[str, Any], prefix: Prefix, calibration: Calibration) -> int:
         """Return the estimated tokens of a prompt.
@@ -311,8 +306,7 @@ class TokenCounts:
             calibration: That of the model family.
         """
         text = _prompt_text(request)
-        with self._lock:
-            prompts = tuple(self._prompts.get(_application_key(scope, text), ()))
+        prompts = self._prompts.get(_application_key(scope, text), ())
         if not prompts:
             return max(1, round(calibration.tokens(prefix.text_tokens, prefix.media_tokens)))
         # Of several conversations with one application, the prompt of nearest size is likely the same conversation.
@@ -332,8 +326,7 @@ class TokenCounts:
 
     def forget(self) -> None:
         """Forget everything."""
-        self._lock = threading.Lock()  # after a fork the old one may be held by a thread that does not exist here
-        self._prompts.clear()
+        self._prompts.reset()
 
 
 def _prompt_text(request: Mapping[str, Any]) -> _PromptText:

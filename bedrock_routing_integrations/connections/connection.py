@@ -95,7 +95,7 @@ class HasRegion(Protocol):
 
     @property
     def region(self) -> str | None:
-        """The Region; None if there is no ARN or it names none."""
+        """The Region of the ARN; None without one."""
 
 
 RUNTIMES = ("bedrock-runtime", "bedrock-agent-runtime")

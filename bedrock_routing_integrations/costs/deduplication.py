@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from bedrock_routing_integrations.bounded_cache import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -26,8 +27,7 @@ class SeenCalls:
     """
 
     def __init__(self, maximum: int = _MAX_SEEN) -> None:
-        self._maximum = maximum
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        self._keys: BoundedCache[Hashable, object] = BoundedCache(maximum)
         self._errors: weakref.WeakSet[BaseException] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -37,13 +37,8 @@ class SeenCalls:
         Args:
             key: Identifies the call, such as AWS's request id or a framework's id of an event.
         """
-        with self._lock:
-            if key in self._keys:
-                return False
-            self._keys[key] = None
-            if len(self._keys) > self._maximum:
-                self._keys.popitem(last=False)
-            return True
+        mine = object()
+        return self._keys.setdefault(key, mine) is mine
 
     def add_error(self, error: BaseException, key: Hashable) -> bool:
         """Remember a failed call, and return whether both the call and the exception are new.

@@ -295,7 +295,8 @@ class RoutingReport:
         return {name: value for name, value in vars(self._copy()).items() if name not in ("_lock", "seen_calls")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._lock = threading.Lock()
         self.seen_calls = SeenCalls()
 

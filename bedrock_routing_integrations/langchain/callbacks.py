@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
 from bedrock_routing_integrations.costs.report import RoutingReport
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.invocation import ROUTING
@@ -171,8 +170,7 @@ class RoutingCallbackHandler(BaseCallbackHandler):
                 "prices= is not valid with report=: a report has its own prices. Give them to RoutingReport(prices=…)."
             )
         self.report = RoutingReport(prices=prices) if report is None else report
-        self._open_runs: OrderedDict[UUID, str | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open_runs: BoundedCache[UUID, str | None] = BoundedCache(_MAX_OPEN_RUNS)
 
     # --- LangChain's events ---
 
@@ -211,15 +209,13 @@ class RoutingCallbackHandler(BaseCallbackHandler):
         if params.get("_type") not in _OURS and ((serialized or {}).get("id") or [])[:2] != _NAMESPACE:
             return
         names = (details.get("metadata") or {}).get("ls_model_name"), params.get("model"), params.get("model_name")
-        with self._lock:
-            self._open_runs[run_id] = next((name for name in names if name), None)
-            if len(self._open_runs) > _MAX_OPEN_RUNS:
-                self._open_runs.popitem(last=False)
+        self._open_runs.put(run_id, next((name for name in names if name), None))
 
     def _end(self, run_id: UUID) -> tuple[bool, str | None]:
         """Forget a run, and return whether it is a run of our models, and its target."""
-        with self._lock:
-            return (True, self._open_runs.pop(run_id)) if run_id in self._open_runs else (False, None)
+        if run_id not in self._open_runs:
+            return False, None
+        return True, self._open_runs.pop(run_id, None)
 
     def _add_answers(self, response: LLMResult, run_id: UUID) -> None:
         is_ours, _ = self._end(run_id)

@@ -79,7 +79,7 @@ C2048_5M = _claude_cache(2_048, "5m")
 C_UNLISTED = _claude_cache(4_096, "5m")
 
 NOVA_CACHE = CacheRules(
-    min_tokens=1_000,  # some sources say 1,024 for Micro and Lite; the guide says 1K for all
+    min_tokens=1_000,  # 1,024 for Micro and Lite in some sources, 1K for all in the guide
     max_tokens=20_000,
     ttls=("5m",),
     fields=frozenset({"system", "messages"}),
@@ -318,7 +318,7 @@ def _newest(
     cache: CacheRules | None = None,
     reasoning: Reasoning | None = "none",
 ) -> ModelFacts:
-    """One row of `NEWEST`: of `outputConfig` and CountTokens nothing is known before a model is out."""
+    """Return one row of `NEWEST`. `outputConfig` and CountTokens are unknown before a model is released."""
     models = [row for row in FAMILIES if row.family.startswith(brand)]
     if brand == "openai.gpt":  # gpt-oss is a brand of its own
         models = [row for row in models if not row.family.startswith("openai.gpt-oss")]

@@ -26,7 +26,12 @@ class ControlPlane(Protocol):
     """The source of a look-up's boto3 clients."""
 
     def client(self, service: str, target: Target | None = None) -> Any:
-        """Return a boto3 client for ``"bedrock"`` or ``"bedrock-agent"``."""
+        """Return a boto3 client.
+
+        Args:
+            service: ``"bedrock"`` or ``"bedrock-agent"``.
+            target: The target of the look-up.
+        """
 
     def identity(self, target: Target) -> Hashable:
         """Return an id of the control plane. Answers are shared by sources with equal ids."""
@@ -217,7 +222,7 @@ class Resolver:
         Args:
             target: The target.
             control_plane: Makes the clients for the look-up.
-            look_up: When to ask the control plane. ``"expired"``: if there is no answer, or it is older than an hour
+            look_up: When to ask the control plane. ``"expired"``: without an answer, or if it is older than an hour
                 (five minutes for a refusal, 30 seconds for a failure). ``"missing"``: if there never was an answer;
                 an expired one is returned, also while another thread is asking. ``"never"``: an expired answer counts
                 as none.
