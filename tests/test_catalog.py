@@ -162,7 +162,7 @@ def test_a_model_released_tomorrow_gets_its_familys_newest_rules(model, family, 
 
 
 @pytest.mark.parametrize("brand", NEWEST, ids=lambda row: row.family)
-def test_a_model_released_tomorrow_gets_no_larger_limits_than_any_of_its_brand(brand):
+def test_new_model_gets_the_smallest_limits_of_its_brand(brand):
     for row in FAMILIES:
         if row.family.startswith(brand.family) and row.tools and not row.family.startswith("openai.gpt-oss"):
             assert brand.context_window <= row.context_window
@@ -212,7 +212,7 @@ def test_latency_optimized_families_are_those_of_the_guide():
     }
 
 
-def test_every_row_is_found_by_its_own_name_dated_and_sourced():
+def test_every_row_has_date_and_source():
     rows = (*FAMILIES, *NEWEST)
     assert len({row.family for row in FAMILIES}) == len(FAMILIES)
     assert all(model_facts(row.family) is row for row in FAMILIES)

@@ -95,7 +95,7 @@ def test_look_ups_use_the_session_too(recorder, bundle, environment, session_of)
 
 
 @both_kinds
-def test_a_key_that_is_rotated_in_the_environment_is_no_concern_of_a_sessions(environment, monkeypatch, session_of):
+def test_key_rotated_in_the_environment_does_not_affect_sessions(environment, monkeypatch, session_of):
     connection = Connection(session=session_of(), region_name="us-east-1")
     before = connection.client(RUNTIME)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
@@ -129,7 +129,7 @@ def test_credentials_that_refresh_themselves_are_fresh_at_each_call(recorder, bu
 
 
 @both_kinds
-def test_a_sessions_region_comes_after_the_targets_and_before_the_environments(monkeypatch, session_of):
+def test_session_region_is_between_targets_and_environments(monkeypatch, session_of):
     monkeypatch.setenv("AWS_REGION", "ap-south-1")
     connection = Connection(session=session_of(region="eu-north-1"))
     arn = parse_target("arn:aws:bedrock:eu-west-1:123456789012:default-prompt-router/anthropic.claude:1")
@@ -149,7 +149,7 @@ def test_a_session_without_a_region_leaves_it_to_the_environment(monkeypatch, se
 
 
 @both_kinds
-def test_connections_with_one_session_share_a_client_and_others_do_not(session_of):
+def test_only_connections_with_one_session_share_a_client(session_of):
     session = session_of()
     one, two = (Connection(session=session, region_name="us-east-1") for _ in range(2))
     other = Connection(session=session_of(), region_name="us-east-1")
@@ -166,7 +166,7 @@ def test_what_is_registered_on_a_session_happens(bedrock):
     assert seen == ["sent"]
 
 
-def test_fifty_threads_that_need_a_client_of_a_session_make_one():
+def test_fifty_threads_make_one_client_of_a_session():
     session, made = boto3_session(), []
     session.events.register("creating-client-class.bedrock-runtime", lambda **_: made.append(1))
     connection = Connection(session=session, region_name="us-east-1")
@@ -204,7 +204,7 @@ def test_a_session_beside_other_credentials_is_refused(beside, named):
         Connection(session=botocore_session(), **beside)
 
 
-def test_a_session_stays_in_its_process_and_the_rest_goes_along():
+def test_pickle_leaves_out_the_session_only():
     connection = Connection(session=botocore_session(), region_name="us-east-1", verify="/ca.pem", use_ssl=False)
     loaded = pickle.loads(pickle.dumps(connection))
     assert (loaded.session, loaded.region_name, loaded.verify, loaded.use_ssl) == (None, "us-east-1", "/ca.pem", False)
@@ -237,7 +237,7 @@ def used_by_a_connection(session, form):
 @pytest.mark.sample(4)
 @both_kinds
 @pytest.mark.parametrize("form", [*FORMS, "look-up"])
-def test_a_session_that_nobody_holds_is_gone_and_its_clients_too(bedrock, session_of, form):
+def test_unreferenced_session_is_freed_with_its_clients(bedrock, session_of, form):
     """A server for many tenants makes a session for each."""
     session = session_of()
     if form == "look-up":

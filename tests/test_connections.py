@@ -120,7 +120,7 @@ def test_configurations_of_equal_value_share_a_client():
 
 @pytest.mark.parametrize("option", [{"max_pool_connections": 10}, {"connect_timeout": 60, "read_timeout": 60}])
 @pytest.mark.usefixtures("credentials")
-def test_a_default_that_is_stated_is_not_lost_to_one_that_is_not(option):
+def test_explicit_option_equal_to_a_default_is_kept(option):
     Connection(**settings(config=Config())).client(RUNTIME)
     stated = Connection(**settings(config=Config(**option))).client(RUNTIME)
     for name, value in option.items():
@@ -138,7 +138,7 @@ def test_look_ups_keep_their_own_short_timeouts():
     [("AWS_MAX_ATTEMPTS", "7"), ("AWS_RETRY_MODE", "adaptive"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")],
 )
 @pytest.mark.usefixtures("credentials")
-def test_a_botocore_setting_of_the_environment_is_part_of_what_is_shared(monkeypatch, name, value):
+def test_botocore_variables_of_the_environment_select_the_client(monkeypatch, name, value):
     connection = Connection(region_name="us-east-1")
     before = connection.client(RUNTIME)
     monkeypatch.setenv(name, value)
@@ -154,7 +154,7 @@ def test_a_profile_has_a_client_of_its_own(tmp_path):
 
 
 @pytest.mark.usefixtures("credentials")
-def test_the_pool_is_as_large_as_the_concurrency_unless_the_user_says_otherwise():
+def test_pool_has_the_size_of_max_concurrency_by_default():
     def pool(**given):
         return Connection(**settings(**given)).client(RUNTIME).meta.config.max_pool_connections
 
@@ -191,7 +191,7 @@ def test_fifty_threads_that_need_a_client_at_once_make_one():
 # Credentials
 
 
-def test_a_key_that_is_rotated_in_the_environment_is_used_by_the_next_call(recorder, monkeypatch):
+def test_key_rotated_in_the_environment_is_used_next(recorder, monkeypatch):
     client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
     for key in ("AKIAONE", "AKIATWO", "AKIAONE"):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
@@ -200,7 +200,7 @@ def test_a_key_that_is_rotated_in_the_environment_is_used_by_the_next_call(recor
         assert key_used(recorder) == key
 
 
-def test_a_session_token_that_is_rotated_is_used_by_the_next_call(recorder, monkeypatch, credentials):
+def test_rotated_session_token_is_used_by_the_next_call(recorder, monkeypatch, credentials):
     client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
     for token in ("token-1", "token-2"):
         monkeypatch.setenv("AWS_SESSION_TOKEN", token)
@@ -210,7 +210,7 @@ def test_a_session_token_that_is_rotated_is_used_by_the_next_call(recorder, monk
 
 @pytest.mark.parametrize("file", ["credentials", "config"])
 @pytest.mark.parametrize("profile", [None, "team"])
-def test_a_key_that_is_rotated_in_a_file_is_used_by_the_next_call(recorder, tmp_path, profile, file):
+def test_key_rotated_in_a_file_is_used_next(recorder, tmp_path, profile, file):
     client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url, profile_name=profile))
     section = profile or "default"
     if file == "config" and profile:
@@ -256,7 +256,7 @@ def test_an_explicit_profile_wins_over_keys_in_the_environment(recorder, tmp_pat
     assert key_used(recorder) == "AKIATEAM"
 
 
-def test_an_api_key_is_sent_as_a_bearer_token_and_touches_nobody_else(recorder, credentials):
+def test_api_key_is_sent_by_its_own_client_only(recorder, credentials):
     def connection(**given):
         return Connection(region_name="us-east-1", endpoint_url=recorder.url, **given)
 
@@ -274,7 +274,7 @@ def test_an_explicit_api_key_wins_over_the_environments(recorder, monkeypatch):
     assert key_used(recorder) == "Bearer mine"
 
 
-def test_an_api_key_in_the_environment_is_read_when_a_call_is_made(recorder, monkeypatch):
+def test_api_key_of_the_environment_is_read_at_the_call(recorder, monkeypatch):
     client = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
     for key in ("env-1", "env-2"):
         monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", key)
@@ -285,9 +285,7 @@ def test_an_api_key_in_the_environment_is_read_when_a_call_is_made(recorder, mon
 @pytest.mark.parametrize(
     ("variable", "expected"), [("AWS_ACCESS_KEY_ID", "{}"), ("AWS_BEARER_TOKEN_BEDROCK", "Bearer {}")]
 )
-def test_what_is_rotated_in_the_environment_reaches_a_chat_model_too(
-    recorder, monkeypatch, credentials, variable, expected
-):
+def test_key_rotated_in_the_environment_reaches_chat_models(recorder, monkeypatch, credentials, variable, expected):
     from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
     monkeypatch.setenv(variable, "before")
@@ -298,7 +296,7 @@ def test_what_is_rotated_in_the_environment_reaches_a_chat_model_too(
         assert key_used(recorder) == expected.format(key)
 
 
-def test_the_session_that_the_user_has_set_up_gives_the_credentials(recorder):
+def test_default_session_of_boto3_provides_credentials(recorder):
     boto3.setup_default_session(aws_access_key_id="AKIASESSION", aws_secret_access_key="s", region_name="eu-north-1")
     ask(RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url)))
     assert key_used(recorder) == "AKIASESSION"
@@ -377,7 +375,7 @@ def test_the_region_is_looked_for_in_this_order(monkeypatch, tmp_path):
     assert region() == "from-environment"
 
 
-def test_a_region_that_is_written_into_the_file_later_is_seen(tmp_path):
+def test_region_written_to_the_file_later_is_used(tmp_path):
     with pytest.raises(MissingRegionError):
         region(MODEL)
     (tmp_path / "config").write_text("[default]\nregion = eu-north-1\n")
@@ -388,12 +386,12 @@ def test_the_region_of_the_users_botocore_config_counts():
     assert region(MODEL, config=Config(region_name="eu-central-1")) == "eu-central-1"
 
 
-def test_the_region_of_the_session_that_the_user_has_set_up_counts():
+def test_default_session_of_boto3_provides_the_region():
     boto3.setup_default_session(region_name="eu-central-1")
     assert region(MODEL) == "eu-central-1"
 
 
-def test_a_region_less_model_arn_gets_the_region_of_the_environment(monkeypatch):
+def test_arn_without_region_gets_the_environments_region(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
     assert region("arn:aws:bedrock:::foundation-model/amazon.nova-lite-v1:0") == "eu-west-3"
 
@@ -405,7 +403,7 @@ def test_a_call_goes_to_the_region_of_the_arn(bedrock):
     assert bedrock.requests("Converse")[-1].region == "us-west-2"
 
 
-def test_without_a_region_the_error_says_so_and_nothing_is_sent(recorder, credentials):
+def test_missing_region_is_an_error_before_anything_is_sent(recorder, credentials):
     client = RoutedClient(Connection(endpoint_url=recorder.url))
     with pytest.raises(MissingRegionError, match="AWS_REGION"):
         ask(client)
@@ -427,7 +425,7 @@ def test_a_conflict_between_region_and_arn_is_warned_about_once(caplog, recorder
     assert "eu-west-1" in warning
 
 
-def test_a_conflict_with_a_client_that_was_passed_in_is_warned_about_once(caplog, recorder, credentials):
+def test_region_conflict_with_a_users_client_warns_once(caplog, recorder, credentials):
     given = boto3.Session().client(RUNTIME, region_name="us-east-1", endpoint_url=recorder.url)
     client = RoutedClient(given, base_models={ROUTER: [MODEL]})
     for _ in range(3):
@@ -502,7 +500,7 @@ def test_a_copy_keeps_the_clients_that_were_passed_in(bedrock, copied):
     assert "my-control" in bedrock.requests("GetInferenceProfile")[-1].headers["user-agent"]
 
 
-def test_a_pickled_client_works_in_another_process_with_what_it_finds_there(recorder, credentials):
+def test_pickled_client_uses_credentials_of_the_other_process(recorder, credentials):
     client = RoutedClient(Connection(**SECRETS, region_name="us-east-1", endpoint_url=recorder.url))
     ask(pickle.loads(pickle.dumps(client)))
     assert key_used(recorder) == "AKIAENVIRONMENT"
@@ -529,7 +527,7 @@ def test_no_secret_is_in_our_log(recorder, caplog):
 # Headers
 
 
-def test_headers_of_one_object_never_reach_another_that_shares_its_client(recorder, credentials):
+def test_headers_are_sent_by_their_own_object_only(recorder, credentials):
     connection = Connection(region_name="us-east-1", endpoint_url=recorder.url)
     teams = {f"team-{n}": RoutedClient(connection, default_headers={"x-team": f"team-{n}"}) for n in range(4)}
     teams[""] = RoutedClient(Connection(region_name="us-east-1", endpoint_url=recorder.url))
@@ -558,7 +556,7 @@ def test_headers_go_with_streams(bedrock):
     assert bedrock.requests("ConverseStream")[-1].headers["x-team"] == "blue"
 
 
-def test_headers_do_not_stay_on_a_client_that_was_passed_in(recorder, credentials):
+def test_headers_do_not_stay_on_a_users_client(recorder, credentials):
     given = boto3.Session().client(RUNTIME, region_name="us-east-1", endpoint_url=recorder.url)
     ask(RoutedClient(given, default_headers={"x-team": "blue"}))
     ask(given)
@@ -615,7 +613,7 @@ def test_a_missing_model_id_is_reported_as_boto3_does(bedrock, call):
     assert type(ours.value) is type(theirs.value)
 
 
-def test_look_ups_for_a_given_client_use_its_credentials_and_endpoint(bedrock, monkeypatch):
+def test_look_ups_use_a_users_clients_credentials_and_endpoint(bedrock, monkeypatch):
     for name in list(os.environ):
         if name.startswith("AWS_ENDPOINT") or name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
             monkeypatch.delenv(name)
@@ -625,7 +623,7 @@ def test_look_ups_for_a_given_client_use_its_credentials_and_endpoint(bedrock, m
     assert bedrock.requests("GetInferenceProfile")[-1].authorization == "sigv4"
 
 
-def test_the_model_is_reached_as_the_given_client_of_knowledge_bases_is():
+def test_model_client_is_like_the_users_knowledge_base_client():
     told = {
         "connect_timeout": 7, "read_timeout": 300, "max_pool_connections": 99, "proxies": {"https": "http://proxy:1"},
         "retries": {"mode": "standard", "total_max_attempts": 1},
@@ -638,7 +636,7 @@ def test_the_model_is_reached_as_the_given_client_of_knowledge_bases_is():
     assert look_up.meta.config.read_timeout < 60, "a look-up keeps nobody waiting"
 
 
-def test_look_ups_for_a_given_client_with_an_api_key_use_that_key(recorder):
+def test_look_ups_use_a_users_clients_api_key(recorder):
     given = Connection(api_key="the-key", region_name="us-east-1", endpoint_url=recorder.url).client(RUNTIME)
     assert RoutedClient(given).resolve(PROFILE).base_models == ("anthropic.claude-3-haiku-20240307-v1:0",)
     assert key_used(recorder) == "Bearer the-key"
@@ -688,7 +686,7 @@ def test_a_given_control_plane_client_is_asked(bedrock, monkeypatch):
         ),
     ],
 )
-def test_the_control_plane_is_where_the_runtime_is_unless_that_is_aws(runtime, environment, expected, monkeypatch):
+def test_control_plane_endpoint_is_the_runtimes_unless_aws(runtime, environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert control_plane_endpoint("bedrock", runtime) == expected
@@ -712,7 +710,7 @@ AGENT_RUNTIME = "bedrock-agent-runtime"
     ],
 )
 @pytest.mark.usefixtures("credentials")
-def test_aws_endpoint_of_one_runtime_is_not_used_for_the_other(endpoint, serves):
+def test_aws_endpoint_serves_one_runtime_only(endpoint, serves):
     connection = Connection(region_name="us-east-1", endpoint_url=endpoint)
     given = {name: boto3.client(name, "us-east-1", endpoint_url=endpoint) for name in serves}
     for service in (RUNTIME, AGENT_RUNTIME):
@@ -733,7 +731,7 @@ def test_timeouts_and_retries_hold_for_knowledge_bases_too():
 
 
 @pytest.mark.usefixtures("credentials")
-def test_the_endpoint_of_the_environment_for_knowledge_bases_is_part_of_what_is_shared(monkeypatch):
+def test_knowledge_base_endpoint_of_the_environment_selects_the_client(monkeypatch):
     connection = Connection(region_name="us-east-1")
     before = connection.client(AGENT_RUNTIME)
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME", "http://127.0.0.1:9")
@@ -751,7 +749,7 @@ def test_an_endpoint_for_the_runtime_serves_look_ups_too(bedrock, monkeypatch):
     assert client.resolve(profile).base_models == ("amazon.nova-lite-v1:0",)
 
 
-def test_a_runtime_endpoint_in_the_environment_alone_serves_look_ups_too(bedrock, monkeypatch):
+def test_runtime_endpoint_of_the_environment_serves_look_ups(bedrock, monkeypatch):
     for name in list(os.environ):
         if name.startswith("AWS_ENDPOINT") and not name.endswith("_RUNTIME"):
             monkeypatch.delenv(name)
@@ -826,7 +824,7 @@ def test_a_forked_worker_makes_its_own_connection(bedrock, router):
 
 
 @needs_fork
-def test_a_process_that_forks_while_it_makes_a_client_does_not_hang_its_child(bedrock, router):
+def test_fork_while_a_client_is_made_does_not_hang(bedrock, router):
     session = boto3.Session()
     inside, go_on = threading.Event(), threading.Event()
 
@@ -852,7 +850,7 @@ def test_a_process_that_forks_while_it_makes_a_client_does_not_hang_its_child(be
 
 
 @needs_fork
-def test_a_process_that_forks_during_a_look_up_does_not_hang_its_child(bedrock):
+def test_fork_during_a_look_up_does_not_hang(bedrock):
     profile = bedrock.create_application_profile(name="forked", copy_from="amazon.nova-lite-v1:0")
     bedrock.fail("slow_first_byte", operation="GetInferenceProfile", seconds=1.5)
     client = RoutedClient(Connection())
@@ -876,7 +874,7 @@ def test_a_process_that_forks_during_a_look_up_does_not_hang_its_child(bedrock):
     ],
     ids=lambda environment: next(iter(environment)),
 )
-def test_what_is_derived_from_a_given_client_calls_as_that_client(bedrock, monkeypatch, environment):
+def test_clients_derived_from_a_users_client_call_alike(bedrock, monkeypatch, environment):
     given = bedrock.client(AGENT_RUNTIME)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -888,7 +886,7 @@ def test_what_is_derived_from_a_given_client_calls_as_that_client(bedrock, monke
 
 
 @pytest.mark.usefixtures("credentials")
-def test_making_a_client_changes_neither_the_users_config_nor_what_equal_connections_share():
+def test_making_a_client_does_not_change_the_config():
     config = Config(retries={"max_attempts": 3})
     first = Connection(**settings(config=config))
     clients = [first.client(service) for service in (RUNTIME, AGENT_RUNTIME, "bedrock", "bedrock-agent")]

@@ -141,7 +141,7 @@ def test_a_wrong_target_is_refused_before_anything_is_sent():
             call(modelId=ROUTER.replace("default-prompt-router", "promptrouter"), messages=[])
 
 
-def test_a_refusal_while_constructing_a_chat_model_is_ours_and_not_pydantics():
+def test_chat_model_constructor_raises_our_error_not_pydantics():
     from bedrock_routing_integrations.langchain import ChatBedrockRouter
 
     with pytest.raises(InvalidTargetError, match="did you mean 'prompt-router'"):
@@ -150,7 +150,7 @@ def test_a_refusal_while_constructing_a_chat_model_is_ours_and_not_pydantics():
         ChatBedrockRouter()
 
 
-def test_a_refusal_while_constructing_an_llm_of_llama_index_is_ours_and_not_pydantics():
+def test_llama_index_constructor_raises_our_error_not_pydantics():
     from bedrock_routing_integrations.llama_index import BedrockRouter
 
     with pytest.raises(InvalidTargetError, match="did you mean 'prompt-router'"):
@@ -306,7 +306,7 @@ HIDE = """
         (["aiohttp"], "from bedrock_routing_integrations.emulator import BedrockEmulator", "emulator"),
     ],
 )
-def test_a_missing_extra_is_named_with_the_command_that_installs_it(hidden, statement, extra):
+def test_missing_extra_is_named_with_its_install_command(hidden, statement, extra):
     said = python(HIDE.format(hidden=hidden, statement=statement))
     assert f'pip install "bedrock-routing-integrations[{extra}]"' in said
 
@@ -319,7 +319,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(hidden, stat
         "from bedrock_routing_integrations.llama_index import BedrockRouter; BedrockRouter('x.y').complete('z')",
     ],
 )
-def test_a_mistake_inside_a_framework_is_not_taken_for_a_missing_extra(statement):
+def test_framework_import_error_is_not_a_missing_extra(statement):
     said = python(HIDE.format(hidden=["botocore"], statement=statement))
     assert "botocore" in said
     assert "pip install" not in said

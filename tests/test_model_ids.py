@@ -111,7 +111,7 @@ LONG_WORDS = [
 
 @pytest.mark.sweep
 @given(st.data())
-def test_a_typo_in_a_word_is_told_from_a_new_model(data):
+def test_typo_in_a_word_is_not_a_new_model(data):
     model, word = data.draw(st.sampled_from(LONG_WORDS))
     at = data.draw(st.integers(0, len(word) - 2))
     letter = data.draw(st.sampled_from(string.ascii_lowercase))
@@ -199,7 +199,7 @@ def test_a_listed_id_is_known_however_it_is_called(model):
 
 
 @pytest.mark.parametrize("model", [*MODELS])
-def test_the_emulators_models_are_listed_and_called_by_ids_that_answer(answers, model):
+def test_emulator_models_are_listed_with_callable_ids(answers, model):
     assert answers(callable_id(model))
 
 
@@ -258,7 +258,7 @@ MEANT = "did you mean 'us.amazon.nova-lite-v1:0'?"
 
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("use", ["resolve", "call", "chat", "stream", "metadata", "complete", "base_models"])
-def test_a_misspelled_model_is_warned_of_once_at_its_first_use(bedrock, caplog, use):
+def test_misspelled_model_warns_once_at_first_use(bedrock, caplog, use):
     routed = RoutedClient(boto3.client("bedrock-runtime"))
 
     def first_use() -> object:
@@ -380,7 +380,7 @@ def test_version_that_is_not_listed_is_unknown_with_cautious_limits(model, meant
     assert f"did you mean {meant!r}" in unknown_id_advice(parse_target(model))
 
 
-def test_no_listed_id_and_no_id_without_a_version_is_an_unlisted_version():
+def test_only_unlisted_versions_are_unlisted():
     assert not [model for model in MODEL_IDS if is_unlisted_version(model)]
     assert not is_unlisted_version("anthropic.claude-opus-4-6")
     assert not is_unlisted_version("anthropic.claude-opus-4-6-v1:0")

@@ -193,7 +193,7 @@ def test_the_first_traces_teach_the_rest(bedrock, client, router):
     assert learned(resolved) == [(HAIKU, "trace"), (SONNET, "trace")]
 
 
-def test_a_target_that_does_not_exist_is_reported_by_the_call(bedrock, client):
+def test_missing_target_is_reported_by_the_call(bedrock, client):
     with pytest.raises(Exception, match=r"ValidationException|ResourceNotFoundException"):
         say(client, PROFILE)
 
@@ -204,7 +204,7 @@ def test_a_broken_control_plane_does_not_stop_the_call(bedrock, client, router, 
     assert say(client, router, HELLO)["invoked_model"] == HAIKU
 
 
-def test_a_control_plane_that_answers_nonsense_does_not_stop_the_call(bedrock, router):
+def test_control_plane_nonsense_does_not_stop_the_call(bedrock, router):
     class Nonsense:
         def get_prompt_router(self, **_):
             raise ValueError("<html>proxy</html>")
@@ -213,7 +213,7 @@ def test_a_control_plane_that_answers_nonsense_does_not_stop_the_call(bedrock, r
     assert say(client, router, HELLO)["invoked_model"] == HAIKU
 
 
-def test_credentials_that_come_later_are_used_soon_for_look_ups_too(bedrock, router, monkeypatch):
+def test_later_credentials_are_soon_used_for_look_ups(bedrock, router, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     clock = Clock()
     client = RoutedClient(Connection(), runtime=Runtime(clock=clock))

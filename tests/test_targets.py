@@ -87,18 +87,18 @@ def test_every_kind_is_reached_by_some_text():
 
 @pytest.mark.parametrize("region_prefix", [*PREFIXES_SEEN, "mx", "in", "sa-east", "eu2"])
 @pytest.mark.parametrize("model", [HAIKU, "meta.llama4-scout-17b-instruct-v1:0", "deepseek.v3.2"])
-def test_a_region_prefix_that_nobody_has_seen_is_still_a_profile(region_prefix, model):
+def test_unknown_geography_is_a_profile(region_prefix, model):
     target = parse_target(f"{region_prefix}.{model}")
     assert target.kind is TargetKind.SYSTEM_INFERENCE_PROFILE
     assert split_geography(target.resource_id) == (region_prefix, model)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES_SEEN)
-def test_a_provider_that_nobody_has_seen_behind_a_known_prefix_is_still_a_profile(prefix):
+def test_unknown_provider_after_a_geography_is_a_profile(prefix):
     assert parse_target(f"{prefix}.newcorp.model-1").kind is TargetKind.SYSTEM_INFERENCE_PROFILE
 
 
-def test_a_model_arn_without_a_region_is_taken_as_global_profiles_list_them():
+def test_model_arn_without_region_is_accepted():
     target = parse_target(arn(f"foundation-model/{HAIKU}", region="", account=""))
     assert (target.kind, target.region, target.account) == (TargetKind.FOUNDATION_MODEL, None, None)
     assert target.resource_id == HAIKU
@@ -163,7 +163,7 @@ def test_a_target_is_a_value(text):
         target.region = "eu-west-1"
 
 
-def test_a_member_of_an_enumeration_of_models_is_a_string_too():
+def test_string_enumeration_member_is_accepted():
     class Models(str, Enum):
         SMALL = f"us.{HAIKU}"
 
@@ -265,7 +265,7 @@ def test_a_refusal_lists_every_form_that_is_accepted(text):
     assert f"us.{HAIKU}" in message
 
 
-def test_a_prompt_given_as_the_model_does_not_flood_the_logs():
+def test_long_text_is_shortened_in_the_message():
     prompt = "Tell me all about the following document. " * 10_000
     with pytest.raises(InvalidTargetError) as refused:
         parse_target(prompt)
@@ -346,11 +346,11 @@ def test_whatever_the_service_models_pattern_allows_is_parsed(kind, data):
 
 
 @given(st.from_regex(rf"{LABEL}[.]{{1}}{LABEL}([.:]?{LABEL})", fullmatch=True))
-def test_whatever_the_service_models_pattern_calls_a_model_id_is_parsed(text):
+def test_every_id_of_the_service_models_pattern_is_parsed(text):
     assert parse_target(text).kind in (TargetKind.FOUNDATION_MODEL, TargetKind.SYSTEM_INFERENCE_PROFILE)
 
 
-def test_the_service_model_has_no_resource_type_that_we_do_not_know():
+def test_service_model_has_only_known_resource_types():
     model = botocore.session.Session().get_service_model("bedrock-runtime")
     pattern = model.shape_for("ConversationalModelId").metadata["pattern"]
     for resource in (

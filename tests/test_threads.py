@@ -84,7 +84,7 @@ async def test_asyncios_own_pool_stays_free():
     assert all(await asyncio.gather(*calls))
 
 
-async def test_a_call_gets_its_arguments_and_gives_its_result_or_error():
+async def test_call_has_arguments_and_result_or_error():
     assert await run_in_thread(2, divmod, 7, 2) == (3, 1)
     assert await run_in_thread(2, sorted, [1, 3, 2], reverse=True) == [3, 2, 1]
     with pytest.raises(ZeroDivisionError):
@@ -100,7 +100,7 @@ async def test_no_error_of_a_call_hangs_or_is_lost(error):
         await asyncio.wait_for(run_in_thread(2, work), 5)
 
 
-async def test_a_call_sees_the_context_variables_of_its_task_and_keeps_its_own_to_itself():
+async def test_call_has_a_copy_of_its_tasks_context():
     async def request(number):
         REQUEST.set(number)
 
@@ -151,7 +151,7 @@ def test_a_pool_outlives_its_event_loop():
     assert in_a_loop_of_its_own(ask())
 
 
-def test_a_pool_is_shared_by_all_who_ask_for_its_size():
+def test_pool_is_shared_by_size():
     assert pool(5) is pool(5)
     assert pool(5) is not pool(6)
 
@@ -229,7 +229,7 @@ async def test_an_error_while_making_the_iterator_is_raised():
         await collect(iterate_in_thread(4, refuse))
 
 
-async def test_a_stop_iteration_from_within_does_not_look_like_the_end():
+async def test_stop_iteration_inside_is_not_the_end():
     class Broken:
         def __iter__(self):
             return self
@@ -340,7 +340,7 @@ async def test_a_stream_that_is_forgotten_closes_its_iterator():
     assert await until(source.closed.is_set)
 
 
-async def test_a_stream_that_waits_for_a_thread_can_be_cancelled_and_never_starts():
+async def test_stream_waiting_for_a_thread_can_be_cancelled():
     release = threading.Event()
     first = asyncio.ensure_future(run_in_thread(1, release.wait, 10))
     await asyncio.sleep(0.05)
@@ -376,7 +376,7 @@ async def test_streams_that_are_stopped_give_their_threads_back():
             assert await until(source.closed.is_set)
 
 
-def test_a_loop_that_is_closed_with_a_stream_open_leaves_no_thread_running():
+def test_loop_closed_with_open_stream_leaves_no_thread():
     source = Source()
     loop = asyncio.new_event_loop()
     stream = iterate_in_thread(4, source)
@@ -386,7 +386,7 @@ def test_a_loop_that_is_closed_with_a_stream_open_leaves_no_thread_running():
     assert source.closed.wait(5)
 
 
-def test_a_program_ends_at_once_and_quietly_with_calls_and_streams_done():
+def test_program_ends_quietly_after_calls_and_streams():
     said = python("""
         import asyncio, time
         from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
