@@ -1,11 +1,9 @@
-"""What has arrived of a stream, at any moment of it, now or later: `StreamAccumulator`."""
+"""`StreamAccumulator`: the response of a stream, cut anywhere."""
 
 from __future__ import annotations
 
 import copy
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,90 +78,69 @@ def streams(draw, kinds=("text", "toolUse", "reasoning", "redacted", "toolResult
     return events[: draw(st.integers(0, len(events)))]
 
 
-def moments(events):
-    """For each event a mark, and what `response` gave then."""
-    received = StreamAccumulator()
-    found = []
+def accumulate(events):
+    accumulator = StreamAccumulator()
     for event in events:
-        received.add(event)
-        found.append((received.snapshot(), copy.deepcopy(received.response()["output"]["message"]["content"])))
-    return received, found
+        accumulator.add(event)
+    return accumulator
 
 
-@given(events=streams(), order=st.randoms(use_true_random=False))
-def test_a_moment_can_be_gone_back_to_later_and_in_any_order(events, order):
-    received, found = moments(events)
-    order.shuffle(found)
-    for mark, then in found:
-        assert received.content(mark) == then
+@given(events=streams(), data=st.data())
+def test_reading_between_events_does_not_change_what_follows(events, data):
+    accumulator = StreamAccumulator()
+    for event in events:
+        accumulator.add(event)
+        if data.draw(st.booleans()):
+            accumulator.response()
+    assert accumulator.response() == accumulate(events).response()
+
+
+@given(events=streams(("text", "cited", "toolUse")))
+def test_only_text_is_the_text_of_a_single_text_block(events):
+    accumulator = accumulate(events)
+    text = accumulator.only_text()
+    if text is not None:
+        assert accumulator.content() == ([{"text": text}] if text else [])
 
 
 @given(events=streams())
-def test_a_moment_looks_the_same_while_the_stream_goes_on(events):
-    received, marks = StreamAccumulator(), []
-    _, found = moments(events)
-    for event in events:
-        received.add(event)
-        marks.append(received.snapshot())
-        for mark, (_, then) in zip(marks, found, strict=False):
-            assert received.content(mark) == then
-
-
-@given(events=streams())
-def test_a_moment_looks_the_same_in_other_threads(events):
-    received, found = moments(events)
-    with ThreadPoolExecutor(4) as threads:
-        seen = list(threads.map(received.content, [mark for mark, _ in found]))
-    assert seen == [then for _, then in found]
-
-
-@given(events=streams(("text", "cited")))
-def test_a_moment_before_a_citation_has_none_later_either(events):
-    received, found = moments(events)
-    for mark, then in found:
-        assert received.content(mark) == then
-
-
-@given(events=streams(), later=streams())
-def test_what_was_read_is_the_readers_own(events, later):
-    """Whoever changes what he got changes nothing of what others get."""
-    received, _ = moments(events)
-    mark, before = received.snapshot(), copy.deepcopy(received.content())
-    for block in received.content(mark):
+def test_changing_content_changes_no_later_content(events):
+    accumulator = accumulate(events)
+    before = copy.deepcopy(accumulator.content())
+    for block in accumulator.content():
         block.clear()
-    received.response()["output"]["message"]["content"].clear()
-    assert received.content(mark) == received.content() == before
+    assert accumulator.content() == before
 
 
 @given(events=streams())
-def test_the_callers_events_are_not_changed(events):
+def test_events_of_the_caller_are_not_changed(events):
     before = copy.deepcopy(events)
-    received, _ = moments(events)
-    received.response()
+    accumulate(events).response()
     assert events == before
 
 
-# --- against a reading that is as simple as can be ---
+# --- Compared with a plain reading of the deltas ---
 
 
-def plain_reading(events):
-    """The texts, reasoning and arguments of the blocks, by joining what the deltas hold."""
-    found = {}
+def texts_of_deltas(events):
+    """Return the texts, reasoning and arguments of the blocks, by joining the text of the deltas."""
+    texts_by_block = {}
     for event in events:
         if "contentBlockDelta" in event:
             body = event["contentBlockDelta"]
             value = body["delta"]
             text = value.get("text") or value.get("toolUse", {}).get("input") or ""
             text = text or value.get("reasoningContent", {}).get("text", "")
-            found[body["contentBlockIndex"]] = found.get(body["contentBlockIndex"], "") + text
-    return [text for _, text in sorted(found.items())]
+            index = body["contentBlockIndex"]
+            texts_by_block[index] = texts_by_block.get(index, "") + text
+    return [text for _, text in sorted(texts_by_block.items())]
 
 
 @given(events=streams(("text", "toolUse", "reasoning")))
-def test_nothing_of_a_text_is_lost_or_doubled_and_blocks_are_in_order(events):
-    received, _ = moments(events)
+def test_content_has_all_text_once_in_the_order_of_blocks(events):
+    accumulator = accumulate(events)
     shown = []
-    for block in received.content():
+    for block in accumulator.content():
         call = block.get("toolUse")
         if call is not None:
             shown.append(call["input"] if isinstance(call["input"], str) else json.dumps(call["input"]))
@@ -171,52 +148,17 @@ def test_nothing_of_a_text_is_lost_or_doubled_and_blocks_are_in_order(events):
             shown.append(block["text"] if "text" in block else block["reasoningContent"]["reasoningText"]["text"])
     # Blocks without a text show nothing, or an empty call.
     assert [text for text in shown if text not in ("", "{}")] == [
-        text for text in plain_reading(events) if text not in ("", "{}")
+        text for text in texts_of_deltas(events) if text not in ("", "{}")
     ]
 
 
-def test_the_rest_of_the_response_is_what_the_last_events_said():
-    received = StreamAccumulator()
-    assert received.response() == {"output": {"message": {"role": "assistant", "content": []}}}
+def test_response_has_stop_reason_and_metadata():
+    accumulator = StreamAccumulator()
+    assert accumulator.response() == {"output": {"message": {"role": "assistant", "content": []}}}
     for event in ({"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": {"inputTokens": 1}}}):
-        received.add(event)
-    assert received.response() == {
+        accumulator.add(event)
+    assert accumulator.response() == {
         "output": {"message": {"role": "assistant", "content": []}},
         "stopReason": "end_turn",
         "usage": {"inputTokens": 1},
     }
-
-
-# --- readers beside the one who adds ---
-
-
-def test_readers_see_whole_moments_while_another_thread_adds():
-    parts = [f"{number} " for number in range(3000)]
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + len(part))
-    whole = "".join(parts)
-    received, marks, wrong = StreamAccumulator(), [], []
-    done = threading.Event()
-
-    def read():
-        position = 0
-        while not (done.is_set() and position == len(marks)):
-            if position < len(marks):
-                for i in (position, position // 2):  # the newest, and one that was read before
-                    if received.content(marks[i]) != [{"text": whole[: ends[i + 1]]}]:
-                        wrong.append(i)
-                position += 1
-
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    try:
-        for part in parts:
-            received.add(delta(0, text=part))
-            marks.append(received.snapshot())
-    finally:
-        done.set()
-        for reader in readers:
-            reader.join()
-    assert wrong == []

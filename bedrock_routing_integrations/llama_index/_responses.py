@@ -274,7 +274,7 @@ def _read_chunks(
 
 
 def _message_so_far(received: StreamAccumulator, *, first_call_only: bool, wrapped: Container[str]) -> ChatMessage:
-    text = received.only_text(received.snapshot())
+    text = received.only_text()
     if text is not None:  # most chunks of most streams
         return ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=text)], additional_kwargs={})
     blocks, extra = read_content(received.content(), unfinished=True, first_call_only=first_call_only, wrapped=wrapped)

@@ -1,16 +1,9 @@
-"""Accumulate the events of a stream into a Converse response, as of now or as of an earlier moment.
-
-LlamaIndex's chunks each hold the whole text so far. Joining it for each chunk would take quadratic time, so a chunk
-keeps a `Snapshot` instead: for each content block the length that had arrived. The text is joined when it is read.
-"""
+"""Accumulate the events of a stream into a Converse response."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-
-Snapshot = tuple[tuple["_Block", str | None, int, int, bool], ...]
-"""The state of a stream at a moment: for each content block its kind, the arrived lengths, and whether it had ended."""
 
 
 class StreamAccumulator:
@@ -49,21 +42,17 @@ class StreamAccumulator:
             self._last = self._blocks.setdefault(index, _Block(index))
         return self._last
 
-    def snapshot(self) -> Snapshot:
-        """Return the state of this moment, for `content`. Another thread may use it while events are added."""
-        return tuple([(b, b.kind, b.text.length, len(b.others), b.stopped) for b in self._blocks.values()])
-
-    def content(self, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
-        """Return the content blocks that had arrived at the time of `snapshot`; by default those of now."""
-        states = sorted(snapshot if snapshot is not None else self.snapshot(), key=lambda moment: moment[0].index)
-        blocks = [block.content(kind, length, others, stopped) for block, kind, length, others, stopped in states]
+    def content(self) -> list[dict[str, Any]]:
+        """Return the content blocks that have arrived."""
+        blocks = [self._blocks[index].content() for index in sorted(self._blocks)]
         return [block for block in blocks if block is not None]
 
-    def only_text(self, snapshot: Snapshot) -> str | None:
+    def only_text(self) -> str | None:
         """Return the text if a single text block is the only content (the most frequent case), else None."""
-        if len(snapshot) != 1 or snapshot[0][1] != "text" or snapshot[0][0].start:
+        block = self._last
+        if len(self._blocks) != 1 or block.kind != "text" or block.start:
             return None
-        return snapshot[0][0].text.prefix(snapshot[0][2])
+        return block.text()
 
     @property
     def stop_reason(self) -> str | None:
@@ -75,31 +64,6 @@ class StreamAccumulator:
         return {"output": {"message": {"role": self._role, "content": self.content()}}, **self._rest}
 
 
-class _Text:
-    """Text that grows, and can be read at any earlier length without joining all parts each time.
-
-    One thread may add parts while other threads read.
-    """
-
-    def __init__(self) -> None:
-        self.length = 0
-        self._parts: list[str] = []
-        # The joined text and the number of its parts: one tuple, so that readers in other threads see both at once.
-        self._joined = ("", 0)
-
-    def add(self, part: str) -> None:
-        self._parts.append(part)
-        self.length += len(part)
-
-    def prefix(self, length: int) -> str:
-        text, count = self._joined
-        if len(text) < length:
-            more = self._parts[count:]
-            text = text + "".join(more)
-            self._joined = (text, count + len(more))
-        return text[:length]
-
-
 class _Block:
     """One content block. Its kinds are the members of ``ContentBlockDelta`` in botocore's service model (1.43)."""
 
@@ -107,23 +71,25 @@ class _Block:
         self.index = index
         self.start: dict[str, Any] = {}
         self.stopped = False
-        # `text` holds the text, the reasoning or the tool arguments; `others` holds deltas without text.
-        self.text = _Text()
+        # The text, the reasoning or the tool arguments: the part that was joined already, and the parts since.
+        self._joined = ""
+        self._parts: list[str] = []
+        # Deltas without text.
         self.others: list[dict[str, Any]] = []
         self.kind: str | None = None
 
     def add(self, delta: dict[str, Any]) -> None:
         if "text" in delta:
-            self.text.add(delta["text"])
+            self._parts.append(delta["text"])
             if self.kind is None:
                 self.kind = "text"
         elif "toolUse" in delta:
-            self.text.add(delta["toolUse"].get("input", ""))
+            self._parts.append(delta["toolUse"].get("input", ""))
             self.kind = "toolUse"
         elif "reasoningContent" in delta:
             part = delta["reasoningContent"]
             if "text" in part:
-                self.text.add(part["text"])
+                self._parts.append(part["text"])
             else:
                 self.others.append(part)
             self.kind = "reasoningContent"
@@ -131,17 +97,18 @@ class _Block:
             self.others.append(delta)
             self.kind = next(iter(delta), self.kind)
 
-    def content(
-        self,
-        kind: str | None,
-        length: int,
-        count: int,
-        stopped: bool,  # noqa: FBT001 - the parts of a snapshot
-    ) -> dict[str, Any] | None:
+    def text(self) -> str:
+        """Return the text so far. Only the parts since the last time are joined."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._joined += "".join(parts)
+        return self._joined
+
+    def content(self) -> dict[str, Any] | None:
         """Return the block in the shape of a Converse response; None if no known delta has arrived."""
-        kind, text, others = next(iter(self.start), kind), self.text.prefix(length), self.others[:count]
+        kind, text, others = next(iter(self.start), self.kind), self.text(), self.others
         if kind == "toolUse":
-            return {"toolUse": {**self.start.get("toolUse", {}), "input": _tool_input(text, complete=stopped)}}
+            return {"toolUse": {**self.start.get("toolUse", {}), "input": _tool_input(text, complete=self.stopped)}}
         if kind == "toolResult":
             parts = [part for delta in others for part in delta.get("toolResult", ())]
             return {"toolResult": {**self.start.get("toolResult", {}), "content": parts}}
