@@ -185,7 +185,7 @@ _REASONING = frozenset(["reasoning", "reasoning_content", "thinking"])
 _CALLS = frozenset(["tool_use", "tool_call", "tool_call_chunk", "server_tool_use", "server_tool_call"])
 _SERVER_CALLS = frozenset(["server_tool_use", "server_tool_call"])
 _RESULTS = frozenset(["tool_result", "server_tool_result"])
-_OF_ONE_PROVIDER = frozenset([*_REASONING, *_SERVER_CALLS, "server_tool_result"])
+_PROVIDER_SPECIFIC = frozenset([*_REASONING, *_SERVER_CALLS, "server_tool_result"])
 
 
 def converse_messages(
@@ -241,9 +241,8 @@ class _MessageConverter:
             return self._assistant(message)
         if isinstance(message.content, str):
             return message
-        content = [
-            part for block in _keep_blank_before_cache_point(message.content) for part in self._user_block(block)
-        ]
+        blocks = _keep_blank_before_cache_point(message.content)
+        content = [part for block in blocks for part in self._user_block(block)]
         return message.model_copy(update={"content": content})
 
     def _user_block(self, block: Any) -> Iterator[Any]:
@@ -257,6 +256,11 @@ class _MessageConverter:
     # --- Messages of the assistant ---
 
     def _assistant(self, message: AIMessage) -> AIMessage:
+        """Return a message of the assistant with its content in Converse's blocks.
+
+        Other providers' messages lose their reasoning and their server tools. Tool calls that were cut off are sent
+        only if a later message has their result.
+        """
         invalid = [call for call in message.invalid_tool_calls if call.get("id")]
         if isinstance(message.content, str) and not invalid and (self._has_tools or not message.tool_calls):
             return message
@@ -270,18 +274,21 @@ class _MessageConverter:
         blocks = [
             part
             for block in _without_blanks(content)
-            if block and not (is_foreign and _is_of_one_provider(block))
+            if block and not (is_foreign and _is_provider_specific(block))
             for part in self._assistant_block(block, message, cut_off)
         ]
-        blocks += [part for id_ in cut_off if self._is_answered(id_) and not _calls(blocks, id_)
-                   for part in self._call(cut_off[id_], message)]  # fmt: skip
+        # Calls may be in `tool_calls` or `invalid_tool_calls` only, without a block in the content.
+        for id_, invalid_call in cut_off.items():
+            if self._is_answered(id_) and not _calls(blocks, id_):
+                blocks += self._call(invalid_call, message)
         update: dict[str, Any] = {"content": blocks}
         if not self._has_tools:
-            missing = [call for call in message.tool_calls if not _mentions(content, call)]
-            blocks += [part for call in missing for part in self._call(call, message)]
-            update["tool_calls"] = []
+            for call in message.tool_calls:
+                if not _mentions(content, call):
+                    blocks += self._call(call, message)
+            update["tool_calls"] = []  # all of them are text now
         if metadata.get("output_version") != "v1":
-            update["response_metadata"] = {}  # all that langchain-aws would derive from it is done
+            update["response_metadata"] = {}  # langchain-aws would convert and drop blocks by it; both are done
         return message.model_copy(update=update)
 
     def _assistant_block(self, block: Any, message: AIMessage, cut_off: Mapping[Any, Any]) -> Iterator[Any]:
@@ -466,12 +473,12 @@ def _standard_blocks(message: AIMessage) -> list[Any] | None:
         return None
 
 
-def _is_of_one_provider(block: Any) -> bool:
+def _is_provider_specific(block: Any) -> bool:
     if not isinstance(block, dict):
         return False
     value = block.get("value")
     inner = value if block.get("type") == "non_standard" and isinstance(value, dict) else block
-    return inner.get("type") in _OF_ONE_PROVIDER
+    return inner.get("type") in _PROVIDER_SPECIFIC
 
 
 def _arguments(arguments: Any) -> Any:
@@ -493,7 +500,7 @@ def _call_as_text(name: str, arguments: Any) -> str:
 
 
 def _calls(blocks: Sequence[Any], tool_call_id: Any) -> bool:
-    """Return whether the converted blocks contain the call of this id."""
+    """Return whether the converted blocks contain the tool call of this id."""
     return any(
         isinstance(block, dict) and (block.get("value") or {}).get("toolUse", {}).get("toolUseId") == tool_call_id
         for block in blocks
