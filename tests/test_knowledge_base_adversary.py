@@ -73,7 +73,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_whatever_the_order_and_shape_of_events_both_doors_say_the_same(name):
+async def test_both_frameworks_read_any_events_alike(name):
     with ScriptedBedrock([*STREAMS[name], ("guardrail", {"action": "NONE"})]) as server:
         reached = {"model": HAIKU, "base_models": [HAIKU], **server.arguments}
         chain = KnowledgeBaseChain(knowledge_base_id=KB, **reached)
@@ -92,7 +92,7 @@ async def test_whatever_the_order_and_shape_of_events_both_doors_say_the_same(na
         assert (action, session_id) == ("NONE", None), "the header was not there"
 
 
-def test_a_citation_that_is_null_does_not_cost_the_answer():
+def test_null_citation_keeps_the_answer():
     reader = AnswerReader()
     reader.read_response({"output": {"text": ANSWER}, "citations": [None, FIRST, None, SECOND]})
     assert [citation.text for citation in reader.citations] == [ANSWER[:11], ANSWER[12:25]]
@@ -136,7 +136,7 @@ def test_a_session_can_be_used_by_two_threads_at_once():
     assert errors == []
 
 
-def test_what_is_over_is_not_kept():
+def test_sessions_drop_expired_entries():
     class History:
         pass
 
@@ -154,7 +154,7 @@ def test_what_is_over_is_not_kept():
     assert sessions.find(used) is kept()
 
 
-def test_two_turns_that_end_at_once_are_both_remembered():
+def test_history_keeps_turns_that_end_at_once():
     history = SessionMessages()
     other = threading.Thread(target=history.add_messages, args=([HumanMessage("theirs")],))
 
@@ -169,7 +169,7 @@ def test_two_turns_that_end_at_once_are_both_remembered():
     assert sorted(message.text for message in history.messages) == ["ours", "theirs"]
 
 
-def test_a_conversation_without_end_keeps_what_is_told_and_no_more():
+def test_histories_stay_within_their_limits():
     memory = new_memory("id")
     for number in range(40):
         memory.put_messages([said("user", f"q{number}"), said("assistant", "word " * 900)])
@@ -181,7 +181,7 @@ def test_a_conversation_without_end_keeps_what_is_told_and_no_more():
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_after_an_answer_that_is_too_long_to_remember_the_conversation_goes_on(bedrock, form):
+async def test_memory_drops_an_answer_longer_than_its_limit(bedrock, form):
     llm = Says(answers=["word " * 17_000, "Short."])
     asked = engine(facts(bedrock), form, model=llm, mode=CONVERSE)
     session_id = (await ask(asked, form)).metadata["session_id"]
@@ -196,7 +196,7 @@ def said(role, text):
 # --- what the caller gives ---
 
 
-def test_a_message_that_a_stream_added_up_to_is_a_turn_of_the_conversation():
+def test_history_takes_summed_stream_chunks():
     seen = []
     model = RunnableLambda(lambda messages: seen.append(messages) or "Small [cite: 1].")
     chain = KnowledgeBaseChain(retriever=SHELF, model=model, mode=CONVERSE)
@@ -208,13 +208,13 @@ def test_a_message_that_a_stream_added_up_to_is_a_turn_of_the_conversation():
 
 
 @pytest.mark.parametrize("given", ["Human: hi", HumanMessage("hi"), {"role": "user", "content": "hi"}])
-def test_a_conversation_that_is_no_list_is_refused(given):
+def test_chat_history_must_be_a_list(given):
     chain = KnowledgeBaseChain(retriever=SHELF, model=FakeListChatModel(responses=["a"]), mode=CONVERSE)
     with pytest.raises(InvalidRequestError, match="chat_history must be a list of messages, and is a"):
         chain.invoke({"input": "?", "chat_history": given})
 
 
-def test_the_source_of_an_annotation_is_text_whatever_a_retriever_calls_it():
+def test_annotation_source_is_text():
     chain = KnowledgeBaseChain(retriever=SHELF, model=FakeListChatModel(responses=["Small [cite: 1]."]), mode=CONVERSE)
     (annotation,) = chain.invoke("Krill?")["message"].content_blocks[0]["annotations"]
     assert annotation["url"] == annotation["title"] == "7"
@@ -236,7 +236,7 @@ class InPieces(Says):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_answer_of_several_blocks_is_the_same_streamed_or_not(bedrock, form):
+async def test_answer_of_several_blocks_is_equal_streamed_and_whole(bedrock, form):
     llm = InPieces(answers=["Huygens [ci", "te: 1]", " did."])
     response = await ask(engine(facts(bedrock), form, model=llm, mode=CONVERSE), form)
     assert response.response == "Huygens did."

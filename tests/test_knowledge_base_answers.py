@@ -146,7 +146,7 @@ async def test_every_search_raises_where_its_results_are_missing(way, answer):
 
 
 @pytest.mark.parametrize("answer", ["nothing", "HTML", "only a token"])
-def test_iterate_raises_where_a_later_page_is_no_answer(answer):
+def test_iterate_raises_for_an_invalid_later_page(answer):
     first = raw_json({"retrievalResults": [RESULT], "nextToken": "t"})
     with ScriptedBedrock(first, NO_RESULTS[answer]) as bedrock:
         documents = LangChainRetriever(knowledge_base_id=BASE, **bedrock.arguments).iterate("x")
@@ -197,7 +197,7 @@ def test_a_fallback_answers_for_a_stream_without_an_event(answer):
 
 @pytest.mark.parametrize("text", ["", "Krill."])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_without_a_session_id_is_whole_and_warned_of_once(caplog, stream, text):
+def test_answer_without_session_id_warns_once(caplog, stream, text):
     raw = Raw(frame("output", {"text": text}), STREAM) if stream else raw_json({"output": {"text": text}})
     with ScriptedBedrock(raw) as bedrock:
         for _ in range(2):
@@ -228,7 +228,7 @@ def test_a_guardrail_that_intervenes_without_a_text_is_an_answer():
     assert (result["answer"], result["guardrail_action"]) == ("", "INTERVENED")
 
 
-def test_a_mistake_in_a_client_of_the_users_own_is_raised_as_it_is():
+def test_own_client_errors_are_raised_unchanged():
     class Own:
         def retrieve(self, **request):
             raise AttributeError("my mistake")

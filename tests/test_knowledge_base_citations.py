@@ -73,12 +73,12 @@ def spans(reader):
 # --- what Bedrock is known to send
 
 
-def test_the_inclusive_end_of_bedrock_is_put_right():
+def test_inclusive_end_is_corrected():
     text = "x" * 320
     assert spans(whole(text, [claim(text, 0, 319)])) == [(0, 320)]
 
 
-def test_a_streamed_span_that_counts_a_line_break_cites_the_text_without_it():
+def test_streamed_span_excludes_its_line_break():
     events = [{"output": {"text": "One is one.\n"}}, doubled(claim("One is one.", 0, 11)), {"output": {"text": "Two."}}]
     reader = streamed(events)
     assert spans(reader) == [(0, 11)]
@@ -99,12 +99,12 @@ def test_a_citation_that_comes_twice_in_one_event_is_one():
     assert len(reader.citations) == len(reader.passages) == 1
 
 
-def test_an_event_of_an_older_service_has_the_citation_inside_only():
+def test_inner_citation_of_older_services_is_read():
     reader = streamed([{"output": {"text": "One."}}, {"citation": {"citation": claim("One.", 0, 3)}}])
     assert spans(reader) == [(0, 4)]
 
 
-def test_a_part_without_references_is_no_citation():
+def test_part_without_references_is_not_a_citation():
     assert whole("Sorry.", [claim("Sorry.", 0, 5, references=())]).citations == []
 
 
@@ -128,7 +128,7 @@ def test_a_repeated_sentence_is_cited_where_it_is_meant():
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-8"])
-def test_offsets_that_count_other_units_than_characters_lead_to_the_right_repetition(encoding):
+def test_offsets_in_other_units_find_the_right_repetition(encoding):
     width = 2 if encoding == "utf-16-le" else 1
     text = "🜲🜳 Ünïcode 🙂. Same here. 🙂🙂🙂🙂 Same here. 🙂 Same here."
     start = text.rindex("Same here.")
@@ -136,12 +136,12 @@ def test_offsets_that_count_other_units_than_characters_lead_to_the_right_repeti
     assert spans(whole(text, [claim("Same here.", offset, offset + 9)])) == [(start, start + 10)]
 
 
-def test_a_span_without_its_text_is_taken_at_its_word():
+def test_span_without_text_uses_its_offsets():
     reader = streamed([{"output": {"text": "One.\nTwo."}}, doubled(claim(None, 0, 4)), doubled(claim(None, 5, 8))])
     assert [citation.text for citation in reader.citations] == ["One.", "Two."]
 
 
-def test_a_text_without_its_span_is_looked_for():
+def test_text_without_span_is_searched_for():
     reader = whole("Yes. No. Yes.", [claim("Yes."), claim("Yes."), claim("No.")])
     assert spans(reader) == [(0, 4), (9, 13), (5, 8)]
 
@@ -152,7 +152,7 @@ def test_a_citation_may_come_before_its_text(first):
     assert spans(streamed(events if first == "text" else events[::-1])) == [(9, 13)]
 
 
-def test_a_citation_is_given_as_soon_as_it_can_be_told():
+def test_citation_arrives_as_early_as_possible():
     reader = AnswerReader()
     reader.read_event({"output": {"text": "One. "}})
     assert reader.read_event(doubled(claim("One.", 0, 4))).citations
@@ -172,7 +172,7 @@ def test_a_citation_is_given_as_soon_as_it_can_be_told():
         {"generatedResponsePart": {"textResponsePart": "One."}}, {"generatedResponsePart": "One."},
     ],
 )  # fmt: skip
-def test_an_odd_citation_does_not_cost_the_others(odd):
+def test_malformed_citation_keeps_the_others(odd):
     odd = {"retrievedReferences": [reference(0)], **odd}
     good = claim("Two.", 5, 8)
     one, two = (
@@ -185,7 +185,7 @@ def test_an_odd_citation_does_not_cost_the_others(odd):
 
 
 @pytest.mark.parametrize("event", [{}, {"output": {}}, {"guardrail": {}}, {"somethingNew": {"a": 1}}, {"citation": {}}])
-def test_an_event_that_says_nothing_changes_nothing(event):
+def test_empty_event_changes_nothing(event):
     reader = streamed([event, {"output": {"text": "One."}}, doubled(claim("One.", 0, 3)), event])
     assert (reader.text, spans(reader), reader.guardrail_action) == ("One.", [(0, 4)], None)
 
@@ -255,7 +255,7 @@ def orders(draw, text, claims):
 
 
 @given(st.data())
-def test_whatever_bedrock_claims_and_however_it_comes_a_citation_is_a_slice_of_the_answer(data):
+def test_any_citation_is_a_slice_of_the_answer(data):
     text, claims, _ = data.draw(answers())
     at_once = whole(text, claims)
     assert at_once.text == text
@@ -266,7 +266,7 @@ def test_whatever_bedrock_claims_and_however_it_comes_a_citation_is_a_slice_of_t
 
 
 @given(st.data())
-def test_exact_offsets_find_the_very_place_that_is_meant(data):
+def test_exact_offsets_find_their_repetition(data):
     text, claims, meant = data.draw(answers())
     exact = [(one, place) for one, place in zip(claims, meant, strict=True) if place is not None]
     reader = whole(text, [one for one, _ in exact])
@@ -276,7 +276,7 @@ def test_exact_offsets_find_the_very_place_that_is_meant(data):
 
 
 @given(sentences, st.sampled_from(["characters", "utf-16", "bytes"]), st.booleans())
-def test_the_citations_of_consecutive_sentences_come_in_order_and_do_not_overlap(pieces, unit, newline):
+def test_citations_of_consecutive_sentences_do_not_overlap(pieces, unit, newline):
     text, claims, at = "".join(pieces), [], 0
     for piece in pieces:
         first, last = offsets(text, at, at + len(piece), unit)

@@ -71,7 +71,7 @@ def test_results_come_best_first_each_with_its_source(client, kb):
     assert found.guardrail_action is None
 
 
-def test_pages_are_asked_for_as_they_are_needed_up_to_the_limit(bedrock, client, kb):
+def test_iterate_requests_pages_lazily(bedrock, client, kb):
     pages = client.iterate(kb, "moon", SearchOptions(k=2), limit=5)
     assert bedrock.requests("Retrieve") == []
     next(pages)
@@ -92,7 +92,7 @@ def test_all_pages_are_all_results_each_once(client, kb):
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "5", 2.5])
-def test_a_limit_that_is_none_is_refused_at_once(client, kb, limit):
+def test_invalid_limit_is_refused_at_once(client, kb, limit):
     with pytest.raises(InvalidRequestError, match="limit"):
         client.iterate(kb, "moon", PLAIN, limit=limit)
 
@@ -110,14 +110,14 @@ def test_a_filter_reaches_the_service(client, kb):
     assert {passage.metadata["planet"] for passage in found} == {"Saturn"}
 
 
-def test_what_a_guardrail_did_is_told(bedrock, client, kb):
+def test_guardrail_action_is_returned(bedrock, client, kb):
     guardrail, version = bedrock.add_guardrail(["titan"])
     options = SearchOptions(guardrail={"guardrailId": guardrail, "guardrailVersion": version})
     assert client.retrieve(kb, ASKED, options).guardrail_action == "INTERVENED"
     assert client.retrieve(kb, "Europa", options).guardrail_action == "NONE"
 
 
-def test_a_refused_request_is_boto3s_error_and_a_wrong_one_is_not_sent(bedrock, client):
+def test_refused_requests_raise_client_error(bedrock, client):
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         client.retrieve(parse_knowledge_base_id("NOSUCHBASE"), ASKED, PLAIN)
     bedrock.clear_journal()
@@ -129,7 +129,7 @@ def test_a_refused_request_is_boto3s_error_and_a_wrong_one_is_not_sent(bedrock, 
 # --- which type
 
 
-def test_fifty_threads_ask_for_the_type_once(bedrock, kb):
+def test_fifty_threads_look_up_the_type_once(bedrock, kb):
     start = threading.Barrier(50)
 
     def retrieve(_):
@@ -144,7 +144,7 @@ def test_fifty_threads_ask_for_the_type_once(bedrock, kb):
 
 
 @pytest.mark.parametrize("options", [{}, {"knowledge_base_type": "VECTOR", "k": 2}, {"user_context": "somebody"}])
-def test_the_type_is_not_asked_for_where_nothing_depends_on_it(bedrock, client, kb, options):
+def test_type_is_looked_up_only_if_needed(bedrock, client, kb, options):
     assert client.retrieve(kb, ASKED, SearchOptions(**options)).passages
     assert bedrock.requests("GetKnowledgeBase") == []
 
@@ -159,7 +159,7 @@ def test_a_managed_knowledge_base_is_detected_or_stated(bedrock, client, managed
     assert len(client.retrieve(managed, ASKED, SearchOptions(retrieval_config=config)).passages) == 1
 
 
-def test_a_refused_look_up_warns_once_and_costs_nobody_the_call(bedrock, client, kb, caplog):
+def test_refused_type_look_up_warns_once(bedrock, client, kb, caplog):
     bedrock.fail("access_denied", operation="GetKnowledgeBase", rate=1.0)
     for _ in range(3):
         assert client.retrieve(kb, ASKED, SearchOptions(k=2)).passages
@@ -168,7 +168,8 @@ def test_a_refused_look_up_warns_once_and_costs_nobody_the_call(bedrock, client,
     assert len(bedrock.requests("GetKnowledgeBase")) == 1
 
 
-def test_a_type_is_asked_for_again_after_an_hour_and_sooner_where_it_was_refused(bedrock, kb, managed):
+def test_type_look_up_expires(bedrock, kb, managed):
+    """The type is looked up again after an hour, and after five minutes if the look-up was refused."""
     now = [0.0]
     types, source = KnowledgeBaseTypes(lambda: now[0]), Connection()
     fault = bedrock.fail("access_denied", operation="GetKnowledgeBase", rate=1.0)
@@ -212,7 +213,7 @@ def test_a_stream_gives_what_the_whole_answer_gives(client, kb, question):
     assert stream.session_id
 
 
-def test_the_routing_entry_says_null_for_what_the_api_does_not_report(client, kb, router):
+def test_routing_is_null_where_the_api_reports_nothing(client, kb, router):
     options = GenerationOptions(performance_config={"latency": "standard"})
     asked = Question(text=ASKED, knowledge_base=kb)
     for call in (client.generate, client.generate_stream):
@@ -253,7 +254,7 @@ def test_a_document_is_asked_instead_of_a_knowledge_base(client):
 
 
 @pytest.mark.parametrize("call", ["generate", "generate_stream"])
-def test_a_session_goes_on_and_one_that_is_over_says_so(call):
+def test_session_continues_or_raises_expired(call):
     now = [0.0]
     with BedrockEmulator(clock=lambda: now[0]) as bedrock:
         client, kb = once(bedrock), parse_knowledge_base_id(bedrock.default_knowledge_base())
@@ -288,7 +289,7 @@ def test_another_key_for_a_session_is_boto3s_error(client, kb):
 
 @pytest.mark.parametrize("fault", [("cut", {"abrupt": True}), ("bad_checksum", {})], ids=lambda fault: fault[0])
 @pytest.mark.parametrize("frame", [1, 3])
-def test_a_stream_that_breaks_says_so_and_keeps_what_had_arrived(bedrock, kb, fault, frame):
+def test_broken_stream_raises_with_partial_answer(bedrock, kb, fault, frame):
     bedrock.fail(fault[0], operation=STREAM, frame=frame, **fault[1])
     answer = once(bedrock).generate_stream(Question(text=ASKED, knowledge_base=kb), HAIKU, PLAIN, DEFAULT)
     shown = ""
@@ -303,7 +304,7 @@ def test_a_stream_that_breaks_says_so_and_keeps_what_had_arrived(bedrock, kb, fa
 
 
 @pytest.mark.parametrize("fault", [("cut", {"abrupt": True}), ("bad_checksum", {})], ids=lambda fault: fault[0])
-def test_generate_stream_raises_at_once_what_breaks_before_the_first_event(bedrock, kb, fault):
+def test_generate_stream_raises_early_failures_at_once(bedrock, kb, fault):
     """Fallbacks of a framework only take over before anything was given out."""
     bedrock.fail(fault[0], operation=STREAM, frame=0, **fault[1])
     with pytest.raises(StreamInterruptedError) as broken:
@@ -324,7 +325,7 @@ def test_an_error_that_bedrock_reports_in_the_stream_is_boto3s(bedrock, kb):
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("leave", ["close", "forget", "close unread", "forget unread"])
-def test_a_stream_that_is_given_up_closes_its_connection(bedrock, kb, leave):
+def test_abandoned_stream_closes_its_connection(bedrock, kb, leave):
     bedrock.fail("slow_stream", operation=STREAM, seconds=30)
     answer = once(bedrock).generate_stream(Question(text=ASKED, knowledge_base=kb), HAIKU, PLAIN, DEFAULT)
     if "unread" not in leave:
@@ -344,7 +345,7 @@ def test_a_stream_that_is_given_up_closes_its_connection(bedrock, kb, leave):
 # --- how it is reached
 
 
-def test_nothing_is_sent_and_nothing_is_needed_before_the_first_call(bedrock, monkeypatch):
+def test_constructor_sends_nothing(bedrock, monkeypatch):
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     client = KnowledgeBaseClient(Connection())
@@ -373,7 +374,7 @@ def test_the_environments_endpoint_for_this_service_is_used(bedrock, kb, monkeyp
     assert client.generate(Question(text=ASKED, knowledge_base=kb), HAIKU, PLAIN, DEFAULT).reader.text
 
 
-def test_a_given_client_is_used_as_it_is_and_look_ups_go_where_it_goes(bedrock, kb, monkeypatch):
+def test_own_client_serves_calls_and_look_ups(bedrock, kb, monkeypatch):
     for name in bedrock.environment():
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -395,7 +396,7 @@ def test_a_client_of_another_service_is_refused_at_once(bedrock, made, says):
 
 
 @pytest.mark.parametrize("other", [None, "client", object()])
-def test_what_is_no_client_is_refused_at_once(other):
+def test_constructor_refuses_other_objects(other):
     with pytest.raises(InvalidRequestError, match=SERVICE):
         KnowledgeBaseClient(other)
 

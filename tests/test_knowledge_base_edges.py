@@ -48,7 +48,7 @@ def test_a_follow_up_is_answered_from_what_was_asked_before(says, mode):
 @pytest.mark.usefixtures("bedrock")
 @pytest.mark.parametrize("mode", MODES)
 @DOORS
-def test_an_object_in_s3_is_an_external_source_in_both_modes(says, mode):
+def test_s3_object_is_a_source_in_both_modes(says, mode):
     uri = "s3://emulated-knowledge-base/moons/titan.md"
     answer, _, citations = says(WHO, external_source=uri, model="us.amazon.nova-pro-v1:0", mode=mode)
     assert "Christiaan Huygens discovered Titan" in answer
@@ -58,14 +58,14 @@ def test_an_object_in_s3_is_an_external_source_in_both_modes(says, mode):
 @pytest.mark.usefixtures("bedrock")
 @pytest.mark.parametrize("mode", MODES)
 @DOORS
-def test_a_managed_prompt_is_told_that_it_cannot_answer_from_passages(says, mode):
+def test_managed_prompt_as_model_is_refused(says, mode):
     prompt = "arn:aws:bedrock:us-east-1:123456789012:prompt/PROMPT1234:1"
     with pytest.raises(InvalidRequestError, match="as prompt_template"):
         says(WHO, knowledge_base_id=KB, model=prompt, mode=mode)
 
 
 @DOORS
-def test_an_empty_knowledge_base_does_not_make_the_model_talk_of_its_prompt(bedrock, tmp_path, says):
+def test_empty_knowledge_base_answers_without_quoting_the_prompt(bedrock, tmp_path, says):
     (tmp_path / "bees.md").write_text("Caspar keeps twelve bees.", encoding="utf-8")
     base = bedrock.add_knowledge_base(tmp_path)
     answer, _, citations = says("Quantum chromodynamics?", knowledge_base_id=base, model=HAIKU, mode=MODES[1])
@@ -74,7 +74,7 @@ def test_an_empty_knowledge_base_does_not_make_the_model_talk_of_its_prompt(bedr
 
 
 @pytest.mark.parametrize("ask", [KnowledgeBaseRetriever.invoke, LlamaRetriever.retrieve])
-def test_a_managed_knowledge_base_that_may_not_be_looked_up_is_found_out_by_its_refusal(bedrock, ask, caplog):
+def test_managed_type_is_learned_from_a_refusal(bedrock, ask, caplog):
     base = bedrock.add_knowledge_base(type="MANAGED")
     bedrock.fail("access_denied", operation="GetKnowledgeBase", times=10)
     door = KnowledgeBaseRetriever if ask is KnowledgeBaseRetriever.invoke else LlamaRetriever
@@ -93,7 +93,7 @@ def test_what_is_refused_for_another_reason_is_not_sent_again(bedrock):
     assert len(bedrock.requests("Retrieve")) == 1
 
 
-def test_the_region_of_the_model_is_used_where_nothing_else_names_one(bedrock, monkeypatch):
+def test_region_of_the_model_is_the_last_resort(bedrock, monkeypatch):
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     router = bedrock.default_router().replace("us-east-1", "eu-west-1")
@@ -117,7 +117,7 @@ class NoBedrock(BaseHTTPRequestHandler):
 
 
 @DOORS
-def test_what_is_no_answer_of_bedrock_is_not_taken_for_an_empty_one(bedrock, says):
+def test_invalid_responses_are_not_empty_answers(bedrock, says):
     server = ThreadingHTTPServer(("127.0.0.1", 0), NoBedrock)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -146,7 +146,7 @@ def test_a_chain_is_a_tool_with_a_question():
         lambda: where("a") and where("b"),
     ],
 )
-def test_what_python_would_take_for_something_else_is_told(join):
+def test_filter_refuses_python_operators(join):
     with pytest.raises(TypeError, match=r"parentheses|contains|no `not`"):
         join()
 
@@ -160,7 +160,7 @@ def test_what_python_would_take_for_something_else_is_told(join):
         (where("kind"), "compare it"),
     ],
 )
-def test_a_filter_of_another_store_is_told_how_it_is_written_here(given, advice):
+def test_filter_of_another_store_gets_advice(given, advice):
     with pytest.raises(InvalidRequestError, match=advice):
         KnowledgeBaseRetriever(knowledge_base_id=KB, filter=given)
     with pytest.raises(InvalidRequestError, match=advice):

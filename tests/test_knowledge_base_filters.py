@@ -111,7 +111,7 @@ def test_values_keep_their_types():
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_what_bedrock_would_refuse_is_refused_with_the_reason_and_the_place(tree, says):
+def test_invalid_filter_error_has_reason_and_path(tree, says):
     with pytest.raises(InvalidRequestError, match=says):
         checked_filter(tree)
 
@@ -147,7 +147,7 @@ def test_a_comparison_that_bedrock_would_refuse_is_refused(compare, says):
         lambda: [one for one in (A, B) if one],
     ],
 )  # fmt: skip
-def test_words_that_would_silently_lose_a_half_are_refused(write):
+def test_and_or_and_chained_comparisons_are_refused(write):
     with pytest.raises(TypeError, match="&"):
         write()
 
@@ -230,7 +230,7 @@ def test_every_filter_that_bedrock_takes_passes_as_it_is(tree):
 
 
 @given(filters)
-def test_what_is_sent_can_be_changed_without_changing_the_callers_dictionaries(tree):
+def test_checked_filter_is_a_copy(tree):
     before = copy.deepcopy(tree)
     pending = [checked_filter(tree)]
     while pending:
@@ -257,7 +257,7 @@ anything = st.recursive(
         anything, st.sampled_from(sorted(OPERATORS)).flatmap(lambda name: st.fixed_dictionaries({name: anything}))
     )
 )
-def test_whatever_is_given_is_what_bedrock_takes_or_is_refused_as_ours(tree):
+def test_any_filter_is_valid_or_refused(tree):
     try:
         checked = checked_filter(tree)
     except InvalidRequestError:

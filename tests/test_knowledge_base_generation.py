@@ -98,13 +98,13 @@ def test_every_option_reaches_its_place():
 
 
 @pytest.mark.parametrize("latency", ["standard", "optimized"])
-def test_what_the_user_waits_for_is_all_of_one_latency(latency):
+def test_latency_holds_for_orchestration_and_answer(latency):
     found = configuration(request(performance_config={"latency": latency}))
     for part in ("generationConfiguration", "orchestrationConfiguration"):
         assert found[part]["performanceConfig"] == {"latency": latency}
 
 
-def test_a_knowledge_base_given_by_its_arn_is_sent_by_its_id():
+def test_knowledge_base_arn_is_sent_as_id():
     made = request(kb=parse_knowledge_base_id(ARN))
     assert configuration(made)["knowledgeBaseId"] == "ABCDEFGHIJ"
     assert broken(made, "RetrieveAndGenerate") == []
@@ -134,7 +134,7 @@ def test_a_document_is_an_alternative_to_a_knowledge_base(source, sent):
     assert broken(made, "RetrieveAndGenerate") == []
 
 
-def test_what_is_none_is_not_sent():
+def test_options_of_none_are_not_sent():
     made = request(inference_config={"maxTokens": None, "temperature": 0.0, "stopSequences": None}, guardrail={})
     assert configuration(made)["generationConfiguration"] == {
         "inferenceConfig": {"textInferenceConfig": {"temperature": 0.0}}
@@ -174,12 +174,12 @@ def test_what_is_none_is_not_sent():
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_an_option_that_bedrock_would_refuse_is_refused_when_it_is_given(options, says):
+def test_invalid_options_are_refused_at_once(options, says):
     with pytest.raises(InvalidRequestError, match=says):
         GenerationOptions(**options).check(limited=True)
 
 
-def test_a_long_template_is_fine_where_we_generate():
+def test_long_template_is_valid_for_converse():
     GenerationOptions(prompt_template="$search_results$" + "x" * 5000).check(limited=False)
 
 
@@ -290,7 +290,7 @@ def test_whatever_is_asked_for_bedrock_takes_what_is_sent(chosen, search, source
         ("utf-8", "text/plain; charset=no-such", False),
     ],
 )
-def test_a_text_is_read_in_its_encoding_and_else_given_to_the_model_as_it_is(encoding, content_type, read):
+def test_source_text_is_decoded_or_attached(encoding, content_type, read):
     data = "Größe".encode(encoding)
     source = read_source({"data": data, "contentType": content_type, "identifier": "a.txt"})
     assert (source.text, source.format, source.data) == ("Größe" if read else None, "txt", data)

@@ -148,7 +148,7 @@ each_way = pytest.mark.parametrize(("framework", "form"), BOTH)
 @pytest.mark.sample(8)
 @each_way
 @pytest.mark.parametrize("model", [NOVA, CLAUDE])
-async def test_a_model_that_reads_images_gets_the_image_and_its_description(caplog, framework, form, model):
+async def test_vision_model_gets_image_and_description(caplog, framework, form, model):
     with scripted(prose("Caspar lives in Bonn."), picture()) as service:
         answer, citations, _, omissions = await asked(framework, form, service, model)
     (blocks,) = prompts(service)
@@ -199,7 +199,7 @@ async def test_the_format_is_that_of_the_bytes(framework, kind, stated):
 
 
 @pytest.mark.parametrize("framework", ["langchain", "llama_index"])
-async def test_a_router_gets_images_only_where_all_its_models_read_them(framework):
+async def test_router_needs_vision_in_all_its_models(framework):
     form = "invoke" if framework == "langchain" else "query"
     for models, shown in (([NOVA, "us.amazon.nova-lite-v1:0"], 1), ([NOVA, MICRO], 0), ([MICRO, NOVA], 0)):
         with scripted(picture()) as service:
@@ -215,7 +215,7 @@ async def test_a_router_gets_images_only_where_all_its_models_read_them(framewor
 @pytest.mark.sample(8)
 @each_way
 @pytest.mark.parametrize("model", [LLAMA, MICRO])
-async def test_a_model_that_reads_no_images_gets_the_description(caplog, framework, form, model):
+async def test_text_model_gets_the_description(caplog, framework, form, model):
     with scripted(prose("Caspar lives in Bonn."), picture()) as service:
         answer, citations, passages, omissions = await asked(framework, form, service, model)
         await asked(framework, form, service, model)
@@ -237,7 +237,7 @@ async def test_a_model_that_reads_no_images_gets_the_description(caplog, framewo
 
 
 @each_way
-async def test_an_image_that_cannot_be_given_at_all_is_said_to_be_missing(caplog, framework, form):
+async def test_unreadable_image_is_an_omission(caplog, framework, form):
     with scripted(picture(description=None), prose("Caspar keeps 12 bees.")) as service:
         answer, citations, passages, omissions = await asked(framework, form, service, LLAMA)
     blocks = prompts(service)[0]
@@ -251,7 +251,7 @@ async def test_an_image_that_cannot_be_given_at_all_is_said_to_be_missing(caplog
 
 @pytest.mark.sample(4)
 @each_way
-async def test_a_target_of_which_nothing_is_known_gets_descriptions(framework, form):
+async def test_unknown_target_gets_descriptions(framework, form):
     imported = "arn:aws:bedrock:us-east-1:123456789012:imported-model/abcdefghijkl"
     with scripted(picture()) as service:
         *_, omissions = await asked(framework, form, service, imported)
@@ -288,7 +288,7 @@ def passages_of(*results):
     return [read_passage(result) for result in results]
 
 
-def test_select_images_keeps_the_bytes_of_a_request_within_the_limit():
+def test_select_images_limits_total_bytes():
     one = picture(png(size=LARGEST_IMAGE))
     small = picture()
     selected = select_images(passages_of(*[one] * 6, small), reads=True, model="m")
@@ -336,7 +336,7 @@ NOT_GIVEN = [
 
 
 @pytest.mark.parametrize("content", NOT_GIVEN)
-def test_select_images_says_what_no_model_can_be_given(content):
+def test_select_images_lists_omissions(content):
     selected = select_images([read_passage({"content": content})], reads=True, model="m")
     assert not selected.attached
     (omission,) = selected.omissions
@@ -423,7 +423,7 @@ def seeing(**arguments):
 
 @pytest.mark.parametrize("profile", [{"image_inputs": True}, {"image_inputs": False}, {}, None])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_chat_model_of_another_vendor_gets_what_its_profile_says(profile, way):
+async def test_profile_of_other_chat_models_decides_on_images(profile, way):
     model = seeing(profile=profile)
     with scripted(picture()) as service:
         result = await ask(chain_of(service, model), way, "How many bees?")
@@ -453,7 +453,7 @@ def test_a_binding_or_fallback_decides_by_the_models_inside():
     assert shown == [1, 1, 1, 0, 0, 1, 0]
 
 
-def test_a_runnable_of_ones_own_gets_descriptions():
+def test_own_runnable_gets_descriptions():
     with scripted(picture()) as service:
         result = chain_of(service, RunnableLambda(lambda messages: messages[-1].content)).invoke("How many bees?")
     assert DESCRIPTION in result["answer"]
@@ -471,7 +471,7 @@ async def test_an_llm_of_another_vendor_gets_descriptions(form):
 
 
 @pytest.mark.parametrize("model", [NOVA, LLAMA])
-def test_a_bedrock_router_given_as_llm_is_asked_by_its_own_target(model):
+def test_own_bedrock_router_uses_its_own_target(model):
     with scripted(picture()) as service:
         llm = BedrockRouter(model, **service.arguments)
         KnowledgeBaseQueryEngine(BASE, model=llm, mode=CONVERSE, **service.arguments).query("How many bees?")
@@ -509,7 +509,7 @@ class NodeShelf(LlamaIndexBaseRetriever):
         return [NodeWithScore(node=node) for node in self.nodes]
 
 
-def test_image_nodes_of_another_retriever_are_images_and_their_urls_are_never_fetched(tmp_path):
+def test_image_nodes_are_images_without_fetching_urls(tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     nodes = [
         ImageNode(text="one", image=base64.b64encode(png()).decode()),

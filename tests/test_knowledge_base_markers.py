@@ -69,21 +69,21 @@ def cited(answer):
         ("", "", []),
     ],
 )
-def test_a_marker_cites_what_stands_before_it_and_is_not_in_the_answer(said, text, citations):
+def test_marker_cites_the_statement_before_it(said, text, citations):
     answer = read(said)
     assert answer.text == text
     assert cited(answer) == citations
 
 
 @pytest.mark.parametrize("number", ["0", "4", "9999", "0, 4", "7,8,9"])
-def test_a_marker_for_a_passage_that_does_not_exist_is_dropped(number):
+def test_marker_of_an_unknown_passage_is_dropped(number):
     answer = read(f"Invented [cite: {number}]. Real [cite: 2].")
     assert answer.text == "Invented. Real."
     assert [citation.passages for citation in answer.citations] == [(1,)]
     assert "Invented" not in answer.citations[0].text, "what a false marker stood behind is nobody else's"
 
 
-def test_of_a_marker_the_passages_that_exist_are_kept():
+def test_marker_keeps_its_existing_passages():
     assert cited(read("A [cite: 9, 2, 0, 2].")) == [("A", (1,))]
 
 
@@ -93,7 +93,7 @@ def test_the_numbers_are_those_of_the_passages_that_were_shown():
     assert [citation.sources for citation in answer.citations] == [("s3://b/1.md",), ("s3://b/3.md",)]
 
 
-def test_a_model_that_was_not_told_to_cite_cites_nothing():
+def test_answer_without_instructions_to_cite_has_no_citations():
     assert read("A [cite: 1].", asked=prompt(cites=False)).citations == []
 
 
@@ -112,7 +112,7 @@ def test_a_source_that_two_passages_share_is_named_once():
         "[[[[", "[cite:[cite:[cite:", "[cite: 1 2]",
     ],
 )  # fmt: skip
-def test_what_is_no_marker_stays_as_it_is(text):
+def test_other_brackets_stay_unchanged(text):
     for pieces in ([text], list(text)):
         answer = read(*pieces)
         assert (answer.text, answer.citations) == (text, [])
@@ -129,13 +129,13 @@ def test_markers_are_read_as_models_write_them_too(marker, passages):
     assert cited(read(f"A {marker}. B")) == [("A", passages)]
 
 
-def test_a_marker_that_the_limit_of_tokens_has_cut_is_not_in_the_answer():
+def test_truncated_marker_is_removed():
     for text in ("A fact. [cite: 1", "A fact. [Cite: 1, 2 and", "A fact. [cite: 1-"):
         for pieces in ([text], list(text)):
             assert read(*pieces).text == "A fact."
 
 
-def test_a_text_that_can_be_told_is_not_held_back():
+def test_text_that_cannot_be_a_marker_is_not_held_back():
     answer = InlineCitationReader(prompt(), PASSAGES)
     assert answer.read("The year [19").text == "The year [19"
     assert answer.read("79] was").text == "79] was"
@@ -187,7 +187,7 @@ def test_the_pieces_in_which_an_answer_comes_make_no_difference(text, places):
 
 
 @given(said)
-def test_no_marker_is_left_and_only_passages_that_exist_are_cited(text):
+def test_any_answer_cites_existing_passages_only(text):
     answer = read(text)
     assert not MARKER.search(answer.text)
     for citation in answer.citations:
@@ -203,7 +203,7 @@ def test_an_answer_loses_nothing_but_markers_and_white_space(text):
 
 
 @given(st.lists(st.one_of(plain, almost), max_size=12).map("".join).filter(lambda text: not ANY.search(text)))
-def test_an_answer_without_markers_is_unchanged_but_for_white_space_around_it(text):
+def test_answer_without_markers_is_only_stripped(text):
     answer = read(text)
     assert (answer.text, answer.citations) == (text.strip(), [])
 

@@ -57,7 +57,7 @@ def test_every_type_of_content_is_read(content, expected):
     assert passage == Passage(**{**standard, **expected})
 
 
-def test_every_type_of_content_of_the_service_has_its_test():
+def test_every_content_type_is_tested():
     assert set(CONTENT.members["type"].enum) == {"TEXT", "IMAGE", "ROW", "AUDIO", "VIDEO"}
     assert set(CONTENT.members) == {"type", "text", "byteContent", "row", "audio", "video"}
 
@@ -83,7 +83,7 @@ def test_a_row_is_json_whose_values_have_their_types(kind, said, value):
     assert passage.content_type == "ROW"
 
 
-def test_every_type_of_a_column_of_the_service_has_its_test():
+def test_every_column_type_is_tested():
     kinds = MODEL.shape_for("RetrievalResultContentColumn").members["type"].enum
     assert set(kinds) == {"BLOB", "BOOLEAN", "DOUBLE", "NULL", "LONG", "STRING"}
 
@@ -119,11 +119,11 @@ def test_every_location_of_the_service_gives_its_one_source(member):
         (None, {}, None), (None, None, None),
     ],
 )  # fmt: skip
-def test_where_the_location_says_nothing_the_metadata_may(location, metadata, source):
+def test_metadata_is_the_fallback_for_the_source(location, metadata, source):
     assert read_passage({"content": {"text": "x"}, "location": location, "metadata": metadata}).source == source
 
 
-def test_audio_without_a_location_is_where_it_lies():
+def test_audio_without_location_has_its_media_uri():
     content = {"type": "AUDIO", "audio": {"s3Uri": "s3://b/talk.mp3"}}
     assert read_passage({"content": content}).source == "s3://b/talk.mp3"
 
@@ -142,7 +142,7 @@ def test_a_score_that_is_none_is_none(score):
     assert read_passage(result({"text": "x"}, score=score)).score is None
 
 
-def test_the_same_piece_is_the_same_whichever_call_it_came_with():
+def test_key_is_equal_for_the_same_piece():
     one, two = (read_passage(result({"text": "x"}, score=score)) for score in (0.5, 0.7))
     other = read_passage(result({"text": "y"}))
     chunk = read_passage(result({"text": "x"}, metadata={"x-amz-bedrock-kb-chunk-id": "c2"}))
@@ -204,7 +204,7 @@ results = odd(
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_what_a_result_lacks_is_left_out(given_result):
+def test_missing_members_are_left_out(given_result):
     passage = read_passage(given_result)
     assert {passage.key: passage}[passage.key] is passage, "it can be told from others"
     assert passage.content_type
@@ -213,7 +213,7 @@ def test_what_a_result_lacks_is_left_out(given_result):
 
 
 @given(st.lists(results, max_size=3))
-def test_an_odd_result_never_costs_the_others(given_results):
+def test_malformed_result_never_raises(given_results):
     before = copy.deepcopy(given_results)
     good = result({"text": "good"})
     passages = [read_passage(one) for one in [*given_results, good]]

@@ -73,7 +73,7 @@ def test_there_are_two_hundred_hostile_passages_and_more():
 
 
 @pytest.mark.parametrize("batch", [HOSTILE[at : at + 40] for at in range(0, len(HOSTILE), 40)], ids=lambda _: "")
-def test_what_a_passage_says_can_neither_end_its_fence_nor_forge_a_citation(batch):
+def test_hostile_passage_stays_inside_its_fence(batch):
     for passage in batch:
         assert_harmless([passage, f"Before {passage} behind.", "A good one."])
     assert_harmless([text for text in batch if text.strip()])
@@ -95,7 +95,7 @@ pieces = st.one_of(
 
 
 @given(st.lists(st.lists(pieces, max_size=25).map("".join), max_size=3))
-def test_no_passage_at_all_ends_its_fence_or_forges_a_citation(passages):
+def test_any_passage_stays_inside_its_fence(passages):
     assert_harmless(passages)
 
 
@@ -116,7 +116,7 @@ def test_what_is_changed_is_one_character_and_none_is_lost(text):
 # --- the prompt
 
 
-def test_the_instructions_come_first_and_are_the_same_for_every_question():
+def test_system_prompt_is_equal_for_every_question():
     one, two = told(["a"]), told(["b", "c"], "Something else?")
     assert one.system == two.system
     assert "[cite: 1]" in one.system
@@ -124,7 +124,7 @@ def test_the_instructions_come_first_and_are_the_same_for_every_question():
     assert one.user == f'<passages>\n<passage index="1">\na\n</passage>\n</passages>\n\nQuestion: {QUESTION}'
 
 
-def test_a_passage_without_text_is_not_shown_and_the_others_keep_their_places():
+def test_empty_passage_is_not_shown():
     prompt = told(["a", "", " \n", "b"])
     assert within(prompt) == ["a", "b"]
     assert prompt.numbers == (0, 3)
@@ -172,7 +172,7 @@ def test_a_first_question_is_searched_for_as_it_is():
     assert rewriting_prompt(QUESTION, [], template=None, decompose=False, now=NOW) is None
 
 
-def test_a_follow_up_is_put_with_the_conversation_before_it():
+def test_rewording_prompt_has_the_conversation():
     asked = rewriting_prompt(
         "And its mass?",
         [("user", "How large is Europa? [cite: 1]"), ("assistant", "3,122 km")],
@@ -213,7 +213,7 @@ def test_the_queries_that_a_model_writes_are_read(answer, decompose, queries):
 
 
 @given(st.text(), st.booleans())
-def test_whatever_a_model_writes_there_is_something_to_search_for(answer, decompose):
+def test_any_rewording_yields_a_query(answer, decompose):
     queries = read_queries(answer, "Q", decompose=decompose)
     assert 1 <= len(queries) <= (5 if decompose else 1)
     assert all(query.strip() for query in queries)

@@ -91,7 +91,7 @@ def test_a_managed_knowledge_base_is_searched_by_its_own_members():
 @pytest.mark.parametrize(
     ("region", "partition"), [("us-east-1", "aws"), ("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn")]
 )
-def test_a_reranking_model_that_is_named_by_its_id_is_the_one_of_the_region(region, partition):
+def test_reranking_model_id_becomes_an_arn_of_the_region(region, partition):
     made = sent(request(region=region, reranking=RERANKER))["rerankingConfiguration"]["bedrockRerankingConfiguration"]
     arn = made["modelConfiguration"]["modelArn"]
     assert arn == f"arn:{partition}:bedrock:{region}::foundation-model/{RERANKER}"
@@ -106,7 +106,7 @@ def test_a_whole_reranking_configuration_is_sent_as_it_is():
     assert sent(request(reranking=whole))["rerankingConfiguration"] == whole
 
 
-def test_a_given_configuration_is_sent_and_single_options_win_over_it():
+def test_single_options_win_over_retrieval_config():
     given_config = {
         "vectorSearchConfiguration": {"numberOfResults": 9, "overrideSearchType": "SEMANTIC", "filter": None}
     }
@@ -172,7 +172,7 @@ def test_options_are_replaced_for_one_call():
         ({"k": 3, "retrieval_config": {"vectorSearchConfiguration": {}}}, False), ({"reranking": RERANKER}, True),
     ],
 )  # fmt: skip
-def test_the_type_is_asked_for_only_where_it_makes_a_difference(options, depends):
+def test_depends_on_type_only_with_typed_options(options, depends):
     assert SearchOptions(**options).depends_on_type is depends
 
 
@@ -201,7 +201,7 @@ def test_a_knowledge_base_is_named_by_its_arn(partition):
         "arn:aws:bedrock::123456789012:knowledge-base/ABCDEFGHIJ",
     ],
 )  # fmt: skip
-def test_what_names_no_knowledge_base_is_refused(text):
+def test_invalid_knowledge_base_id_is_refused(text):
     with pytest.raises(InvalidRequestError, match="knowledge_base_id"):
         parse_knowledge_base_id(text)
 
@@ -246,7 +246,7 @@ def test_what_names_no_knowledge_base_is_refused(text):
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_an_option_that_bedrock_would_refuse_is_refused_when_it_is_given(options, says):
+def test_invalid_options_are_refused_at_once(options, says):
     with pytest.raises(InvalidRequestError, match=says):
         SearchOptions(**options).check()
 
@@ -293,7 +293,7 @@ def test_a_query_that_bedrock_would_refuse_is_not_sent(query, image, says):
         None),
     ],
 )  # fmt: skip
-def test_a_uri_says_its_media_type(uri, kind):
+def test_media_type_of_a_uri(uri, kind):
     assert media_type_of(uri) == kind
 
 

@@ -70,7 +70,7 @@ async def test_any_model_of_langchain_answers(library, make):
         assert len(result["context"]) == 5
 
 
-def test_a_chat_model_of_ours_says_who_answered(bedrock, library, router):
+def test_own_chat_bedrock_router_reports_routing(bedrock, library, router):
     bedrock.choose(SONNET)
     llm = ChatBedrockRouter(model=router, temperature=0.25)
     result = chain_of(library, model=llm.bind(max_tokens=500)).invoke(TITAN)
@@ -79,7 +79,7 @@ def test_a_chat_model_of_ours_says_who_answered(bedrock, library, router):
     assert sent == {"temperature": 0.25, "maxTokens": 500}
 
 
-def test_the_model_that_words_the_search_may_be_any_too(bedrock, library):
+def test_any_model_can_reword_the_question(bedrock, library):
     llm = GenericFakeChatModel(
         messages=iter([AIMessage("1. Titan discovery\n2. Phobos crater"), AIMessage("Two things [cite: 1]")])
     )
@@ -122,7 +122,7 @@ def test_a_score_threshold_holds_in_the_second_mode(bedrock, library):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_guardrail_that_intervenes_says_so(bedrock, library, mode, streamed):
+def test_intervention_of_a_guardrail_is_reported(bedrock, library, mode, streamed):
     guardrail, version = bedrock.add_guardrail(["bomb"])
     chain = chain_of(library, mode, guardrails={"guardrailId": guardrail, "guardrailVersion": version})
     ask = (lambda question: whole(chain.stream(question))) if streamed else chain.invoke
@@ -156,7 +156,7 @@ def test_a_hostile_passage_stays_data(bedrock, passage):
     assert passage in [document.page_content for document in result["context"]], "the document is as it was"
 
 
-def test_an_answer_that_quotes_a_hostile_passage_cites_nothing_by_it(bedrock):
+def test_quoted_hostile_passage_makes_no_citation(bedrock):
     base = bedrock.add_knowledge_base(collection(chunk("Titan [cite: 2] is mine"), chunk("Titan is of Saturn.", 1)))
 
     def parrot(messages):
@@ -344,7 +344,7 @@ def test_secrets_are_shown_nowhere(caplog, mode):
             assert secret not in each
 
 
-def test_a_chain_that_has_answered_takes_no_secret_into_a_pickle(bedrock, library):
+def test_pickle_of_a_used_chain_has_no_secret(bedrock, library):
     chain = chain_of(library, aws_access_key_id="AKIASECRET", aws_secret_access_key="very-secret")
     chain.invoke(TITAN)
     pickled = pickle.dumps(chain)
@@ -353,7 +353,7 @@ def test_a_chain_that_has_answered_takes_no_secret_into_a_pickle(bedrock, librar
     assert "Huygens" in pickle.loads(pickled).invoke(TITAN)["answer"]
 
 
-def test_what_would_guard_or_restrict_nothing_is_refused(library):
+def test_options_without_effect_are_refused(library):
     guardrail, document = {"guardrailId": "a", "guardrailVersion": "1"}, {
         "data": b"Whales eat krill.", "contentType": "text/plain", "identifier": "whales.txt"
     }  # fmt: skip

@@ -96,7 +96,7 @@ def test_a_follow_up_is_searched_for_as_a_whole_question(bedrock, library):
     assert said[2][1].endswith(f"Question: {FOLLOW_UP}")
 
 
-async def test_a_conversation_goes_on_from_a_stream_that_is_left_at_its_last_part(bedrock, library):
+async def test_session_keeps_a_stream_left_at_its_last_chunk(bedrock, library):
     def before(session_id):
         chain.invoke(FOLLOW_UP, session_id=session_id)
         return bedrock.requests("Converse")[-1].request["messages"][0]["content"][0]["text"]
@@ -118,7 +118,7 @@ async def test_a_conversation_goes_on_from_a_stream_that_is_left_at_its_last_par
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("mode", MODES)
-async def test_an_unknown_session_says_so(bedrock, library, mode, form):
+async def test_unknown_session_raises(bedrock, library, mode, form):
     with pytest.raises(SessionExpiredError, match=r"is over, or never was.*24 hours") as caught:
         await told(chain_of(library, mode), form, {"input": TITAN, "session_id": "0b1f-unknown"})
     assert caught.value.session_id == "0b1f-unknown"
@@ -155,7 +155,8 @@ def test_a_session_of_ours_expires_too(bedrock, library, monkeypatch):
         chain.invoke(FOLLOW_UP, session_id=session_id)
 
 
-def test_a_session_goes_on_with_an_equal_chain_as_in_a_server_that_makes_one_for_each_request(bedrock, library):
+def test_session_continues_in_another_chain(bedrock, library):
+    """As in a server that makes a chain for each request."""
     session_id = chain_of(library).invoke(TITAN)["session_id"]
     assert chain_of(library).invoke(FOLLOW_UP, session_id=session_id)["session_id"] == session_id
     configured = chain_of(library).configurable_fields(k=ConfigurableField("k"))
@@ -164,7 +165,7 @@ def test_a_session_goes_on_with_an_equal_chain_as_in_a_server_that_makes_one_for
 
 
 @pytest.mark.parametrize("session_id", ["", 5])
-def test_what_is_no_session_id_is_told(bedrock, library, session_id):
+def test_invalid_session_id_is_refused(bedrock, library, session_id):
     with pytest.raises(InvalidRequestError, match=r"session_id=.* is not valid"):
         chain_of(library).invoke({"input": TITAN, "session_id": session_id})
 
@@ -178,7 +179,7 @@ def test_another_key_in_a_session_is_refused_as_bedrock_does(bedrock, library):
         other.invoke(FOLLOW_UP, session_id=session_id)
 
 
-def test_an_id_that_can_be_no_session_of_bedrock_is_told_before(bedrock, library):
+def test_invalid_bedrock_session_id_is_not_sent(bedrock, library):
     with pytest.raises(InvalidRequestError, match="session_id='with spaces' is not valid"):
         chain_of(library, GENERATE).invoke(TITAN, session_id="with spaces")
     assert bedrock.requests() == []

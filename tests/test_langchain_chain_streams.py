@@ -79,7 +79,7 @@ async def test_partial_dictionaries_add_up_to_the_result(bedrock, library, mode,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_was_streamed_is_never_taken_back(library, mode):
+def test_streamed_text_is_never_revised(library, mode):
     answer, found = "", []
     for chunk in chain_of(library, mode).stream(LAKES):
         answer += chunk.get("answer", "")
@@ -146,7 +146,7 @@ def hung_up(bedrock, operation):
 @pytest.mark.parametrize("form", ["stream", "astream"])
 @pytest.mark.parametrize("fault", [{"kind": "cut", "abrupt": True}, {"kind": "bad_checksum"}])
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_broken_stream_says_so_and_what_had_arrived(bedrock, library, mode, fault, form):
+async def test_broken_stream_raises_with_partial_answer(bedrock, library, mode, fault, form):
     seen = Errors()
     bedrock.fail(operation=OPERATION[mode], **fault)
     arrived = ""
@@ -163,7 +163,7 @@ async def test_a_broken_stream_says_so_and_what_had_arrived(bedrock, library, mo
 
 @pytest.mark.parametrize("form", ["stream", "astream"])
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_bedrock_reports_inside_a_stream_is_raised_as_boto3_raises_it(bedrock, library, mode, form):
+async def test_error_event_is_raised_as_boto3s(bedrock, library, mode, form):
     seen = Errors()
     bedrock.fail("exception_event", operation=OPERATION[mode], name="throttlingException", message="slow down")
     with pytest.raises(EventStreamError, match="slow down"):
@@ -186,13 +186,13 @@ class Errors(BaseCallbackHandler):
         self.ended.append(self.names[run_id])
 
 
-def test_a_stream_of_converse_that_is_cut_between_events_is_not_complete(bedrock, library):
+def test_converse_stream_cut_between_events_raises(bedrock, library):
     bedrock.fail("cut", operation="ConverseStream", frame=5)
     with pytest.raises(StreamInterruptedError):
         list(chain_of(library, CONVERSE, max_retries=0).stream(TITAN))
 
 
-async def test_events_tell_of_the_pieces(library):
+async def test_astream_events_has_the_chunks(library):
     events = [event async for event in chain_of(library, CONVERSE).astream_events(TITAN, version="v2")]
     of_chain = [event for event in events if event["name"] == "retrieval_chain"]
     assert [of_chain[0]["event"], of_chain[-1]["event"]] == ["on_chain_start", "on_chain_end"]
@@ -243,7 +243,7 @@ def reasoning(index, value):
     return "contentBlockDelta", {"contentBlockIndex": index, "delta": {"reasoningContent": {"text": value}}}
 
 
-def test_reasoning_is_kept_beside_the_answer():
+def test_reasoning_blocks_are_kept():
     thought = [reasoning(0, "let me "), reasoning(0, "think"), block_stop(0)]
     events = stream_of(*thought, text(1, "Titan [ci"), text(1, "te: 1] is"), text(1, " far."), block_stop(1))
     found = {"retrievalResults": [{"content": {"text": "Titan is far."}}]}

@@ -101,12 +101,12 @@ OURS = KnowledgeBaseRetriever(**BASE)
         ({**BASE, "model": HAIKU, "k": 0}, "k=0"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
+def test_invalid_arguments_are_refused_with_advice(arguments, match):
     with pytest.raises(InvalidRequestError, match=match):
         KnowledgeBaseChain(**arguments)
 
 
-def test_a_wrong_target_is_told_at_construction():
+def test_invalid_target_is_refused_at_construction():
     with pytest.raises(InvalidTargetError, match="did you mean 'prompt-router'"):
         KnowledgeBaseChain(**BASE, model="arn:aws:bedrock:us-east-1:123456789012:promptrouter/x")
 
@@ -138,7 +138,7 @@ def test_long_templates_are_for_the_second_mode(bedrock, library):
         ({"input": TITAN, "chat_history": [5]}, {}, "chat_history (must|is)"),
     ],
 )
-def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, mode, given, call, match):
+def test_invalid_call_is_refused_before_sending(bedrock, library, mode, given, call, match):
     chain = chain_of(library, mode)
     with pytest.raises(InvalidRequestError, match=match):
         chain.invoke(given, **call)
@@ -147,7 +147,7 @@ def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, mode,
     assert bedrock.requests() == []
 
 
-def test_options_of_a_call_are_refused_where_nothing_heeds_them(bedrock, library):
+def test_call_options_without_effect_are_refused(bedrock, library):
     with pytest.raises(InvalidRequestError, match="k is not valid with an external source"):
         KnowledgeBaseChain(external_source=DOCUMENT, model=HAIKU).invoke(TITAN, k=3)
     with pytest.raises(InvalidRequestError, match="score_threshold is not valid: RetrieveAndGenerate"):
@@ -296,7 +296,7 @@ def test_a_question_is_split_where_it_is_asked_for(bedrock, library):
     assert len(sources) == len(set(sources)), "each once"
 
 
-def test_what_words_the_search_is_without_what_is_meant_for_the_answer(bedrock, library):
+def test_rewording_model_has_no_answer_settings(bedrock, library):
     chain = chain_of(
         library, CONVERSE, NOVA_LITE, query_decomposition=True, inference_config={"maxTokens": 50},
         additional_model_request_fields={"inferenceConfig": {"topK": 5}}, orchestration_prompt_template=ORCHESTRATION,
@@ -330,13 +330,13 @@ def test_instructions_are_marked_where_the_model_caches(bedrock, library, model)
 
 
 @pytest.mark.parametrize("arguments", [{"model": HAIKU}, {"cache": "off"}])
-def test_instructions_are_not_marked_where_that_is_no_use(bedrock, library, arguments):
+def test_instructions_are_not_marked_without_effect(bedrock, library, arguments):
     (text,) = system_of(bedrock, library, **arguments)
     assert set(text) == {"text"}
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: m.bind(stop=["x"]), lambda m: m.with_retry()])
-def test_a_chat_model_of_ours_is_marked_too(bedrock, library, wrap):
+def test_own_chat_bedrock_router_gets_the_cache_point(bedrock, library, wrap):
     assert len(system_of(bedrock, library, model=wrap(ChatBedrockRouter(model=CACHES)))) == 2
     assert len(system_of(bedrock, library, model=wrap(ChatBedrockRouter(model=CACHES, cache="off")))) == 1
 
@@ -367,7 +367,7 @@ def test_setting_a_field_takes_effect(bedrock, library):
         ("model", FAKE, "Bedrock calls the model"),
     ],
 )
-def test_a_field_that_is_set_wrongly_is_told_at_the_call(bedrock, library, name, value, match):
+def test_invalid_field_is_refused_at_the_call(bedrock, library, name, value, match):
     chain = chain_of(library, GENERATE)
     setattr(chain, name, value)
     with pytest.raises(InvalidRequestError, match=match):
@@ -375,6 +375,6 @@ def test_a_field_that_is_set_wrongly_is_told_at_the_call(bedrock, library, name,
     assert bedrock.requests() == []
 
 
-def test_a_prompt_is_no_model_of_it():
+def test_prompt_template_as_model_is_refused():
     with pytest.raises(InvalidRequestError, match="a target, or one of LangChain's chat models"):
         chain_of("EMULATEDKB", model=["a", ChatPromptTemplate.from_template("a")])

@@ -59,7 +59,7 @@ async def test_callbacks_tags_and_names_are_langchains(library):
     assert seen.seen[-1] == ("error", "InvalidRequestError")
 
 
-async def test_events_tell_of_the_retrieval(library):
+async def test_astream_events_has_the_retrieval(library):
     retriever = KnowledgeBaseRetriever(knowledge_base_id=library, k=2)
     events = [event async for event in retriever.astream_events(OCEAN, version="v2")]
     assert [event["event"] for event in events] == ["on_retriever_start", "on_retriever_end"]

@@ -145,7 +145,7 @@ def test_the_region_of_the_arn_is_called(bedrock, library):
     assert bedrock.journal[-1].region == "eu-west-1"
 
 
-def test_the_classes_of_langchain_aws_say_the_same(bedrock, library):
+def test_langchain_aws_classes_are_taken(bedrock, library):
     from langchain_aws.retrievers.bedrock import RetrievalConfig, SearchFilter, VectorSearchConfig
 
     config = RetrievalConfig(
@@ -187,7 +187,7 @@ def test_the_classes_of_langchain_aws_say_the_same(bedrock, library):
         ({"knowledge_base_id": "EMULATEDKB", "aws_secret_access_key": 12345}, "must be a string, and is a int"),
     ],
 )
-def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
+def test_invalid_arguments_are_refused_with_advice(arguments, match):
     with pytest.raises(InvalidRequestError, match=match) as caught:
         KnowledgeBaseRetriever(**arguments)
     assert "12345" not in str(caught.value)
@@ -203,7 +203,7 @@ def test_a_mistake_is_told_at_construction_with_advice(arguments, match):
         ({"min_score_confidence": "high"}, "score_threshold must be a number"),
     ],
 )
-async def test_a_mistake_in_a_call_is_told_and_nothing_is_sent(bedrock, library, call, match):
+async def test_invalid_call_is_refused_before_sending(bedrock, library, call, match):
     retriever = KnowledgeBaseRetriever(knowledge_base_id=library)
     with pytest.raises(InvalidRequestError, match=match):
         retriever.invoke(OCEAN, **call)
@@ -221,7 +221,7 @@ def test_a_query_that_bedrock_refuses_is_refused_before(bedrock, library, query)
     assert bedrock.requests() == []
 
 
-def test_a_field_that_is_set_wrongly_is_told_at_the_call(bedrock, library):
+def test_invalid_field_is_refused_at_the_call(bedrock, library):
     retriever = KnowledgeBaseRetriever(knowledge_base_id=library)
     retriever.k = 1000
     with pytest.raises(InvalidRequestError, match="k=1000"):
@@ -231,7 +231,7 @@ def test_a_field_that_is_set_wrongly_is_told_at_the_call(bedrock, library):
 # --- before the first call, and between objects ---
 
 
-def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, library, monkeypatch):
+def test_constructor_sends_nothing_and_makes_no_client(bedrock, library, monkeypatch):
     made = []
     create, here = Session.create_client, threading.current_thread()
 
@@ -251,7 +251,7 @@ def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, l
     assert len(made) == 1, "objects with equal arguments share one"
 
 
-def test_no_region_is_said_at_the_call(monkeypatch):
+def test_missing_region_is_raised_at_the_call(monkeypatch):
     retriever = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB")
     with pytest.raises(BedrockRoutingError, match="No AWS Region is known"):
         retriever.invoke(OCEAN)

@@ -71,7 +71,7 @@ def default(monkeypatch):
 # --- query engines ---
 
 
-def test_a_query_engine_answers_from_its_documents_and_the_event_says_which_model_did(bedrock, router):
+def test_query_engine_event_has_the_invoked_model(bedrock, router):
     engine = index().as_query_engine(llm=BedrockRouter(model=router), similarity_top_k=ALL)
     bedrock.choose(SONNET)
     with routes() as seen:
@@ -86,7 +86,7 @@ def test_a_query_engine_answers_from_its_documents_and_the_event_says_which_mode
     assert set(sent) == {"modelId", "system", "messages"}, "nothing is sent that nobody asked for"
 
 
-def test_the_smallest_window_of_the_router_is_known_when_an_engine_is_made(bedrock, default):
+def test_engine_knows_the_routers_smallest_context_window(bedrock, default):
     mixed = bedrock.create_prompt_router(name="mixed", models=[LLAMA_8B, LLAMA_70B], fallback=LLAMA_70B)
     retriever = index().as_retriever(similarity_top_k=ALL)
     RetrieverQueryEngine.from_args(retriever, llm=default(BedrockRouter(model=mixed)))
@@ -142,7 +142,7 @@ async def test_a_tree_is_summarized_with_calls_side_by_side(bedrock, router, def
 
 
 @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize"])
-def test_a_streaming_engine_yields_the_answer_and_reports_once_it_is_read(bedrock, router, mode):
+def test_streaming_engine_reports_after_reading(bedrock, router, mode):
     llm = BedrockRouter(model=router)
     engine = index().as_query_engine(llm=llm, streaming=True, response_mode=mode, similarity_top_k=ALL)
     with routes() as seen:
@@ -162,7 +162,7 @@ async def test_a_streaming_engine_yields_the_answer_asynchronously(bedrock, rout
     assert seen.models == answered_by(bedrock) == [calls(bedrock)[0].invoked]
 
 
-def test_an_answer_that_breaks_off_is_no_answer(bedrock, router):
+def test_broken_stream_is_not_an_answer(bedrock, router):
     engine = index().as_query_engine(llm=BedrockRouter(model=router), streaming=True, similarity_top_k=ALL)
     bedrock.fail("cut", frame=5)
     with routes() as seen, pytest.raises(StreamInterruptedError):
@@ -312,7 +312,7 @@ def remembers(engine, bedrock, name):
 
 
 @each_chat_engine
-def test_a_chat_engine_remembers_and_says_who_answered(bedrock, router, name):
+def test_chat_engine_remembers_and_reports_routing(bedrock, router, name):
     engine = chat_engines(BedrockRouter(model=router))[name]
     with routes() as seen:
         answers = [engine.chat(question) for question in (WHO_BUILT, "Who was the lighthouse built by?")]

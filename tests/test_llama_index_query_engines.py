@@ -77,7 +77,7 @@ async def test_every_form_gives_the_same(moons, router, mode):
 
 
 @each_form
-async def test_any_llms_markers_become_citations_and_those_of_nothing_go(moons, form):
+async def test_markers_of_any_llm_become_citations(moons, form):
     llm = Says(answers=[MARKED])
     response = await ask(engine(moons, form, model=llm, mode=CONVERSE), form)
     assert str(response) == CLEAN
@@ -89,7 +89,7 @@ async def test_any_llms_markers_become_citations_and_those_of_nothing_go(moons, 
 
 
 @each_form
-async def test_who_answered_is_known_where_we_ask_and_null_where_bedrock_does_not_say(bedrock, moons, router, form):
+async def test_routing_has_the_invoked_model_if_known(bedrock, moons, router, form):
     bedrock.choose(SONNET)
     routing = (await ask(engine(moons, form, model=router, mode=CONVERSE), form)).metadata["routing"]
     assert (routing["invoked_model"], routing["is_fallback"]) == (SONNET, True)
@@ -101,7 +101,7 @@ async def test_who_answered_is_known_where_we_ask_and_null_where_bedrock_does_no
 
 
 @each_mode
-async def test_options_of_the_search_hold_for_the_engine_and_for_a_call(bedrock, moons, router, mode):
+async def test_search_options_hold_for_engine_and_call(bedrock, moons, router, mode):
     operation = "RetrieveAndGenerate" if mode == GENERATE else "Retrieve"
     asked = engine(moons, model=router, mode=mode, k=2)
     asked.query(WHO, k=1, filter=where("moon") == "Titan")
@@ -158,7 +158,7 @@ async def test_a_streams_metadata_is_filled_while_it_is_read(moons, router, mode
     assert response.source_nodes
 
 
-async def test_a_response_is_the_whole_answer_however_much_of_it_was_read_before(moons, capsys):
+async def test_get_response_after_partial_reading_is_whole(moons, capsys):
     asked = engine(moons, "stream", model=Says(answers=[MARKED]), mode=CONVERSE)
     response = asked.query(WHO)
     first = next(response.response_gen)
@@ -177,14 +177,14 @@ async def test_a_response_is_the_whole_answer_however_much_of_it_was_read_before
     assert str(response) == (await response.get_response()).response == CLEAN
 
 
-async def test_str_of_an_asynchronous_stream_does_not_hang_the_event_loop(moons):
+async def test_str_of_async_stream_raises_in_a_loop(moons):
     response = await engine(moons, "stream", model=Says(answers=[MARKED]), mode=CONVERSE).aquery(WHO)
     with pytest.raises(InvalidRequestError, match=r"await response\.get_response"):
         str(response)
     assert str(await response.get_response()) == CLEAN
 
 
-def test_str_of_an_asynchronous_stream_is_the_answer_where_no_loop_runs(moons):
+def test_str_of_async_stream_is_the_answer_without_a_loop(moons):
     async def begun():
         return await engine(moons, "stream", model=Says(answers=[MARKED]), mode=CONVERSE).aquery(WHO)
 
@@ -193,9 +193,7 @@ def test_str_of_an_asynchronous_stream_is_the_answer_where_no_loop_runs(moons):
 
 @streamed
 @each_mode
-async def test_a_stream_that_breaks_off_raises_each_time_that_its_answer_is_asked_for(
-    bedrock, moons, router, mode, form
-):
+async def test_broken_stream_raises_every_time(bedrock, moons, router, mode, form):
     operation = "RetrieveAndGenerateStream" if mode == GENERATE else "ConverseStream"
     bedrock.fail("cut", operation=operation, frame=2, abrupt=True)
     asked = engine(moons, form, model=router, mode=mode)
@@ -212,14 +210,14 @@ async def test_a_stream_that_breaks_off_raises_each_time_that_its_answer_is_aske
 
 
 @each_mode
-def test_what_bedrock_refuses_is_raised_by_the_call_and_not_when_somebody_reads(router, mode):
+def test_refusals_are_raised_by_the_call(router, mode):
     for form in ("query", "stream"):
         with pytest.raises(ClientError, match="ResourceNotFound"):
             engine("AAAAAAAAAA", form, model=router, mode=mode).query(WHO)
 
 
 @each_mode
-def test_a_forgotten_stream_lets_go_of_its_connection_at_once(moons, router, mode):
+def test_dropped_stream_closes_its_connection(moons, router, mode):
     response = engine(moons, "stream", model=router, mode=mode).query(WHO)
     next(response.response_gen)
     texts = weakref.ref(response.response_gen)
@@ -252,7 +250,7 @@ async def test_a_session_goes_on(bedrock, moons, router, mode, form):
 
 @each_form
 @each_mode
-async def test_a_session_that_is_over_says_so(moons, router, mode, form):
+async def test_expired_session_raises(moons, router, mode, form):
     asked = engine(moons, form, model=router, mode=mode)
     with pytest.raises(SessionExpiredError, match="24 hours") as caught:
         await ask(asked, form, session_id="11111111-2222-3333-4444-555555555555")
@@ -326,7 +324,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_a_mode_cannot_heed_is_refused_at_construction(bedrock, what):
+def test_arguments_without_effect_are_refused(bedrock, what):
     arguments, says = BAD[what]
     with pytest.raises(InvalidRequestError, match=says):
         KnowledgeBaseQueryEngine(**{"knowledge_base_id": "AAAAAAAAAA", "model": HAIKU, **arguments})
@@ -335,7 +333,7 @@ def test_what_a_mode_cannot_heed_is_refused_at_construction(bedrock, what):
 
 @each_form
 @each_mode
-async def test_a_call_that_cannot_be_sends_nothing(bedrock, moons, router, mode, form):
+async def test_invalid_call_sends_nothing(bedrock, moons, router, mode, form):
     asked = engine(moons, form, model=router, mode=mode)
     for question, call in ((" ", {}), (WHO, {"k": 0}), (WHO, {"kk": 1}), (WHO, {"session_id": ""})):
         with pytest.raises(InvalidRequestError):

@@ -80,9 +80,7 @@ def points(request):
         (CACHES, {"cache": CachePolicy(sections=("messages",))}, False),
     ],
 )
-def test_the_instructions_are_marked_for_the_cache_where_the_models_are_known_to_take_it(
-    bedrock, moons, caplog, model, more, marked
-):
+def test_instructions_are_marked_where_the_models_cache(bedrock, moons, caplog, model, more, marked):
     engine(moons, model=model, mode=CONVERSE, **more).query(WHO)
     request = answering(bedrock)
     assert (len(points(request)), "cachePoint" in request["system"][-1]) == (int(marked), marked)
@@ -102,7 +100,7 @@ def test_latency_that_takes_no_cache_gets_no_mark(bedrock, moons, caplog):
 
 
 @each_form
-async def test_a_question_is_taken_apart_and_each_passage_is_shown_once(bedrock, moons, form):
+async def test_decomposed_question_shows_each_passage_once(bedrock, moons, form):
     llm = Says(answers=["1. Who found Titan?\n2. Who found Triton?", "Huygens and Lassell [cite: 1, 2]."])
     both = "Who found Titan and Triton?"
     asked = engine(moons, form, model=llm, mode=CONVERSE, query_decomposition=True)
@@ -114,7 +112,7 @@ async def test_a_question_is_taken_apart_and_each_passage_is_shown_once(bedrock,
     assert f"Question: {both}" in llm.asked[1][-1].content
 
 
-async def test_what_a_guardrail_says_while_the_search_is_worded_is_not_searched_for(bedrock, moons):
+async def test_guardrail_answer_to_rewording_is_not_searched_for(bedrock, moons):
     blocked = whole_of({"text": "I cannot talk about that."}, stop="guardrail_intervened")
     with ScriptedBedrock(blocked, whole_of({"text": "Huygens."}), blocked, whole_of({"text": "Huygens."})) as scripted:
         llm = BedrockRouter(model=HAIKU, endpoint_url=scripted.url, base_models=[HAIKU])
@@ -136,7 +134,7 @@ async def test_a_guardrail_of_the_llm_counts_too(moons, form):
 
 
 @each_form
-async def test_an_answer_that_a_guardrail_replaced_is_not_gone_on_from(bedrock, moons, form):
+async def test_replaced_answer_is_not_remembered(bedrock, moons, form):
     guardrail, version = bedrock.add_guardrail(["secret"])
     config = {"guardrailId": guardrail, "guardrailVersion": version}
     llm = Says(answers=["No.", "Huygens."])
@@ -147,7 +145,7 @@ async def test_an_answer_that_a_guardrail_replaced_is_not_gone_on_from(bedrock, 
     assert len(llm.asked) == 2, "there is no conversation to word the search by"
 
 
-def test_the_options_of_an_answer_are_sent_with_it_and_not_with_what_words_the_search(bedrock, moons):
+def test_rewording_llm_has_no_answer_settings(bedrock, moons):
     more = {"inferenceConfig": {"maxTokens": 99, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]},
             "additionalModelRequestFields": {"top_k": 5}, "performanceConfig": {"latency": "standard"}}  # fmt: skip
     asked = engine(
@@ -187,7 +185,7 @@ async def test_any_retriever_of_llama_index_will_do(bedrock, form):
             engine(None, model=llm, mode=CONVERSE, retriever=KnowledgeBaseRetriever("AAAAAAAAAA"), **given)
 
 
-def test_what_would_guard_or_restrict_nothing_is_refused(bedrock, moons, router):
+def test_options_without_effect_are_refused(bedrock, moons, router):
     guardrail, document = {"guardrailId": "g", "guardrailVersion": "1"}, {
         "data": REPORT, "contentType": "text/plain", "identifier": "report.txt"
     }  # fmt: skip
@@ -223,7 +221,7 @@ def test_text_in_a_passage_forges_neither_fence_nor_citation(bedrock):
 
 @each_form
 @each_mode
-async def test_a_document_can_take_the_place_of_a_knowledge_base(bedrock, router, mode, form):
+async def test_external_source_replaces_a_knowledge_base(bedrock, router, mode, form):
     source = {"data": REPORT, "contentType": "text/plain", "identifier": "report.txt"}
     response = await ask(engine(None, form, model=router, mode=mode, external_source=source), form)
     assert "Huygens" in str(response)
@@ -233,7 +231,7 @@ async def test_a_document_can_take_the_place_of_a_knowledge_base(bedrock, router
         assert [each.node.metadata["source"] for each in response.source_nodes] == ["report.txt"]
 
 
-def test_a_document_that_is_no_text_goes_beside_the_question(bedrock):
+def test_binary_document_is_attached_to_the_question(bedrock):
     llm = Says(answers=["Huygens [cite: 1]."])
     pdf = {"data": b"%PDF-1.4 ...", "contentType": "application/pdf", "identifier": "a report.pdf"}
     for source, where in ((pdf, {"data"}), ("s3://bucket-one/report.pdf", {"url"})):
@@ -250,7 +248,7 @@ def test_a_document_that_is_no_text_goes_beside_the_question(bedrock):
 
 @each_form
 @each_mode
-async def test_events_spans_and_callbacks_are_those_of_a_query_engine_once_each(moons, router, mode, form):
+async def test_events_spans_and_callbacks_come_once(moons, router, mode, form):
     debug = LlamaDebugHandler(print_trace_on_end=False)
     asked = engine(moons, form, model=router, mode=mode, callback_manager=CallbackManager([debug]))
     with heard() as (events, spans):
@@ -270,7 +268,7 @@ async def test_events_spans_and_callbacks_are_those_of_a_query_engine_once_each(
     assert query[0].payload["query_str"] == WHO
 
 
-def test_what_is_said_to_one_call_holds_for_no_other_that_runs_beside_it(bedrock, moons, router):
+def test_call_options_do_not_leak_into_concurrent_calls(bedrock, moons, router):
     class Together(BaseCallbackHandler):
         def __init__(self):
             super().__init__([], [])
@@ -307,7 +305,7 @@ async def test_it_is_a_tool_of_an_agent(bedrock, moons, router, mode):
 
 
 @each_mode
-def test_it_answers_the_questions_that_others_take_apart(bedrock, moons, router, mode):
+def test_engine_serves_sub_question_engines(bedrock, moons, router, mode):
     tool = QueryEngineTool.from_defaults(engine(moons, model=router, mode=mode), name="moons", description="Moons.")
     llm = BedrockRouter(model=router)
     sub = SubQuestionQueryEngine.from_defaults(
@@ -330,7 +328,7 @@ COPIES = {"pickle": lambda it: pickle.loads(pickle.dumps(it)), "deepcopy": copy.
 
 @pytest.mark.parametrize("how", COPIES)
 @each_mode
-def test_copies_answer_and_go_on_with_the_conversations_of_their_process(bedrock, moons, router, mode, how):
+def test_copies_continue_sessions_of_their_process(bedrock, moons, router, mode, how):
     asked = engine(moons, model=router, mode=mode, k=2, inference_config={"temperature": 0.5})
     first = asked.query(WHO)
     twin = COPIES[how](asked)

@@ -52,7 +52,7 @@ both = pytest.mark.parametrize("form", ["retrieve", "aretrieve"])
 
 
 @both
-async def test_a_passage_is_a_node_with_its_score_and_one_source(moons, form):
+async def test_passage_becomes_node_with_score_and_source(moons, form):
     best = (await retrieve(KnowledgeBaseRetriever(moons), form))[0]
     metadata = best.node.metadata
     assert best.node.text == FACTS[1]
@@ -84,13 +84,13 @@ async def test_own_attributes_of_a_document_are_kept_under_source_metadata(bedro
         assert found.node.get_metadata_str(mode) == "source: s3://bucket/1.md"
 
 
-def test_an_llm_sees_the_source_and_the_documents_own_attributes_only(moons):
+def test_llm_metadata_is_source_and_own_attributes(moons):
     node = KnowledgeBaseRetriever(moons).retrieve(WHO)[0].node
     for mode in (MetadataMode.LLM, MetadataMode.EMBED):
         assert node.get_metadata_str(mode) == "moon: Titan\nsource: s3://bucket/1.md"
 
 
-def test_every_kind_of_content_becomes_a_node_and_no_base64_text(bedrock):
+def test_every_content_type_becomes_a_node(bedrock):
     video = {"type": "VIDEO", "video": {"s3Uri": "s3://bucket/v.mp4", "summary": "krill on film"}}
     audio = {"type": "AUDIO", "audio": {"s3Uri": "s3://bucket/a.mp3", "transcription": "krill sings"}}
     row = {"type": "ROW", "row": [{"columnName": "krill", "columnValue": "7", "type": "LONG"}]}
@@ -112,7 +112,7 @@ def test_every_kind_of_content_becomes_a_node_and_no_base64_text(bedrock):
         assert DATA not in picture.get_content(mode)
 
 
-def test_ids_are_those_of_the_chunks_and_else_the_same_each_time(bedrock, moons):
+def test_node_ids_are_chunk_ids_or_stable(bedrock, moons):
     named = {"x-amz-bedrock-kb-chunk-id": "chunk-7"}
     same = bedrock.add_knowledge_base(collection(chunk("krill one", 1, **named), chunk("krill two", 2, **named)))
     one, two = KnowledgeBaseRetriever(same).retrieve("krill")
@@ -126,7 +126,7 @@ def test_ids_are_those_of_the_chunks_and_else_the_same_each_time(bedrock, moons)
 
 
 @both
-async def test_options_are_sent_from_the_constructor_and_from_a_call_which_they_do_not_outlive(bedrock, moons, form):
+async def test_call_options_hold_for_one_call(bedrock, moons, form):
     retriever = KnowledgeBaseRetriever(moons, k=1, search_type="HYBRID")
     wanted = where("moon") == "Titan"
     assert found_texts(await retrieve(retriever, form, "found", k=2)) == [FACTS[1], FACTS[2]]
@@ -143,7 +143,7 @@ async def test_options_are_sent_from_the_constructor_and_from_a_call_which_they_
     ]
 
 
-def test_whoever_comes_from_llama_indexs_own_retriever_changes_the_import(bedrock, moons):
+def test_arguments_of_amazon_knowledge_bases_retriever_are_taken(bedrock, moons):
     given = {"vectorSearchConfiguration": {"numberOfResults": 2}}
     old = KnowledgeBaseRetriever(knowledge_base_id=moons, retrieval_config=given, region_name="us-east-1")
     assert len(old.retrieve("found")) == 2
@@ -172,7 +172,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_bedrock_would_refuse_is_refused_at_construction(bedrock, moons, what):
+def test_invalid_arguments_are_refused_at_construction(bedrock, moons, what):
     arguments, says = BAD[what]
     with pytest.raises(InvalidRequestError, match=says):
         KnowledgeBaseRetriever(**{"knowledge_base_id": moons, **arguments})
@@ -180,7 +180,7 @@ def test_what_bedrock_would_refuse_is_refused_at_construction(bedrock, moons, wh
 
 
 @both
-async def test_a_call_with_an_option_that_is_none_sends_nothing(bedrock, moons, form):
+async def test_invalid_call_option_sends_nothing(bedrock, moons, form):
     retriever = KnowledgeBaseRetriever(moons)
     for options in ({"k": 101}, {"kk": 1}, {"region_name": "eu-west-1"}):
         with pytest.raises(InvalidRequestError):
@@ -193,7 +193,7 @@ async def test_a_call_with_an_option_that_is_none_sends_nothing(bedrock, moons, 
 
 
 @both
-async def test_an_image_is_searched_for_from_a_call_and_from_a_querys_path(bedrock, tmp_path, form):
+async def test_image_query_from_call_or_image_path(bedrock, tmp_path, form):
     picture = {"type": "IMAGE", "byteContent": f"data:image/png;base64,{DATA}"}
     knowledge_base = bedrock.add_knowledge_base(collection(chunk("krill", 1, picture)), multimodal=True)
     path = tmp_path / "krill.png"
@@ -206,7 +206,7 @@ async def test_an_image_is_searched_for_from_a_call_and_from_a_querys_path(bedro
 
 
 @both
-async def test_what_a_guardrail_did_is_not_lost(bedrock, moons, form):
+async def test_guardrail_action_is_kept(bedrock, moons, form):
     guardrail, version = bedrock.add_guardrail(["secret"])
     config = {"guardrailId": guardrail, "guardrailVersion": version}
     retriever = KnowledgeBaseRetriever(moons, guardrail_config=config)
@@ -254,7 +254,7 @@ async def test_pages_are_walked_asynchronously_and_as_lazily(bedrock, whales):
 
 
 @both
-async def test_events_spans_and_callbacks_are_those_of_a_retriever_once_each(moons, form):
+async def test_events_spans_and_callbacks_come_once(moons, form):
     debug = LlamaDebugHandler(print_trace_on_end=False)
     retriever = KnowledgeBaseRetriever(moons, callback_manager=CallbackManager([debug]))
     with heard() as (events, spans):
@@ -266,7 +266,7 @@ async def test_events_spans_and_callbacks_are_those_of_a_retriever_once_each(moo
     assert ended.payload["nodes"] == nodes
 
 
-async def test_asynchronous_calls_block_neither_the_event_loop_nor_asyncios_own_threads(moons):
+async def test_async_calls_block_no_event_loop(moons):
     seen = []
 
     class Watched(KnowledgeBaseRetriever):
@@ -301,7 +301,7 @@ def test_a_client_of_ones_own_is_used_as_it_is(bedrock, moons, monkeypatch):
         pickle.dumps(KnowledgeBaseRetriever(moons, client=client))
 
 
-def test_a_client_can_be_put_in_place_of_the_one_it_has(bedrock, moons):
+def test_client_can_be_replaced(bedrock, moons):
     retriever = KnowledgeBaseRetriever(moons, region_name="eu-west-1")
     assert retriever.retrieve(WHO)
     other = bedrock.client("bedrock-agent-runtime", region_name="ap-southeast-2")
@@ -324,7 +324,7 @@ def test_a_stand_in_that_only_retrieves_is_taken():
     assert (node.text, node.score) == ("of EMULATEDKB", 0.5)
 
 
-def test_what_bedrock_refuses_is_raised_as_boto3_raises_it(bedrock):
+def test_refusals_are_boto3s_errors(bedrock):
     with pytest.raises(ClientError, match="ResourceNotFound"):
         KnowledgeBaseRetriever("AAAAAAAAAA").retrieve(WHO)
 

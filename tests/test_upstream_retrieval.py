@@ -59,7 +59,7 @@ class Shelf(BaseRetriever):
         return self._get_relevant_documents(query, run_manager=run_manager.get_sync(), **options)
 
 
-async def test_a_retriever_is_given_the_options_of_the_call_and_its_list_comes_back_as_it_is():
+async def test_retriever_gets_call_options_and_returns_its_list():
     shelf = Shelf()
     for found in (shelf.invoke("q", k=2), await shelf.ainvoke("q", k=2)):
         relies(shelf.metadata["options"] == {"k": 2}, "passing a call's options on", RETRIEVERS, "See BaseRetriever.")
@@ -99,7 +99,7 @@ class Counting(RunnableSerializable):
         yield self._whole(await inputs.__anext__(), run_manager, config, **call)
 
 
-async def test_a_runnable_gets_its_run_manager_its_childrens_config_and_the_options_of_the_call():
+async def test_runnable_gets_run_manager_config_and_options():
     one = Counting()
     results = [one.invoke("q", k=2), await one.ainvoke("q", k=2), *one.stream("q", k=2)]
     results += [part async for part in one.astream("q", k=2)]
@@ -198,7 +198,7 @@ def test_every_argument_of_langchain_awss_retriever_is_one_of_ours():
 # pydantic
 
 
-def test_the_state_of_a_model_has_its_fields_and_its_private_attributes():
+def test_pydantic_state_has_fields_and_private_attributes():
     state = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB").__getstate__()
     relies(
         state["__dict__"]["knowledge_base_id"] == "EMULATEDKB" and "_asking" in state["__pydantic_private__"],
