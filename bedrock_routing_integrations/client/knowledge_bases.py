@@ -112,7 +112,7 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> st
     try:
         client = source.client("bedrock-agent", knowledge_base)
         answer: dict[str, Any] = client.get_knowledge_base(knowledgeBaseId=knowledge_base.id)
-        found = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
+        kind = answer["knowledgeBase"]["knowledgeBaseConfiguration"]["type"]
     except Exception as error:  # noqa: BLE001 - a failed look-up, whatever the reason, must not fail the call
         code = error_kind(error)
         logger.debug("GetKnowledgeBase for %s failed: %s", knowledge_base, error)
@@ -123,7 +123,7 @@ def _ask(knowledge_base: KnowledgeBaseId, source: Connection | UserClient) -> st
                 "Allow the IAM action bedrock:GetKnowledgeBase, or set knowledge_base_type='VECTOR' (or 'MANAGED').",
             )
         return None
-    return str(found)
+    return str(kind)
 
 
 SERVICE = "bedrock-agent-runtime"

@@ -145,7 +145,7 @@ def _readings(text: str, offset: int | None) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class AnswerPart:
-    """What is new of an answer: text, passages, and citations of the text and passages so far."""
+    """The new part of an answer: text, passages, and citations of the text and passages so far."""
 
     text: str = ""
     passages: tuple[Passage, ...] = ()
@@ -225,15 +225,15 @@ class AnswerReader:
         return AnswerPart(text, tuple(self.passages[known:]), citations, action)
 
     def _referred(self, references: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        found = []
+        positions = []
         for passage in map(read_passage, references):
             if passage.source is None and self.only_source is not None:
                 passage = replace(passage, source=self.only_source)  # noqa: PLW2901 - a copy
             if passage.key not in self._positions:
                 self._positions[passage.key] = len(self.passages)
                 self.passages.append(passage)
-            found.append(self._positions[passage.key])
-        return tuple(dict.fromkeys(found))
+            positions.append(self._positions[passage.key])
+        return tuple(dict.fromkeys(positions))
 
     def _cited(self, *, finished: bool) -> Iterator[Citation]:
         for start, end, passages in self._spans.found(finished=finished):

@@ -106,17 +106,18 @@ def read_source(source: str | Mapping[str, Any]) -> SourceDocument:
     if isinstance(source, str):
         suffix = suffix_of(source)
         media_type = next((name for name, each in DOCUMENT_FORMATS.items() if each == suffix), "")
-        what = f"{source!r}, which ends in no known type,"
+        described = f"{source!r}, which ends in no known type,"
         uri, data, content_type = source, None, ""
     else:
         content_type = str(source["contentType"])
         media_type = bare_mime_type(content_type)
-        what = f"the type {media_type!r}"
+        described = f"the type {media_type!r}"
         uri, data = str(source["identifier"]), bytes(source["data"])
     document_format = DOCUMENT_FORMATS.get(media_type)
     if document_format is None:
         raise InvalidRequestError(
-            f"external_source: Converse does not take {what} as a document. It takes {', '.join(DOCUMENT_FORMATS)}."
+            f"external_source: Converse does not take {described} as a document. It takes "
+            f"{', '.join(DOCUMENT_FORMATS)}."
         )
     text = _decode(data, content_type.lower()) if data is not None and media_type.startswith("text/") else None
     name = legal_document_name(PurePosixPath(uri).name)

@@ -108,12 +108,12 @@ def _check(template: str, known: Mapping[str, bool], name: str, *, limited: bool
             f"{name} has {len(template):,} characters; RetrieveAndGenerate takes {LONGEST_TEMPLATE:,}. "
             "mode='retrieve_then_converse' takes more."
         )
-    for found in _PLACEHOLDER.findall(template):
-        if found not in known:
-            near = difflib.get_close_matches(found, known, n=1)
+    for placeholder in _PLACEHOLDER.findall(template):
+        if placeholder not in known:
+            near = difflib.get_close_matches(placeholder, known, n=1)
             listed = ", ".join(f"${one}$" for one in known)
             advice = f"did you mean ${near[0]}$?" if near else f"it takes {listed}."
-            raise InvalidRequestError(f"{name} has the unknown placeholder ${found}$: {advice}")
+            raise InvalidRequestError(f"{name} has the unknown placeholder ${placeholder}$: {advice}")
     missing = [placeholder for placeholder, needed in known.items() if needed and not has(template, placeholder)]
     if missing:
         raise InvalidRequestError(
@@ -293,97 +293,97 @@ def _from_knowledge_base(
     knowledge_base = question.knowledge_base
     if knowledge_base is None:
         raise InvalidRequestError("knowledge_base_id is missing. Give it, or an external source.")
-    found: dict[str, Any] = {"knowledgeBaseId": knowledge_base.id, "modelArn": model.model_id}
+    configuration: dict[str, Any] = {"knowledgeBaseId": knowledge_base.id, "modelArn": model.model_id}
     optional = {
         "retrievalConfiguration": retrieval_configuration(search, managed=False, region=region),
         "generationConfiguration": _generation(options),
         "orchestrationConfiguration": _orchestration(options),
     }
-    found |= {name: value for name, value in optional.items() if value}
-    return {"type": "KNOWLEDGE_BASE", "knowledgeBaseConfiguration": found}
+    configuration |= {name: value for name, value in optional.items() if value}
+    return {"type": "KNOWLEDGE_BASE", "knowledgeBaseConfiguration": configuration}
 
 
 def _from_source(source: str | Mapping[str, Any], model: Target, options: GenerationOptions) -> dict[str, Any]:
-    found: dict[str, Any] = {"modelArn": model.model_id, "sources": [external_source(source)]}
+    configuration: dict[str, Any] = {"modelArn": model.model_id, "sources": [external_source(source)]}
     generation = _generation(options)
-    found |= {"generationConfiguration": generation} if generation else {}
-    return {"type": "EXTERNAL_SOURCES", "externalSourcesConfiguration": found}
+    configuration |= {"generationConfiguration": generation} if generation else {}
+    return {"type": "EXTERNAL_SOURCES", "externalSourcesConfiguration": configuration}
 
 
 def _generation(options: GenerationOptions) -> dict[str, Any]:
     if options.prompt_template is not None:
         check_generation_template(options.prompt_template)
-    found = {
+    members = {
         "performanceConfig": _performance(options.performance_config),
         "inferenceConfig": _inference(options.inference_config),
         "guardrailConfiguration": guardrail_configuration(options.guardrail),
         "promptTemplate": {"textPromptTemplate": options.prompt_template} if options.prompt_template else None,
         "additionalModelRequestFields": _model_fields(options.additional_model_request_fields),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in members.items() if value}
 
 
 def _orchestration(options: GenerationOptions) -> dict[str, Any]:
     template = options.orchestration_prompt_template
     if template is not None:
         check_orchestration_template(template)
-    found = {
+    members = {
         # The user waits for both: orchestration with standard latency would use up what generation saves.
         "performanceConfig": _performance(options.performance_config),
         "promptTemplate": {"textPromptTemplate": template} if template else None,
         "queryTransformationConfiguration": {"type": "QUERY_DECOMPOSITION"} if options.query_decomposition else None,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in members.items() if value}
 
 
-def _kms_key(given: str | None) -> str | None:
-    if given is not None and (not isinstance(given, str) or not _KMS_KEY.fullmatch(given)):
-        raise InvalidRequestError(f"kms_key_arn={given!r} is not valid. Give the ARN of a key, arn:aws:kms:…:key/…")
-    return given
+def _kms_key(arn: str | None) -> str | None:
+    if arn is not None and (not isinstance(arn, str) or not _KMS_KEY.fullmatch(arn)):
+        raise InvalidRequestError(f"kms_key_arn={arn!r} is not valid. Give the ARN of a key, arn:aws:kms:…:key/…")
+    return arn
 
 
-def _model_fields(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidRequestError(f"additional_model_request_fields={given!r} is not valid. Give a dictionary.")
-    return dict(given or {})
+def _model_fields(model_fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    if model_fields is not None and not isinstance(model_fields, Mapping):
+        raise InvalidRequestError(f"additional_model_request_fields={model_fields!r} is not valid. Give a dictionary.")
+    return dict(model_fields or {})
 
 
-def _performance(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    if given is None:
+def _performance(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    if config is None:
         return {}
-    if not isinstance(given, Mapping) or set(given) != {"latency"} or given["latency"] not in _LATENCIES:
+    if not isinstance(config, Mapping) or set(config) != {"latency"} or config["latency"] not in _LATENCIES:
         raise InvalidRequestError(
-            f"performance_config={given!r} is not valid. Give {{'latency': 'standard'}} or {{'latency': 'optimized'}}."
+            f"performance_config={config!r} is not valid. Give {{'latency': 'standard'}} or {{'latency': 'optimized'}}."
         )
-    return dict(given)
+    return dict(config)
 
 
-def _inference(given: Mapping[str, Any] | None, *, limited: bool = True) -> dict[str, Any]:
-    if given is None:
+def _inference(config: Mapping[str, Any] | None, *, limited: bool = True) -> dict[str, Any]:
+    if config is None:
         return {}
-    if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"inference_config must be a dictionary, and is a {type(given).__name__}.")
-    for name in given:
+    if not isinstance(config, Mapping):
+        raise InvalidRequestError(f"inference_config must be a dictionary, and is a {type(config).__name__}.")
+    for name in config:
         if name not in _INFERENCE:
             advice = f"did you mean {_SNAKE[name]!r}?" if name in _SNAKE else f"it takes {', '.join(_INFERENCE)}."
             raise InvalidRequestError(f"inference_config has no {name!r}: {advice}")
     for name in ("temperature", "topP"):
-        value = given.get(name)
+        value = config.get(name)
         if value is not None and (
             isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1
         ):
             raise InvalidRequestError(f"inference_config: {name}={value!r} is not valid. Give a number from 0 to 1.")
-    most = given.get("maxTokens")
+    most = config.get("maxTokens")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise InvalidRequestError(f"inference_config: maxTokens={most!r} is not valid. Give a whole number above 0.")
     if limited and most is not None and most > _MOST_TOKENS:
         raise InvalidRequestError(
             f"inference_config: maxTokens is {most:,}. RetrieveAndGenerate takes at most {_MOST_TOKENS:,}."
         )
-    stops = given.get("stopSequences")
+    stops = config.get("stopSequences")
     _check_stops(stops, limited=limited)
-    found = {name: value for name, value in given.items() if value is not None}
-    return {"textInferenceConfig": {**found, **({"stopSequences": list(stops)} if stops else {})}} if found else {}
+    members = {name: value for name, value in config.items() if value is not None}
+    return {"textInferenceConfig": {**members, **({"stopSequences": list(stops)} if stops else {})}} if members else {}
 
 
 def _check_stops(stops: Any, *, limited: bool) -> None:

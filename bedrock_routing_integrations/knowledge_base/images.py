@@ -61,10 +61,10 @@ def image_query(image: bytes | str) -> dict[str, Any]:
         raise InvalidRequestError(
             f"image is not valid: it has {len(data):,} bytes. Give at most {LARGEST_QUERY_IMAGE:,}."
         )
-    found = image_format(data)
-    if found is None:
+    image_type = image_format(data)
+    if image_type is None:
         raise InvalidRequestError("image is not valid: a query takes PNG, JPEG, GIF or WebP. Convert the image.")
-    return {"format": found, "inlineContent": data}
+    return {"format": image_type, "inlineContent": data}
 
 
 def image_format(data: bytes) -> str | None:
@@ -243,17 +243,17 @@ def select_images(passages: Sequence[Passage], *, reads: bool, model: str, befor
     for position, passage in enumerate(passages):
         if passage.content_type not in _MEDIA:
             continue
-        found: PassageImage | str | None = None
+        image: PassageImage | str | None = None
         if passage.content_type == "IMAGE":
-            found = _image_of(passage) if reads else f"{model} does not read images, as far as is known"
-        if isinstance(found, PassageImage):
+            image = _image_of(passage) if reads else f"{model} does not read images, as far as is known"
+        if isinstance(image, PassageImage):
             bytes_left = LARGEST_TOTAL - sum(len(image.data) for image in attached.values())
-            reason = _why_not_shown(found, bytes_left=bytes_left, number=len(attached) + before)
+            reason = _why_not_shown(image, bytes_left=bytes_left, number=len(attached) + before)
             if reason is None:
-                attached[position] = found
+                attached[position] = image
                 continue
-        elif found is not None:
-            reason = found
+        elif image is not None:
+            reason = image
         elif passage.text.strip():  # the transcription of audio, the summary of video
             continue
         else:

@@ -51,7 +51,7 @@ class Passage:
 
 
 class RetrievedPassages(list[Item]):
-    """What one search found, best first, in a framework's own type: a list with what the service reported besides.
+    """The results of one search, best first, in a framework's own type: a list that also has the guardrail's action.
 
     Attributes:
         guardrail_action: ``"INTERVENED"`` or ``"NONE"``; None without a guardrail. The metadata of each document or
@@ -163,7 +163,7 @@ def _source(location: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | N
     """Return the URI of a location. Each type of location has a member of its own with the URI."""
     for member in location.values():
         for name in ("uri", "url", "id", "query"):
-            found = _mapping(member).get(name)
-            if found:
-                return str(found)
+            uri = _mapping(member).get(name)
+            if uri:
+                return str(uri)
     return next((str(metadata[key]) for key in _SOURCE_KEYS if metadata.get(key)), None)

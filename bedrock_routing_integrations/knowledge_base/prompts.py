@@ -142,9 +142,9 @@ def rewriting_prompt(
         return None
     if not history and template is None:
         return _DECOMPOSING + question
-    wanted = f"{STANDALONE} {DECOMPOSE if decompose else ''}".strip()
+    task = f"{STANDALONE} {DECOMPOSE if decompose else ''}".strip()
     turns = "\n".join(f"{role.capitalize()}: {as_data(text)}" for role, text in history)
-    values = {FORMAT: f"{wanted} {ONLY}", HISTORY: turns, QUERY: question, TIME: now}
+    values = {FORMAT: f"{task} {ONLY}", HISTORY: turns, QUERY: question, TIME: now}
     text = DEFAULT_ORCHESTRATION if template is None else template
     return fill(text if has(text, QUERY) else f"{text.rstrip()}\n\nFollow-up question: ${QUERY}$", values)
 

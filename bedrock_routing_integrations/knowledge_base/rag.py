@@ -60,7 +60,7 @@ def _no() -> bool:
 
 @dataclass(frozen=True)
 class AnswerModel:
-    """What composing a prompt depends on in the model that answers. Both functions may look up the model's target.
+    """Properties of the model that answers, for composing its prompt. Both functions may look up the model's target.
 
     Attributes:
         name: The model's name, for warnings.
@@ -90,7 +90,7 @@ def caches_instructions(
 
 
 class RagTurn:
-    """One question, from the search for passages to what the next turn remembers.
+    """One question, from the search for passages to the exchange that the next turn remembers.
 
     Call `rewording_prompt`, `queries`, `compose`, `read` for each piece of the answer, `finish`, `exchange`, in this
     order. With a `source` nothing is searched, and the turn begins with `compose`.

@@ -46,11 +46,11 @@ _ELSEWHERE = {
 }
 
 
-def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> None:
+def refuse_unknown(owner: str, given: Iterable[object], known: Iterable[str]) -> None:
     """Raise for an argument that does not exist.
 
     Args:
-        what: What takes the arguments, for the message.
+        owner: What takes the arguments, for the message.
         given: Names of the arguments.
         known: Names of those that exist.
 
@@ -64,7 +64,7 @@ def refuse_unknown(what: str, given: Iterable[object], known: Iterable[str]) -> 
             takes = meant is not None and (meant in names or " " in meant)
             shown = repr(meant) if meant in names else meant
             advice = f"did you mean {shown}?" if takes else f"it takes {', '.join(names)}."
-            raise InvalidRequestError(f"{what} takes no {name!r}: {advice}")
+            raise InvalidRequestError(f"{owner} takes no {name!r}: {advice}")
 
 
 # --- Options of a search ---
@@ -149,9 +149,9 @@ class SearchOptions:
     @property
     def depends_on_type(self) -> bool:
         """Whether the request depends on the type of the knowledge base."""
-        given = self.retrieval_config or {}
+        config = self.retrieval_config or {}
         options = (self.k, self.search_type, self.filter, self.implicit_filter, self.reranking)
-        return any(option is not None for option in options) and not set(given).intersection(_SECTIONS.values())
+        return any(option is not None for option in options) and not set(config).intersection(_SECTIONS.values())
 
 
 def retrieve_request(
@@ -212,26 +212,26 @@ def retrieval_configuration(options: SearchOptions, *, managed: bool, region: st
         InvalidRequestError: Bedrock would refuse it.
     """
     section, other = _SECTIONS[managed], _SECTIONS[not managed]
-    given = _given(options.retrieval_config)
-    if other in given:
+    config = _given(options.retrieval_config)
+    if other in config:
         kind = "managed" if managed else "not managed"
         raise InvalidRequestError(f"retrieval_config has {other}, and the knowledge base is {kind}. Use {section}.")
-    found: dict[str, Any] = dict(given.get(section) or {})
-    if "filter" in found and found["filter"] is not None:
-        found["filter"] = checked_filter(found["filter"])
+    members: dict[str, Any] = dict(config.get(section) or {})
+    if "filter" in members and members["filter"] is not None:
+        members["filter"] = checked_filter(members["filter"])
     if options.k is not None:
-        found["numberOfResults"] = options.k
-    _check_count(found.get("numberOfResults"))
+        members["numberOfResults"] = options.k
+    _check_count(members.get("numberOfResults"))
     if options.filter is not None:
-        found["filter"] = checked_filter(options.filter)
+        members["filter"] = checked_filter(options.filter)
     if options.search_type is not None:
-        found["overrideSearchType"] = _search_type(options.search_type, managed=managed)
+        members["overrideSearchType"] = _search_type(options.search_type, managed=managed)
     if options.implicit_filter is not None:
-        found["implicitFilterConfiguration"] = _implicit_filter(options.implicit_filter, managed=managed)
+        members["implicitFilterConfiguration"] = _implicit_filter(options.implicit_filter, managed=managed)
     if options.reranking is not None:
-        found |= _reranking(options.reranking, managed=managed, region=region)
-    found = {name: value for name, value in found.items() if value is not None}
-    return {section: found} if found else {}
+        members |= _reranking(options.reranking, managed=managed, region=region)
+    members = {name: value for name, value in members.items() if value is not None}
+    return {section: members} if members else {}
 
 
 def _given(config: Any) -> Mapping[str, Any]:
@@ -269,46 +269,53 @@ def _search_type(search_type: str, *, managed: bool) -> str:
     return search_type
 
 
-def _implicit_filter(given: Mapping[str, Any], *, managed: bool) -> dict[str, Any]:
+def _implicit_filter(implicit_filter: Mapping[str, Any], *, managed: bool) -> dict[str, Any]:
     if managed:
         raise InvalidRequestError("implicit_filter is not valid: a managed knowledge base has none. Leave it out.")
-    if not isinstance(given, Mapping) or set(given) != {"modelArn", "metadataAttributes"}:
+    if not isinstance(implicit_filter, Mapping) or set(implicit_filter) != {"modelArn", "metadataAttributes"}:
         raise InvalidRequestError(
             "implicit_filter is not valid. Give 'modelArn' and 'metadataAttributes', and nothing else."
         )
-    attributes = given["metadataAttributes"]
+    attributes = implicit_filter["metadataAttributes"]
     if not isinstance(attributes, (list, tuple)) or not 1 <= len(attributes) <= _MOST_ATTRIBUTES:
         raise InvalidRequestError(f"implicit_filter: metadataAttributes must be a list of 1 to {_MOST_ATTRIBUTES}.")
-    if not isinstance(given["modelArn"], str) or not _UNBROKEN.fullmatch(given["modelArn"]):
-        raise InvalidRequestError(f"implicit_filter: modelArn must name a model, and is {given['modelArn']!r}.")
-    return {"modelArn": given["modelArn"], "metadataAttributes": [_attribute(attribute) for attribute in attributes]}
-
-
-def _attribute(given: Any) -> dict[str, Any]:
-    if not isinstance(given, Mapping) or set(given) != {"key", "type", "description"}:
-        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {given!r}.")
-    for name, most in _LONGEST.items():
-        if not isinstance(given[name], str) or not 1 <= len(given[name]) <= most:
-            raise InvalidRequestError(
-                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {given[name]!r}."
-            )
-    if given["type"] not in _ATTRIBUTE_TYPES:
+    if not isinstance(implicit_filter["modelArn"], str) or not _UNBROKEN.fullmatch(implicit_filter["modelArn"]):
         raise InvalidRequestError(
-            f"implicit_filter: the type of {given['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
-            f"{given['type']!r}."
+            f"implicit_filter: modelArn must name a model, and is {implicit_filter['modelArn']!r}."
         )
-    return dict(given)
+    return {
+        "modelArn": implicit_filter["modelArn"],
+        "metadataAttributes": [_attribute(attribute) for attribute in attributes],
+    }
 
 
-def _reranking(given: str | Mapping[str, Any], *, managed: bool, region: str) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        whole = dict(given)
-    elif given in (MANAGED, "NONE"):
+def _attribute(attribute: Any) -> dict[str, Any]:
+    if not isinstance(attribute, Mapping) or set(attribute) != {"key", "type", "description"}:
+        raise InvalidRequestError(f"implicit_filter: an attribute needs key, type and description, not {attribute!r}.")
+    for name, most in _LONGEST.items():
+        if not isinstance(attribute[name], str) or not 1 <= len(attribute[name]) <= most:
+            raise InvalidRequestError(
+                f"implicit_filter: an attribute's {name} has 1 to {most:,} characters, not {attribute[name]!r}."
+            )
+    if attribute["type"] not in _ATTRIBUTE_TYPES:
+        raise InvalidRequestError(
+            f"implicit_filter: the type of {attribute['key']!r} is one of {', '.join(_ATTRIBUTE_TYPES)}, not "
+            f"{attribute['type']!r}."
+        )
+    return dict(attribute)
+
+
+def _reranking(reranking: str | Mapping[str, Any], *, managed: bool, region: str) -> dict[str, Any]:
+    if isinstance(reranking, Mapping):
+        whole = dict(reranking)
+    elif reranking in (MANAGED, "NONE"):
         if not managed:
-            raise InvalidRequestError(f"reranking={given!r} is for managed knowledge bases. Name a reranking model.")
-        return {"rerankingModelType": given}
+            raise InvalidRequestError(
+                f"reranking={reranking!r} is for managed knowledge bases. Name a reranking model."
+            )
+        return {"rerankingModelType": reranking}
     else:
-        model = {"modelConfiguration": {"modelArn": _model_arn(given, region)}}
+        model = {"modelConfiguration": {"modelArn": _model_arn(reranking, region)}}
         whole = {"type": "BEDROCK_RERANKING_MODEL", "bedrockRerankingConfiguration": model}
     return {"rerankingConfiguration": whole, **({"rerankingModelType": "CUSTOM"} if managed else {})}
 
@@ -327,20 +334,20 @@ def _model_arn(model: str, region: str) -> str:
     return f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
 
 
-def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def guardrail_configuration(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return ``guardrailConfiguration`` for a guardrail by Retrieve's names or Converse's; empty without one.
 
     Raises:
         InvalidRequestError: A member is missing or not valid.
     """
-    if not given:
+    if not config:
         return {}
-    if not isinstance(given, Mapping):
+    if not isinstance(config, Mapping):
         raise InvalidRequestError(
-            f"guardrail_config={given!r} is not valid. Give {{'guardrailId': …, 'guardrailVersion': …}}."
+            f"guardrail_config={config!r} is not valid. Give {{'guardrailId': …, 'guardrailVersion': …}}."
         )
-    guardrail = given.get("guardrailId") or given.get("guardrailIdentifier")
-    version = given.get("guardrailVersion")
+    guardrail = config.get("guardrailId") or config.get("guardrailIdentifier")
+    version = config.get("guardrailVersion")
     if not guardrail or not version:
         raise InvalidRequestError(
             "guardrail_config is not valid. Give 'guardrailId' and 'guardrailVersion'; DRAFT is a version."
@@ -353,15 +360,15 @@ def guardrail_configuration(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"guardrailId": short, "guardrailVersion": version}
 
 
-def user_context(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
+def user_context(user: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Return ``userContext``; empty without one.
 
     Raises:
         InvalidRequestError: It does not name a user.
     """
-    if given is None:
+    if user is None:
         return {}
-    user = given if isinstance(given, str) else given.get("userId") if isinstance(given, Mapping) else None
+    user = user if isinstance(user, str) else user.get("userId") if isinstance(user, Mapping) else None
     if not isinstance(user, str) or not user:  # an empty id must not show documents of restricted access
         raise InvalidRequestError("user_context is not valid. Give the id of a user, or {'userId': …}.")
     return {"userId": user}

@@ -321,7 +321,7 @@ def text_blocks(text: str, citations: Sequence[Citation], documents: Sequence[Do
 def _annotation(citation: Citation, document: Document) -> dict[str, Any]:
     metadata = document.metadata
     source, title = metadata.get("source"), metadata.get("title")
-    found = {
+    members = {
         "type": "citation",
         "start_index": citation.start,
         "end_index": citation.end,
@@ -330,7 +330,11 @@ def _annotation(citation: Citation, document: Document) -> dict[str, Any]:
         "title": title if isinstance(title, str) else (str(source).rstrip("/").rpartition("/")[2] if source else None),
     }
     extras = {name: metadata[name] for name in ("score", "document_id", "location") if metadata.get(name) is not None}
-    return {**{name: value for name, value in found.items() if value}, "start_index": citation.start, "extras": extras}
+    return {
+        **{name: value for name, value in members.items() if value},
+        "start_index": citation.start,
+        "extras": extras,
+    }
 
 
 def generated_message(

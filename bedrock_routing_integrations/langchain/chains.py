@@ -66,7 +66,7 @@ _SPELLING = Spelling(
 )
 # Names of the runs below the chain's own; the first is that of LangChain's create_retrieval_chain.
 _RETRIEVE, _REWORD = "retrieve_documents", "word_the_search"
-# What the models of a target are made from; they are made again when one of these changes.
+# The models of a target are made from these arguments, and made again when one changes.
 _MODEL_ARGUMENTS = (
     "model", "cache", "guardrail_config", "performance_config", "inference_config", "additional_model_request_fields",
     "base_models", "project_identifier", *AWS_ARGUMENTS,
@@ -391,7 +391,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
         }
 
     def _stream_generated(self, arguments: RagArguments, chain_input: ChainInput) -> Iterator[Result]:
-        # Sent before any chunk: after the first one `with_fallbacks` has no fallback.
+        # Sent before any chunk: after the first chunk `with_fallbacks` cannot fall back.
         answer = self._send_question(arguments, chain_input, "generate_stream")
         yield AddableDict(input=chain_input.text)
         yield AddableDict(context=[], answer="", citations=[], session_id=answer.session_id)

@@ -136,11 +136,11 @@ class SearchArguments(AwsArguments):
             InvalidRequestError: An option does not exist, or has a value that Bedrock does not take.
         """
         known = SearchOptions.__dataclass_fields__
-        ours = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
-        options = SearchOptions(**{core: getattr(self, name) for name, core in ours.items()})
-        given = {self.aliases.get(name, name): value for name, value in (call or {}).items()}
-        refuse_unknown("a search", given, ours)  # also the core's own names
-        options = options.changed({_OPTIONS.get(name, name): value for name, value in given.items()})
+        names = {name: core for name in type(self).model_fields if (core := _OPTIONS.get(name, name)) in known}
+        options = SearchOptions(**{core: getattr(self, name) for name, core in names.items()})
+        options_of_call = {self.aliases.get(name, name): value for name, value in (call or {}).items()}
+        refuse_unknown("a search", options_of_call, names)  # also the core's own names
+        options = options.changed({_OPTIONS.get(name, name): value for name, value in options_of_call.items()})
         config: Any = options.retrieval_config
         if hasattr(config, "model_dump"):  # langchain-aws's RetrievalConfig
             options = replace(options, retrieval_config=config.model_dump(exclude_none=True, by_alias=True))

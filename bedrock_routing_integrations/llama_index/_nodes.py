@@ -46,9 +46,9 @@ def nodes_of(
     return nodes
 
 
-def passage_of(found: NodeWithScore) -> Passage:
+def passage_of(node_with_score: NodeWithScore) -> Passage:
     """Return a node, of whatever retriever, as a passage to answer from."""
-    node, metadata = found.node, found.node.metadata
+    node, metadata = node_with_score.node, node_with_score.node.metadata
     source = next((metadata[name] for name in _SOURCES if metadata.get(name)), None)
     is_image = isinstance(node, ImageNode)
     kind = "IMAGE" if is_image else metadata.get("type")

@@ -349,7 +349,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         reader = answer.reader
         return Response(reader.text, nodes_of(reader.passages, reader.guardrail_action), metadata)
 
-    # With an asynchronous reader this runs in a thread; nothing else writes what it fills.
+    # With an asynchronous reader this runs in a thread. No other thread writes `metadata` and `nodes`.
     def _generated_texts(
         self, answer: GeneratedAnswer, metadata: dict[str, Any], nodes: list[NodeWithScore], span_id: str | None
     ) -> Generator[str, None, None]:

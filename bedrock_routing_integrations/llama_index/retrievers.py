@@ -102,11 +102,11 @@ def search_options(arguments: Mapping[str, Any], before: SearchOptions | None = 
     Raises:
         InvalidRequestError: An option has a value that Bedrock does not take, or two options mean the same.
     """
-    given = {name: value for name, value in arguments.items() if name in SEARCH}
-    if given.get("k") is not None and given.get("similarity_top_k") is not None:
+    options_given = {name: value for name, value in arguments.items() if name in SEARCH}
+    if options_given.get("k") is not None and options_given.get("similarity_top_k") is not None:
         raise InvalidRequestError("k and similarity_top_k are the same. Give one of them.")
     changes: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in options_given.items():
         core = _OPTIONS.get(name, name)
         if name == "filter" and is_metadata_filter(value):
             value = convert_filter(value)  # noqa: PLW2901 - as the core takes it
@@ -127,8 +127,8 @@ def _converted(section: Any) -> Any:
 
 def max_concurrency_of(arguments: Mapping[str, Any]) -> int:
     """Return how many asynchronous calls run at once."""
-    given = arguments.get("max_concurrency")
-    return DEFAULT_MAX_CONCURRENCY if given is None else int(given)
+    value = arguments.get("max_concurrency")
+    return DEFAULT_MAX_CONCURRENCY if value is None else int(value)
 
 
 def client_of(arguments: Mapping[str, Any]) -> KnowledgeBaseClient:
