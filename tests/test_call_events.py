@@ -17,6 +17,7 @@ from bedrock_routing_integrations.observability import (
     CallFailed,
     CallStarted,
     ObservedCall,
+    observe_call,
 )
 from bedrock_routing_integrations.observability.call_events import emit_end_of_stream
 
@@ -29,6 +30,9 @@ class Recorder:
 
     def __init__(self):
         self.events = []
+
+    def is_active(self):
+        return True
 
     def observe(self, started):
         self.events.append(started)
@@ -169,10 +173,10 @@ def test_a_stream_that_was_read_is_not_abandoned(call, recorder):
 
 
 def test_a_call_without_listeners_emits_nothing():
-    class Indifferent:
-        def observe(self, started):
-            return None
+    class Inactive:
+        def is_active(self):
+            return False
 
-    call = ObservedCall(CallStarted(operation="Converse", client=None, request={}), (Indifferent(),))
+    call = observe_call((Inactive(),), lambda: pytest.fail("nobody is interested"))
     call.answered(lambda: pytest.fail("nothing listens, so the response need not be made"))
     assert not call.has_listeners

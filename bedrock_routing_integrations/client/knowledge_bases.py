@@ -31,9 +31,9 @@ from bedrock_routing_integrations.models.candidates import from_base_models
 from bedrock_routing_integrations.models.look_ups import Resolver
 from bedrock_routing_integrations.observability import (
     CallStarted,
-    ObservedCall,
     OpenTelemetryObserver,
     Telemetry,
+    observe_call,
     telemetry_of,
 )
 from bedrock_routing_integrations.observability.call_events import emit_end_of_stream
@@ -343,7 +343,7 @@ class KnowledgeBaseClient:
                 stream that is cut between two events looks like a complete one.
         """
         call = self._prepare(question, model, search, options, base_models)
-        observed = ObservedCall(call.started("RetrieveAndGenerateStream"), self._observers)
+        observed = observe_call(self._observers, lambda: call.started("RetrieveAndGenerateStream"))
         with _explained(self, question, search), observed:
             with observed.sending():
                 response = call.client.retrieve_and_generate_stream(**call.request)
@@ -357,7 +357,7 @@ class KnowledgeBaseClient:
 
     def _send(self, started: CallStarted, send: Callable[..., Any]) -> dict[str, Any]:
         """Send a request, and emit the events of the call."""
-        with ObservedCall(started, self._observers) as call:
+        with observe_call(self._observers, lambda: started) as call:
             with call.sending():
                 response: dict[str, Any] = send(**started.request)
             call.attempted(response)

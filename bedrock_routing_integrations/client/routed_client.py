@@ -21,9 +21,9 @@ from bedrock_routing_integrations.models.look_ups import Resolver
 from bedrock_routing_integrations.observability import (
     CallStarted,
     LogObserver,
-    ObservedCall,
     OpenTelemetryObserver,
     Telemetry,
+    observe_call,
     telemetry_of,
 )
 from bedrock_routing_integrations.requests import RefusalMemory, Refused, check_placement, prepare_request
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from bedrock_routing_integrations.caching import CachePolicy
     from bedrock_routing_integrations.models.look_ups import ControlPlane
-    from bedrock_routing_integrations.observability import CallObserver
+    from bedrock_routing_integrations.observability import CallObserver, ObservedCall
     from bedrock_routing_integrations.runtime import Runtime
     from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
@@ -244,14 +244,16 @@ class RoutedClient:
         return {**kept, "stream": stream}
 
     def _observe(self, operation: str, exchange: Exchange, options: CallOptions) -> ObservedCall:
-        started = CallStarted(
-            operation=operation,
-            client=exchange.client,
-            request=exchange.planned.request,
-            resolved=exchange.resolved,
-            external_span=options.external_span,
-        )
-        return ObservedCall(started, (*self._observers, *options.observers))
+        def start() -> CallStarted:
+            return CallStarted(
+                operation=operation,
+                client=exchange.client,
+                request=exchange.planned.request,
+                resolved=exchange.resolved,
+                external_span=options.external_span,
+            )
+
+        return observe_call((*self._observers, *options.observers), start)
 
     def _runtime(self, target: Target | None) -> Any:
         return self._source.client("bedrock-runtime", target)

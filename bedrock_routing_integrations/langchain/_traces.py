@@ -106,14 +106,16 @@ class RunObserver:
     def __init__(self, run: Run) -> None:
         self._run = run
 
+    def is_active(self) -> bool:
+        """Return whether the run has handlers, and the call is its only one."""
+        return self._run.run_id is not None and bool(self._run.handlers)
+
     def observe(self, started: CallStarted) -> RunListener | None:
-        """Return the listener for the call; None if nothing traces its run.
+        """Return the listener for the call; None if no handler traces its run.
 
         Args:
             started: The call.
         """
-        if self._run.run_id is None:
-            return None
         # Now, as the current span can change while a stream is read.
         span = _langfuse_span(self._run)
         if span is None and not _langsmith_tracers(self._run.handlers):

@@ -1,6 +1,6 @@
 """Observe calls: logs, OpenTelemetry, and the ``with`` blocks of the reports' handlers.
 
-`RoutedClient` and `KnowledgeBaseClient` begin an `ObservedCall` for each call, and the code that sends emits the events
+`RoutedClient` and `KnowledgeBaseClient` begin each call with `observe_call`, and the code that sends emits the events
 of `call_events` to it: started, attempted, and one of answered, failed and abandoned. The observers of a client listen:
 `logs.LogObserver` (Converse only) and `spans.OpenTelemetryObserver`; a framework's adapter adds observers of its own
 through `CallOptions`, as LangChain's does to write the invoked model into the traces of its run. Reports count what a
@@ -15,7 +15,16 @@ conventions of ``open-telemetry/semantic-conventions-genai`` (in development; re
 
 from __future__ import annotations
 
-from .call_events import AttemptMade, CallAbandoned, CallAnswered, CallFailed, CallObserver, CallStarted, ObservedCall
+from .call_events import (
+    AttemptMade,
+    CallAbandoned,
+    CallAnswered,
+    CallFailed,
+    CallObserver,
+    CallStarted,
+    ObservedCall,
+    observe_call,
+)
 from .external_spans import ExternalSpan, find_external_span
 from .logs import LogObserver
 from .options import Telemetry, serialize_telemetry, telemetry_of
@@ -34,6 +43,7 @@ __all__ = [
     "OpenTelemetryObserver",
     "Telemetry",
     "find_external_span",
+    "observe_call",
     "serialize_telemetry",
     "telemetry_of",
 ]

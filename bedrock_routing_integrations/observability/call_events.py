@@ -156,6 +156,9 @@ class CallListener(Protocol):
 class CallObserver(Protocol):
     """An observer of calls."""
 
+    def is_active(self) -> bool:
+        """Return whether the observer may be interested in a call that starts now. It must be fast."""
+
     def observe(self, started: CallStarted) -> CallListener | None:
         """Return a listener for the further events of a call; None if the observer has no interest in it.
 
@@ -196,7 +199,7 @@ class ObservedCall:
 
     def sending(self) -> AbstractContextManager[object]:
         """Return the context manager for the time in which boto3 sends the request."""
-        return _Sending(self._listeners) if self._listeners else contextlib.nullcontext()
+        return _Sending(self._listeners) if self._listeners else _NO_CONTEXT
 
     def attempted(
         self, response: Mapping[str, Any], error: Exception | None = None, *, will_retry: bool = False
@@ -330,6 +333,9 @@ class _Sending:
                 listener.after_send()
 
 
+_NO_CONTEXT = contextlib.nullcontext()
+
+
 class log_errors:  # noqa: N801 - used like a function, as contextlib.suppress
     """Log an exception of a listener at DEBUG and suppress it: no observer may break a call."""
 
@@ -341,6 +347,17 @@ class log_errors:  # noqa: N801 - used like a function, as contextlib.suppress
             return False
         logger.debug("An observer of calls failed: %r", error)
         return True
+
+
+def observe_call(observers: Sequence[CallObserver], start: Callable[[], CallStarted]) -> ObservedCall:
+    """Begin a call.
+
+    Args:
+        observers: The observers of the client and of the call.
+        start: Return the first event. It is only called if an observer is active, as most calls have none.
+    """
+    active = [observer for observer in observers if observer.is_active()]
+    return ObservedCall(start(), active) if active else _UNOBSERVED
 
 
 def _observe(observer: CallObserver, started: CallStarted) -> CallListener | None:
@@ -368,3 +385,6 @@ def emit_end_of_stream(
         call.failed(error, response)
         raise
     call.answered(response)
+
+
+_UNOBSERVED = ObservedCall(CallStarted(operation="", client=None, request={}, call_id=0), ())

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 class LogObserver:
     """Log each call, if the package's logger is enabled for DEBUG when the call starts."""
 
+    def is_active(self) -> bool:
+        """Return whether DEBUG lines are logged."""
+        return logger.isEnabledFor(logging.DEBUG)
+
     def observe(self, started: CallStarted) -> CallLog | None:
-        """Return the listener for a call; None if DEBUG lines are not logged.
+        """Return the listener for a call; None if it has no model.
 
         Args:
             started: The call.
         """
-        if started.resolved is None or not logger.isEnabledFor(logging.DEBUG):
-            return None
-        return CallLog(started.resolved.target.model_id)
+        return None if started.resolved is None else CallLog(started.resolved.target.model_id)
 
 
 class CallLog:

@@ -43,6 +43,10 @@ class OpenTelemetryObserver:
     def __init__(self, options: Telemetry) -> None:
         self.options = options
 
+    def is_active(self) -> bool:
+        """Return whether OpenTelemetry is in use and not switched off."""
+        return self.options.spans == "always" or (self.options.spans == "auto" and is_loaded())
+
     def observe(self, started: CallStarted) -> CallRecording | None:
         """Return the recording of a call; None if nothing of it is to be recorded.
 
@@ -50,8 +54,6 @@ class OpenTelemetryObserver:
             started: The call.
         """
         mode = self.options.spans
-        if mode == "off" or (mode == "auto" and not is_loaded()):
-            return None
         operation, external_span = OPERATIONS[started.operation], started.external_span
         span, has_meters = current_span(), has_meter_provider(self.options.meter_provider)
         is_inside_span = span.get_span_context().is_valid
