@@ -200,6 +200,11 @@ def test_structured_output_accepts_known_forms_of_json_text(schema, answer_text,
         assert llm.with_structured_output(schema).invoke("x") == expected
 
 
+def test_structured_output_without_parameters_ignores_json_text():
+    with answering_with_text("{}") as llm:
+        assert llm.with_structured_output({"name": "done", "description": "Done."}).invoke("x") is None
+
+
 UNFIT = {
     "words": "I do not know such a city.",
     "another object": '{"error": "no such city"}',

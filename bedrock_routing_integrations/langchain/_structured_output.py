@@ -61,7 +61,7 @@ def build_structured_output(
     """
     method = kwargs.get("method", "function_calling")
     sent_schema, restore = schema_with_object_root(schema, method)
-    # Steps: what prepares the prompt (for `prompt_prefill`), the bound model, a check of the answer, the parser.
+    # Steps: one that prepares the prompt (for `prompt_prefill`), the bound model, a check of the answer, the parser.
     *steps, parser = build(sent_schema, **kwargs).steps
     position = next(number for number, step in enumerate(steps) if isinstance(step, RunnableBinding))
     prepare, checks = steps[:position], steps[position + 1 :]
@@ -257,13 +257,14 @@ class AnswerReader(RunnableSerializable[AIMessage, AIMessage]):
             except (ValueError, RecursionError):
                 continue
             for arguments in _possible_arguments(value, tool["name"]):
-                if self._fits(arguments, tool["parameters"]):
+                if self._fits(arguments, tool.get("parameters") or {}):
                     return {"name": tool["name"], "args": arguments, "id": _CALL_ID}
         return None
 
     def _fits(self, arguments: dict[str, Any], parameters: Mapping[str, Any]) -> bool:
         """Return whether the schema admits the arguments and declares some of them: optional fields admit any JSON."""
-        names = set(parameters.get("properties") or (ROOT,))
+        # Only pydantic's root models have no properties and yet arguments.
+        names = set(parameters.get("properties") or ([ROOT] if self.output_class else []))
         if not names & arguments.keys() or not set(parameters.get("required") or ()) <= arguments.keys():
             return False
         if self.output_class is None:
