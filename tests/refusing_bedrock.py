@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 
-from scripted_bedrock import ScriptedBedrock
+from scripted_bedrock import Raw, ScriptedBedrock, raw_json
 
 
 class RefusingBedrock(ScriptedBedrock):
@@ -40,26 +40,19 @@ class RefusingBedrock(ScriptedBedrock):
                 answer = next(answers)
                 answer = called(answer, body, streamed) if callable(answer) else answer
                 if isinstance(answer, bytes):
-                    self.raw(200, answer)
+                    self.raw(Raw(answer))
                 elif isinstance(answer, dict) and streamed:
                     self.events(self.as_events(answer))
                 elif isinstance(answer, dict):
-                    self.answer(answer)
+                    self.raw(raw_json(answer))
                 else:
                     self.events(answer)
 
             def refuse(self, status, name, message):
-                self.raw(status, json.dumps({"message": message}).encode(), **{"x-amzn-errortype": name})
+                self.raw(raw_json({"message": message}, status=status, headers={"x-amzn-errortype": name}))
 
             def events(self, answer):
                 super().events([(*event, "exception") if event[0].endswith("Exception") else event for event in answer])
-
-            def raw(self, status, body, **headers):
-                self.send_response(status)
-                for header, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(header, value)
-                self.end_headers()
-                self.wfile.write(body)
 
             def as_events(self, answer):
                 texts = [block["text"] for block in answer["output"]["message"]["content"]]

@@ -20,12 +20,13 @@ SESSION = "x-amzn-bedrock-knowledge-base-session-id"
 
 @dataclass
 class Raw:
-    """An answer at status 200 as bytes; `length` is the Content-Length that it states, if not its own."""
+    """An answer as bytes; `length` is the Content-Length that it states, if not its own."""
 
     body: bytes
     kind: str = JSON
     length: int | None = None
     headers: dict = field(default_factory=dict)
+    status: int = 200
 
 
 def raw_json(value, **how):
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def raw(self, answer):
-        self.send_response(200)
+        self.send_response(answer.status)
         length = len(answer.body) if answer.length is None else answer.length
         for name, value in {"Content-Type": answer.kind, "Content-Length": str(length), **answer.headers}.items():
             self.send_header(name, value)
