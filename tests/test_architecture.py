@@ -105,7 +105,7 @@ def test_every_file_has_a_part():
     assert not unknown, f"{unknown}: give it a line in this test and in the architecture"
 
 
-def test_a_part_is_a_file_or_a_folder_and_never_both():
+def test_part_is_either_a_file_or_a_folder():
     names = [path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix in {".py", ""}]
     assert sorted(names) == sorted(set(names)), "one of them would never be imported"
 
@@ -133,7 +133,7 @@ def test_a_framework_is_imported_in_its_own_part_only():
                 assert not tops & set(modules), f"{tops & set(modules)} belong in {part}/"
 
 
-def test_boto3_is_not_loaded_by_importing_a_module_of_the_core():
+def test_core_modules_do_not_import_boto3():
     for path in FILES:
         if part_of(path) not in CORE_PARTS | {"__init__"}:
             continue
@@ -189,7 +189,7 @@ def test_nothing_newer_than_python_3_10_is_used():
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.langchain", f"{NAME}.llama_index"])
-def test_the_public_names_are_the_lazy_ones_and_those_that_type_checkers_see(name):
+def test_public_names_are_lazy_and_visible_to_type_checkers(name):
     module = importlib.import_module(name)
     assert set(module.__all__) == set(module._MODULES)
     assert list(module.__all__) == sorted(module.__all__)

@@ -65,7 +65,7 @@ def test_without_points_every_token_is_plain(ask):
     assert ask.cost == 3_204
 
 
-def test_what_one_request_wrote_the_next_reads_at_the_published_prices(ask):
+def test_world_reads_and_writes_cost_the_published_prices(ask):
     assert ask(A, POINT, B) == (1_600, 0, 1_604)
     assert ask.cost == 1_600 + 1.25 * 1_604
     assert ask(A, POINT, C) == (1_600, 1_604, 0)
@@ -110,7 +110,7 @@ def test_an_hour_costs_double_and_lasts_an_hour(ask):
     assert ask(A, HOUR, B, at=14_199.0) == (1_600, 0, 1_604)
 
 
-def test_of_two_points_each_pays_for_what_is_before_it_and_behind_the_other(ask):
+def test_world_writes_each_section_at_its_own_cache_points_price(ask):
     ask(A, HOUR, B, FIVE, C)
     assert ask.cost == 2 * 1_604 + 1.25 * 1_600 + 1_600
     usage = ask.world.converse(modelId="one", messages=[user(D, HOUR, B, FIVE, C)])["usage"]
@@ -126,7 +126,7 @@ def test_the_point_finds_entries_among_the_twenty_last_boundaries(ask):
     assert ask(D, *map(picture, map(str, range(19))), POINT) == (0, 1_604, 19 * 1_600)
 
 
-def test_a_point_within_what_is_read_is_free_and_lives_no_longer(ask):
+def test_world_point_inside_a_read_prefix_writes_and_renews_nothing(ask):
     ask(A, B, POINT)
     assert ask(A, HOUR, B, HOUR) == (0, 3_204, 0)
     assert ask(A, POINT, C, at=10.0) == (1_600, 1_604, 0)
@@ -281,7 +281,7 @@ CONVERSATIONS = [
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 @pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda flavour: flavour.name)
 @pytest.mark.parametrize("sections", [{}, {"system": [C], "toolConfig": Writer("tools").tools(2)}])
-def test_langchain_aws_does_what_is_said_of_it(messages, flavour, sections):
+def test_langchain_aws_places_its_documented_cache_points(messages, flavour, sections):
     real = pytest.importorskip("langchain_aws").ChatBedrockConverse
     marked = {
         "messages": [{**m, "content": [*m["content"]]} for m in messages],
@@ -295,7 +295,7 @@ def test_langchain_aws_does_what_is_said_of_it(messages, flavour, sections):
 
 
 @pytest.mark.parametrize("name", [*WORKLOADS, *HELD_OUT])
-def test_a_workload_is_one_that_bedrock_takes_and_always_the_same(name):
+def test_workload_is_valid_for_converse_and_reproducible(name):
     workload = {**WORKLOADS, **HELD_OUT}[name]
     events, again, other = workload(0), workload(0), workload(1)
     assert events == again
@@ -311,7 +311,7 @@ def test_a_workload_is_one_that_bedrock_takes_and_always_the_same(name):
 
 @pytest.mark.parametrize("name", ["document, follow-up questions", "agent that thinks aloud"])
 @pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda flavour: flavour.name)
-def test_nobody_is_better_than_the_oracle_and_the_oracle_no_better_than_possible(name, flavour):
+def test_oracle_lies_between_the_bound_and_every_contender(name, flavour):
     ratios = simulate({**WORKLOADS, **HELD_OUT}[name](3), flavour).ratios
     oracle = ratios.pop("oracle")
     assert ratios.pop("bound") <= oracle + 1e-9 <= min(ratios.values()) + 2e-9

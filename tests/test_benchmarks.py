@@ -60,7 +60,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
-def test_each_benchmark_of_llama_index_shows_its_rows_without_the_peer(alone, name, row):
+def test_llama_index_benchmark_shows_its_rows_without_the_peer(alone, name, row):
     table = alone.partition(f"\n{name}: ")[2].partition("\n\nllama_")[0]
     assert any(line.startswith(f"{row}  ") for line in table.splitlines()), alone
 
@@ -69,7 +69,7 @@ def test_every_benchmark_of_llama_index_is_run_here():
     assert {name for name, _ in ROWS} == set(LLAMA_INDEX)
 
 
-def test_benchmarks_whose_peer_is_missing_are_skipped_with_the_command_that_installs_it():
+def test_benchmark_without_its_peer_is_skipped_with_advice():
     ran = bench("llama_chat", "--rounds", "2")
     assert ran.returncode == 0, ran.stderr
     assert f"Skipped, for want of the peer: llama_chat. To run: pip install {LLAMA_PEER}" in ran.stdout

@@ -49,7 +49,7 @@ def test_everything_else_in_the_response_is_boto3s(bedrock, client, router):
     assert json.loads(json.dumps(routing)) == routing
 
 
-def test_a_stream_says_it_in_its_metadata_event(bedrock, client, router):
+def test_routing_of_a_stream_is_in_its_metadata_event(bedrock, client, router):
     response = client.converse_stream(modelId=router, **ask(ALICE))
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
     events = list(response["stream"])
@@ -132,7 +132,7 @@ def test_no_credentials_is_boto3s_error(bedrock, monkeypatch):
     assert client.converse(modelId=HAIKU, **ask("Hello"))["routing"]["invoked_model"] == HAIKU
 
 
-def test_a_client_over_a_connection_pickles_and_one_over_boto3_says_why_not(bedrock, client, router):
+def test_client_over_a_connection_pickles_but_not_over_boto3(bedrock, client, router):
     again = pickle.loads(pickle.dumps(RoutedClient(Connection(), base_models={router: [HAIKU]})))
     assert again.converse(modelId=router, **ask(HELLO))["routing"]["candidates"] == [HAIKU]
     with pytest.raises(TypeError, match="cannot be pickled"):

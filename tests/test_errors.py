@@ -201,7 +201,7 @@ def test_these_names_and_no_others_are_public(module, names):
     assert set(names) <= set(namespace)
 
 
-def test_the_package_says_that_it_is_typed():
+def test_package_is_marked_as_typed():
     assert importlib.resources.files(package).joinpath("py.typed").is_file()
 
 

@@ -179,12 +179,12 @@ def test_the_successor_of_an_ended_model_is_called_that():
     "text",
     ["gpt-4o", "a1b2c3d4e5f6", "acme.rocket-1", "acme.brand-new-v1:0", "x", "", "Tell me a joke.", "x" * 5_000, "us."],
 )
-def test_nothing_is_suggested_for_what_resembles_nothing(text):
+def test_nothing_is_suggested_for_text_that_resembles_no_id(text):
     assert did_you_mean(text) is None
 
 
 @pytest.mark.parametrize("model", ["amazon.nova-canvas-v1:0", "cohere.embed-english-v3", "amazon.titan-embed-text-v1"])
-def test_nothing_is_said_of_models_that_do_not_chat(model):
+def test_models_that_do_not_chat_get_no_advice(model):
     assert unknown_id_advice(parse_target(model)) is None
 
 
@@ -237,7 +237,7 @@ def test_emulator_models_are_listed_with_callable_ids(answers, model):
         "ai21.jamba-2-large-v1:0",
     ],
 )
-def test_a_new_model_of_a_known_line_is_no_slip(model):
+def test_new_model_of_a_known_line_is_not_a_typo(model):
     assert not is_misspelled(model)
     facts = model_facts(model)
     assert facts.family
@@ -294,7 +294,7 @@ async def test_asynchronous_calls_warn_of_a_misspelled_model(bedrock, caplog):
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_new_model_has_cautious_limits_and_says_so(bedrock, caplog):
+def test_new_model_has_cautious_limits_and_a_warning(bedrock, caplog):
     assert BedrockRouter(model="anthropic.claude-opus-6").metadata.context_window == 200_000
     [said] = warnings_of(caplog)
     assert "200,000 tokens is assumed" in said
@@ -354,7 +354,7 @@ def test_an_unlisted_model_gets_the_geography_of_its_region():
 
 
 @pytest.mark.parametrize("model_id", [f"us.{SONNET}", "nonsense", "arn:aws:bedrock:us-east-1:123456789012:prompt/A"])
-def test_what_is_no_foundation_model_gets_no_profile(model_id):
+def test_id_that_is_not_a_foundation_model_gets_no_profile(model_id):
     assert on_demand_advice(model_id, "us-east-1") is None
 
 

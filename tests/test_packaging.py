@@ -38,14 +38,14 @@ def test_no_extra_brings_a_package_that_holds_boto3_back(name):
     assert not [each for each in required_by(name, extras()) if each.startswith(("aiobotocore", "aioboto3"))]
 
 
-def test_every_extra_exists_and_all_has_each_of_them_but_test():
+def test_extra_all_includes_every_extra_except_test():
     all_of = extras()
     assert {"async", "cli", "emulator", "langchain", "llama-index", "otel", "plot", "all", "test"} <= set(all_of)
     (everything,) = all_of["all"]
     assert set(re.search(r"\[(.*)\]", everything)[1].split(",")) == set(all_of) - {"all", "test"}
 
 
-def test_what_no_extra_installs_is_not_imported():
+def test_package_never_imports_aiobotocore_or_aioboto3():
     for path in ROOT.rglob("*.py"):
         assert not re.search(
             r"^\s*(?:import|from) aio(?:boto3|botocore)", path.read_text(encoding="utf-8"), re.MULTILINE

@@ -95,12 +95,12 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("model", "usage"), UNKNOWN)
-def test_what_is_not_known_has_no_price_and_not_nought(model, usage):
+def test_call_without_known_price_costs_none(model, usage):
     models = None if parse_target(model).kind.value == "system_inference_profile" else [HAIKU]
     assert call(model, usage, base_models=models).cost_usd is None
 
 
-def test_a_call_whose_tokens_bedrock_does_not_tell_has_no_price():
+def test_call_without_usage_has_no_price():
     assert call(f"us.{HAIKU}", None).cost_usd is None
 
 
@@ -122,7 +122,7 @@ def test_a_call_whose_tokens_bedrock_does_not_tell_has_no_price():
         ((None, None), (None, "priority"), None),
     ],
 )
-def test_a_mode_or_tier_without_a_price_is_not_priced_as_the_standard(asked, served, usd):
+def test_unpriced_latency_or_tier_is_not_priced_as_standard(asked, served, usd):
     invocation = call(
         f"us.{NOVA_PRO}",
         latency_requested=asked[0], latency_served=served[0],
@@ -131,7 +131,7 @@ def test_a_mode_or_tier_without_a_price_is_not_priced_as_the_standard(asked, ser
     assert invocation.cost_usd == usd
 
 
-def test_own_prices_may_say_what_another_mode_costs():
+def test_own_prices_may_include_another_latency_mode():
     own = {
         f"us.{NOVA_PRO}": {
             "optimized": {"input_mtok": 1, "output_mtok": 4},
@@ -198,18 +198,18 @@ def test_own_prices_without_cache_prices_follow_the_published_multiples():
         ({HAIKU: {}}, "needs input_mtok"),
     ],
 )
-def test_a_price_that_cannot_be_says_so_when_it_is_given(own, said):
+def test_invalid_own_price_is_refused_by_the_constructor(own, said):
     with pytest.raises(InvalidRequestError, match=said):
         RoutedClient(boto3.client("bedrock-runtime", region_name="us-east-1"), prices=own)
 
 
 @pytest.mark.parametrize("nan", [float("nan"), Decimal("nan"), Decimal("sNaN")])
-def test_what_is_no_number_is_no_price(nan):
+def test_own_price_that_is_not_a_number_is_refused(nan):
     with pytest.raises(InvalidRequestError, match="must be US dollars"):
         Prices({SONNET: {"input_mtok": nan, "output_mtok": 1}})
 
 
-def test_what_can_have_no_price_is_refused():
+def test_own_price_of_a_router_is_refused():
     plain = {"input_mtok": 1, "output_mtok": 1}
     with pytest.raises(InvalidRequestError, match="what has a price are the models behind it"):
         Prices({f"{ACCOUNT}:default-prompt-router/anthropic.claude:1": plain})
@@ -226,7 +226,7 @@ def test_own_prices_without_cache_prices_follow_the_tables_multiples_first():
     assert call(model, Usage(cache_read=1_000_000), own=own).cost_usd == 0.25
 
 
-def test_a_price_of_no_target_says_what_targets_are():
+def test_own_price_of_an_invalid_target_is_refused_with_advice():
     with pytest.raises(InvalidTargetError, match="haiku"):
         Prices({"haiku": {"input_mtok": 3, "output_mtok": 3}})
 
@@ -249,7 +249,7 @@ def router_of(*candidates, fallback):
 ROUTER = router_of((f"us.{HAIKU}", HAIKU), (f"us.{SONNET}", SONNET), fallback=SONNET)
 
 
-def test_the_fallback_price_is_that_of_the_same_tokens_on_the_fallback_model():
+def test_fallback_cost_prices_the_same_tokens_on_the_fallback_model():
     small = priced_call(ROUTER, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
     assert (small.cost_usd, small.fallback_cost_usd) == (0.0005, 0.006)
     large = priced_call(ROUTER, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{SONNET}")
@@ -264,7 +264,7 @@ def test_the_fallback_price_is_that_of_the_same_tokens_on_the_fallback_model():
         "{}",
     ],
 )
-def test_own_prices_of_a_routers_profiles_hold_whatever_the_trace_names(trace):
+def test_own_prices_of_router_profiles_apply_to_any_trace(trace):
     small, large = (f"{ACCOUNT}:application-inference-profile/{name}" for name in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
     router = router_of((small, HAIKU), (large, SONNET), fallback=SONNET)
     own = {small: {"input_mtok": 0.1, "output_mtok": 0.1}, large: {"input_mtok": 1, "output_mtok": 1}}
@@ -288,11 +288,11 @@ APPLICATION = f"{ACCOUNT}:application-inference-profile/abcdefghijkl"
         (NOVA_PRO, 0.00144),  # costs the same everywhere
     ],
 )
-def test_the_models_that_the_caller_states_have_a_price_where_their_geography_makes_no_difference(stated, usd):
+def test_stated_base_model_is_priced_if_its_geography_is_irrelevant(stated, usd):
     assert call(APPLICATION, base_models=[stated]).cost_usd == usd
 
 
-def test_an_own_price_stands_under_the_id_that_the_caller_states():
+def test_own_price_is_found_by_the_stated_base_model():
     own = {f"us.{SONNET_45}": {"input_mtok": 1, "output_mtok": 1}}
     assert call(APPLICATION, base_models=[f"us.{SONNET_45}"], own=own).cost_usd == 0.0012
 
@@ -301,18 +301,18 @@ def test_without_a_router_there_is_no_fallback_price():
     assert call(f"us.{HAIKU}").fallback_cost_usd is None
 
 
-def test_a_router_whose_trace_says_nothing_has_the_fallback_price_only():
+def test_router_without_trace_has_only_the_fallback_cost():
     silent = priced_call(ROUTER)
     assert (silent.cost_usd, silent.fallback_cost_usd) == (None, 0.006)
 
 
-def test_a_router_that_could_not_be_looked_up_has_no_fallback_price():
+def test_router_without_look_up_has_no_fallback_cost():
     unknown = ResolvedTarget(ROUTER.target, complete=False)
     answered = priced_call(unknown, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
     assert (answered.cost_usd, answered.fallback_cost_usd) == (0.0005, None)
 
 
-def test_a_trace_that_names_the_bare_model_is_priced_by_the_geography_of_its_profile():
+def test_trace_with_base_model_is_priced_by_its_profiles_geography():
     haiku = "anthropic.claude-haiku-4-5-20251001-v1:0"
     everywhere = router_of((f"global.{haiku}", haiku), (f"global.{SONNET_45}", SONNET_45), fallback=SONNET_45)
     traced = f"arn:aws:bedrock:us-west-2::foundation-model/{SONNET_45}"
@@ -321,7 +321,7 @@ def test_a_trace_that_names_the_bare_model_is_priced_by_the_geography_of_its_pro
     assert priced_call(here, CACHED, invoked_model_id=traced).cost_usd == 0.0396
 
 
-def test_an_application_profile_has_the_price_of_the_geography_that_it_was_copied_from(bedrock):
+def test_application_profile_has_its_source_geographys_price(bedrock):
     # The emulator's control plane lists what AWS lists: one ARN for each Region, one without a Region for global ones.
     client = RoutedClient(bedrock.client(), bedrock_client=bedrock.client("bedrock"))
     control = bedrock.client("bedrock")
@@ -341,7 +341,7 @@ def test_an_application_profile_has_the_price_of_the_geography_that_it_was_copie
     assert cost == float((read * Decimal(3) + written * Decimal(15)) / 1_000_000)
 
 
-def test_a_router_over_an_application_profile_of_a_global_one_is_priced_as_global():
+def test_router_over_copied_global_profile_is_priced_as_global():
     arn = f"{ACCOUNT}:application-inference-profile/abcdefabcdef"
     routed = ResolvedTarget(
         ROUTER.target,
@@ -359,7 +359,7 @@ def test_a_router_over_an_application_profile_of_a_global_one_is_priced_as_globa
 
 
 @pytest.mark.parametrize(("model", "usage", "usd"), BY_HAND)
-def test_without_caching_every_token_of_the_prompt_is_a_plain_one(model, usage, usd):
+def test_uncached_cost_prices_every_prompt_token_as_plain_input(model, usage, usd):
     # 17,000 (Nova: 15,000) plain tokens and 200 out
     by_hand = {"us.": "0.0594", "eu.": "0.0594", "ant": "0.0594", "arn": "0.0594", "glo": "0.054"}
     expected = (
@@ -371,7 +371,7 @@ def test_without_caching_every_token_of_the_prompt_is_a_plain_one(model, usage, 
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5", "claude-opus-5-5", "claude-sonnet-5-5"])
-def test_what_caching_saved_is_known_whatever_the_table_matches_by(model):
+def test_caching_savings_are_known_for_every_priced_id(model):
     # genai-prices matches these ids as a whole, and not inside of an ARN.
     arn = f"{ACCOUNT}:inference-profile/us.anthropic.{model}"
     invocation = call(arn, CACHED)
@@ -381,7 +381,7 @@ def test_what_caching_saved_is_known_whatever_the_table_matches_by(model):
     assert uncached_cost(invocation.as_dict(), Prices()) == uncached
 
 
-def test_what_was_priced_by_prices_that_are_not_known_here_is_not_guessed():
+def test_uncached_cost_needs_the_own_prices_of_the_call():
     own = {SONNET_45: {"input_mtok": 2, "output_mtok": 10}}
     routing = call(f"us.{SONNET_45}", CACHED, own=own).as_dict()
     assert uncached_cost(routing, Prices()) is None
@@ -434,7 +434,7 @@ def test_the_emulators_calls_are_priced(bedrock, router):
 
 
 @pytest.mark.parametrize(("region", "is_priced"), [("us-east-1", True), ("us-gov-west-1", False)])
-def test_where_a_client_calls_another_partition_a_bare_id_has_no_price(region, is_priced):
+def test_base_model_in_another_partition_has_no_price(region, is_priced):
     with fixed_server() as url:
         keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "none"}
         client = RoutedClient(boto3.client("bedrock-runtime", region_name=region, endpoint_url=url, **keys))

@@ -32,7 +32,7 @@ def cost(model):
         "global.anthropic.claude-3-haiku-20240307-v1:0",  # listed for regions only
     ],
 )
-def test_a_model_has_not_the_price_of_one_whose_name_is_in_its_own(model):
+def test_model_is_not_priced_as_one_whose_name_it_contains(model):
     assert cost(model) is None
 
 

@@ -163,7 +163,7 @@ def test_refused_part_is_sent_again_after_a_day(refusing):
 
 
 @pytest.mark.parametrize("refusing", ["temperature"], indirect=True)
-def test_refused_part_is_remembered_for_the_target_alone_and_for_all_clients(refusing):
+def test_refused_part_is_remembered_per_target_across_clients(refusing):
     server, made, _ = refusing
     ask(client_of(server), **made)
     other = client_of(server)
@@ -200,7 +200,7 @@ def test_other_refusals_are_raised_as_they_came(message):
 
 
 @pytest.mark.parametrize("where", ["status", "first event"])
-def test_tools_in_a_stream_that_are_refused_become_a_whole_answer(where):
+def test_refused_tools_in_stream_are_sent_through_converse(where):
     message = "This model doesn't support tool use in streaming mode."
     call = {"toolUse": {"toolUseId": "t", "name": "now", "input": {}}}
 
@@ -233,7 +233,7 @@ def test_stream_refused_before_any_content_is_tried_again(begun, name):
     assert (said, routing["attempts"]) == ("fine", 2)
 
 
-def test_stream_is_tried_as_often_as_the_client_says():
+def test_stream_is_tried_as_often_as_the_client_is_configured():
     with RefusingBedrock([("throttlingException", {"message": "slow down"})]) as server:
         with pytest.raises(ClientError, match="slow down"):
             ask(client_of(server, attempts=1), stream=True)
@@ -333,7 +333,7 @@ def test_context_overflow_as_an_event_is_the_same_error():
 # --- two things that one kind of model refuses ---
 
 
-def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend(caplog):
+def test_forced_tool_in_llama_stream_needs_only_one_resend(caplog):
     def refuse(body):
         if len(server.requests) == 1:
             return "This model doesn't support tool use in streaming mode."
@@ -355,7 +355,7 @@ def test_forced_tool_in_a_stream_of_a_hidden_llama_is_answered_by_the_one_resend
         assert (text, routing["attempts"], len(server.requests)) == ("ok", 1, 5)
 
 
-def test_temperature_that_thinking_forbids_is_left_out_of_that_request_only():
+def test_temperature_refused_while_thinking_is_kept_at_other_times():
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1_024}}
     made = {"inferenceConfig": {"temperature": 0.2, "maxTokens": 4_000}}
 
@@ -391,7 +391,7 @@ def test_model_without_on_demand_throughput_names_the_profile_to_use(apostrophe)
     assert f"'{CLAUDE}'" in text
 
 
-def test_model_id_that_bedrock_does_not_know_is_answered_with_the_nearest():
+def test_invalid_model_id_error_suggests_the_nearest_id():
     message = "The provided model identifier is invalid."
     with RefusingBedrock(whole_of({"text": "ok"}), refuse=lambda body: message) as server:
         client = client_of(server)
@@ -481,7 +481,7 @@ def test_signature_of_one_history_costs_no_other_its_reasoning():
     assert reasoning_in(server.requests[-1]) == [SIGNED]
 
 
-def test_tool_choice_that_cannot_be_forced_while_thinking_is_forced_at_other_times():
+def test_tool_choice_refused_while_thinking_is_kept_at_other_times():
     def refuse(body):
         thinks = "thinking" in body.get("additionalModelRequestFields", {})
         return "Thinking may not be enabled when tool_choice forces tool use." if thinks and forced(body) else None
@@ -524,7 +524,7 @@ EMPTY_BEGINNINGS = [
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("beginning", EMPTY_BEGINNINGS)
-def test_stream_that_has_said_nothing_yet_is_tried_again(beginning):
+def test_stream_without_content_yet_is_tried_again(beginning):
     with RefusingBedrock([BEGUN, *beginning, ("throttlingException", {"message": "slow down"})], FINE) as server:
         said, routing = ask(client_of(server, attempts=2), stream=True)
     assert (said, routing["attempts"]) == ("fine", 2)
@@ -537,7 +537,7 @@ def test_empty_deltas_are_delivered_with_the_first_content():
     assert texts == ["", "ok"]
 
 
-def test_stream_closed_while_it_is_asked_for_again_leaves_no_connection():
+def test_stream_closed_during_its_resend_leaves_no_connection():
     closed = []
 
     class Stream(list):
@@ -577,7 +577,7 @@ def test_stream_closed_while_it_is_asked_for_again_leaves_no_connection():
     assert any(stream is opened[-1] for stream in closed)
 
 
-def test_error_with_a_response_of_another_library_is_raised_as_it_came():
+def test_foreign_error_with_response_attribute_is_raised_unchanged():
     class Client:
         def converse(self, **request):
             error = RuntimeError("of a wrapped client")

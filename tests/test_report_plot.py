@@ -28,7 +28,7 @@ def test_every_report_can_be_drawn_without_a_warning(report):
         assert draw(report)._repr_png_().startswith(PNG)
 
 
-def test_it_says_the_totals_and_draws_the_shares_of_calls_and_cost():
+def test_plot_shows_totals_and_shares_of_calls_and_cost():
     figure = draw(a_report())
     assert figure.get_suptitle() == (
         "120 calls: $0.157 (13 without a known price)\n"
@@ -65,7 +65,7 @@ def test_the_legend_hides_no_bar_and_no_number(report):
         ([3], ["$3.00"]),
     ],
 )
-def test_the_ticks_of_money_have_as_many_digits_as_one_another(ticks, shown):
+def test_money_ticks_have_equal_numbers_of_digits(ticks, shown):
     axes = draw(a_report()).axes[1]
     assert axes.yaxis.get_major_formatter().format_ticks(ticks) == shown
 
@@ -74,7 +74,7 @@ def test_without_savings_there_is_one_panel():
     assert len(draw(one_call()).axes) == 1
 
 
-def test_what_cost_more_goes_below_the_line():
+def test_negative_savings_are_drawn_below_zero():
     report = {**one_call(), "timeline": [a_bucket(0, caching=-0.002), a_bucket(1, caching=-0.001)]}
     _, savings = draw(report).axes
     assert savings.get_lines()[0].get_ydata()[-1] == pytest.approx(-0.003)
@@ -95,7 +95,7 @@ def test_names_that_the_font_lacks_are_written_out():
 
 
 @pytest.mark.sweep
-def test_nothing_is_left_behind():
+def test_plot_leaves_no_global_state():
     before = dict(mpl.rcParams)
     RoutingReport().plot()
     draw(a_report())._repr_png_()
@@ -112,7 +112,7 @@ def test_nothing_is_left_behind():
     assert done.returncode == 0, done.stderr
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+def test_plot_without_matplotlib_names_the_extra(monkeypatch):
     for name in [
         name for name in sys.modules if name.startswith(("matplotlib", "bedrock_routing_integrations.costs.plot"))
     ]:
@@ -162,7 +162,7 @@ def test_days_are_drawn_in_order_with_those_in_between():
     assert days.get_legend() is None
 
 
-def test_days_and_a_key_are_drawn_on_top_of_one_another():
+def test_days_with_a_key_are_drawn_as_stacked_bars():
     teams = [f"team {number}" for number in range(9)]
     report = labelled(**{"day,team": [f"2026-11-{20 + number % 2}, {team}" for number, team in enumerate(teams)]})
     _, days = (figure := report.plot()).axes
@@ -176,7 +176,7 @@ def test_days_and_a_key_are_drawn_on_top_of_one_another():
         assert figure._repr_png_().startswith(PNG)
 
 
-def test_days_without_a_price_show_calls_and_values_that_are_no_days_are_bars():
+def test_unpriced_days_show_calls_and_other_values_shares():
     report = RoutingReport()
     report.add({"requested_model_id": "amazon.nova-lite-v1:0", "cost_usd": None}, labels={"day": "2026-11-20"})
     assert titles(report.plot())[1] == "Calls by day (UTC)"

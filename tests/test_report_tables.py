@@ -26,7 +26,7 @@ from bedrock_routing_integrations import RoutingReport
 from bedrock_routing_integrations.costs.report_tables import as_html, as_markdown, as_text, money, percent, width_of
 
 
-def test_the_first_lines_say_what_it_cost_and_what_was_saved():
+def test_text_begins_with_cost_and_savings():
     text = as_text(a_report(), 120)
     lines = text.splitlines()
     assert lines[0] == "120 calls of 3 targets, 2026-11-21 20:00 to 21:12 UTC"
@@ -76,7 +76,7 @@ def test_the_lines_of_a_usual_report_fit(width):
     assert max(map(width_of, as_text(a_report(), width).splitlines())) <= width
 
 
-def test_days_are_in_order_of_time_and_the_last_ones_are_shown():
+def test_days_are_in_order_and_the_last_are_shown():
     first = datetime(2026, 9, 1, tzinfo=timezone.utc)
     report = RoutingReport()
     for number in range(60):
@@ -92,7 +92,7 @@ def test_days_are_in_order_of_time_and_the_last_ones_are_shown():
     assert list(report.to_dict()["by"]["day"])[:2] == ["2026-09-01", "2026-09-02"]
 
 
-def test_answers_that_were_blocked_or_cut_short_are_told_of():
+def test_text_lists_answers_that_were_blocked_or_cut_short():
     report = RoutingReport()
     for reason in ("end_turn", "end_turn", "guardrail_intervened", "max_tokens"):
         for model in ("amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"):
@@ -106,7 +106,7 @@ def test_answers_that_were_blocked_or_cut_short_are_told_of():
     assert "end_turn" not in as_text(usual.to_dict())
 
 
-def test_what_was_asked_for_and_is_not_known_is_not_called_unasked():
+def test_unknown_requested_latency_is_shown_as_not_logged():
     report = RoutingReport()
     report.add(
         {"requested_model_id": "amazon.nova-lite-v1:0", "latency": {"requested": "unknown", "served": "standard"}}
@@ -138,14 +138,14 @@ def test_money_has_the_digits_that_mean_something(usd, shown):
 
 
 @given(st.floats(-1e9, 1e9, allow_nan=False))
-def test_money_that_is_something_never_looks_like_nothing(usd):
+def test_positive_amount_is_never_shown_as_zero(usd):
     shown = money(usd)
     assert (shown == "$0") == (usd == 0)
     assert float(re.sub(r"[$,]", "", shown)) == pytest.approx(usd, rel=0.005 if abs(usd) >= 1e-7 else 0.05)
 
 
 @given(st.floats(0, 1))
-def test_all_and_nothing_are_said_only_where_it_is_so(share):
+def test_shares_of_0_and_100_percent_are_exact(share):
     assert (percent(share) == "0%") == (share == 0)
     assert (percent(share) == "100%") == (share == 1)
 
@@ -219,12 +219,12 @@ def test_wide_letters_take_two_columns():
     assert len({width_of(line) for line in rows}) == 1
 
 
-def test_models_over_all_targets_only_where_a_model_answered_for_two():
+def test_models_table_appears_only_if_targets_share_a_model():
     assert "Models, over all targets" in as_text(a_report())
     assert "Models, over all targets" not in as_text(many_models(3))
 
 
-def test_one_model_of_which_it_is_known_later_whether_it_is_the_fallback_has_rows_that_differ():
+def test_rows_of_one_model_differ_by_its_fallback_state():
     tallies = [(HAIKU, known, a_tally(1)) for known in (None, False, True)]
     text = as_text(a_report_of([a_target(ROUTER, "default_prompt_router", *tallies, calls=3)], calls=3))
     for name in ("claude-3-haiku", r"claude-3-haiku \(not the fallback\)", r"claude-3-haiku \(fallback\)"):

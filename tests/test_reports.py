@@ -58,7 +58,7 @@ def a_report(*calls, **options):
 # --- what the sums are ---
 
 
-def test_an_empty_report_has_cost_nothing():
+def test_empty_report_has_cost_zero():
     report = RoutingReport().to_dict()
     assert report["totals"]["calls"] == 0
     assert report["totals"]["cost_usd"] == 0.0
@@ -97,7 +97,7 @@ def test_a_router_against_always_its_fallback():
     assert large["latency_ms"]["p50"] == pytest.approx(4_500, rel=0.01)
 
 
-def test_what_has_no_price_is_counted_and_never_nought():
+def test_call_without_price_is_counted_and_costs_none():
     unknown = routing(invoked_model=None, invoked_model_id=None, is_fallback=None, cost_usd=None)
     totals = a_report(unknown).to_dict()["totals"]
     assert (totals["cost_usd"], totals["calls_without_price"]) == (None, 1)
@@ -107,7 +107,7 @@ def test_what_has_no_price_is_counted_and_never_nought():
     assert (totals["saved_by_routing_usd"], totals["calls_without_routing_price"]) == (0.0044, 1)
 
 
-def test_an_answer_of_a_knowledge_base_that_tells_no_tokens_is_a_call_without_a_price():
+def test_knowledge_base_answer_without_usage_is_counted_without_price():
     told_nothing = routing(usage=None, cost_usd=None, fallback_cost_usd=None, invoked_model=None, invoked_model_id=None)
     told_nothing["usage"] = None
     totals = a_report(told_nothing).to_dict()["totals"]
@@ -139,7 +139,7 @@ def test_caching_is_judged_against_the_same_tokens_uncached():
     assert only_written["cache_hit_rate"] == 0.0
 
 
-def test_own_prices_are_needed_to_judge_what_was_priced_by_them():
+def test_caching_savings_need_the_own_prices_of_the_call():
     call = routing(usage={"cache_read": 5_000}, cost_usd=0.0025)  # 1 in, 5 out, 0.1 read: 1,000 + 1,000 + 500
     unknown = a_report(call).to_dict()["totals"]
     assert (unknown["saved_by_caching_usd"], unknown["calls_without_caching_price"]) == (None, 1)
@@ -148,7 +148,7 @@ def test_own_prices_are_needed_to_judge_what_was_priced_by_them():
     assert known["prices"].startswith("own prices and genai-prices ")
 
 
-def test_what_was_asked_for_and_what_was_served():
+def test_requested_and_served_latency_and_tier_are_counted():
     totals = a_report(
         routing(latency={"requested": "optimized", "served": "standard"}),
         routing(
@@ -182,7 +182,7 @@ def test_errors_are_counted_by_kind_and_target():
     assert "the prompt" not in report.to_json()
 
 
-def test_labels_tell_calls_apart():
+def test_labels_group_calls():
     report = RoutingReport()
     for team in ("search", "search", "support"):
         report.add(routing(), labels={"team": team})
@@ -195,7 +195,7 @@ def test_labels_tell_calls_apart():
 
 
 @pytest.mark.parametrize("wrong", [None, {}, "routing", 3, {"routing": {}}])
-def test_what_is_no_routing_entry_is_refused(wrong):
+def test_invalid_routing_entry_is_refused(wrong):
     with pytest.raises(InvalidRequestError, match='"routing"'):
         RoutingReport().add(wrong)
 
@@ -213,7 +213,7 @@ def test_nothing_that_is_passed_in_is_changed_or_kept():
     assert report.to_dict()["totals"]["tokens"]["input"] == before["usage"]["input"]
 
 
-def test_what_comes_out_is_json_and_a_copy():
+def test_to_dict_returns_json_and_a_copy():
     report = a_report(routing(), routing(**LARGE))
     assert json.loads(report.to_json()) == report.to_dict()
     report.to_dict()["totals"]["tokens"]["input"] = 0
@@ -242,12 +242,12 @@ def test_a_quantile_is_within_one_percent(values, share):
     assert abs(found - exact) <= 0.5 + exact * 0.01
 
 
-def test_of_no_call_and_of_one_that_tells_no_time_no_time_is_said():
+def test_latency_without_measured_calls_is_none():
     for report in (a_report(), a_report(routing(latency_ms=None))):
         assert report.to_dict()["totals"]["latency_ms"] == {"p50": None, "p95": None, "calls": 0}
 
 
-def test_where_all_calls_took_as_long_that_is_what_is_said():
+def test_quantiles_of_equal_latencies_are_exact():
     found = a_report(routing(latency_ms=4_504), routing(latency_ms=4_504)).to_dict()["totals"]["latency_ms"]
     assert found == {"p50": 4_504, "p95": 4_504, "calls": 2}
 
@@ -307,7 +307,7 @@ def test_threads_lose_nothing():
     assert all(tally["calls"] == 100 for tally in found["by"]["thread"].values())
 
 
-def test_two_reports_can_be_merged_into_each_other_at_once_and_one_into_itself():
+def test_reports_merge_into_each_other_concurrently_and_into_themselves():
     one, two = a_report(routing()), a_report(routing())
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda pair: pair[0].merge(pair[1]), [(one, two), (two, one)]))

@@ -104,7 +104,7 @@ def test_document_title_becomes_the_nearest_legal_name(title, name):
     assert legal_document_name(title) == name
 
 
-def test_document_title_without_ascii_letters_gets_a_stable_name_of_its_own():
+def test_document_title_without_ascii_letters_gets_a_stable_unique_name():
     first, second = legal_document_name("분기보고서"), legal_document_name("四半期報告書")
     assert first != second
     assert first == legal_document_name("분기보고서")
@@ -118,7 +118,7 @@ def test_document_title_without_ascii_letters_gets_a_stable_name_of_its_own():
 
 
 @given(st.lists(st.text(max_size=210), max_size=12))
-def test_document_names_any_titles_give_legal_names_each_once(titles):
+def test_document_names_are_legal_and_unique_for_any_titles(titles):
     names, again = DocumentNames(), DocumentNames()
     given_names = [names.name(title) for title in titles]
     assert given_names == [again.name(title) for title in titles]
@@ -192,7 +192,7 @@ def placed(scripted, placement=None, messages=AMID, model=CLAUDE, **more):
 
 
 @pytest.mark.parametrize("placement", [None, "inline"])
-def test_system_message_amid_stays_in_its_place_as_an_instruction(scripted, placement):
+def test_system_message_amid_turns_becomes_an_instruction_there(scripted, placement):
     body = placed(scripted, placement, system=[{"text": "Be brief."}])
     assert body["system"] == [{"text": "Be brief."}]
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
@@ -202,11 +202,11 @@ def test_system_message_amid_stays_in_its_place_as_an_instruction(scripted, plac
     assert question == {"text": "c"}
 
 
-def test_system_message_amid_is_sent_as_it_is_where_native_is_chosen(scripted):
+def test_system_message_amid_turns_is_sent_unchanged_with_native_placement(scripted):
     assert placed(scripted, "native")["messages"] == AMID
 
 
-def test_system_message_amid_can_be_hoisted(scripted):
+def test_system_message_amid_turns_can_be_hoisted(scripted):
     body = placed(scripted, "hoist", system=[{"text": "Be brief."}])
     assert body["system"] == [{"text": "Be brief."}, {"text": "Answer in French."}]
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
@@ -315,7 +315,7 @@ def test_tool_name_that_bedrock_refuses_is_replaced_and_restored(stream, name):
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=8, unique=True))
-def test_tool_names_any_names_are_sent_as_legal_ones_and_come_back(names):
+def test_tool_names_are_made_legal_and_restored_for_any_names(names):
     request = {"toolConfig": {"tools": [spec(name) for name in names]}}
     sent, translation = translate_tools(request)
     legal = [tool["toolSpec"]["name"] for tool in sent["toolConfig"]["tools"]]
@@ -344,7 +344,7 @@ NAMES = {"type": "array", "items": {"$ref": "#/$defs/Name"}, "$defs": {"Name": {
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None, '{"root": null}'),
     ],
 )
-def test_tool_schema_without_an_object_at_its_root_is_wrapped_and_its_value_taken_out(stream, schema, value, written):
+def test_tool_schema_without_root_object_is_wrapped_and_input_unwrapped(stream, schema, value, written):
     answer = streaming(written) if stream else answering_with({"root": value})
     with ScriptedBedrock(answer) as server:
         (call,) = asked(server, stream, modelId=CLAUDE, messages=HELLO, toolConfig={"tools": [spec("list", schema)]})
@@ -355,7 +355,7 @@ def test_tool_schema_without_an_object_at_its_root_is_wrapped_and_its_value_take
     assert sent.get("$defs") == schema.get("$defs")
 
 
-def test_tool_schema_of_an_object_by_reference_is_followed_and_not_wrapped():
+def test_tool_schema_with_root_reference_to_object_is_not_wrapped():
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
     schema, wrapped = object_schema({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
     assert schema == {**node, "$defs": {"Node": node}}
@@ -363,7 +363,7 @@ def test_tool_schema_of_an_object_by_reference_is_followed_and_not_wrapped():
 
 
 @pytest.mark.parametrize("schema", [{}, {"title": "x"}, {"properties": {"a": {}}}, {"type": ["object", "null"]}])
-def test_tool_schema_that_admits_objects_says_so(schema):
+def test_tool_schema_that_admits_objects_gets_type_object(schema):
     sent, wrapped = object_schema(schema)
     assert sent["type"] == "object"
     assert not wrapped
@@ -397,7 +397,7 @@ def test_wrapped_arguments_that_were_cut_off_are_not_lost():
 
 
 @pytest.mark.parametrize("last", ["user", "assistant"])
-def test_tool_choice_none_keeps_the_tools_and_asks_for_no_call(scripted, last):
+def test_tool_choice_none_keeps_tools_and_instructs_against_calls(scripted, last):
     messages = HELLO if last == "user" else [*HELLO, {"role": "assistant", "content": [{"text": "It is"}]}]
     body = sent_by(scripted, messages=messages, toolConfig={"tools": [spec("now")], "toolChoice": {"none": {}}})
     assert body["toolConfig"] == {"tools": [spec("now")]}
@@ -405,7 +405,7 @@ def test_tool_choice_none_keeps_the_tools_and_asks_for_no_call(scripted, last):
     assert where[-1] == {"text": NO_CALL}
 
 
-def test_tool_choice_none_for_a_managed_prompt_is_refused_before_sending(scripted):
+def test_tool_choice_none_is_refused_for_a_managed_prompt(scripted):
     prompt = "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ:1"
     with pytest.raises(InvalidRequestError, match="managed prompt"):
         client_of(scripted, base_models={prompt: [NOVA]}).converse(
@@ -433,7 +433,7 @@ def test_request_metadata_without_entries_is_not_sent(scripted):
     assert sent_by(scripted, requestMetadata={"cost_center": "a"})["requestMetadata"] == {"cost_center": "a"}
 
 
-def test_project_is_sent_and_reported_where_the_installed_boto3_knows_it(scripted):
+def test_project_is_sent_and_reported_if_boto3_supports_it(scripted):
     members = (
         boto3.client("bedrock-runtime", "us-east-1").meta.service_model.operation_model("Converse").input_shape.members
     )
@@ -466,7 +466,7 @@ def test_project_that_boto3_does_not_know_is_refused_before_sending(scripted):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_stream_that_the_target_does_not_offer_is_the_whole_answers_events(stream):
+def test_stream_unsupported_by_the_target_replays_the_converse_response(stream):
     call = {"toolUse": {"toolUseId": "t", "name": "now", "input": {"zone": "UTC"}}}
     answer = whole_of({"text": "Let me see."}, call, stop="tool_use")
     with ScriptedBedrock(answer) as server:
@@ -485,7 +485,7 @@ def test_stream_that_the_target_does_not_offer_is_the_whole_answers_events(strea
     assert events[-1]["metadata"]["usage"]["inputTokens"] == 3
 
 
-def test_tools_that_are_added_or_removed_are_named_as_they_are_sent(scripted):
+def test_tool_removal_uses_the_name_that_is_sent(scripted):
     removal = {"toolRemoval": {"tool": {"name": "clock/now.v2"}}}
     request = {
         "messages": [*HELLO, {"role": "system", "content": [removal]}],
@@ -495,7 +495,7 @@ def test_tools_that_are_added_or_removed_are_named_as_they_are_sent(scripted):
     assert sent["messages"][-1]["content"] == [{"toolRemoval": {"tool": {"name": "clock_now_v2"}}}]
 
 
-def test_sent_name_of_a_tool_does_not_depend_on_the_history():
+def test_tool_name_sent_does_not_depend_on_the_history():
     history = [*HELLO, {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "a_b", "input": {}}}]}]
     config = {"tools": [spec("a.b")]}
     first, _ = translate_tools({"messages": HELLO, "toolConfig": config})
@@ -503,7 +503,7 @@ def test_sent_name_of_a_tool_does_not_depend_on_the_history():
     assert first["toolConfig"] == later["toolConfig"]
 
 
-def test_output_format_has_a_legal_name_and_an_object_at_its_root(scripted):
+def test_output_format_gets_legal_name_and_root_object(scripted):
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
     schema = json.dumps({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
     structure = {"jsonSchema": {"name": "Page[str]", "schema": schema}}
@@ -513,7 +513,7 @@ def test_output_format_has_a_legal_name_and_an_object_at_its_root(scripted):
     assert json.loads(sent["schema"])["type"] == "object"
 
 
-def test_hoisting_says_that_the_cache_is_lost(scripted, caplog):
+def test_hoisting_warns_that_the_cache_is_lost(scripted, caplog):
     placed(scripted, "hoist")
     placed(scripted, "inline")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

@@ -118,7 +118,7 @@ async def test_last_call_of_whole_answer_is_not_a_call(calls_of, stop, arguments
 
 @FRAMEWORKS
 @EACH_REASON
-async def test_last_call_of_a_whole_answer_that_stands_for_a_stream_is_not_a_call(calls_of, stop):
+async def test_last_call_of_replayed_converse_response_is_not_a_call(calls_of, stop):
     """Mistral Large takes no tools in ConverseStream, so that the stream is made of Converse's answer."""
     call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": {"city": "Par"}}}
     with ScriptedBedrock(whole_of(call, stop=stop)) as server:
@@ -140,7 +140,7 @@ async def test_call_before_a_text_stays_a_call(calls_of, way):
 
 @FRAMEWORKS
 @pytest.mark.parametrize("closed", [True, False])
-async def test_half_a_call_before_the_message_of_a_guardrail_is_not_a_call(calls_of, closed):
+async def test_half_a_call_before_guardrail_message_is_not_a_call(calls_of, closed):
     after = (text(1, "Blocked."), block_stop(1))
     with ScriptedBedrock(streamed_call(HALF, closed=closed, stop="guardrail_intervened", after=after)) as server:
         assert await calls_of(server, "streamed") == []

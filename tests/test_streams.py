@@ -207,7 +207,7 @@ def test_iterating_twice_goes_on_where_the_first_time_stopped(ask):
     assert list(stream) == []
 
 
-def test_the_events_are_boto3s_own_and_new_where_we_add_to_them(ask):
+def test_events_with_routing_are_not_shared_between_streams(ask):
     events = list(ask())
     events[-1]["metadata"]["routing"]["usage"]["input"] = -1
     assert list(ask())[-1]["metadata"]["routing"]["usage"]["input"] > 0
@@ -237,7 +237,7 @@ def delivered(frames):
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("abrupt", [False, True], ids=["ended", "dropped"])
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_a_stream_that_is_cut_after_any_frame_never_looks_complete(server, ask, kind, abrupt):
+def test_stream_cut_after_any_frame_is_interrupted(server, ask, kind, abrupt):
     complete = whole(ask, kind)
     for frame in range(len(complete) - 1):  # behind messageStop the answer is whole
         server.fail("cut", frame=frame, abrupt=abrupt)
@@ -268,7 +268,7 @@ def test_stream_without_metadata_is_a_whole_answer_of_unknown_cost(server, ask, 
     assert "metadata" in warnings[0].getMessage()
 
 
-def test_a_cut_behind_the_last_frame_is_no_cut(server, ask):
+def test_connection_closed_after_the_last_frame_is_a_normal_end(server, ask):
     complete = whole(ask, "text")
     server.fail("cut", frame=len(complete))
     events, error = read(ask())
@@ -276,7 +276,7 @@ def test_a_cut_behind_the_last_frame_is_no_cut(server, ask):
     assert len(events) == len(complete)
 
 
-def test_a_drop_behind_the_last_frame_does_not_spoil_a_whole_answer(server, ask):
+def test_connection_dropped_after_the_last_frame_never_corrupts_the_answer(server, ask):
     complete = whole(ask, "text")
     server.fail("cut", frame=len(complete), abrupt=True)
     events, error = read(ask())
@@ -290,7 +290,7 @@ def test_a_drop_behind_the_last_frame_does_not_spoil_a_whole_answer(server, ask)
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.25, 0.4, 0.5, 0.66, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("abrupt", [False, True], ids=["ended", "dropped"])
-def test_a_stream_that_is_cut_within_a_frame_never_looks_complete(server, ask, share, abrupt):
+def test_stream_cut_within_a_frame_is_interrupted(server, ask, share, abrupt):
     list(ask())
     size = server.requests("ConverseStream")[-1].streamed_bytes
     server.fail("cut", byte=min(int(size * share), size - 1), abrupt=abrupt)
@@ -345,7 +345,7 @@ def test_the_cause_is_kept(server, ask):
         "serviceUnavailableException",
     ],
 )  # fmt: skip
-def test_an_error_that_bedrock_reports_in_the_stream_is_boto3s_own(server, ask, name):
+def test_exception_event_raises_boto3s_error(server, ask, name):
     complete = whole(ask, "text")
     for frame in (0, 1, len(complete) // 2, len(complete) - 1):
         server.fail("exception_event", name=name, message="so sorry", frame=frame)
@@ -455,7 +455,7 @@ def test_reading_on_after_close_does_not_look_complete(ask):
     assert isinstance(error, StreamInterruptedError) or any("metadata" in event for event in events), repr(error)
 
 
-def test_close_from_another_thread_ends_the_reading_with_one_of_our_errors(server, ask):
+def test_close_from_another_thread_interrupts_the_reader_with_our_error(server, ask):
     server.fail("slow_stream", seconds=0.3)
     stream = ask()
     result = []
@@ -481,7 +481,7 @@ def test_closing_many_streams_early_leaks_no_connection(server):
 
 
 @pytest.mark.parametrize("give_up", ["close", "forget"])
-def test_a_stream_that_is_given_up_leaves_nothing_to_the_garbage_collector(server, give_up):
+def test_abandoned_stream_leaves_nothing_to_the_garbage_collector(server, give_up):
     """What it would end in the middle of urllib3's pool waits for a lock that its own thread holds."""
     client = RoutedClient(server.client())
     gc.disable()
@@ -558,7 +558,7 @@ def content():
     web.server_close()
 
 
-def test_nothing_at_all_is_an_empty_message(content):
+def test_partial_without_events_is_an_empty_message(content):
     assert content() == []
 
 
@@ -589,13 +589,13 @@ def tool_call(*parts, stopped=True):
     return [*events, {"contentBlockStop": {"contentBlockIndex": 0}}] if stopped else events
 
 
-def test_a_tool_call_that_was_cut_keeps_its_arguments_as_text(content):
+def test_partial_tool_call_keeps_cut_arguments_as_text(content):
     assert content(*tool_call('{"a": ', "[1, ", stopped=False)) == [
         {"toolUse": {"toolUseId": "t", "name": "f", "input": '{"a": [1, '}}
     ]
 
 
-def test_a_tool_call_that_was_not_cut_has_the_arguments_of_a_converse_response(content):
+def test_partial_has_parsed_arguments_of_a_complete_tool_call(content):
     assert content(*tool_call('{"a": ', "[1, 2]}"), delta(1, text="and")) == [
         {"toolUse": {"toolUseId": "t", "name": "f", "input": {"a": [1, 2]}}},
         {"text": "and"},
@@ -615,10 +615,10 @@ def test_citations_have_the_shape_of_a_converse_response(content):
     assert block["citationsContent"]["citations"] == [source]
 
 
-def test_an_event_that_nobody_knows_yet_does_not_hide_the_rest(content):
+def test_partial_ignores_events_of_unknown_kinds(content):
     unknown = {"somethingNew": {"contentBlockIndex": 0, "value": [1, 2]}}
     assert content(unknown, delta(0, text="a"), unknown, delta(0, text="b")) == [{"text": "ab"}]
 
 
-def test_a_delta_that_nobody_knows_yet_does_not_hide_the_rest(content):
+def test_partial_ignores_deltas_of_unknown_kinds(content):
     assert content(delta(0, text="a"), delta(0, somethingNew={"number": 1}), delta(0, text="b")) == [{"text": "ab"}]

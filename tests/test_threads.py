@@ -243,7 +243,7 @@ async def test_stop_iteration_inside_is_not_the_end():
         await asyncio.wait_for(collect(iterate_in_thread(4, lambda: next(iter([])))), 5)
 
 
-async def test_an_error_while_closing_is_not_swallowed_and_hangs_nobody():
+async def test_error_while_closing_is_raised_without_a_hang():
     class Source:
         def __iter__(self):
             return iter([1, 2])
@@ -364,7 +364,7 @@ async def test_a_stream_that_is_never_read_starts_nothing():
     assert source.given == 0
 
 
-async def test_streams_that_are_stopped_give_their_threads_back():
+async def test_stopped_streams_free_their_threads():
     for _ in range(10):
         sources = [Source() for _ in range(4)]
         streams = [iterate_in_thread(4, source) for source in sources]

@@ -17,7 +17,7 @@ def usage_of(usage):
 
 
 @pytest.mark.parametrize("usage", [{}, {"totalTokens": 5}, {"inputTokens": None, "outputTokens": None}])
-def test_a_usage_that_tells_nothing_is_not_known_and_not_nought(usage):
+def test_usage_without_counts_is_none(usage):
     assert usage_of(usage) is None
 
 

@@ -15,7 +15,7 @@ from bedrock_routing_integrations.costs.invocation_logs.reading import read_hist
 WELL = json.dumps(converse()).encode() + b"\n"
 
 
-def test_a_text_of_escapes_takes_no_more_than_a_few_times_its_length(tmp_path):
+def test_string_of_escapes_takes_bounded_memory(tmp_path):
     log = tmp_path / "log.json"
     log.write_bytes(WELL)
     read_history([log])  # the table of prices is loaded, which takes more than the log
@@ -44,7 +44,7 @@ def test_many_short_lines_are_not_kept_beyond_the_longest_record():
     assert len(given_up) == 1
 
 
-def test_escaped_quotes_in_a_record_of_many_lines_end_no_text(tmp_path):
+def test_escaped_quotes_do_not_end_a_string_across_lines(tmp_path):
     log = tmp_path / "log.json"
     log.write_text(json.dumps([converse(text='\\" {["\\\\'), converse(text="a\\")], indent=1))
     history = read_history([log])
@@ -52,7 +52,7 @@ def test_escaped_quotes_in_a_record_of_many_lines_end_no_text(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are none on this system")
-def test_what_never_ends_in_a_folder_is_not_read(tmp_path):
+def test_named_pipe_in_a_folder_is_not_read(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "log.json").write_bytes(WELL)

@@ -159,7 +159,7 @@ def test_a_record_without_a_time_has_that_of_cloudwatch(read, form):
 
 
 @pytest.mark.parametrize("form", ["lines", "subscription", "FilterLogEvents", "FilterLogEvents on many lines", "array"])
-def test_what_is_no_invocation_is_skipped(read, form):
+def test_records_of_other_kinds_are_skipped(read, form):
     assert counted(read(FORMS[form]([record(), CLOUD_TRAIL, record()]))) == (2, 0, 1)
 
 
@@ -185,7 +185,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_line_is_told_of_and_costs_no_other(read, broken):
+def test_broken_line_is_reported_and_costs_no_other(read, broken):
     history = read(lines(record()) + BROKEN[broken] + b"\n" + lines(record(), record()))
     if broken == "a long number" and sys.version_info < (3, 11):
         return  # no limit there: it is read, and is no invocation
@@ -196,13 +196,13 @@ def test_a_broken_line_is_told_of_and_costs_no_other(read, broken):
 
 @pytest.mark.parametrize("broken", ["cut in a text", "cut between members"])
 @pytest.mark.parametrize("form", ["lines", "events as lines", "subscriptions without anything between"])
-def test_what_follows_a_broken_line_is_not_taken_for_the_rest_of_it(read, broken, form):
+def test_records_after_a_broken_line_are_read(read, broken, form):
     content = FORMS[form]([record(), record()])
     after = content if isinstance(content, bytes) else content.encode()
     assert counted(read(BROKEN[broken] + b"\n" + after)) == (2, 1, 0)
 
 
-def test_a_line_that_is_cut_in_a_text_is_over_at_its_end(read):
+def test_line_cut_within_a_string_ends_at_its_newline(read):
     assert counted(read(BROKEN["cut in a text"] + b"\n" + lines(CLOUD_TRAIL, CLOUD_TRAIL))) == (0, 1, 2)
 
 
@@ -210,7 +210,7 @@ def test_broken_characters_in_an_answer_do_not_cost_the_record(read):
     assert counted(read(lines(converse(text="XYZ")).replace(b"XYZ", b"\xff\xfe"))) == (1, 0, 0)
 
 
-def test_a_broken_record_in_an_array_on_many_lines_costs_no_other(read):
+def test_broken_record_in_a_multi_line_array_costs_no_other(read):
     content = json.dumps(three(), indent=1).replace('"outputTokenCount": 100', '"outputTokenCount": 1oo', 1)
     assert counted(read(content)) == (2, 1, 0)
 
@@ -226,7 +226,7 @@ def test_only_the_first_examples_are_kept(read):
 
 
 @pytest.mark.parametrize("end", ["line", "object"])
-def test_what_is_too_long_is_left_out_and_not_held(read, monkeypatch, end):
+def test_too_long_line_is_skipped_without_buffering_it(read, monkeypatch, end):
     monkeypatch.setattr(log_lines, "LONGEST_LINE", 100_000)
     long = lines(converse(text="x" * 300_000)) if end == "line" else b'{"a": [\n' + b'"xxxx",\n' * 40_000 + b"1]}\n"
     history = read(lines(record()) + long + lines(record()))
@@ -263,7 +263,7 @@ def test_a_line_of_any_length_may_hold_everything(form, texts, piece):
 @pytest.mark.parametrize("form", ON_ONE_LINE)
 @pytest.mark.parametrize("text", ['\\"' * 3_000, "{" * 9_000, "\\" * 9_001])
 @pytest.mark.parametrize("piece", [65, 1_000, 3_001])
-def test_a_record_that_is_too_long_costs_no_other_on_its_line(read, monkeypatch, form, text, piece):
+def test_too_long_record_costs_no_other_on_its_line(read, monkeypatch, form, text, piece):
     monkeypatch.setattr(log_lines, "LONGEST_LINE", 5_000)
     monkeypatch.setattr(log_lines, "_PIECE", piece)
     records = [converse(), converse(text=text), converse(), converse()]
@@ -311,14 +311,14 @@ def test_folders_are_read_however_deep_and_in_order(tmp_path):
     assert (history.calls, history.files, history.malformed) == (4, 5, 5)
 
 
-def test_a_file_named_beside_its_folder_counts_once(tmp_path):
+def test_file_named_together_with_its_folder_counts_once(tmp_path):
     path = tmp_path / "log.json"
     path.write_bytes(lines(record(), record()))
     history = read_history([tmp_path, path])
     assert (history.calls, history.duplicates) == (2, 2)
 
 
-def test_what_cannot_be_opened_is_told_of(tmp_path):
+def test_file_that_cannot_be_opened_is_reported(tmp_path):
     (tmp_path / "log").write_bytes(lines(record()))
     history = read_history([tmp_path / "log", tmp_path / "none"])
     assert (history.calls, history.files, history.unreadable_files) == (1, 1, 1)
@@ -326,7 +326,7 @@ def test_what_cannot_be_opened_is_told_of(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_told_of(tmp_path):
+def test_file_without_permission_is_reported(tmp_path):
     (tmp_path / "log").write_bytes(lines(record()))
     (tmp_path / "log").chmod(0)
     assert read_history([tmp_path]).unreadable_files == 1
@@ -365,7 +365,7 @@ def in_s3(tmp_path, logged, which=("input", "output")):
     return folder
 
 
-def test_bodies_beside_the_log_are_read_with_it_and_are_no_logs_themselves(tmp_path):
+def test_downloaded_bodies_are_read_but_not_as_logs(tmp_path):
     in_s3(tmp_path, converse(ROUTER, invoked=HAIKU_PROFILE, asked="optimized", served="standard"))
     history = read_history([tmp_path])
     assert (*counted(history), history.files) == (1, 0, 0, 1)
@@ -374,7 +374,7 @@ def test_bodies_beside_the_log_are_read_with_it_and_are_no_logs_themselves(tmp_p
     assert target["latency"] == {"optimized": {"standard": 1}}
 
 
-def test_a_request_beside_the_log_tells_the_lifetime_also_where_it_is_the_usual_one(tmp_path):
+def test_default_ttl_in_a_downloaded_request_is_not_a_guess(tmp_path):
     logged = converse(written=[("5m", 10)])
     logged["input"]["inputBodyJson"]["system"] = [{"text": "x"}, {"cachePoint": {"type": "default"}}]
     del logged["output"]["outputBodyJson"]["usage"]["cacheDetails"]
@@ -383,7 +383,7 @@ def test_a_request_beside_the_log_tells_the_lifetime_also_where_it_is_the_usual_
     assert (history.calls, history.guessed_ttl) == (1, 0)
 
 
-def test_a_call_whose_bodies_are_missing_or_broken_is_counted_by_its_record(tmp_path):
+def test_call_with_missing_or_broken_bodies_is_counted(tmp_path):
     folder = in_s3(tmp_path, converse(written=[("1h", 10)]))
     for each in (folder / "data").iterdir():
         each.write_bytes(b"\x1f\x8bbroken")
@@ -393,7 +393,7 @@ def test_a_call_whose_bodies_are_missing_or_broken_is_counted_by_its_record(tmp_
     assert counted(read_history([tmp_path])) == (1, 0, 0)
 
 
-def test_nothing_but_the_folder_beside_the_log_is_read(tmp_path):
+def test_bodies_outside_the_log_folder_are_not_read(tmp_path):
     folder = in_s3(tmp_path, record(), which=())
     secret = tmp_path / "secret.json"
     secret.write_text(json.dumps({"metrics": {"latencyMs": 5}}))
@@ -404,7 +404,7 @@ def test_nothing_but_the_folder_beside_the_log_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
-def test_an_archive_is_no_log_and_nothing_of_it_is_counted(tmp_path, form):
+def test_archive_is_unreadable_with_advice_to_unpack_it(tmp_path, form):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "log.json").write_bytes(lines(record(), record(requestId="other")))
     path = shutil.make_archive(str(tmp_path / "logs"), form, tmp_path / "logs")
@@ -465,7 +465,7 @@ def test_rows_of_picked_fields_are_read_by_their_fields(read, form):
 
 @pytest.mark.parametrize("form", PICKED_FORMS)
 @pytest.mark.parametrize("without", ["modelId", "@timestamp", "input.inputTokenCount", "requestId", "operation"])
-def test_rows_that_leave_out_a_field_are_counted_or_say_which_fields_are_needed(read, form, without):
+def test_rows_without_a_field_are_counted_or_give_advice(read, form, without):
     row = {name: value for name, value in PICKED.items() if name != without}
     history = read(PICKED_FORMS[form](row))
     if without not in ("modelId", "@timestamp"):
@@ -502,11 +502,11 @@ def test_a_cell_longer_than_what_pythons_csv_takes_is_read(read):
         (b"timestamp,message\n" + lines(record()), (1, 0, 0)),
     ],
 )
-def test_broken_tables_are_told_of(read, broken, expected):
+def test_broken_tables_are_reported(read, broken, expected):
     assert counted(read(broken)) == expected
 
 
-def test_a_row_without_an_end_is_not_held(read, monkeypatch):
+def test_endless_row_is_not_buffered(read, monkeypatch):
     monkeypatch.setattr(log_lines, "LONGEST_LINE", 10_000)
     content = b'@message\n"' + b"x\n" * 20_000
     history = read(content + csv_of({"@message": json.dumps(record())}).partition(b"\n")[2])

@@ -47,7 +47,7 @@ def learned(resolved):
 # --- what each kind resolves to ---
 
 
-def test_ids_that_say_it_themselves_are_not_looked_up(bedrock, client):
+def test_ids_that_name_their_model_are_not_looked_up(bedrock, client):
     for target in (HAIKU, f"us.{HAIKU}", f"arn:aws:bedrock:::foundation-model/{HAIKU}", f"global.{HAIKU}"):
         resolved = client.resolve(target)
         assert learned(resolved) == [(HAIKU, "id")]
@@ -177,7 +177,7 @@ def test_a_refused_profile_inside_a_router_leaves_the_rest(bedrock, client, capl
     assert "bedrock:GetInferenceProfile" in caplog.text
 
 
-def test_what_the_arn_says_is_used(bedrock, client, router):
+def test_models_named_in_the_arn_are_used(bedrock, client, router):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     resolved = client.resolve(router)
     assert resolved.facts.provider == "anthropic"
@@ -246,7 +246,7 @@ def test_recalling_looks_up_once_and_never_again(bedrock, router):
 
 
 @pytest.mark.parametrize("kind", ["access_denied", "throttling"])
-def test_recalling_does_not_ask_again_where_nothing_was_found_out(bedrock, router, kind):
+def test_recalling_does_not_repeat_a_failed_look_up(bedrock, router, kind):
     fault = bedrock.fail(kind, operation="GetPromptRouter", rate=1.0)
     clock = Clock()
     client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
@@ -260,14 +260,14 @@ def test_recalling_does_not_ask_again_where_nothing_was_found_out(bedrock, route
     assert client.resolve(router, look_up="missing").complete, "what a call has found out since is recalled"
 
 
-def test_what_traces_have_taught_is_recalled(bedrock, client, router):
+def test_models_learned_from_traces_are_recalled(bedrock, client, router):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     assert client.resolve(router, look_up="missing").base_models == ()
     say(client, router, HELLO)
     assert learned(client.resolve(router, look_up="missing")) == [(HAIKU, "trace")]
 
 
-def test_what_one_object_has_looked_up_another_recalls(bedrock, router):
+def test_look_up_of_one_object_is_recalled_by_another(bedrock, router):
     RoutedClient(Connection()).resolve(router)
     assert RoutedClient(Connection()).resolve(router, look_up="missing").complete
     assert len(bedrock.requests("GetPromptRouter")) == 1
@@ -285,7 +285,7 @@ def test_many_threads_that_recall_ask_once(bedrock, client, router):
     assert len(bedrock.requests("GetPromptRouter")) == 1
 
 
-def test_recalling_what_needs_no_look_up_asks_nobody(bedrock, router):
+def test_recalling_a_plain_model_id_sends_no_request(bedrock, router):
     client = RoutedClient(Connection(), base_models={router: [HAIKU]})
     assert client.resolve(router, look_up="missing").base_models == (HAIKU,)
     assert client.resolve(f"us.{NOVA_PRO}", look_up="missing").base_models == (NOVA_PRO,)
@@ -321,7 +321,7 @@ class Slow:
         return self.answers.get_prompt_router(**arguments)
 
 
-def test_recalling_does_not_wait_for_somebody_elses_look_up(bedrock, router):
+def test_recalling_does_not_wait_for_another_threads_look_up(bedrock, router):
     clock, slow = Clock(), Slow(bedrock.client("bedrock"))
     client = RoutedClient(bedrock.client(), bedrock_client=slow, runtime=Runtime(clock=clock))
     known = client.resolve(router)

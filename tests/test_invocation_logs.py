@@ -52,7 +52,7 @@ def totals(history):
 # --- what a record says
 
 
-def test_a_converse_call_is_counted_with_its_tokens_cost_latency_and_cache(read):
+def test_converse_record_gives_tokens_cost_savings_and_latency(read):
     history = read(converse(read=2000, written=[("1h", 400), ("5m", 600)]))
     found = totals(history)
     assert (history.calls, history.malformed, history.skipped) == (1, 0, 0)
@@ -66,13 +66,13 @@ def test_a_converse_call_is_counted_with_its_tokens_cost_latency_and_cache(read)
     assert found["latency_ms"]["p50"] == pytest.approx(3640, rel=0.01)
 
 
-def test_a_call_without_bodies_is_counted_by_what_stands_at_the_top(read):
+def test_record_without_bodies_is_counted_by_its_token_counts(read):
     found = totals(read(record()))
     assert found["cost_usd"] == (1000 * SONNET_45_IN + 100 * SONNET_45_OUT) / 1e6 == 0.00495
     assert found["latency_ms"]["calls"] == 0
 
 
-def test_a_stream_of_invoke_model_tells_ttls_and_times_in_its_chunks(read):
+def test_invoke_model_stream_has_ttls_and_times_in_its_chunks(read):
     history = read(claude_stream(written={"5m": 1000, "1h": 2000}, read=500, texts=["word"] * 50))
     found = totals(history)
     assert found["tokens"] == {
@@ -83,14 +83,14 @@ def test_a_stream_of_invoke_model_tells_ttls_and_times_in_its_chunks(read):
     assert history.guessed_ttl == 0
 
 
-def test_tokens_are_found_in_the_body_where_the_top_has_none(read):
+def test_tokens_missing_in_the_record_come_from_its_body(read):
     body = {"usage": {"input_tokens": 50, "output_tokens": 200, "cache_read_input_tokens": 30_000}}
     found = totals(read(record("InvokeModel", input={}, output={"outputBodyJson": body})))
     assert (found["tokens"]["input"], found["tokens"]["output"]) == (50, 200)
     assert found["tokens"]["cache_read"] == 30_000
 
 
-def test_a_body_that_is_a_text_of_json_is_read_too(read):
+def test_body_logged_as_a_json_string_is_read(read):
     logged = converse()
     logged["output"]["outputBodyJson"] = json.dumps(logged["output"]["outputBodyJson"])
     assert totals(read(logged))["latency_ms"]["calls"] == 1
@@ -109,20 +109,20 @@ def test_a_converse_stream_logged_as_events_is_read_too(read):
     assert history.report.to_dict()["models"][0]["invoked_model"] == HAIKU
 
 
-def test_an_embedding_has_input_only_and_is_counted_under_its_model(read):
+def test_embedding_has_input_only_under_its_own_model(read):
     model = read(embedding()).report.to_dict()["models"][0]
     assert model["invoked_model"] == "amazon.titan-embed-text-v2:0"
     assert model["tokens"]["input"] == 3
     assert model["tokens"]["output"] == 0
 
 
-def test_a_call_of_which_no_tokens_are_told_has_no_price_and_not_a_price_of_nothing(read):
+def test_record_without_tokens_costs_none(read):
     found = totals(read(record("InvokeModel", "amazon.titan-image-generator-v2:0", input={}, output={})))
     assert (found["calls"], found["calls_without_usage"], found["cost_usd"]) == (1, 1, None)
 
 
 @pytest.mark.parametrize("count", [True, -5, 1e300, float("nan"), "1000", [1]])
-def test_counts_that_cannot_be_are_not_told(read, count):
+def test_invalid_token_counts_are_ignored(read, count):
     logged = record(input={"inputTokenCount": count}, output={"outputTokenCount": 100})
     assert totals(read(logged))["tokens"]["input"] == 0
     logged["requestId"], logged["output"] = "another", {"outputTokenCount": count}
@@ -166,7 +166,7 @@ def test_optimized_that_was_served_as_standard_costs_the_standard_price(read):
 
 
 @pytest.mark.parametrize("tier", [{"type": "flex"}, "flex"])
-def test_a_service_tier_at_the_top_of_a_record_is_what_was_served(read, tier):
+def test_service_tier_of_a_record_is_the_served_one(read, tier):
     assert totals(read(record(serviceTier=tier)))["service_tier"] == {"flex": {"flex": 1}}
 
 
@@ -201,12 +201,12 @@ def test_a_stream_of_llama_is_counted_by_its_last_chunk(read):
 
 
 @pytest.mark.parametrize(("region", "cost"), [("us-gov-west-1", None), ("cn-north-1", None), ("eu-central-1", 3.0)])
-def test_where_prices_are_others_a_models_bare_id_has_none(read, region, cost):
+def test_base_model_in_another_partitions_log_has_no_price(read, region, cost):
     counts = {"input": {"inputTokenCount": 1_000_000}, "output": {"outputTokenCount": 0}}
     assert totals(read(record(model_id=SONNET, region=region, **counts)))["cost_usd"] == cost
 
 
-def test_cache_writes_of_unknown_lifetime_are_taken_for_five_minutes_and_said(read):
+def test_cache_writes_of_unknown_ttl_count_as_5m_and_guessed(read):
     counts = {"inputTokenCount": 3, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 28_857}
     history = read(record(input=counts))
     assert totals(history)["tokens"]["cache_write_5m"] == 28_857
@@ -223,7 +223,7 @@ def test_cache_writes_of_unknown_lifetime_are_taken_for_five_minutes_and_said(re
         ({"system": "a text", "messages": "none", "tools": {"a": 1}}, 0, 1),
     ],
 )
-def test_the_lifetime_of_cache_writes_is_read_from_the_request(read, request_body, one_hour, guessed):
+def test_ttl_of_cache_writes_is_read_from_the_request(read, request_body, one_hour, guessed):
     history = read(
         record(input={"inputTokenCount": 3, "cacheWriteInputTokenCount": 500, "inputBodyJson": request_body})
     )
@@ -234,7 +234,7 @@ def test_the_lifetime_of_cache_writes_is_read_from_the_request(read, request_bod
 # --- who was called
 
 
-def test_a_router_with_a_trace_has_a_model_and_a_price_but_offline_no_savings(read):
+def test_router_with_trace_has_cost_but_no_savings_offline(read):
     history = read(converse(ROUTER, invoked=HAIKU_PROFILE))
     target = history.report.to_dict()["targets"][0]
     assert (target["requested_model_id"], target["target_kind"]) == (ROUTER, "default_prompt_router")
@@ -245,13 +245,13 @@ def test_a_router_with_a_trace_has_a_model_and_a_price_but_offline_no_savings(re
     assert history.incomplete == {ROUTER: (1, None)}
 
 
-def test_a_router_without_a_trace_has_no_model_and_no_price(read):
+def test_router_without_trace_has_neither_model_nor_price(read):
     target = read(converse(ROUTER)).report.to_dict()["targets"][0]
     assert target["models"][0]["invoked_model"] is None
     assert (target["cost_usd"], target["calls_without_price"]) == (None, 1)
 
 
-def test_what_is_looked_up_gives_savings_and_is_asked_once(read):
+def test_looked_up_router_has_savings_after_one_look_up(read):
     asked = []
 
     def resolve(model_id):
@@ -271,7 +271,7 @@ def test_what_is_looked_up_gives_savings_and_is_asked_once(read):
     assert history.incomplete == {}
 
 
-def test_the_model_of_an_application_profile_can_be_said(read):
+def test_model_of_an_application_profile_can_be_stated(read):
     assert totals(read(record(model_id=APPLICATION)))["cost_usd"] is None
     assert (
         totals(read(record(model_id=APPLICATION), resolve=stated_only({APPLICATION: [SONNET_45]})))["cost_usd"]
@@ -284,7 +284,7 @@ def test_prices_of_your_own(read):
     assert totals(read(record(model_id=APPLICATION), prices=prices))["cost_usd"] == 0.0012
 
 
-def test_what_no_parser_knows_counts_under_its_name(read):
+def test_unknown_model_id_is_counted_under_its_name(read):
     history = read(record(model_id="something new!"))
     assert history.report.to_dict()["targets"][0]["requested_model_id"] == "something new!"
     assert totals(history)["cost_usd"] is None
@@ -293,7 +293,7 @@ def test_what_no_parser_knows_counts_under_its_name(read):
 # --- what to count by
 
 
-def test_application_profiles_and_metadata_are_counted_by_unasked(read):
+def test_application_profiles_and_metadata_are_labels_by_default(read):
     by = read(
         record(model_id=APPLICATION, requestMetadata={"team": "search"}), record(requestMetadata={"team": "support"})
     ).report.to_dict()["by"]
@@ -308,7 +308,7 @@ def test_failed_calls_are_counted_by_label_too(read):
     assert by["team"]["search"]["errors"] == {"ThrottlingException": 1}
 
 
-def test_labels_that_are_asked_for_are_the_only_ones(read):
+def test_requested_labels_replace_the_default_ones(read):
     logged = record(requestMetadata={"team": "search", "region": "mine"}, inferenceRegion="us-west-2")
     by = read(logged, labels=["identity", "region", "metadata.region", "inference_region"]).report.to_dict()["by"]
     assert {name: list(rows) for name, rows in by.items()} == {
@@ -355,7 +355,7 @@ def test_a_record_without_a_readable_time_is_malformed(read):
 # --- twice
 
 
-def test_a_call_that_is_logged_twice_counts_once(read):
+def test_call_logged_twice_counts_once(read):
     history = read(record(requestId="a"), record(requestId="b"), record(requestId="a"))
     assert (history.calls, history.duplicates) == (2, 1)
 
@@ -364,7 +364,7 @@ def test_records_without_an_id_are_all_counted(read):
     assert read(*[record(requestId=None)] * 3).calls == 3
 
 
-def test_ids_are_remembered_exactly_while_the_table_grows_and_not_beyond(monkeypatch):
+def test_request_ids_are_remembered_until_the_table_is_full(monkeypatch):
     seen = history_module._Seen()
     assert all(seen.is_new(f"id {n}") for n in range(50_000))
     assert not any(seen.is_new(f"id {n}") for n in range(50_000))
@@ -444,7 +444,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["with bodies", "without bodies", "in the answer"])
-def test_latency_standard_is_a_served_value_and_never_unasked(read, where):
+def test_logged_latency_standard_is_a_served_value(read, where):
     """The log has performanceConfig only where it was asked for; STANDARD is also what optimized gets over quota."""
     logged = {
         "with bodies": converse(performanceConfig={"latency": "STANDARD"}),
@@ -456,7 +456,7 @@ def test_latency_standard_is_a_served_value_and_never_unasked(read, where):
     assert totals(history)["cost_usd"] == 0.00495
 
 
-def test_latency_that_the_request_names_is_what_was_asked(read):
+def test_latency_in_the_logged_request_is_the_requested_one(read):
     history = read(
         converse(asked="standard", performanceConfig={"latency": "STANDARD"}),
         converse(asked="optimized", performanceConfig={"latency": "STANDARD"}),
@@ -516,7 +516,7 @@ def test_stop_reasons_are_counted_in_the_words_of_converse(read, form):
 # --- by day
 
 
-def test_by_day_counts_days_in_utc_and_takes_a_key_with_it(read):
+def test_label_day_counts_utc_days_and_combines_with_keys(read):
     times = {"2026-11-14T23:59:59Z": "search", "2026-11-15T00:30:00+01:00": "search", "2026-11-15T00:00:00Z": "ads"}
     history = read(
         *(record(timestamp=time, requestMetadata={"team": team}) for time, team in times.items()),

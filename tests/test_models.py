@@ -127,7 +127,7 @@ def test_a_model_gets_the_rules_of_its_own_family(model, family):
         "anthropic.claude-saga-1",
     ],
 )
-def test_a_claude_released_tomorrow_caches_with_care(model):
+def test_unlisted_claude_gets_the_strictest_caching_rules(model):
     facts = model_facts(model)
     assert (facts.known, facts.provider, facts.family) == (False, "anthropic", "anthropic.claude")
     assert facts.streaming_with_tools
@@ -154,7 +154,7 @@ def test_a_claude_released_tomorrow_caches_with_care(model):
         ("xai.grok-5", "xai.grok", "xai.grok-4.7"),
     ],
 )
-def test_a_model_released_tomorrow_gets_its_familys_newest_rules(model, family, like):
+def test_unlisted_model_gets_its_familys_newest_rules(model, family, like):
     tomorrow, today = model_facts(model), model_facts(like)
     assert (tomorrow.known, tomorrow.family) == (False, family)
     for fact in ("provider", "streaming", "streaming_with_tools", "tools", "tool_choice", "cache", "reasoning"):
@@ -184,7 +184,7 @@ def test_a_misspelled_model_is_not_known_and_gets_no_caching(model, window):
     assert (facts.tools, facts.streaming) == (True, True)
 
 
-def test_a_model_of_nobody_known_is_allowed_what_converse_allows():
+def test_model_of_an_unknown_provider_is_allowed_what_converse_allows():
     facts = model_facts("acme.rocket-1-v1:0")
     assert (facts.known, facts.provider, facts.family) == (False, "acme", "")
     assert (facts.streaming, facts.streaming_with_tools, facts.tools) == (True, True, True)
@@ -356,7 +356,7 @@ def test_the_plain_model_id_is_found(text, model):
         "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-pro-v1:0",
     ],
 )
-def test_what_is_no_model_id_is_not_taken_for_one(text):
+def test_text_that_is_not_a_model_id_gives_none(text):
     assert base_model_id(text) is None
 
 
@@ -422,7 +422,7 @@ def test_a_router_takes_the_reasoning_that_every_candidate_takes(models):
 
 
 @given(CANDIDATES, st.sampled_from(["text_format", "count_tokens", "image_input"]))
-def test_what_one_candidate_refuses_or_nobody_knows_decides(models, fact):
+def test_fact_refused_or_unknown_for_one_candidate_decides(models, fact):
     values = [getattr(model_facts(model), fact) for model in models]
     common = getattr(common_facts(models), fact)
     assert common is (False if False in values else None if None in values else True)
