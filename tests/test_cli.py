@@ -272,7 +272,7 @@ def test_version_is_the_packages():
     assert run("--version").stdout == f"bedrock-routing {version('bedrock-routing-integrations')}\n"
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("without", "arguments", "extras"),
     [
@@ -307,6 +307,7 @@ def test_importing_the_command_loads_none_of_its_extras():
     assert result.stdout == "set()\n"
 
 
+@pytest.mark.sweep
 def test_characters_that_the_output_cannot_show_do_no_harm(bedrock):
     result = command("ask", NOVA_PRO, "Repeat after me: \N{SNOWMAN}", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0, result.stderr

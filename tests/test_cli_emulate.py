@@ -81,6 +81,7 @@ def test_what_emulate_prints_leads_an_application_to_it_out_of_any_shell(tmp_pat
     assert rest == ""
 
 
+@pytest.mark.sweep
 def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp_path):
     for name in ("whales", "bees"):
         (tmp_path / name).mkdir()
@@ -105,6 +106,7 @@ def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp
     assert "EMULATEDKB" in told
 
 
+@pytest.mark.sweep
 def test_a_second_signal_ends_emulate_whatever_it_is_doing():
     number = signal.SIGTERM
     program = (
@@ -147,6 +149,7 @@ def test_emulate_refuses_what_cannot_be(arguments, says):
     assert says in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.sweep
 def test_emulate_on_a_port_in_use_says_which():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

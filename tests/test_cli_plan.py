@@ -139,6 +139,7 @@ def test_plan_for_a_short_prompt_names_the_minimum(plan):
     assert re.search(r"No cache point is placed: about \d tokens, and nothing is cached below 1,024\.", shown)
 
 
+@pytest.mark.sweep
 def test_plan_in_a_pipe_is_plain(tmp_path):
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request()))

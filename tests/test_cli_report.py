@@ -92,6 +92,7 @@ def test_a_pipe_into_the_command(log):
     assert ran.stderr == b""  # no bar
 
 
+@pytest.mark.sweep
 def test_a_terminal_shows_the_same_in_its_width(log):
     code, shown = in_terminal(80, "report", log(*[record() for _ in range(50)]))
     assert code == 0
@@ -119,6 +120,7 @@ def test_where_nothing_can_be_drawn_is_said_before_anything_is_read(tmp_path, na
     assert "no-such-log" not in ran.stderr
 
 
+@pytest.mark.sweep
 def test_a_plot_without_matplotlib_says_what_to_install_before_anything_is_read(tmp_path):
     code = """
 import sys
@@ -350,6 +352,7 @@ def test_what_the_emulator_logs_is_reported_as_the_calls_themselves_were(tmp_pat
     assert {model["invoked_model"] for model in found["models"]} >= {HAIKU, SONNET}
 
 
+@pytest.mark.sweep
 def test_emulate_writes_a_log_on_request(tmp_path):
     path = tmp_path / "log.json"
     with emulating("--invocation-log", str(path)) as process:
@@ -362,6 +365,7 @@ def test_emulate_writes_a_log_on_request(tmp_path):
     assert reported(str(path))["models"][0]["invoked_model"] == HAIKU
 
 
+@pytest.mark.sweep
 def test_emulate_says_where_a_log_cannot_be_written(tmp_path):
     ran = command("emulate", "--port", "0", "--invocation-log", str(tmp_path / "none" / "log.json"))
     assert ran.returncode == 1
@@ -407,6 +411,7 @@ def test_by_day_has_a_table_and_a_plot(log, tmp_path):
     assert "No call has day,squad (--by). Keys of requestMetadata that were found: team." in squad
 
 
+@pytest.mark.sweep
 def test_a_plot_shows_what_the_report_counts_by(log, tmp_path):
     pytest.importorskip("matplotlib")
     path = log(*(record(requestMetadata={"team": "search", "trace": str(n)}) for n in range(1100)))

@@ -318,6 +318,7 @@ def test_a_collection_can_be_filled_and_searched_from_many_threads():
     assert len(library) == len(library.search("whale")) == 201
 
 
+@pytest.mark.sweep
 def test_a_collection_that_is_dropped_closes_its_index():
     library = collection(chunk("whale"))
     index = library._index

@@ -102,6 +102,7 @@ def test_wrong_faults_and_choices_say_what_is_right():
         bedrock.choose("claude-3-haiku")
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_nothing_listens_after_the_end_though_a_forked_child_lives():
     code = (
@@ -332,6 +333,7 @@ def test_one_request_cannot_keep_the_others_waiting(bedrock_emulator):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["application", "custom", "deployment", "imported", "prompt", "provisioned", "router"])
 def test_what_an_account_has_made_is_not_found_in_another(bedrock_emulator, kind):
     made = {

@@ -237,7 +237,7 @@ def python(code, *arguments):
     return done.stdout
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "statement",
     [

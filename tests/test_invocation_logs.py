@@ -319,6 +319,7 @@ def test_requested_labels_replace_the_default_ones(read):
     }
 
 
+@pytest.mark.sweep
 def test_labels_are_bounded(read):
     metadata = [{"trace": f"{n}", **{f"key{k}": "x" for k in range(9)}} for n in range(1200)]
     history = read(*(record(requestMetadata=each) for each in metadata))

@@ -284,6 +284,7 @@ def test_a_gzip_that_is_cut_keeps_what_came_before(read):
     assert "breaks off" in cut.examples[0].reason
 
 
+@pytest.mark.sweep
 def test_a_damaged_gzip_keeps_what_came_before(read):
     content = bytearray(gzip.compress(lines(*(record() for _ in range(2000)))))
     content[-8] ^= 0xFF  # the check sum

@@ -111,6 +111,7 @@ def annotated(message):
     ]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("version", ["v0", "v1"])
 @pytest.mark.parametrize("case", CITED)
 @pytest.mark.parametrize("model", [CLAUDE, NOVA])

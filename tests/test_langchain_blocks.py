@@ -246,7 +246,7 @@ def test_runs_below_one_another_are_heard_by_one_listener(llm):
 def counted_calls():
     usage = {"inputTokens": 7, "outputTokens": 11, "totalTokens": 18}
     with ScriptedBedrock(whole_of({"text": "Yes."}, usage=usage)) as server:
-        yield ChatBedrockRouter(model=HAIKU, max_concurrency=64, **server.arguments), 128
+        yield ChatBedrockRouter(model=HAIKU, max_concurrency=64, **server.arguments), 64
 
 
 def check_sums(handler, calls):

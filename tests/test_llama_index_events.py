@@ -276,6 +276,7 @@ async def test_one_event_says_who_answered_before_the_call_has_ended(router, hea
     assert heard[end].response.additional_kwargs["routing"]["invoked_model"] == SONNET
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("form", "scenario"), [each for each in PLAYED if each[1] != "success"])
 async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, heard, form, scenario):
     if SCENARIOS[scenario]:

@@ -418,6 +418,7 @@ def messages_with(block):
 LOOK = {"toolConfig": {"tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object"}}}}]}}
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("suffix", BLOCKS)
 @pytest.mark.parametrize("start", ["http://127.0.0.1:{}", "HTTP://user:pass@127.0.0.1:{}", "ftp://127.0.0.1:{}"])
 @pytest.mark.parametrize("stored", [False, True])

@@ -44,6 +44,7 @@ def test_plot_shows_totals_and_shares_of_calls_and_cost():
     assert by_caching.get_ydata()[-1] == pytest.approx(8 * 0.003 - 4 * 0.002)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("report", [a_report(), one_call(), many_models()])
 def test_the_legend_hides_no_bar_and_no_number(report):
     figure = draw(report)
