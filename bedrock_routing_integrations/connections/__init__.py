@@ -2,14 +2,14 @@
 
 `arguments` reads the arguments of both frameworks. `connection` holds the settings as a value, with endpoints and
 botocore's options. `clients` makes the boto3 clients that equal connections share. `user_clients` wraps a client that
-the user made. `secrets` removes passwords from URLs.
+the user made. `secrets` lists the secret arguments and removes passwords from URLs.
 """
 
 from __future__ import annotations
 
-from .arguments import check_secrets, connection_of, secrets_in
+from .arguments import connection_of
 from .connection import DEFAULT_MAX_CONCURRENCY, Connection, control_plane_endpoint, read_config, warn_about_pickle
-from .secrets import config_without_passwords, without_password
+from .secrets import check_secrets, config_without_passwords, secrets_in, without_password
 from .user_clients import UserClient, UserControlPlane, client_source, extra_headers
 
 __all__ = [

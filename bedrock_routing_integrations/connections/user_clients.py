@@ -49,6 +49,11 @@ class UserClient:
     def __init__(self, client: Any, service: str = "bedrock-runtime", *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         self._client, self._service = client, service
         self.runtime = runtime
+        self.reset()
+        runtime.attach(self)
+
+    def reset(self) -> None:
+        """Drop the clients for other services: a child process must not use the sockets of its parent."""
         self._others: dict[str, Any] = {}
         self._lock = threading.Lock()
 

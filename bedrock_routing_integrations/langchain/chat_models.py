@@ -23,12 +23,11 @@ from langchain_core.runnables.config import ensure_config
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_serializer, model_validator
 
 from bedrock_routing_integrations.client import CallOptions, RoutedClient
-from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, secrets_in
+from bedrock_routing_integrations.connections import DEFAULT_MAX_CONCURRENCY, secrets_in, warn_about_pickle
 from bedrock_routing_integrations.errors import InvalidRequestError, InvalidTargetError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.observability.options import serialize_telemetry, telemetry_of
 from bedrock_routing_integrations.requests import SystemPlacement, check_placement
-from bedrock_routing_integrations.runtime import warn_once
 from bedrock_routing_integrations.targets import TargetKind, parse_target
 from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
@@ -258,11 +257,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
         # Secrets stay in this process: a copy elsewhere looks for its own credentials.
         secrets = secrets_in(vars(self))
         if secrets or self.default_headers:
-            warn_once(
-                "pickle",
-                "Explicit credentials and default_headers are left out of a pickle: the process that loads it uses the "
-                "credentials that it finds.",
-            )
+            warn_about_pickle()
         state = super().__getstate__()
         hidden = dict.fromkeys((*secrets, "default_headers"))
         return {**state, "__dict__": {**state["__dict__"], **hidden}}
