@@ -35,7 +35,7 @@ def test_resolve_shows_candidates_and_where_they_were_learned(router):
         assert part in result.stdout
 
 
-def test_resolve_shows_the_caching_rules_of_a_model_without_asking_anybody():
+def test_resolve_shows_a_models_caching_rules_without_any_request():
     result = run("resolve", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "--region", "us-west-2")
     assert result.exit_code == 0
     assert "us-west-2 (from --region)" in result.stdout
@@ -66,7 +66,7 @@ def test_resolve_of_no_target_lists_what_is_accepted():
     assert "Traceback" not in result.stderr
 
 
-def test_resolve_without_permission_says_what_to_allow(bedrock):
+def test_resolve_without_permission_names_the_iam_action(bedrock):
     # An account of its own: what one test has looked up is known to the next.
     target = ROUTER.replace("123456789012", "210987654321")
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
@@ -79,13 +79,13 @@ def test_resolve_without_permission_says_what_to_allow(bedrock):
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_resolve_of_what_does_not_exist_fails(bedrock, form):
+def test_resolve_of_a_nonexistent_target_fails(bedrock, form):
     result = run("resolve", "arn:aws:bedrock:us-east-1:123456789012:prompt-router/gone", *form)
     assert result.exit_code == 1
     assert form or "This account and Region do not have this target" in result.stdout
 
 
-def test_resolve_invents_no_abilities_for_what_it_knows_nothing_of(bedrock):
+def test_resolve_shows_no_abilities_for_unknown_models(bedrock):
     result = run("resolve", "arn:aws:bedrock:us-east-1:123456789012:prompt-router/gone")
     assert "Limits: not known." in result.stdout
     assert "prompt caching" not in result.stdout
@@ -94,21 +94,21 @@ def test_resolve_invents_no_abilities_for_what_it_knows_nothing_of(bedrock):
     assert "Limits: not known." in imported.stdout
 
 
-def test_resolve_without_credentials_says_how_to_get_some():
+def test_resolve_without_credentials_explains_how_to_get_them():
     result = run("resolve", ROUTER.replace("123456789012", "310987654321"))
     assert result.exit_code == 1
     assert "The candidate models are not all known. GetPromptRouter: NoCredentialsError" in result.stdout
     assert "AWS_ACCESS_KEY_ID" in result.stdout
 
 
-def test_resolve_with_a_profile_that_is_not_there_does_not_blame_the_target(monkeypatch):
+def test_resolve_with_a_missing_aws_profile_suggests_to_log_in(monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "nope")
     shown = run("resolve", ROUTER).output
     assert "There is no such target" not in shown
     assert "Log in" in shown
 
 
-def test_resolve_where_nobody_answers_fails_and_says_so(monkeypatch):
+def test_resolve_without_connection_fails_with_advice(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "emulated")
     result = run("resolve", ROUTER, "--endpoint-url", "http://127.0.0.1:9")
@@ -118,7 +118,7 @@ def test_resolve_where_nobody_answers_fails_and_says_so(monkeypatch):
 
 @pytest.mark.parametrize("url", ["localhost:8080", "127.0.0.1:8080", "ftp://host", "http://", "http://host:port", ""])
 @pytest.mark.parametrize("arguments", [["resolve", ROUTER], ["ask", ROUTER, "hello"]])
-def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_arguments(arguments, url):
+def test_invalid_endpoint_url_is_a_usage_error(arguments, url):
     result = run(*arguments, "--endpoint-url", url)
     assert result.exit_code == 2
     assert "http:// or https://" in " ".join(result.stderr.replace("│", " ").split())
@@ -127,7 +127,7 @@ def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_arguments(arguments, url
 # --- ask
 
 
-def test_ask_prints_the_answer_and_apart_from_it_who_gave_it(router):
+def test_ask_prints_answer_to_stdout_and_model_to_stderr(router):
     result = run("ask", router, EASY)
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
@@ -168,7 +168,7 @@ def test_ask_gives_json(bedrock, way):
     assert result.stderr == ""
 
 
-def test_ask_says_which_latency_was_served(monkeypatch):
+def test_ask_shows_the_served_latency(monkeypatch):
     with BedrockEmulator(optimized_quota=0) as bedrock:
         for name, value in bedrock.environment().items():
             monkeypatch.setenv(name, value)
@@ -182,7 +182,7 @@ def test_ask_limits_the_answer(router):
     assert found["routing"]["usage"]["output"] == 5
 
 
-def test_ask_goes_to_the_endpoint_that_is_named(monkeypatch):
+def test_ask_uses_the_given_endpoint_url(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulated")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
     with BedrockEmulator() as bedrock:
@@ -191,14 +191,14 @@ def test_ask_goes_to_the_endpoint_that_is_named(monkeypatch):
         assert {entry.operation for entry in bedrock.journal} >= {"Converse"}
 
 
-def test_ask_without_credentials_says_so_in_one_line():
+def test_ask_without_credentials_fails_in_one_line():
     result = run("ask", ROUTER.replace("123456789012", "410987654321"), "hello")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: No usable AWS credentials: ")
     assert result.stderr.count("\n") == 1
 
 
-def test_ask_without_a_region_says_so_in_one_line():
+def test_ask_without_a_region_fails_in_one_line():
     result = run("ask", NOVA_PRO, "hello")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "No AWS Region is known. Pass --region" in result.stderr
@@ -214,34 +214,34 @@ def test_ask_without_permission_names_the_iam_action(bedrock, router):
     assert "bedrock:InvokeModelWithResponseStream." in run("ask", router, "hello", "--stream").stderr
 
 
-def test_ask_of_a_model_that_does_not_exist_gives_bedrocks_own_words(bedrock):
+def test_ask_of_a_nonexistent_model_shows_bedrocks_error(bedrock):
     result = run("ask", "anthropic.claude-0-v1:0", "hello")
     assert result.exit_code == 1
     assert "Error: Converse failed (" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_ask_of_an_unknown_model_says_where_the_ids_are(bedrock, router):
+def test_ask_of_an_unknown_model_points_to_the_ids(bedrock, router):
     result = run("ask", "anthropic.claude-0-v1:0", "hello")
     assert "list-foundation-models` and `aws bedrock list-inference-profiles" in result.stderr.splitlines()[-1]
     bedrock.fail("validation", message="Something else.")
     assert "Hint" not in run("ask", router, "hello").stderr
 
 
-def test_ask_for_a_latency_that_there_is_not_lists_those_that_there_are():
+def test_ask_with_an_invalid_latency_lists_the_valid_ones():
     result = run("ask", NOVA_PRO, "hello", "--latency", "fast")
     assert result.exit_code == 2
     assert "standard" in result.stderr
     assert "optimized" in result.stderr
 
 
-def test_an_api_key_that_cannot_be_sent_is_explained_in_a_line():
+def test_api_key_without_https_is_explained_in_one_line():
     # botocore raises it from 1.44 on; the lowest versions send the key.
     error = InvalidEndpointConfigurationError(msg="Bearer authorization requires an HTTPS endpoint.")
     assert explain(error).startswith("A Bedrock API key is only sent over https://: unset AWS_BEARER_TOKEN_BEDROCK")
 
 
-def test_ask_where_nobody_answers_says_where(monkeypatch):
+def test_ask_without_connection_names_the_endpoint(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulated")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -283,7 +283,7 @@ def test_version_is_the_packages():
         (["typer", "langchain_aws", "aiohttp"], ["demo"], "cli,emulator"),
     ],
 )
-def test_without_an_extra_one_line_says_what_to_install(without, arguments, extras):
+def test_missing_extra_is_named_in_one_line(without, arguments, extras):
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({without!r}))\n"
         "from bedrock_routing_integrations.cli import main; main()"
@@ -308,7 +308,7 @@ def test_importing_the_command_loads_none_of_its_extras():
 
 
 @pytest.mark.sweep
-def test_characters_that_the_output_cannot_show_do_no_harm(bedrock):
+def test_characters_outside_the_output_encoding_are_replaced(bedrock):
     result = command("ask", NOVA_PRO, "Repeat after me: \N{SNOWMAN}", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0, result.stderr
 
@@ -331,7 +331,7 @@ def test_columns_are_aligned_and_empty_ones_left_out():
     assert aligned([("a", "", "b"), ("long", "", "c")]) == ["a     b", "long  c"]
 
 
-def test_a_refused_model_is_answered_with_an_id_that_can_be_called(bedrock):
+def test_refused_model_error_names_an_id_that_works(bedrock):
     """Whoever follows the advice arrives at a model; and is told once."""
     alone, near = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lit-v1:0"
     on_demand, misspelled = run("ask", alone, "Hi"), run("ask", near, "Hi")

@@ -68,7 +68,7 @@ def test_demo_fits_one_screen(demo):
     assert "not known" not in demo.stdout
 
 
-def test_demo_shows_who_answered_with_both_frameworks(demo):
+def test_demo_shows_the_invoked_models_with_both_frameworks(demo):
     lines = demo.stdout.splitlines()
     rows = table_under("Who answered: 8 prompts with LangChain, 3 prompts with LlamaIndex", lines)
     assert [(row["Target"], row["Answered by"]) for row in rows] == [
@@ -155,7 +155,7 @@ def test_the_documents_of_the_demo_are_pdf_files_with_text():
 
 @pytest.mark.sweep
 @pytest.mark.parametrize(("hidden", "named"), [("langchain_aws", "LangChain"), ("llama_index", "LlamaIndex")])
-def test_demo_without_a_framework_says_how_to_install_it_and_shows_the_other(hidden, named):
+def test_demo_without_one_framework_names_its_extra_and_goes_on(hidden, named):
     code = f"""
 import sys
 sys.modules["{hidden}"] = None  # as if it were not installed
@@ -171,7 +171,7 @@ main()
 
 
 @pytest.mark.sweep
-def test_demo_without_any_framework_says_so_and_fails():
+def test_demo_without_any_framework_fails_with_advice():
     hidden = {"langchain_aws": None, "llama_index": None}
     code = f"import sys; sys.modules.update({hidden}); from bedrock_routing_integrations.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True, timeout=60, check=False)
@@ -209,7 +209,7 @@ def test_demo_never_sends_a_key_of_the_users(monkeypatch):
         assert bedrock.journal[-1].authorization == "sigv4"
 
 
-def test_demo_on_an_account_takes_what_is_there_and_makes_nothing(bedrock):
+def test_demo_on_an_account_creates_no_resources(bedrock):
     made = bedrock.create_prompt_router(
         name="support", models=["amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"], fallback="amazon.nova-pro-v1:0"
     )
@@ -226,7 +226,7 @@ def test_demo_on_an_account_takes_what_is_there_and_makes_nothing(bedrock):
     assert made in [entry.request.get("modelId") for entry in bedrock.journal]
 
 
-def test_demo_on_an_account_names_the_iam_action_that_is_missing_and_goes_on(bedrock):
+def test_demo_on_an_account_names_missing_iam_actions(bedrock):
     bedrock.fail("access_denied", operation="ListPromptRouters", rate=1.0)
     result = run("demo", "--aws")
     assert result.exit_code == 0
@@ -243,7 +243,7 @@ def test_demo_on_an_account_where_nothing_is_allowed_fails(bedrock):
     assert "bedrock:ListInferenceProfiles" in result.stdout
 
 
-def test_demo_on_an_account_without_optimized_latency_says_so(bedrock):
+def test_demo_on_an_account_reports_missing_optimized_latency(bedrock):
     bedrock.fail(
         "validation", model_id=NOVA_PRO, rate=1.0, message="Latency performance configuration is not supported"
     )
@@ -255,14 +255,14 @@ def test_demo_on_an_account_without_optimized_latency_says_so(bedrock):
     )
 
 
-def test_demo_without_credentials_says_so_in_a_line():
+def test_demo_without_credentials_fails_in_one_line():
     result = run("demo", "--aws", "--region", "us-east-1")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: No usable AWS credentials: Unable to locate credentials.")
     assert result.stderr.count("\n") == 1
 
 
-def test_demo_without_a_region_says_so_in_a_line():
+def test_demo_without_a_region_fails_in_one_line():
     result = run("demo", "--aws")
     assert result.exit_code == 1
     assert (
@@ -289,7 +289,7 @@ def test_demo_in_a_very_narrow_terminal_is_plain_lines():
     assert "claude-3-5-sonnet" in shown
 
 
-def test_demo_in_a_region_that_is_none_is_a_mistake_in_the_arguments():
+def test_demo_with_an_invalid_region_is_a_usage_error():
     result = run("demo", "--region", "Frankfurt")
     assert result.exit_code == 2
     assert "us-east-1" in result.stderr

@@ -44,7 +44,7 @@ def printed_by(process, number):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_emulate_runs_until_it_is_told_to_end(end):
+def test_emulate_runs_until_a_signal_ends_it(end):
     with emulating() as process:
         _, more = printed_by(process, end)
     assert process.returncode == 0
@@ -61,7 +61,7 @@ HOSTILE = {
 }
 
 
-def test_what_emulate_prints_leads_an_application_to_it_out_of_any_shell(tmp_path):
+def test_emulate_prints_shell_settings_for_applications(tmp_path):
     settings = tmp_path / "settings"
     with emulating("--region", "eu-west-1", NO_PROXY="intranet.example") as process:
         printed = os.read(process.stdout.fileno(), 65_536).decode()  # all of it stands there when it is ready
@@ -82,7 +82,7 @@ def test_what_emulate_prints_leads_an_application_to_it_out_of_any_shell(tmp_pat
 
 
 @pytest.mark.sweep
-def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp_path):
+def test_emulate_prints_the_ids_of_its_knowledge_bases(tmp_path):
     for name in ("whales", "bees"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "all.md").write_text(f"All about {name}.", encoding="utf-8")
@@ -107,7 +107,7 @@ def test_emulate_says_the_ids_of_the_knowledge_bases_that_it_made_of_folders(tmp
 
 
 @pytest.mark.sweep
-def test_a_second_signal_ends_emulate_whatever_it_is_doing():
+def test_second_signal_ends_emulate_at_once():
     number = signal.SIGTERM
     program = (
         "import os, signal, time\n"
@@ -143,14 +143,14 @@ def test_a_second_signal_ends_emulate_whatever_it_is_doing():
         (["--knowledge-base", "/no/such/folder"], "/no/such/folder is no folder"),
     ],
 )
-def test_emulate_refuses_what_cannot_be(arguments, says):
+def test_emulate_refuses_invalid_arguments(arguments, says):
     result = command("emulate", "--port", "0", *arguments, timeout=30)  # apart: what is not refused would run on
     assert result.returncode == 2
     assert says in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.sweep
-def test_emulate_on_a_port_in_use_says_which():
+def test_emulate_on_a_port_in_use_names_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = command("emulate", "--port", port)
@@ -161,7 +161,7 @@ def test_emulate_on_a_port_in_use_says_which():
 
 
 @pytest.mark.sweep
-def test_emulate_on_a_host_that_is_not_here_says_so():
+def test_emulate_on_a_foreign_host_fails_with_advice():
     result = command("emulate", "--host", "203.0.113.9", "--port", "0")
     assert result.returncode == 1
     assert result.stderr.startswith("Error: Cannot listen on port 0 of 203.0.113.9: ")

@@ -81,7 +81,7 @@ def test_plan_shows_what_plan_cache_points_plans(plan):
     assert found["points"]
 
 
-def test_plan_shows_points_where_they_stand_in_what_would_be_sent(plan):
+def test_plan_shows_cache_points_at_their_positions_in_the_request(plan):
     point = {"cachePoint": {"type": "default"}}
     given = request({"text": "x" * 9_000}, point, {"text": "And now?"})
     rows = table(plan(given).stdout)
@@ -94,7 +94,7 @@ def test_plan_shows_points_where_they_stand_in_what_would_be_sent(plan):
     assert rows["messages[0].content[1]"] == ("yours", "5m", "the caller's own")
 
 
-def test_plan_reads_bytes_as_base64_and_gives_them_back_so(plan):
+def test_plan_reads_and_prints_bytes_as_base64(plan):
     documents = document_blocks()
     found = json.loads(plan(request(*documents, {"text": "What is it?"}), "--json").stdout)
     expected = plan_cache_points(request(*documents, {"text": "What is it?"}))
@@ -105,7 +105,7 @@ def test_plan_reads_bytes_as_base64_and_gives_them_back_so(plan):
     ]
 
 
-def test_plan_takes_what_it_gives_for_a_request(plan):
+def test_plan_accepts_its_own_output_as_a_request(plan):
     given = request(*document_blocks(), {"text": "What is it?"}, toolConfig={"tools": [TOOL]})
     first = json.loads(plan(given, "--json").stdout)
     again = json.loads(plan(first["request"], "--json").stdout)
@@ -122,14 +122,14 @@ def test_plan_reads_standard_input_in_any_encoding_of_json():
         assert "system[1]" in result.stdout
 
 
-def test_plan_with_caching_off_places_none_and_says_it_in_a_line(plan):
+def test_plan_with_caching_off_places_no_cache_points(plan):
     shown = plan(request(), "--cache", "off").stdout
     assert "No cache point is placed: caching is off." in shown
     assert "expected saving  none" in shown
     assert "State " not in shown
 
 
-def test_plan_places_points_for_the_time_that_is_asked_for(plan):
+def test_plan_places_cache_points_with_the_requested_ttl(plan):
     for ttl in ("5m", "1h"):
         assert table(plan(request(), "--ttl", ttl).stdout)["system[1]"][:2] == ("placed", ttl)
 
@@ -176,13 +176,13 @@ def test_plan_sends_nothing_but_a_look_up_of_a_router(bedrock, plan):
     assert {entry.operation for entry in bedrock.journal} == {"GetPromptRouter"}
 
 
-def test_plan_looks_nothing_up_where_the_models_are_named(bedrock, plan):
+def test_plan_with_base_models_sends_no_look_up(bedrock, plan):
     result = plan(request(model_id=ROUTER), "--base-model", SONNET_37, "--base-model", SONNET_45)
     assert table(result.stdout)["system[1]"][0] == "placed"
     assert len(bedrock.journal) == 0
 
 
-def test_plan_goes_to_the_endpoint_that_is_named(plan, monkeypatch):
+def test_plan_uses_the_given_endpoint_url(plan, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulated")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
     with BedrockEmulator() as bedrock:
@@ -192,7 +192,7 @@ def test_plan_goes_to_the_endpoint_that_is_named(plan, monkeypatch):
         assert [entry.operation for entry in bedrock.journal] == ["GetPromptRouter"]
 
 
-def test_plan_for_a_router_that_cannot_be_looked_up_says_why_and_what_to_do(plan):
+def test_plan_for_a_router_without_look_up_gives_advice(plan):
     result = plan(request(model_id=ROUTER.replace("123456789012", "510987654321")))
     assert result.exit_code == 1
     assert "No cache point is placed" in result.stdout
@@ -201,19 +201,19 @@ def test_plan_for_a_router_that_cannot_be_looked_up_says_why_and_what_to_do(plan
     assert result.stderr == ""
 
 
-def test_plan_for_a_model_that_nobody_knows_asks_for_the_spelling(plan):
+def test_plan_for_an_unknown_model_suggests_to_check_its_spelling(plan):
     result = plan(request(model_id="anthropic.nothing-v1:0"))
     assert result.exit_code == 0
     assert "The catalog does not know anthropic.nothing-v1:0" in result.stdout
     assert "aws bedrock list-foundation-models" in result.stdout
 
 
-def test_plan_for_a_model_that_does_not_cache_says_so(plan):
+def test_plan_for_a_model_without_caching_explains_it(plan):
     shown = plan(request(model_id="meta.llama3-1-8b-instruct-v1:0")).stdout
     assert "No cache point is placed: meta.llama3-1-8b-instruct-v1:0 does not support prompt caching." in shown
 
 
-def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):
+def test_plan_for_a_managed_prompt_points_to_its_text(bedrock, plan):
     arn = bedrock.add_prompt("bees", "How many bees has {{name}}?", SONNET_37)
     result = plan({"modelId": arn, "promptVariables": {"name": {"text": "Ada"}}})
     assert result.exit_code == 0
@@ -252,7 +252,7 @@ def test_plan_for_a_managed_prompt_says_where_its_text_is(bedrock, plan):
         ),
     ],
 )
-def test_a_request_that_is_none_is_explained_in_a_line(plan, text, said):
+def test_invalid_request_is_explained_in_one_line(plan, text, said):
     result = plan(text=text)
     assert result.exit_code == 1
     assert said in result.stderr
@@ -262,7 +262,7 @@ def test_a_request_that_is_none_is_explained_in_a_line(plan, text, said):
     assert result.stdout == ""
 
 
-def test_an_id_that_is_no_target_lists_what_is_accepted(plan):
+def test_invalid_target_lists_the_accepted_kinds(plan):
     for wrong in ({"model_id": "claude"}, {"model_id": ROUTER.replace("default-prompt-router", "promptrouter")}):
         result = plan(request(**wrong))
         assert result.exit_code == 2
@@ -270,20 +270,20 @@ def test_an_id_that_is_no_target_lists_what_is_accepted(plan):
         assert "Traceback" not in result.stderr
 
 
-def test_a_base_model_that_is_none_is_said(plan):
+def test_invalid_base_model_is_reported(plan):
     result = plan(request(model_id=ROUTER), "--base-model", ROUTER)
     assert result.exit_code == 2
     assert "names no foundation model" in result.stderr
 
 
-def test_a_file_that_is_not_there_or_cannot_be_read_is_said(tmp_path):
+def test_missing_or_unreadable_request_file_is_reported(tmp_path):
     missing, directory = run("plan", str(tmp_path / "none.json")), run("plan", str(tmp_path))
     assert missing.exit_code == directory.exit_code == 1
     assert "There is no file '" in missing.stderr
     assert "cannot be read: " in directory.stderr
 
 
-def test_what_the_plan_promises_is_what_a_client_then_places(bedrock, plan):
+def test_plan_predicts_the_cache_points_that_a_client_places(bedrock, plan):
     given = request({"text": "x" * 9_000}, {"text": "And now?"})
     promised = json.loads(plan(given, "--json").stdout)
     routing = RoutedClient(bedrock.client()).converse(**given)["routing"]

@@ -41,7 +41,7 @@ def reported(*arguments, **settings):
 # --- what is printed
 
 
-def test_the_report_is_printed_and_then_what_was_left_out(log):
+def test_report_is_printed_before_the_notes_on_skipped_records(log):
     path = log(record(), record(requestId="x"), record(requestId="x"), {"eventVersion": "1"}, more=b"x\n" * 5)
     ran = run("report", path)
     assert ran.exit_code == 0, ran.output
@@ -60,7 +60,7 @@ def test_a_clean_log_has_no_notes(log):
     assert run("report", log(converse(SONNET_45))).stdout.rstrip().splitlines()[-1].startswith("Prices: genai-prices")
 
 
-def test_json_is_the_reports_with_what_was_found_and_notes_go_to_standard_error(log):
+def test_json_has_report_and_history_with_notes_on_stderr(log):
     ran = run("report", log(record(), more=b"x\n"), "--json")
     printed = json.loads(ran.stdout)
     assert printed["totals"]["cost_usd"] == 0.00495
@@ -112,7 +112,7 @@ def test_a_plot_is_drawn(log, tmp_path):
     ("name", "said"),
     [("none/report.png", "there is no folder"), ("report.docx", "these can: "), ("", "name a file in it")],
 )
-def test_where_nothing_can_be_drawn_is_said_before_anything_is_read(tmp_path, name, said):
+def test_invalid_plot_path_is_refused_before_reading_logs(tmp_path, name, said):
     pytest.importorskip("matplotlib")
     ran = run("report", str(tmp_path / "no-such-log"), "--plot", str(tmp_path / name))
     assert ran.exit_code == 1
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_drawn_is_said_before_anything_is_read(tmp_path, na
 
 
 @pytest.mark.sweep
-def test_a_plot_without_matplotlib_says_what_to_install_before_anything_is_read(tmp_path):
+def test_plot_without_matplotlib_is_refused_before_reading_logs(tmp_path):
     code = """
 import sys
 sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None  # as if it were not installed
@@ -134,7 +134,7 @@ main()
     assert ran.stderr == 'Error: A plot needs matplotlib: pip install "bedrock-routing-integrations[plot]"\n'
 
 
-def test_a_report_is_printed_also_where_the_plot_then_cannot_be_written(log, tmp_path, monkeypatch):
+def test_report_is_printed_even_if_its_plot_cannot_be_written(log, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib.figure")
     (tmp_path / "report.png").symlink_to(tmp_path / "nowhere" / "report.png")
     ran = run("report", log(record()), "--plot", str(tmp_path / "report.png"))
@@ -154,7 +154,7 @@ def test_by(log):
 
 
 @pytest.mark.sweep
-def test_what_is_different_for_each_call_is_not_counted_by_unasked(log):
+def test_key_with_too_many_values_is_no_default_label(log):
     path = log(*(record(requestMetadata={"trace": str(n)}) for n in range(1100)))
     ran = run("report", path)
     assert "By trace" not in ran.stdout
@@ -180,7 +180,7 @@ def test_since_and_until_take_days_and_moments(log):
 # --- models that the log does not tell
 
 
-def test_a_router_offline_has_a_hint_and_looked_up_has_savings(bedrock, log):
+def test_router_has_a_hint_offline_and_savings_after_look_up(bedrock, log):
     path = log(converse(ROUTER, invoked=HAIKU_PROFILE))
     ran = run("report", path)
     assert "--look-up asks AWS (GetPromptRouter), once for each router" in ran.stdout
@@ -197,7 +197,7 @@ def test_a_target_is_looked_up_once(bedrock, log):
     assert len(bedrock.requests("GetPromptRouter")) == 1
 
 
-def test_a_look_up_that_is_refused_is_a_line_and_no_failure(bedrock, log):
+def test_refused_look_ups_are_noted_in_one_line_each(bedrock, log):
     bedrock.fail("access_denied", operation="*", rate=1.0)
     names = [APPLICATION, ROUTER.replace("anthropic", "meta").replace("claude", "llama"), APPLICATION[:-1] + "7"]
     ran = run("report", log(*(record(model_id=name) for name in names)), "--look-up")
@@ -208,7 +208,7 @@ def test_a_look_up_that_is_refused_is_a_line_and_no_failure(bedrock, log):
     assert "Warning" not in ran.output
 
 
-def test_without_credentials_a_look_up_says_where_they_come_from(log, monkeypatch):
+def test_look_up_without_credentials_explains_how_to_get_them(log, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     ran = run("report", log(record(model_id=APPLICATION)), "--look-up")
     assert ran.exit_code == 0
@@ -216,7 +216,7 @@ def test_without_credentials_a_look_up_says_where_they_come_from(log, monkeypatc
     assert "AWS_ACCESS_KEY_ID" in ran.stdout
 
 
-def test_an_application_profile_is_looked_up_or_said(bedrock, log):
+def test_application_profile_is_looked_up_or_stated(bedrock, log):
     profile = bedrock.create_application_profile(name="search", copy_from=SONNET_45)
     path = log(record(model_id=profile))
     offline = run("report", path)
@@ -226,7 +226,7 @@ def test_an_application_profile_is_looked_up_or_said(bedrock, log):
         assert reported(path, *how)["totals"]["cost_usd"] == 0.00495
 
 
-def test_of_a_target_with_a_price_of_its_own_nothing_is_missing(log, tmp_path):
+def test_target_with_an_own_price_has_no_model_note(log, tmp_path):
     (tmp_path / "prices.json").write_text(json.dumps({APPLICATION: {"input_mtok": 1, "output_mtok": 2}}))
     path = log(record(model_id=APPLICATION))
     assert "does not tell the model behind" in run("report", path).stdout
@@ -257,7 +257,7 @@ def test_prices_of_your_own(log, tmp_path):
         (b"", "There is no call in 1 file"),
     ],
 )
-def test_what_holds_no_call_fails_and_says_what_a_log_is(tmp_path, content, said):
+def test_file_without_calls_fails_with_an_example_of_a_log(tmp_path, content, said):
     (tmp_path / "log").write_bytes(content)
     ran = run("report", str(tmp_path / "log"))
     assert ran.exit_code == 1
@@ -267,7 +267,7 @@ def test_what_holds_no_call_fails_and_says_what_a_log_is(tmp_path, content, said
     assert ran.stdout == ""
 
 
-def test_a_file_that_is_not_there_fails_alone_and_is_told_of_beside_others(log, tmp_path):
+def test_missing_file_fails_alone_and_is_noted_among_others(log, tmp_path):
     nowhere = str(tmp_path / "none")
     alone = run("report", nowhere)
     assert alone.exit_code == 1
@@ -319,7 +319,7 @@ def test_failed_calls_alone_are_a_report(log):
 # --- full circle
 
 
-def test_what_the_emulator_logs_is_reported_as_the_calls_themselves_were(tmp_path, monkeypatch):
+def test_report_of_the_emulators_log_equals_the_calls_report(tmp_path, monkeypatch):
     path, direct = tmp_path / "log.json", RoutingReport()
     with BedrockEmulator(invocation_log=path) as bedrock:
         client = RoutedClient(bedrock.client(), bedrock_client=bedrock.client("bedrock"))
@@ -366,13 +366,13 @@ def test_emulate_writes_a_log_on_request(tmp_path):
 
 
 @pytest.mark.sweep
-def test_emulate_says_where_a_log_cannot_be_written(tmp_path):
+def test_emulate_refuses_an_unwritable_log_path(tmp_path):
     ran = command("emulate", "--port", "0", "--invocation-log", str(tmp_path / "none" / "log.json"))
     assert ran.returncode == 1
     assert "cannot be written: No such file or directory." in ran.stderr
 
 
-def test_a_label_that_no_call_has_is_told_with_those_that_there_are(log):
+def test_unknown_label_lists_the_keys_found(log):
     shown = run(
         "report", log(converse(SONNET_45, requestMetadata={"team": "search"}), converse(SONNET_45)), "--by", "squad"
     )
@@ -389,7 +389,7 @@ def test_json_and_markdown_at_once_are_refused(log):
     assert run("report", log(converse(SONNET_45)), "--json", "--markdown").exit_code == 2
 
 
-def test_calls_without_bodies_are_told_to_be_taken_for_standard_ones(log):
+def test_calls_without_bodies_are_noted_as_assumed_standard(log):
     bare = record("Converse", SONNET_45, input={"inputTokenCount": 9}, output={"outputTokenCount": 3})
     assert "1 call logged without request and answer" in run("report", log(bare, converse(SONNET_45))).stdout
 

@@ -43,7 +43,7 @@ ADD = {"toolSpec": {"name": "add", "inputSchema": {"json": {"type": "object", "p
 # ---- models ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_models_of_the_documentation_are_there_with_the_properties_that_it_states():
+def test_models_have_the_properties_of_the_documentation():
     assert {m for m, model in MODELS.items() if model.latency_optimized} == {
         "amazon.nova-pro-v1:0",
         "anthropic.claude-3-5-haiku-20241022-v1:0",
@@ -59,7 +59,7 @@ def test_the_models_of_the_documentation_are_there_with_the_properties_that_it_s
 
 
 @pytest.mark.parametrize(("brothers", "sisters", "right"), [("N", "M", "M + 1"), ("4", "2", "3"), ("four", "one", "2")])
-def test_the_riddle_of_alice_is_solved_by_a_large_model_and_missed_by_a_small_one(brothers, sisters, right):
+def test_only_a_large_model_solves_the_riddle_of_alice(brothers, sisters, right):
     question = ALICE.format(brothers, sisters)
     assert text_of(ask(question)).endswith(f"Answer: {right}")
     assert text_of(ask(question, model=HAIKU)) == f"Alice's brothers have {sisters} sisters."
@@ -96,7 +96,7 @@ def test_a_hello_world_program_is_described_in_one_line():
     assert "program" in answer
 
 
-def test_what_nobody_knows_is_answered_with_the_words_of_the_question():
+def test_unknown_topic_is_answered_with_words_of_the_question():
     assert "entanglement" in text_of(ask("Explain entanglement to a child"))
 
 
@@ -105,7 +105,7 @@ def test_a_long_multiplication_shows_the_difference_between_models():
     assert "7,006,652" not in text_of(ask("What is 1234 * 5678?", model=HAIKU))
 
 
-def test_a_list_and_a_text_have_the_length_that_was_asked_for():
+def test_list_and_text_have_the_requested_length():
     assert len(text_of(ask("List three colors")).splitlines()) == 3
     assert len(text_of(ask("Write a story about a cat in 250 words")).split()) == 250
 
@@ -288,7 +288,7 @@ FILE = a_document("txt", b"x", "one")
         (["hi"], {"additionalModelRequestFields": {"thinking": {"type": "enabled"}}}, SONNET_3_7, "greater than"),
     ],
 )
-def test_what_bedrock_refuses_is_refused_with_its_words(messages, members, model, says):
+def test_invalid_request_is_refused_with_bedrocks_message(messages, members, model, says):
     with pytest.raises(ProgramRefusal) as refused:
         ask(*messages, model=model, **members)
     assert says in str(refused.value)

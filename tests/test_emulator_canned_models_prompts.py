@@ -38,7 +38,7 @@ def test_of_several_labelled_questions_the_last_is_meant():
     ("context", "answer", "refined"),
     [(BUILT, "I do not know.", BUILT), (FERRY, BUILT, BUILT), ("Sheep are kept.", "I do not know.", "I do not know.")],
 )
-def test_an_answer_is_refined_where_the_new_context_says_more(context, answer, refined):
+def test_answer_is_refined_if_the_new_context_adds_facts(context, answer, refined):
     prompt = f"Refine. When in doubt, just repeat the original answer.\nNew Context: {context}\n"
     assert text_of(f"{prompt}Query: Who built the lighthouse?\nOriginal Answer: {answer}\nNew Answer: ") == refined
 
@@ -47,7 +47,7 @@ def test_an_answer_is_refined_where_the_new_context_says_more(context, answer, r
     ("follow_up", "question"),
     [("And when did she build it?", "Who built it? And when did she build it?"), ("Is Paris far?", "Is Paris far?")],
 )
-def test_a_follow_up_that_points_back_takes_the_question_before_it_along(follow_up, question):
+def test_follow_up_that_refers_back_includes_the_earlier_question(follow_up, question):
     prompt = "Rewrite the message to be a standalone question.\n<Chat History>\nuser: Who built it?\nassistant: Ada.\n"
     assert text_of(f"{prompt}<Follow Up Message>\n{follow_up}\n\n<Standalone question>\n") == question
     assert text_of(f"{prompt}Follow Up Input: {follow_up}\nStandalone question:") == question
@@ -82,7 +82,7 @@ def test_an_answer_takes_the_shape_of_the_example():
     assert flat == {"name": "Ada", "age": 36}
 
 
-def test_the_keys_of_an_example_stand_for_the_keys_of_the_question():
+def test_json_example_keys_are_filled_from_the_question():
     shown = '<Tools>\n```json\n{"a": "x"}\n```\n<User Question>\nWhat is x?\n\n<Output>\n```json\n'
     shown += '{"items": [{"sub_question": "What is x?", "tool_name": "a"}]}\n```\n'
     asked = '<Tools>\n```json\n{"tower": "the tower", "ferry": "boats"}\n```\n<User Question>\n'
@@ -117,7 +117,7 @@ def action(city):
     return f'Thought: I need to use get_weather.\nAction: get_weather\nAction Input: {{"city": "{city}"}}'
 
 
-def test_an_agent_in_words_acts_until_it_has_observed_enough():
+def test_react_agent_acts_until_it_has_observed_enough():
     assert text_of(ASKED, system=REACT) == action("Paris")
     rest = (ASKED, action("Paris"), "Observation: Sunny.")
     assert text_of(*rest, system=REACT) == action("Rome")
@@ -128,7 +128,7 @@ def test_an_agent_in_words_acts_until_it_has_observed_enough():
     assert "Rain." in said
 
 
-def test_an_agent_in_words_forgets_no_earlier_question_and_answers_without_tools():
+def test_react_agent_remembers_earlier_questions_and_answers_without_tools():
     earlier = (ASKED, action("Paris"), "Observation: Sunny.", "Thought: Enough.\nAnswer: Sunny.")
     assert text_of(*earlier, "Hello!", system=REACT).endswith("\nAnswer: Hello! How can I help you today?")
     assert text_of(*earlier, "What is the weather in Oslo?", system=REACT) == action("Oslo")
@@ -141,6 +141,6 @@ def test_no_example_is_too_strange(text):
     )
 
 
-def test_brackets_without_end_are_no_example():
+def test_unclosed_brackets_are_not_an_example():
     for text in ("[" * 10_000, "[\n" * 5_000, '{"a":\n' * 3_000):
         assert text_of(f"Answer in JSON. Example:\n{text}").startswith("{")

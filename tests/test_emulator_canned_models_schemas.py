@@ -54,20 +54,20 @@ TOO_MUCH = {
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("schema", TOO_MUCH.values(), ids=TOO_MUCH)
-def test_what_no_answer_can_hold_ends_soon_and_as_if_out_of_tokens(schema):
+def test_schema_too_large_for_an_answer_ends_with_max_tokens(schema):
     started = time.monotonic()
     answer = ask(schema)
     assert (answer.stop_reason, answer.content) == ("max_tokens", ())
     assert time.monotonic() - started < SOON
 
 
-def test_a_pattern_that_asks_for_too_long_a_text_is_given_another():
+def test_pattern_for_a_too_long_text_is_replaced():
     started = time.monotonic()
     assert ask(an_object(x={"type": "string", "pattern": "^(a{10000}){10000}$"})).stop_reason == "tool_use"
     assert time.monotonic() - started < SOON
 
 
-def test_what_an_answer_can_hold_is_given_in_full():
+def test_schema_that_fits_an_answer_is_filled_in_full():
     (block,) = ask(an_object(x=array(500, an_object(a=INTEGER, b={"type": "string"})))).content
     assert len(block["toolUse"]["input"]["x"]) == 500
     (block,) = ask(an_object(x=array(150, INTEGER, uniqueItems=True))).content
@@ -99,7 +99,7 @@ JUNK = {
 
 @pytest.mark.parametrize(("schema", "says"), JUNK.values(), ids=JUNK)
 @pytest.mark.parametrize("place", ["alone", "in a property"])
-def test_junk_is_refused_and_told_where(schema, says, place):
+def test_invalid_schema_is_refused_with_its_location(schema, says, place):
     if place == "in a property" and "$ref" not in schema:
         schema, says = an_object(inner=schema), f"properties.inner.{says}"
     with pytest.raises(ProgramRefusal, match="The inputSchema of the tool t is no valid JSON schema: ") as caught:
@@ -141,5 +141,5 @@ def test_the_schema_of_an_answer_is_looked_at_too():
         {"type": "object", "properties": {"any": True}, "x-mine": 5},
     ],
 )
-def test_what_tools_in_the_field_have_is_taken(schema):
+def test_schemas_of_real_tools_are_accepted(schema):
     assert ask(an_object(x=schema) | {"$defs": schema.get("$defs", {})}).stop_reason == "tool_use"

@@ -104,7 +104,7 @@ def test_a_tool_is_given_the_result_of_the_one_before(question, result):
     assert answer.endswith(result)
 
 
-def test_no_tool_is_called_for_a_greeting_unless_one_must_be():
+def test_greeting_calls_a_tool_only_if_forced():
     tools = [a_tool("magic_function", input={"type": "integer", "exclusiveMinimum": 9}), WEATHER]
     assert not calls_of(ask("Hello!", toolConfig={"tools": tools}))
     assert calls_of(ask("Hello!", toolConfig={"tools": tools, "toolChoice": {"any": {}}}))
@@ -112,7 +112,7 @@ def test_no_tool_is_called_for_a_greeting_unless_one_must_be():
     assert calls_of(chosen) == [("magic_function", {"input": 10})]
 
 
-def test_a_call_that_the_prompt_writes_out_is_made_as_it_is_written():
+def test_call_written_in_the_prompt_is_made_verbatim():
     tool = a_tool("magic_function", input={"type": "integer"}, unit=STRING)
     question = "What is magic_function(3, unit='kg')? Use the tool."
     assert calls_of(ask(question, toolConfig={"tools": [tool]})) == [("magic_function", {"input": 3, "unit": "kg"})]
@@ -132,7 +132,7 @@ def test_a_failed_tool_is_reported_and_not_tried_for_ever():
     assert "failed: Missing b." in text_of(answer)
 
 
-def test_tool_use_ids_are_the_same_for_the_same_request_and_differ_within_a_conversation():
+def test_tool_use_ids_are_reproducible_and_unique_in_a_conversation():
     config = {"tools": [WEATHER]}
     first, again = (ask("Weather in Paris and Rome?", toolConfig=config) for _ in range(2))
     ids = [b["toolUse"]["toolUseId"] for b in first.content if "toolUse" in b]
@@ -141,7 +141,7 @@ def test_tool_use_ids_are_the_same_for_the_same_request_and_differ_within_a_conv
     assert all(len(each) == len("tooluse_") + 22 for each in ids)
 
 
-def test_fields_are_filled_from_what_the_prompt_says_of_them():
+def test_fields_are_filled_from_the_prompt():
     tool = a_tool(
         "book_flight",
         origin=STRING,

@@ -115,7 +115,7 @@ def test_a_wrong_router_is_refused_and_told_why(control, changes, says):
     assert says in message
 
 
-def test_a_taken_name_is_a_conflict_but_a_repeated_request_is_not(control):
+def test_taken_name_conflicts_unless_the_request_is_repeated(control):
     first = control.create_prompt_router(**router_request(clientRequestToken="again"))
     assert (
         control.create_prompt_router(**router_request(clientRequestToken="again"))["promptRouterArn"]
@@ -180,7 +180,7 @@ def test_an_application_profile_copies_what_it_is_made_from(control):
     assert code == "ResourceNotFoundException"
 
 
-def test_system_profiles_cannot_be_deleted_and_unknown_ones_are_not_found(control):
+def test_system_profiles_cannot_be_deleted(control):
     code, _ = refusal(control.delete_inference_profile, inferenceProfileIdentifier=f"us.{LITE}")
     assert code == "ValidationException"
     code, _ = refusal(control.get_inference_profile, inferenceProfileIdentifier="us.nothing")

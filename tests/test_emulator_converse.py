@@ -67,7 +67,7 @@ def test_the_simple_prompt_goes_to_the_small_model(bedrock, runtime, router, sma
     assert invoked(answer) == f"{PROFILE}us.{small}"
 
 
-def test_a_small_fallback_gives_way_only_where_the_large_model_gains_more_than_the_difference(bedrock, runtime):
+def test_small_fallback_yields_only_above_the_response_quality_difference(bedrock, runtime):
     cheap = bedrock.create_prompt_router(
         name="cheap", models=[LITE, PRO], fallback=LITE, response_quality_difference=25
     )
@@ -149,7 +149,7 @@ def targets(bedrock):
     }
 
 
-def test_every_kind_of_target_answers_and_only_routers_have_a_trace(bedrock, runtime):
+def test_only_routers_among_targets_have_a_trace(bedrock, runtime):
     for kind, target in targets(bedrock).items():
         answer = runtime.converse(modelId=target, messages=user("hello"))
         assert answer["output"]["message"]["content"], kind
@@ -196,7 +196,7 @@ def test_messages_are_needed_without_a_prompt(runtime):
     assert (code, "'messages'" in message) == ("ValidationException", True)
 
 
-def test_unknown_models_are_refused_in_the_services_words(runtime):
+def test_unknown_models_are_refused_with_bedrocks_message(runtime):
     for target in ("amazon.unknown-v1:0", "xx." + LITE, MODEL + "amazon.unknown-v1:0"):
         assert refusal(runtime.converse, modelId=target, messages=user("hi")) == (
             "ValidationException",
@@ -211,7 +211,7 @@ def test_missing_resources_are_not_found(runtime):
         assert code == "ResourceNotFoundException"
 
 
-def test_a_model_that_needs_a_profile_says_so(runtime):
+def test_model_without_on_demand_throughput_is_refused(runtime):
     code, message = refusal(runtime.converse, modelId=SONNET_4, messages=user("hi"))
     assert code == "ValidationException"
     assert message == (
@@ -311,7 +311,7 @@ def test_a_stream_has_the_services_order_of_events(bedrock, runtime):
     assert len(names) > 6
 
 
-def test_a_stream_says_what_converse_says(bedrock, runtime):
+def test_stream_has_the_content_of_converse(bedrock, runtime):
     ask = {"modelId": bedrock.default_router(), "messages": user(ALICE.format(n=3, m=2))}
     whole = runtime.converse(**ask)
     events = list(runtime.converse_stream(**ask)["stream"])

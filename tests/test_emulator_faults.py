@@ -154,7 +154,7 @@ def test_a_slow_first_byte_still_answers(bedrock, runtime):
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_slow_first_byte_may_wait_for_so_many_requests_at_once(bedrock):
+def test_slow_first_byte_can_wait_for_requests_in_flight(bedrock):
     bedrock.fail("slow_first_byte", operation="Converse", times=2, seconds=30, in_flight=3)
     client = bedrock.client()
     with ThreadPoolExecutor(3) as threads:

@@ -42,7 +42,7 @@ def whales(shared):
         ("MANAGED", "managedKnowledgeBaseConfiguration"),
     ],
 )
-def test_a_knowledge_base_tells_its_type_in_the_services_own_form(shared, kind, member):
+def test_knowledge_base_describes_its_type_as_the_service_does(shared, kind, member):
     made = shared.add_knowledge_base(collection(), type=kind)
     found = shared.client("bedrock-agent").get_knowledge_base(knowledgeBaseId=made)["knowledgeBase"]
     assert found["knowledgeBaseConfiguration"].keys() == {"type", member}
@@ -67,7 +67,7 @@ def test_knowledge_bases_are_listed_page_by_page():
     assert elsewhere["knowledgeBaseSummaries"] == []
 
 
-def test_ids_are_the_same_in_every_run_and_of_the_services_form():
+def test_knowledge_base_ids_are_reproducible_and_valid():
     def ids():
         bedrock = BedrockEmulator()
         return [bedrock.add_knowledge_base(collection()) for _ in range(3)]
@@ -95,12 +95,12 @@ def test_the_default_knowledge_base_holds_the_library_that_ships(shared, client)
         ({"documents": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
-def test_what_cannot_be_a_knowledge_base_is_refused_when_it_is_added(shared, settings, says):
+def test_invalid_knowledge_base_is_refused_when_added(shared, settings, says):
     with pytest.raises(ValueError, match=says):
         shared.add_knowledge_base(**{"documents": collection(), **settings})
 
 
-def test_an_id_cannot_be_taken_twice_nor_a_guardrail_be_without_words(shared):
+def test_duplicate_id_and_guardrail_without_list_are_refused(shared):
     made = shared.add_knowledge_base(collection())
     with pytest.raises(ValueError, match="already"):
         shared.add_knowledge_base(collection(), knowledge_base_id=made)
@@ -150,7 +150,7 @@ def test_results_have_content_location_metadata_score_and_document(client, whale
     }
 
 
-def test_there_are_five_results_unless_another_number_is_wanted(client, whales):
+def test_retrieve_returns_five_results_by_default(client, whales):
     assert len(retrieve(client, whales)["retrievalResults"]) == 5
     assert len(retrieve(client, whales, numberOfResults=9)["retrievalResults"]) == 9
     for number in (0, 101):
@@ -225,7 +225,7 @@ def test_every_type_of_content_comes_as_it_is(shared, client, content):
     assert [result["content"] for result in retrieve(client, base)["retrievalResults"]] == [content]
 
 
-def test_chunks_for_some_users_are_for_them_only(shared, client):
+def test_chunks_restricted_to_users_are_returned_to_them_only(shared, client):
     chunks = (chunk("krill for all", 1), chunk("krill for ann", 2, allowed_users=["ann"]))
     base = shared.add_knowledge_base(collection(*chunks))
     assert set(texts(retrieve(client, base, user="ann"))) == {"krill for all", "krill for ann"}
@@ -304,7 +304,7 @@ def test_only_rerankers_rerank(client, whales):
     refused(retrieve, client, whales, rerankingConfiguration={"type": "BEDROCK_RERANKING_MODEL"})
 
 
-def test_a_managed_knowledge_base_reranks_with_its_own_model_or_a_given_one(shared, client):
+def test_managed_knowledge_base_reranks_with_managed_or_custom_model(shared, client):
     chunks = (chunk("whale whale whale", 1), chunk("the whale swims to eat krill", 2))
     base = shared.add_knowledge_base(collection(*chunks), type="MANAGED")
 
@@ -317,7 +317,7 @@ def test_a_managed_knowledge_base_reranks_with_its_own_model_or_a_given_one(shar
     refused(order, rerankingModelType="NONE", rerankingConfiguration=reranking())
 
 
-def test_an_image_query_finds_the_same_image_first_and_only_images(shared, client):
+def test_image_query_finds_only_images_the_same_first(shared, client):
     other = {"type": "IMAGE", "byteContent": "data:image/png;base64,AAAA"}
     chunks = (chunk("krill", 1), chunk("", 2, other), chunk("", 3, {"type": "IMAGE", "byteContent": DATA_URI}))
     query = {"type": "IMAGE", "image": {"format": "png", "inlineContent": PNG}}
@@ -346,7 +346,7 @@ def test_a_guardrail_intervenes_on_its_words_in_the_query(shared, client, whales
     refused(asked, "krill", guardrailVersion="7")
 
 
-def test_retrieve_fails_on_demand_and_is_not_hit_by_what_is_for_models(client, whales, shared):
+def test_retrieve_fails_only_for_faults_of_its_own_operation(client, whales, shared):
     shared.fail("throttling")
     assert retrieve(client, whales)["retrievalResults"]
     shared.clear_faults()

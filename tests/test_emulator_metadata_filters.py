@@ -163,7 +163,7 @@ PAIR = {"andAll": [ONE, ONE]}
         ),
     ],
 )
-def test_what_is_no_filter_is_refused_with_its_place(given_filter, says):
+def test_invalid_filter_is_refused_with_its_location(given_filter, says):
     with pytest.raises(ServiceError, match=says) as caught:
         check_filter(given_filter)
     assert caught.value.name == "ValidationException"

@@ -79,7 +79,7 @@ def test_the_port_is_the_one_that_is_listened_on():
         ({"optimized_quota": -1}, "from 0, not -1"),
     ],
 )
-def test_an_argument_that_cannot_be_is_refused_with_what_can(arguments, says):
+def test_invalid_argument_is_refused_with_the_valid_ones(arguments, says):
     with pytest.raises(ValueError, match=says):
         BedrockEmulator(**arguments)
 
@@ -89,12 +89,12 @@ def test_every_partitions_regions_are_taken(region):
     assert BedrockEmulator(region=region).default_router().split(":")[3] == region
 
 
-def test_a_default_router_that_there_is_not_is_refused_with_those_that_there_are():
+def test_unknown_default_router_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"anthropic\.claude:1, meta\.llama:1, amazon\.nova:1"):
         BedrockEmulator().default_router("anthropic.claude")
 
 
-def test_wrong_faults_and_choices_say_what_is_right():
+def test_invalid_faults_and_choices_list_the_valid_ones():
     bedrock = BedrockEmulator()
     with pytest.raises(ValueError, match="it takes: message, model_id, operation, times, rate, after"):
         bedrock.fail("throttling", time=1)
@@ -130,7 +130,7 @@ def test_nothing_listens_after_the_end_though_a_forked_child_lives():
     assert result.stdout == "refused\n", result.stderr
 
 
-def test_an_end_does_not_wait_for_ever_for_a_busy_request(bedrock_emulator, monkeypatch, caplog):
+def test_stop_does_not_wait_forever_for_a_busy_request(bedrock_emulator, monkeypatch, caplog):
     begun, go_on = threading.Event(), threading.Event()
 
     def busy(*_arguments, **_keywords):
@@ -225,7 +225,7 @@ def test_without_aiohttp_the_extra_is_named():
     assert result.stderr.count("Traceback") == 1
 
 
-def test_the_journal_tells_what_was_asked(bedrock_emulator):
+def test_journal_records_the_requests(bedrock_emulator):
     runtime = bedrock_emulator.client()
     runtime.converse(modelId=LITE, messages=HELLO, inferenceConfig={"maxTokens": 9})
     list(runtime.converse_stream(modelId=LITE, messages=HELLO)["stream"])
@@ -297,7 +297,7 @@ async def test_a_client_that_hangs_up_is_noticed(bedrock_emulator):
     assert entry.ended - entry.started < 3
 
 
-def test_a_mistake_of_the_emulator_is_an_answer_not_a_hang(bedrock_emulator, monkeypatch, caplog):
+def test_bug_in_the_emulator_gives_an_internal_server_error(bedrock_emulator, monkeypatch, caplog):
     def broken(*_arguments, **_keywords):
         raise RuntimeError("a bug")
 
@@ -308,7 +308,7 @@ def test_a_mistake_of_the_emulator_is_an_answer_not_a_hang(bedrock_emulator, mon
     assert "a bug" in caplog.text
 
 
-def test_what_is_no_http_is_told_in_a_line(bedrock_emulator, caplog):
+def test_bytes_that_are_not_http_are_logged_in_one_line(bedrock_emulator, caplog):
     with socket.create_connection(("127.0.0.1", bedrock_emulator.port), timeout=10) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n")
         assert b" 400 " in connection.recv(1_000)
@@ -335,7 +335,7 @@ def test_one_request_cannot_keep_the_others_waiting(bedrock_emulator):
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["application", "custom", "deployment", "imported", "prompt", "provisioned", "router"])
-def test_what_an_account_has_made_is_not_found_in_another(bedrock_emulator, kind):
+def test_resources_of_one_account_are_not_found_in_another(bedrock_emulator, kind):
     made = {
         "application": lambda: bedrock_emulator.create_application_profile(name="p", copy_from=LITE),
         "custom": lambda: bedrock_emulator.add_custom_model(LITE),

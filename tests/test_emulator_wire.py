@@ -150,7 +150,7 @@ def test_null_means_absent(call):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"messages": NaN}', b"\xff"])
-def test_a_body_that_is_no_json_object_is_refused(call, body):
+def test_body_other_than_a_json_object_is_refused(call, body):
     answer, _ = call("POST", f"/model/{LITE}/converse", body)
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
 
@@ -171,7 +171,7 @@ def test_a_body_that_is_nested_too_deeply_is_refused(call, body):
 
 
 @pytest.mark.parametrize("levels", range(100, 1_000, 50))
-def test_a_schema_of_any_depth_gets_an_answer_or_a_refusal(call, levels):
+def test_tool_schema_of_any_depth_gets_status_200_or_400(call, levels):
     schema = b'{"type":"object","required":["a"],"properties":{"a":' * levels + b"{}" + b"}}" * levels
     body = (
         b'{"messages":[{"role":"user","content":[{"text":"hello"}]}],"toolConfig":{"toolChoice":{"any":{}},'
@@ -181,7 +181,7 @@ def test_a_schema_of_any_depth_gets_an_answer_or_a_refusal(call, levels):
     assert answer.status in {200, 400}
 
 
-def test_a_body_that_is_not_compressed_as_it_says_is_refused(call):
+def test_body_with_wrong_content_encoding_is_refused(call):
     answer, body = call("POST", f"/model/{LITE}/converse", b"no gzip", **{"Content-Encoding": "gzip"})
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
     assert json.loads(body)["message"] == ("The request body cannot be read: Can not decode content-encoding: gzip")
@@ -194,7 +194,7 @@ def test_query_parameters_are_checked(call):
         assert answer.headers["x-amzn-errortype"] == "ValidationException"
 
 
-def test_unknown_paths_and_unwritten_operations_say_so(bedrock, call):
+def test_unknown_paths_and_operations_are_refused(bedrock, call):
     answer, _ = call("GET", "/nowhere")
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
     answer, body = call("GET", "/guardrails")

@@ -33,7 +33,7 @@ WAYS = {
 
 @needs_newer_boto3
 @pytest.mark.parametrize("way", WAYS)
-def test_project_is_sent_and_not_as_a_field_of_the_model(way):
+def test_project_is_sent_outside_additional_model_request_fields(way):
     with ScriptedBedrock(whole_of({"text": "ok"})) as server:
         WAYS[way](server.arguments)
     assert server.requests[-1]["projectIdentifier"] == PROJECT
@@ -67,7 +67,7 @@ def test_project_is_counted_in_reports_and_named_in_telemetry():
     assert [span.attributes.get("aws.bedrock.project") for span in told.spans] == [PROJECT, None]
 
 
-def test_project_of_a_routing_entry_is_a_label_of_a_report():
+def test_project_of_a_routing_entry_is_a_report_label():
     report = RoutingReport()
     report.add({"requested_model_id": NOVA, "project": PROJECT})
     report.add({"requested_model_id": NOVA, "project": None})

@@ -49,14 +49,14 @@ def test_what_is_no_number_is_not_known(name, value):
     assert json.loads(json.dumps(said, allow_nan=False)) == said
 
 
-def test_tokens_that_a_later_version_may_tell_of_are_left_out():
+def test_unknown_or_invalid_token_counts_are_ignored():
     usage = {**entry()["usage"], "cache_read": 5, "reasoning": 7, "input": "10"}
     assert totals(entry(usage=usage))["tokens"] == {
         "input": 0, "output": 5, "cache_read": 5, "cache_write_5m": 0, "cache_write_1h": 0,
     }  # fmt: skip
 
 
-def test_entries_of_one_target_that_call_its_kind_differently_all_count():
+def test_entries_with_different_kinds_of_one_target_all_count():
     report = RoutingReport()
     report.add(entry())
     report.add({name: value for name, value in entry().items() if name != "target_kind"})
@@ -95,12 +95,12 @@ def routed(**changed):
     return entry(requested_model_id=ROUTER, target_kind="custom_prompt_router", fallback_cost_usd=0.003, **changed)
 
 
-def test_what_routing_saved_is_not_known_by_calls_of_which_nothing_was_routed():
+def test_routing_savings_are_unknown_without_any_priced_routed_call():
     said = totals(entry(), routed(cost_usd=None))
     assert (said["saved_by_routing_usd"], said["calls_without_routing_price"]) == (None, 1)
 
 
-def test_what_caching_saved_is_not_known_by_calls_that_cached_nothing():
+def test_caching_savings_are_unknown_without_any_priced_cached_call():
     said = totals(entry(), entry(cost_usd=None, usage={**entry()["usage"], "cache_read": 5}))
     assert (said["saved_by_caching_usd"], said["calls_without_caching_price"]) == (None, 1)
 
@@ -179,7 +179,7 @@ def test_reports_that_are_merged_stay_within_the_bounds_of_one():
     assert sum(said["totals"]["errors"].values()) == sum(map(sum, map(dict.values, said["totals"]["latency"].values())))
 
 
-def test_a_target_that_is_known_keeps_its_models_however_many_targets_there_are():
+def test_known_target_keeps_its_models_among_many_targets():
     report = RoutingReport()
     saved = {"target_kind": "default_prompt_router", "requested_model_id": ROUTER}
     report.add(entry(**saved, cost_usd=1.0, fallback_cost_usd=12.0, invoked_model=HAIKU))
@@ -195,7 +195,7 @@ def test_a_target_that_is_known_keeps_its_models_however_many_targets_there_are(
     assert "(others): all targets after the first 1,000." in text
 
 
-def test_models_of_a_target_are_bounded_too_and_the_rest_counted():
+def test_models_per_target_are_bounded_with_the_rest_counted():
     report = RoutingReport()
     for number in range(30):
         report.add(entry(invoked_model=f"amazon.nova-{number}-v1:0"))
@@ -206,7 +206,7 @@ def test_models_of_a_target_are_bounded_too_and_the_rest_counted():
 # --- what is said ---
 
 
-def test_a_share_saved_is_that_of_the_calls_of_which_it_is_known():
+def test_share_saved_is_relative_to_calls_with_known_savings():
     report = RoutingReport()
     report.add(entry(target_kind="default_prompt_router", cost_usd=0.01, fallback_cost_usd=0.05))
     for _ in range(1_000):

@@ -76,7 +76,7 @@ def test_a_response_has_these_fields_and_no_other(kind, fields):
     )  # fmt: skip
 
 
-def test_arguments_that_are_still_arriving_are_read_as_far_as_they_go():
+def test_partial_json_of_tool_arguments_can_be_read():
     relies(
         from_json('{"city": "Par', allow_partial="trailing-strings") == {"city": "Par"},
         "from_json(…, allow_partial='trailing-strings')", RESPONSES,
@@ -393,7 +393,7 @@ def test_the_decorators_tell_of_calls_here():
     )  # fmt: skip
 
 
-def test_a_dispatcher_has_a_parent_up_to_the_root_that_has_none():
+def test_dispatcher_parents_lead_to_the_root():
     root = get_dispatcher("root")
     relies(
         callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", TOLD,
@@ -410,7 +410,7 @@ def test_a_dispatcher_has_a_parent_up_to_the_root_that_has_none():
     )  # fmt: skip
 
 
-def test_each_handler_on_the_way_up_hears_an_event_and_none_can_break_the_call(monkeypatch):
+def test_dispatcher_passes_events_to_root_handlers_despite_their_errors(monkeypatch):
     heard = []
 
     class Listener(BaseEventHandler):

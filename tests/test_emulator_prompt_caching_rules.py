@@ -95,7 +95,7 @@ def test_tools_must_not_begin_with_a_point_either(call):
     assert refused(call(SONNET, toolConfig={"tools": [POINT, TOOL]}), "There is nothing available to cache.")
 
 
-def test_no_point_comes_right_after_reasoning(call):
+def test_cache_point_right_after_reasoning_is_refused(call):
     def after(*blocks):
         return call(SONNET, messages=[user(TEXT), assistant(*blocks), user(TEXT)])
 
@@ -104,20 +104,20 @@ def test_no_point_comes_right_after_reasoning(call):
 
 
 @pytest.mark.parametrize("kind", ["txt", "md", "docx", "csv", "html", "xlsx", "doc", "xls"])
-def test_no_point_comes_right_after_a_document_that_is_no_pdf(call, kind):
+def test_cache_point_after_a_document_other_than_pdf_is_refused(call, kind):
     assert refused(call(SONNET, TEXT, document(kind), POINT), "messages.0.content.2.type: Field required")
     assert refused(call(LITE, TEXT, document(kind), POINT), "extraneous key [cachePoint]")
     assert call(SONNET, document(kind), TEXT, POINT) is None
     assert call(SONNET, TEXT, POINT, document(kind)) is None
 
 
-def test_a_pdf_may_be_followed_by_a_point_for_claude_and_not_for_nova(call):
+def test_cache_point_after_pdf_is_accepted_for_claude_only(call):
     assert call(SONNET, TEXT, document("pdf"), POINT) is None
     assert refused(call(LITE, TEXT, document("pdf"), POINT), "extraneous key [cachePoint]")
     assert call(LITE, document("pdf"), TEXT, POINT) is None
 
 
-def test_nova_takes_points_in_neither_tools_nor_right_after_a_tool_result_and_claude_in_both(call):
+def test_cache_point_in_tools_or_after_tool_result_needs_claude(call):
     in_tools = {"toolConfig": {"tools": [TOOL, POINT]}}
     assert refused(call(LITE, **in_tools), "#/toolConfig/tools/1: extraneous key [cachePoint] is not permitted")
     assert refused(call(LITE, **tool_turn(POINT)), "#/messages/2/content/1: extraneous key [cachePoint]")
@@ -180,7 +180,7 @@ def test_nova_takes_no_point_after_more_than_20_000_tokens(call):
     assert refused(call(LITE, half, POINT, system=[half, POINT]), "The cachePoint at messages.0.content.1")
 
 
-def test_behind_a_router_the_rules_of_the_chosen_model_hold(bedrock_here, call):
+def test_cache_point_rules_of_the_invoked_model_apply_to_routers(bedrock_here, call):
     router = bedrock_here.create_prompt_router(
         name="mixed", models=[SONNET_V2, "anthropic.claude-3-haiku-20240307-v1:0"], fallback=SONNET_V2
     )
@@ -226,7 +226,7 @@ def broken_rules(model, lists):
 
 
 @given(st.sampled_from(sorted(TARGETS)), TOOL_LISTS, SYSTEMS, USERS, ASSISTANTS)
-def test_any_request_is_refused_for_a_broken_rule_and_for_nothing_else(call, model, tools, system, asked, said):
+def test_any_request_is_refused_only_for_a_broken_rule(call, model, tools, system, asked, said):
     names = iter("abcdefghij")
     asked = [document(one["document"]["format"], name=next(names)) if "document" in one else one for one in asked]
     lists = [[TOOL, *tools], system, [*asked, TEXT], [*said, TEXT], [TEXT]]
@@ -236,7 +236,7 @@ def test_any_request_is_refused_for_a_broken_rule_and_for_nothing_else(call, mod
     assert (answer is not None) == broken_rules(model, lists), answer
 
 
-def test_the_emulators_own_table_of_caches_names_models_that_there_are():
+def test_models_with_caching_are_from_anthropic_or_amazon():
     caching = {model.model_id for model in MODELS.values() if model.cache is not None}
     assert caching >= {"amazon.nova-lite-v1:0", SONNET.removeprefix("us.")}
     for model in MODELS.values():

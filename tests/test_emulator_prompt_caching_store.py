@@ -21,7 +21,7 @@ def request(letter, point=POINT):
     return {"messages": [{"role": "user", "content": [{"text": letter * 8_000}, point]}]}
 
 
-def test_memory_is_bounded_and_what_was_used_longest_ago_goes_first():
+def test_cache_is_bounded_and_evicts_the_least_recently_used():
     now = iter(range(100))
     caches = PromptCaches(lambda: next(now), most_entries=2)
 
@@ -35,7 +35,7 @@ def test_memory_is_bounded_and_what_was_used_longest_ago_goes_first():
     assert read("b") == 0
 
 
-def test_what_has_expired_is_forgotten():
+def test_expired_entries_are_removed():
     now = [0.0]
     caches = PromptCaches(lambda: now[0])
     for letter in "abc":
@@ -81,12 +81,12 @@ def test_many_threads_take_turns_and_write_each_prompt_once():
 
 
 @pytest.mark.parametrize("clock", [0.0, None, "now"])
-def test_a_clock_that_is_none_is_refused_with_what_would_be_one(clock):
+def test_invalid_clock_is_refused_with_an_example(clock):
     with pytest.raises(ValueError, match=r"such as time\.monotonic"):
         BedrockEmulator(clock=clock)
 
 
-def test_a_point_inside_a_tool_result_caches_nothing_and_is_no_part_of_the_prompt():
+def test_cache_point_inside_a_tool_result_is_ignored():
     def prefix(*inside):
         result = {"toolResult": {"toolUseId": "1", "content": [{"text": "r" * 8_000}, *inside]}}
         return read_prefix({"messages": [{"role": "user", "content": [result]}]}, SONNET.model_id)
@@ -121,7 +121,7 @@ TOOLS = st.one_of(
 
 
 @given(st.lists(TOOLS, max_size=4), st.lists(BLOCKS, max_size=3), st.lists(st.lists(BLOCKS, min_size=1), max_size=3))
-def test_the_parts_of_a_prefix_add_up_to_what_the_request_costs(tools, system, contents):
+def test_sections_of_a_prefix_add_up_to_the_input_tokens(tools, system, contents):
     messages = [{"role": "user", "content": [*content, {"text": "end"}]} for content in [*contents, []]]
     sent = {"toolConfig": {"tools": tools}, "system": system, "messages": messages}
     prefix = read_prefix(sent, SONNET.model_id)

@@ -89,13 +89,13 @@ def paper(name):
     return " ".join(f"Item {number} of {name} has its uses." for number in range(1_150))
 
 
-def test_what_one_call_writes_the_next_reads_and_neither_counts_as_input(ask):
+def test_cache_writes_and_reads_do_not_count_as_input(ask):
     assert ask(SONNET, text(2_000), POINT, text(10)) == (10, 0, 2_000 + MESSAGE)
     assert ask(SONNET, text(2_000), POINT, text(25, "q")) == (25, 2_000 + MESSAGE, 0)
 
 
 @pytest.mark.parametrize("model", [SONNET, LITE])
-def test_usage_has_the_members_that_the_service_model_knows_and_no_others(emulator, model):
+def test_usage_has_exactly_the_members_of_the_service_model(emulator, model):
     def call(*blocks):
         return emulator.runtime.converse(modelId=model, messages=[user(*blocks)])["usage"]
 
@@ -108,12 +108,12 @@ def test_usage_has_the_members_that_the_service_model_knows_and_no_others(emulat
     assert not ParamValidator().validate(wrote, shape).has_errors()
 
 
-def test_a_model_without_caching_says_nothing_about_it(emulator):
+def test_model_without_caching_has_no_cache_counts_in_usage(emulator):
     usage = emulator.runtime.converse(modelId=NO_CACHE, messages=[user(text(5_000))])["usage"]
     assert set(usage) == {"inputTokens", "outputTokens", "totalTokens"}
 
 
-def test_a_stream_says_the_same_in_its_metadata(emulator, ask):
+def test_stream_metadata_has_the_same_cache_counts(emulator, ask):
     def streamed():
         events = emulator.runtime.converse_stream(modelId=SONNET, messages=[user(text(2_000), HOUR, text(5))])
         return list(events["stream"])[-1]["metadata"]["usage"]
@@ -134,7 +134,7 @@ def test_below_the_models_minimum_the_call_succeeds_uncached(ask, model, least):
     assert ask(model, text(least - MESSAGE), POINT) == (0, 0, least)
 
 
-def test_the_minimum_is_that_of_the_whole_prefix_and_there_is_none_between_points(ask):
+def test_minimum_applies_to_the_whole_prefix_not_between_points(ask):
     system = [text(600, "s"), POINT]
     assert ask(SONNET, text(500), POINT, text(2), POINT, text(1), system=system) == (1, 0, 1_102 + MESSAGE)
     assert ask(SONNET, text(500), POINT, text(9, "z"), system=system) == (9, 1_100 + MESSAGE, 0)
@@ -194,7 +194,7 @@ def test_the_order_of_members_counts_in_json_documents_only(ask):
     assert call(False, {"b": "2", "a": "1"}) == (0, 0, everything)
 
 
-def test_the_same_text_by_another_role_or_in_another_message_is_another_prompt(ask):
+def test_prefix_depends_on_roles_and_message_boundaries(ask):
     parts = text(1_500), text(1_500, "y"), text(5, "z")
     ask(SONNET, *parts, POINT)
     for messages in (
@@ -227,7 +227,7 @@ def test_a_second_point_halfway_bridges_a_long_turn(ask):
     assert ask(SONNET, text(2_000), *more, POINT, *more, POINT, text(4)) == (4, 2_003, 30)
 
 
-def test_each_part_is_written_with_the_ttl_of_the_point_that_ends_it(emulator):
+def test_each_section_is_written_with_its_points_ttl(emulator):
     def details(*blocks):
         usage = emulator.runtime.converse(modelId=SONNET, messages=[user(*blocks)], system=[text(1_100), HOUR])["usage"]
         return usage["cacheReadInputTokens"], usage.get("cacheDetails")
@@ -262,7 +262,7 @@ def test_a_hit_renews_with_the_ttl_that_was_written(emulator, ask):
     assert ask(SONNET, text(2_000, "o"), HOUR)[1] == 0
 
 
-def test_a_longer_hit_renews_the_entries_at_its_own_points_and_no_others(emulator, ask):
+def test_longer_hit_renews_only_entries_at_its_own_points(emulator, ask):
     system = [text(1_100, "s"), POINT]
     ask(SONNET, text(10), POINT, text(10), POINT, system=system)
     emulator.clock.now += 200
@@ -272,7 +272,7 @@ def test_a_longer_hit_renews_the_entries_at_its_own_points_and_no_others(emulato
     assert ask(SONNET, text(10), POINT, system=system)[1:] == (1_100, 13), "this point was not in the second request"
 
 
-def test_a_point_within_what_is_read_makes_no_entry_for_nothing(ask):
+def test_cache_point_within_a_read_prefix_writes_no_entry(ask):
     ask(SONNET, text(10), POINT, system=[text(1_100, "s")])
     assert ask(SONNET, text(10), POINT, system=[text(1_100, "s"), POINT])[1:] == (1_113, 0)
     assert ask(SONNET, text(5, "o"), system=[text(1_100, "s"), POINT])[1:] == (0, 1_100)
@@ -281,7 +281,7 @@ def test_a_point_within_what_is_read_makes_no_entry_for_nothing(ask):
 # --- whose cache it is
 
 
-def test_a_cache_belongs_to_the_base_model_however_it_is_reached(emulator, ask):
+def test_cache_is_shared_by_all_ids_of_a_model(emulator, ask):
     profile = emulator.bedrock.create_application_profile(name="costs", copy_from=SONNET_V2)
     assert ask(SONNET_V2, text(2_000), POINT)[1:] == (0, 2_003)
     assert ask(f"us.{SONNET_V2}", text(2_000), POINT)[1:] == (2_003, 0)
@@ -290,7 +290,7 @@ def test_a_cache_belongs_to_the_base_model_however_it_is_reached(emulator, ask):
     assert ask(SONNET, text(5_000), POINT)[1:] == (0, 5_003)
 
 
-def test_behind_a_router_each_model_has_its_own(emulator, ask):
+def test_models_of_a_router_have_separate_caches(emulator, ask):
     router = emulator.bedrock.default_router("amazon.nova:1")
     seen = []
     for model in (LITE, PRO, LITE, PRO):

@@ -61,7 +61,7 @@ def found(library, query, **options):
 # --- a folder
 
 
-def test_every_kind_of_file_becomes_the_content_that_the_service_gives_for_it(tmp_path):
+def test_each_file_type_becomes_the_services_content_type(tmp_path):
     told = {name: {"metadataAttributes": {key: "Titan"}} for name, key in [
         ("p.png", "description"), ("s.mp3", "transcription"), ("f.mp4", "summary"),
     ]}  # fmt: skip
@@ -101,13 +101,13 @@ def test_cells_have_the_types_of_a_structured_store(tmp_path, value, kind):
     assert ("columnValue" in row.content["row"][1]) == (kind != "NULL")
 
 
-def test_a_list_of_json_objects_is_a_table_with_its_own_types(tmp_path):
+def test_list_of_json_objects_becomes_typed_rows(tmp_path):
     (row,) = read(tmp_path, {"t.json": [{"a": True, "b": None, "c": 0, "d": "x"}]})
     kinds = {column["columnName"]: (column["type"], column.get("columnValue")) for column in row.content["row"]}
     assert kinds == {"a": ("BOOLEAN", "true"), "b": ("NULL", None), "c": ("LONG", "0"), "d": ("STRING", "x")}
 
 
-def test_a_table_may_be_in_any_script_and_begin_with_a_byte_order_mark(tmp_path):
+def test_table_may_have_any_script_and_byte_order_mark(tmp_path):
     (row,) = read(tmp_path, {"t.csv": "\ufeffname,größe\n土星,3\n"})
     assert row.text == "name: 土星, größe: 3"
 
@@ -118,7 +118,7 @@ def test_a_long_number_in_a_cell_takes_no_time(tmp_path):
     assert time.process_time() - started < 5
 
 
-def test_sidecars_are_read_in_both_forms_and_beside_the_services_own_attributes(tmp_path):
+def test_metadata_files_of_both_forms_keep_the_services_attributes(tmp_path):
     typed = {"s": {"value": {"type": "STRING", "stringValue": "x"}},
              "n": {"value": {"type": "NUMBER", "numberValue": 2}},
              "b": {"value": {"type": "BOOLEAN", "booleanValue": False}},
@@ -150,7 +150,7 @@ def test_a_broken_sidecar_is_an_error_that_names_it(tmp_path, sidecar):
         read(tmp_path, {"t.txt": "x", "t.txt.metadata.json": sidecar})
 
 
-def test_what_cannot_be_read_or_is_empty_or_hidden_is_left_out(tmp_path, caplog):
+def test_unreadable_empty_and_hidden_files_are_skipped(tmp_path, caplog):
     left_out = {"empty.txt": "", "blank.md": " \n", "broken.json": "{", "nothing.json": "[]", "odd.exe": "x",
                 "scan.pdf": b"%PDF-1.4 no text", "head.csv": "a,b\n"}  # fmt: skip
     hidden = {".hidden.txt": "x", ".git/config.txt": "x", "lonely.metadata.json": "{"}
@@ -167,7 +167,7 @@ def test_a_folder_without_documents_and_no_folder_are_errors(tmp_path):
         Collection.from_folder(tmp_path / "absent")
 
 
-def test_links_lead_nowhere_outside_the_folder_and_not_round_in_circles(tmp_path, caplog):
+def test_links_outside_the_folder_or_in_circles_are_skipped(tmp_path, caplog):
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     write(outside, {"secret.txt": "Secret.", "secret.json": {"metadataAttributes": {"secret": "yes"}}})
     write(folder, {"real.txt": "Real."})
@@ -184,7 +184,7 @@ def test_links_lead_nowhere_outside_the_folder_and_not_round_in_circles(tmp_path
     assert "file.txt' is left out of the knowledge base: it is a link" in caplog.text
 
 
-def test_a_name_that_is_no_unicode_is_left_out(tmp_path, caplog):
+def test_file_name_outside_unicode_is_skipped(tmp_path, caplog):
     write(tmp_path, {"good.txt": "Good."})
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.txt")).write_text("Bad.")
@@ -241,7 +241,7 @@ def test_nothing_in_a_query_is_syntax(query):
     assert len(library) == 2
 
 
-def test_a_query_as_long_as_the_service_takes_is_searched_by_its_first_words():
+def test_longest_query_is_searched_by_its_first_words():
     many = " ".join(f"w{number}" for number in range(4_000))
     assert len(many) > 20_000
     assert found(collection(chunk("The whale sings."), chunk("zebra", 1)), f"whale {many} zebra") == [
@@ -275,7 +275,7 @@ WORDS = st.lists(st.sampled_from(["whale", "squid", "krill", "whales", "the", "\
 
 
 @given(st.lists(WORDS, max_size=8), WORDS, st.booleans())
-def test_scores_fall_and_stay_between_nought_and_one(texts, query, exact):
+def test_scores_fall_and_stay_between_0_and_1(texts, query, exact):
     library = collection(*(chunk(" ".join(words), number) for number, words in enumerate(texts)))
     hits = library.search(" ".join(query), exact_words=exact)
     scores = [score for _, score in hits]
@@ -328,7 +328,7 @@ def test_a_collection_that_is_dropped_closes_its_index():
         index.execute("SELECT 1")
 
 
-def test_an_sqlite_without_full_text_search_is_named_as_the_cause(monkeypatch):
+def test_sqlite_without_full_text_search_is_reported(monkeypatch):
     class Without(sqlite3.Connection):
         def execute(self, statement, *arguments):
             return super().execute(statement.replace("fts5(", "fts5_is_not_here("), *arguments)
@@ -355,6 +355,6 @@ def test_the_library_that_ships_answers(question, file, phrase, exact):
         assert 0 in said[0].passages
 
 
-def test_the_library_is_small_and_has_every_kind_of_content_but_film():
+def test_library_is_small_and_has_every_content_type_but_video():
     assert sum(path.stat().st_size for path in LIBRARY.rglob("*") if path.is_file()) <= 60_000
     assert {each.content["type"] for each in shipped().chunks()} == {"TEXT", "ROW", "IMAGE", "AUDIO"}

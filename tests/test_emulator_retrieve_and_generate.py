@@ -54,7 +54,7 @@ def base(shared):
 # --- the answer
 
 
-def test_an_answer_quotes_what_fits_and_tells_nothing_of_the_model(client, base, bedrock):
+def test_answer_quotes_passages_and_does_not_name_the_model(client, base, bedrock):
     answer = ask(client, base)
     assert answer.keys() == {"ResponseMetadata", "sessionId", "output", "citations"}
     assert answer["output"]["text"] == "Ann \N{GRINNING FACE} Huygens found Titan in 1655."
@@ -80,14 +80,14 @@ def test_spans_count_code_points_and_their_end_is_inclusive(client, base, model)
     assert text == " ".join(part for part, _, _ in cited)
 
 
-def test_a_sentence_that_several_passages_hold_refers_to_all_of_them(client, base):
+def test_sentence_in_several_passages_cites_all_of_them(client, base):
     answer = ask(client, base, "How many volcanoes has Io?")
     (citation,) = answer["citations"]
     uris = {reference["location"]["s3Location"]["uri"] for reference in citation["retrievedReferences"]}
     assert uris == {"s3://bucket/1.md", "s3://bucket/3.md"}
 
 
-def test_what_no_passage_answers_is_declined_with_a_citation_of_nothing(client, base):
+def test_question_without_passage_is_declined_with_an_empty_citation(client, base):
     answer = ask(client, base, "Which pasta is best?")
     assert answer["output"]["text"] == SORRY
     assert spans(answer["citations"]) == [(SORRY, 0, len(SORRY) - 1)]
@@ -166,7 +166,7 @@ def test_a_template_that_asks_for_no_format_gets_no_citations(client, base):
         ({"orchestrationConfiguration": OPTIMIZED}, f"not supported for {HAIKU} in us-east-1"),
     ],
 )
-def test_what_the_service_does_not_take_is_refused_with_a_reason(client, base, settings, says):
+def test_invalid_settings_are_refused_with_a_reason(client, base, settings, says):
     assert says in refused(ask, client, base, **settings)
 
 
@@ -184,7 +184,7 @@ def test_inputs_and_configurations_have_their_form(client, base, bedrock):
 
 
 @pytest.mark.parametrize(("word", "action"), [("titan", "INTERVENED"), ("Huygens", "INTERVENED"), ("Mercury", "NONE")])
-def test_a_guardrail_looks_at_the_question_and_the_answer_not_at_passages(client, base, bedrock, word, action):
+def test_guardrail_checks_question_and_answer_but_not_passages(client, base, bedrock, word, action):
     guardrail, version = bedrock.add_guardrail([word])
     settings = generation(guardrailConfiguration={"guardrailId": guardrail, "guardrailVersion": version})
     answer = ask(client, base, **settings)
@@ -220,7 +220,7 @@ def test_a_document_in_the_request_is_answered_from(client, data, kind):
     assert answer["sessionId"]
 
 
-def test_an_object_in_s3_is_a_document_of_the_knowledge_bases(client, base):
+def test_external_s3_source_is_a_knowledge_base_document(client, base):
     def source(uri):
         return {"sourceType": "S3", "s3Location": {"uri": uri}}
 
@@ -237,7 +237,7 @@ def test_external_sources_that_cannot_be_read_are_refused(client):
     refused(call, **external(in_bytes(b"x" * (10 * 1024 * 1024 + 1))))
 
 
-def test_no_answer_has_a_member_that_the_service_does_not_know(bedrock, client, base):
+def test_answers_have_only_members_of_the_service_model(bedrock, client, base):
     """botocore drops what it does not know: what it gives is compared with the bodies."""
     bodies = []
     keep = lambda response_dict, **_: bodies.append(json.loads(response_dict["body"]))  # noqa: E731

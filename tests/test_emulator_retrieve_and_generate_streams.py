@@ -140,7 +140,7 @@ def test_the_quota_and_the_time_scale_hold_for_generated_answers():
 # --- the stream
 
 
-def test_a_stream_says_the_same_with_every_citation_twice_and_a_line_break_counted(client, base):
+def test_stream_repeats_each_citation_and_counts_the_line_break(client, base):
     asked = request(base, "Who found Titan and Triton?", SONNET)
     whole = client.retrieve_and_generate(**asked)
     session, events = stream(client, asked)
@@ -166,7 +166,7 @@ def test_a_stream_continues_a_session(client, base):
     assert (again, said(events)) == (session, "Titan is larger than Mercury.")
 
 
-def test_a_stream_breaks_as_it_is_told(client, base, bedrock):
+def test_stream_breaks_as_configured(client, base, bedrock):
     asked = request(base)
     _, events = stream(client, asked)
 
