@@ -177,23 +177,56 @@ class RoutingCallbackHandler(BaseCallbackHandler):
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
-        """Remember the target, in case the call fails."""
+        """Remember the target, in case the call fails.
+
+        Args:
+            serialized: The model, as LangChain serializes it.
+            messages: Not used.
+            run_id: LangChain's id of the run.
+            **kwargs: The other details of the run.
+        """
         self._count(self._start, serialized, run_id, kwargs)
 
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any) -> None:
-        """Remember the target, in case the call fails."""
+        """Remember the target, in case the call fails.
+
+        Args:
+            serialized: The model, as LangChain serializes it.
+            prompts: Not used.
+            run_id: LangChain's id of the run.
+            **kwargs: The other details of the run.
+        """
         self._count(self._start, serialized, run_id, kwargs)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count the answer."""
+        """Count the answer.
+
+        Args:
+            response: The answers.
+            run_id: LangChain's id of the run.
+            **kwargs: Not used.
+        """
         self._count(self._add_answers, response, run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count the error, or the answer if a stream was closed after all of it had arrived."""
+        """Count the error, or the answer if a stream was closed after all of it had arrived.
+
+        Args:
+            error: The exception.
+            run_id: LangChain's id of the run.
+            **kwargs: ``response``: the part of a stream that had arrived.
+        """
         self._count(self._add_failure, error, run_id, kwargs.get("response"))
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count the call of a `bedrock_routing` event."""
+        """Count the call of a `bedrock_routing` event.
+
+        Args:
+            name: Name of the event; other events are ignored.
+            data: Data of the event.
+            run_id: LangChain's id of the run.
+            **kwargs: Not used.
+        """
         if name == EVENT and isinstance(data, Mapping):
             self._count(self._add_event, data, run_id)
 

@@ -38,7 +38,7 @@ class RoutingEventHandler(BaseEventHandler):
     process. With ``with`` or ``async with`` it counts the calls that are made in the block, in its tasks, and in the
     threads of LlamaIndex and of asyncio. A call in a nested block counts for the outer block too. A thread that the
     application starts has a context of its own: its calls count for the blocks that were open when it was started. If
-    blocks are open side by side, they count for none, and a warning says so. To be sure, start threads with
+    blocks are open side by side, they count for none, and a warning is logged once. To be sure, start threads with
     ``contextvars.copy_context().run``; threads that are older than the block, such as those of a pool, need it.
 
     A call counts when its answer is complete: a stream counts when it is read to its end, and for the block in which it

@@ -5,7 +5,7 @@ and of this package, which copy the context. A thread that the user starts has a
 
 - Its calls belong to the blocks that were open when the thread was started, provided that all open blocks are nested in
   one another. If blocks are open side by side, as in two requests of a server, the call could belong to either. Then it
-  belongs to none, and a warning says so.
+  belongs to none, and a warning is logged once.
 - Threads that are older than a block, such as those of a server's pool, do not belong to it. Threads that Python did
   not start have no known age, and belong to no block.
 - ``contextvars.copy_context().run`` as the thread's target makes all of this exact.
@@ -46,7 +46,7 @@ class ActiveHandlers(Generic[T]):
         self._open_blocks: tuple[_Block[T], ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether any block is open."""
+        """Return whether any block is open, in any context."""
         return bool(self._open_blocks)
 
     def enter(self, handler: T) -> None:
@@ -88,7 +88,7 @@ class ActiveHandlers(Generic[T]):
         if in_context is not None:
             return tuple(block for block in in_context if block in open_blocks), ""
         thread = threading.current_thread()
-        if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - there is no public name for it
+        if isinstance(thread, threading._DummyThread):  # noqa: SLF001 - it has no public name
             return (), ""
         blocks = tuple(block for block in open_blocks if thread not in block.older_threads)
         if open_blocks and not blocks:

@@ -88,7 +88,7 @@ class CallAnswered:
         request_id: AWS's id of the request; None if AWS gave none.
         response: The response, or the parts of a stream in the shape of a response.
         routing: The ``"routing"`` entry of the call; None where the API reports nothing of the kind.
-        error: The error that the caller gets although Bedrock answered: the stop reason says that the answer is
+        error: The error that the caller gets although Bedrock answered, because the stop reason marks the answer as
             malformed.
     """
 

@@ -130,5 +130,5 @@ def _span_of_run(handler: Any, run_id: UUID | None) -> Any:
         if get_span is not None:
             return get_span(run_id)
         return getattr(getattr(handler, "spans", {}).get(run_id), "span", None)
-    except Exception:  # noqa: BLE001 - third-party code; a missing attribute is no reason to fail a call
+    except Exception:  # noqa: BLE001 - third-party code; an incomplete span must not fail a call
         return None

@@ -296,6 +296,6 @@ def _suppression_keys() -> tuple[str, ...]:
     """Return the context keys that all instrumentations respect: opentelemetry.context's, and its name as a string."""
     from opentelemetry import context
 
-    # Not public, but there is no other way (seen 2026-11: OpenTelemetry's own packages and OpenInference import it).
+    # A private name without an alternative (seen 2026-11: OpenTelemetry's own packages and OpenInference import it).
     key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
     return ("suppress_instrumentation", *([key] if key else []))
