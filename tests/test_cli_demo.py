@@ -37,7 +37,6 @@ def demo():
     return command("demo", env=hostile_environment())
 
 
-@pytest.mark.sweep
 @pytest.fixture(scope="module")
 def whole_demo():
     """The demo with ``--all``, in a pipe."""
@@ -95,6 +94,7 @@ def test_demo_ends_with_the_next_steps(demo):
     assert "demo --aws" in last
 
 
+@pytest.mark.sweep
 def test_whole_demo_shows_tokens_latency_and_mode(whole_demo):
     assert (whole_demo.returncode, whole_demo.stderr) == (0, "")
     lines = whole_demo.stdout.splitlines()
@@ -110,6 +110,7 @@ def test_whole_demo_shows_tokens_latency_and_mode(whole_demo):
     assert [row["Mode"] for row in rows] == ["", "stream", "query engine"]
 
 
+@pytest.mark.sweep
 def test_whole_demo_prints_the_report_and_only_simulated_times(whole_demo):
     """Every time is the emulator's, so that two runs print the same."""
     again = command("demo", "--all", env=hostile_environment())
