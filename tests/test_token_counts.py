@@ -108,7 +108,9 @@ def test_count_of_invalid_request_is_refused(server, request_):
 def test_counts_hold_no_text(server):
     client = client_of(server)
     client.converse(modelId=NOVA, messages=conversation(1, "a secret word "))
-    kept = json.dumps([list(map(list, counted)) for counted in client._planner._memory.token_counts._prompts.values()])
+    kept = json.dumps(
+        [list(map(list, counted)) for counted in client._planner._memory.token_counts._prompts._entries.values()]
+    )
     assert "secret" not in kept
 
 
