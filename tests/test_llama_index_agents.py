@@ -110,7 +110,7 @@ async def test_each_step_of_an_agent_may_go_to_another_model(bedrock, router, st
 
 
 @streamed_or_not
-async def test_an_agent_can_be_held_to_one_call_at_a_time(bedrock, router, streaming):
+async def test_agent_makes_one_call_at_a_time(bedrock, router, streaming):
     agent = agent_on(router, get_weather, streaming=streaming, allow_parallel_tool_calls=False)
     with routes() as seen:
         output = await agent.run(PARIS_AND_ROME)
@@ -132,7 +132,7 @@ async def test_a_tool_that_raises_is_told_to_the_model(bedrock, router, streamin
     assert results_sent(calls(bedrock)[1]) == ["the census of Paris is lost"]
 
 
-async def test_the_stream_of_an_agent_is_its_answer_and_can_be_sent_as_json(bedrock, router):
+async def test_agent_stream_is_its_answer_and_json(bedrock, router):
     handler = agent_on(router, get_weather).run(PARIS_AND_ROME)
     events = [event async for event in handler.stream_events()]
     output = await handler

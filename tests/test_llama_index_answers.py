@@ -82,7 +82,7 @@ def test_each_kind_of_content_has_its_block_in_its_order():
         {"audio": {"format": "mp3", "source": {"bytes": base64.b64encode(b"a").decode()}}},
     ],
 )
-def test_what_has_no_block_is_in_raw_and_is_no_call_to_run(content):
+def test_content_without_block_is_in_raw_only(content):
     response, _ = ask(whole_of(content, {"text": "a"}))
     assert response.message.blocks == [TextBlock(text="a")]
     assert response.message.additional_kwargs == {}
@@ -108,7 +108,7 @@ def call_with(arguments, *, streamed):
 
 @pytest.mark.parametrize("arguments", [[1, 2], 3, True, "text"])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_arguments_that_are_no_object_are_the_text_that_the_model_wrote(arguments, streamed):
+def test_arguments_other_than_objects_stay_text(arguments, streamed):
     kept, calls = call_with(arguments, streamed=streamed)
     assert kept == (arguments if isinstance(arguments, str) else json.dumps(arguments))
     with pytest.raises(ToolCallError, match="not a JSON object"):
@@ -176,7 +176,7 @@ def test_a_citation_goes_back_to_where_it_stood(location, stored):
     assert round_trip(content, stored=stored) == content
 
 
-def test_a_cited_answer_is_one_text_and_says_which_part_rests_on_what():
+def test_cited_answer_is_one_text_with_positions_of_citations():
     first, second = citation(PAGE, source="s3://a"), citation({"web": {"url": "https://b", "domain": "b"}}, "")
     blocks, _ = read_content([{"text": "As we know, "}, cited("it is so", first, second), {"text": "."}])
     assert [block.text for block in blocks[:1]] == ["As we know, it is so."]
@@ -203,7 +203,7 @@ def test_citations_that_no_longer_fit_the_text_are_left_out():
         assert [message["content"] for message in messages[1:]] == ([[{"text": "Cut"}]] if changed.strip() else [])
 
 
-def test_of_citations_that_overlap_the_first_is_kept_and_no_text_is_lost():
+def test_first_of_overlapping_citations_is_kept_with_all_text():
     def block(start, end):
         return CitationBlock(
             cited_content="q", source="", title="t", additional_location_info={"answer_start": start, "answer_end": end}

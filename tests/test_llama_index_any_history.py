@@ -115,7 +115,7 @@ histories = st.builds(lambda first, rest: first + rest, st.one_of(hello, hello, 
 
 
 @given(histories, st.booleans())
-def test_any_history_raises_our_error_or_is_a_request_that_boto3_takes(history, tools):
+def test_any_history_is_refused_by_us_or_valid_for_boto3(history, tools):
     before = [message.model_dump_json() for message in history]
     try:
         converse, system = to_converse(history, tools=tools)
@@ -247,7 +247,7 @@ def _joined(content):
 
 
 @given(st.lists(answered, max_size=6), st.booleans())
-def test_what_a_model_said_goes_back_to_it_as_it_was(content, stored):
+def test_answer_goes_back_to_the_model_unchanged(content, stored):
     content = [
         {"toolUse": {"toolUseId": f"call-{number}", **block["toolUse"]}} if "toolUse" in block else block
         for number, block in enumerate(content)

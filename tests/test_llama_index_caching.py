@@ -75,7 +75,7 @@ def points_sent(bedrock, number=-1):
 # --- `cache` ---
 
 
-def test_by_default_the_second_question_reads_the_system_prompt_from_the_cache(bedrock):
+def test_second_question_reads_system_prompt_from_cache_by_default(bedrock):
     llm = BedrockRouter(SONNET_45)
     first, second = llm.chat(asking()), llm.chat(asking("How old is it?"))
     assert (read(first), "system" in sections(first)) == (0, True)
@@ -150,7 +150,7 @@ def test_copies_keep_the_policy_and_learn(bedrock, how, cache):
     assert cache == "off" or KNOWN in reasons(response)[0]
 
 
-def test_a_memory_of_the_users_own_is_not_copied_and_not_written_down(bedrock):
+def test_memory_of_the_user_is_neither_copied_nor_serialized(bedrock):
     memory = PrefixMemory()
     llm = BedrockRouter(SONNET_45, cache=CachePolicy(memory=memory))
     llm.chat(asking())
@@ -176,7 +176,7 @@ def test_two_objects_on_one_connection_share_what_is_learned(bedrock):
 
 
 @pytest.mark.parametrize("memory", ["own", "none"])
-def test_a_memory_of_its_own_is_shared_with_no_other_object(bedrock, memory):
+def test_own_memory_is_not_shared_with_other_objects(bedrock, memory):
     llm, other = (BedrockRouter(SONNET_45, cache=CachePolicy(memory=memory)) for _ in range(2))
     llm.chat(asking())
     response = other.chat(asking("How old is it?"))
@@ -226,7 +226,7 @@ async def test_an_agent_reads_its_past_from_the_cache(bedrock, model, streaming)
 # --- the user's own points ---
 
 
-def test_an_hour_for_the_messages_after_five_minutes_for_the_system_is_not_refused(bedrock):
+def test_hour_for_messages_after_minutes_for_system_is_accepted(bedrock):
     messages = [ChatMessage(role="system", content=RULES), user("Hello", point("1h"))]
     tools = [FunctionTool.from_defaults(get_weather)]
     response = BedrockRouter(SONNET_45, system_prompt_caching=True, tool_caching=True).chat_with_tools(
@@ -240,7 +240,7 @@ def test_an_hour_for_the_messages_after_five_minutes_for_the_system_is_not_refus
 
 
 @pytest.mark.parametrize("form", ["chat_with_tools", "achat_with_tools", "stream_chat_with_tools"])
-async def test_the_switches_place_one_point_each_in_every_kind_of_call(bedrock, form):
+async def test_caching_switches_place_one_point_each_in_every_form(bedrock, form):
     llm = BedrockRouter(SONNET_45, system_prompt_caching=True, tool_caching=True, cache="off")
     tools = [FunctionTool.from_defaults(get_weather)]
     for _ in range(2):
@@ -276,7 +276,7 @@ def test_none_follows_thinking_or_a_document_that_is_no_pdf(bedrock):
     assert [entry.status for entry in calls(bedrock)] == [200] * 3
 
 
-def test_none_is_put_behind_the_result_of_a_tool_or_in_the_tools_of_nova(bedrock):
+def test_no_point_after_tool_results_or_in_tools_of_nova(bedrock):
     llm = BedrockRouter(NOVA, tool_caching=True)
     history = [*asking("Add"), assistant(CALL), result(RULES, point())]
     for _ in range(3):
@@ -287,7 +287,7 @@ def test_none_is_put_behind_the_result_of_a_tool_or_in_the_tools_of_nova(bedrock
     assert read(response) > 2_000
 
 
-def test_what_the_caller_passed_is_not_changed_and_points_do_not_pile_up(bedrock):
+def test_callers_arguments_stay_unchanged_and_points_do_not_accumulate(bedrock):
     messages = [
         ChatMessage(role="system", blocks=[TextBlock(text=RULES), point("1h")]),
         user(RULES, point(), "What is its colour?"),

@@ -63,7 +63,7 @@ async def test_max_concurrency_bounds_calls_and_streams():
 
 
 @pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
-async def test_a_cancelled_call_ends_at_once_and_the_next_one_answers(bedrock, form):
+async def test_cancelled_call_ends_at_once_and_next_call_answers(bedrock, form):
     llm = BedrockRouter(model=HAIKU)
     fault = bedrock.fail("hang")
     task = asyncio.create_task(start(llm, form, "Hello"))

@@ -254,7 +254,7 @@ def test_mid_conversation_system_of_other_value_is_refused():
 
 
 @pytest.mark.parametrize("model", [HAIKU, NOVA_PRO])
-def test_results_parted_by_a_system_message_are_sent_in_one_turn(model):
+def test_results_separated_by_system_message_are_sent_together(model):
     calls = [ToolCallBlock(tool_call_id=each, tool_name="find", tool_kwargs={}) for each in ("a", "b")]
     history = [
         *user("Find both."), ChatMessage(role="assistant", blocks=calls),

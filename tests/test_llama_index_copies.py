@@ -142,7 +142,7 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("what", LEFT_OUT)
-def test_a_pickle_says_once_what_it_leaves_out_and_its_copy_finds_its_own(bedrock, caplog, what):
+def test_pickle_warns_once_of_omissions_and_copy_finds_its_own(bedrock, caplog, what):
     llm = BedrockRouter(model=HAIKU, **LEFT_OUT[what](bedrock))
     pickles = [pickle.dumps(llm) for _ in range(2)]
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -176,7 +176,7 @@ def test_a_client_of_ours_goes_along(bedrock, how):
     assert len(bedrock.requests()) == 1
 
 
-def test_a_client_of_the_users_own_cannot_be_pickled_and_the_error_says_what_to_do(bedrock):
+def test_pickling_a_user_client_raises_with_advice(bedrock):
     for client in (bedrock.client(), RoutedClient(bedrock.client())):
         with pytest.raises(TypeError, match=r"cannot be pickled"):
             pickle.dumps(BedrockRouter(model=HAIKU, client=client))
@@ -195,7 +195,7 @@ WITH_PASSWORDS = {
 
 @pytest.mark.parametrize("how", ["to_dict", "to_json", "model_dump", "model_dump_json", "pickle"])
 @pytest.mark.parametrize("later", [False, True])
-def test_urls_lose_their_passwords_where_they_leave_the_process_and_the_rest_is_kept(how, later):
+def test_urls_leave_the_process_without_passwords_only(how, later):
     llm = BedrockRouter(model=HAIKU, **({} if later else WITH_PASSWORDS))
     if later:
         llm = llm.model_copy(update=WITH_PASSWORDS)
@@ -214,7 +214,7 @@ def test_urls_lose_their_passwords_where_they_leave_the_process_and_the_rest_is_
     assert "proxy-secret" in copy.deepcopy(llm)._connected()._source.client_config.proxies["https"]
 
 
-def test_a_config_in_a_dictionary_leaves_out_what_json_cannot_say():
+def test_config_dictionary_leaves_out_values_json_cannot_hold():
     llm = BedrockRouter(model=HAIKU, botocore_config=Config(signature_version=UNSIGNED, read_timeout=7))
     written = json.loads(llm.to_json())
     assert written["botocore_config"] == {"read_timeout": 7}
@@ -274,7 +274,7 @@ def assert_hidden(texts):
 
 
 @pytest.mark.parametrize("secrets", [{**SECRETS, **HEADERS}, {**KEY, **HEADERS}], ids=["credentials", "api key"])
-def test_secrets_are_in_nothing_that_is_shown_written_or_sent_elsewhere(secrets, caplog):
+def test_secrets_are_never_shown_serialized_or_sent_elsewhere(secrets, caplog):
     for wrapped in (secrets, {name: SecretStr(v) if isinstance(v, str) else v for name, v in secrets.items()}):
         llm = BedrockRouter(model=HAIKU, **wrapped)
         written = [json.dumps(llm.to_dict()), llm.to_json(), llm.model_dump_json(), str(llm.to_payload())]

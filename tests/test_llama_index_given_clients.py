@@ -55,7 +55,7 @@ def test_client_assigned_may_be_boto3s_or_routed(bedrock):
     assert llm.complete(HELLO).text not in {"", "other"}, "a client of our own again"
 
 
-def test_client_that_is_none_is_refused_and_the_old_one_stays(bedrock):
+def test_invalid_client_is_refused_and_old_client_stays(bedrock):
     llm = BedrockRouter(HAIKU)
     for wrong in ("bedrock-runtime", boto3.client("bedrock", "us-east-1")):
         with pytest.raises(InvalidRequestError, match=r"client is not valid: it is .*Pass boto3\.client"):

@@ -153,7 +153,7 @@ def test_what_a_managed_prompt_sets_itself_is_refused_before_sending(bedrock):
     assert bedrock.requests("Converse") == []
 
 
-def test_the_profile_of_bedrock_converse_is_called_with_its_model_known(bedrock):
+def test_profile_argument_of_bedrock_converse_keeps_its_model(bedrock):
     profile = bedrock.create_application_profile(name="team", copy_from=HAIKU)
     llm = BedrockRouter(model=HAIKU, application_inference_profile_arn=profile)
     assert llm.model == profile
@@ -191,7 +191,7 @@ def test_a_client_of_the_users_own_is_used(bedrock, router):
 
 
 @pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers", "cache", "prices"])
-def test_what_a_client_of_ours_says_itself_is_refused_beside_it(bedrock, router, beside):
+def test_settings_beside_a_routed_client_are_refused(bedrock, router, beside):
     given = {
         "bedrock_client": bedrock.client("bedrock"), "base_models": [HAIKU], "default_headers": {"x-team": "a"},
         "cache": "off", "prices": {HAIKU: {"input_mtok": 1, "output_mtok": 2}},
@@ -224,7 +224,7 @@ async def test_stream_of_model_that_does_not_stream_has_whole_answer(bedrock, fo
 # --- nothing happens before the first call ---
 
 
-def test_nothing_is_sent_and_no_client_is_made_when_it_is_constructed(bedrock, router, monkeypatch):
+def test_construction_sends_nothing_and_makes_no_client(bedrock, router, monkeypatch):
     made = []
     monkeypatch.setattr("botocore.session.Session.create_client", lambda *a, **k: made.append(a))
     for target in (router, PROFILE, HAIKU, f"us.{HAIKU}"):
@@ -245,7 +245,7 @@ def test_a_wrong_target_is_refused_when_it_is_constructed():
 # --- metadata ---
 
 
-def test_the_window_of_a_router_is_the_smallest_of_its_models(bedrock, router):
+def test_router_window_is_the_smallest_of_its_models(bedrock, router):
     assert BedrockRouter(model=router).metadata.context_window == 200_000
     mixed = BedrockRouter(model=PROFILE, base_models=[LLAMA_8B, NOVA_LITE])
     assert mixed.metadata.context_window == 128_000
@@ -279,7 +279,7 @@ def test_metadata_is_looked_up_once(bedrock, router):
 
 
 @pytest.mark.parametrize("trouble", ["unknown", "no region", "refused", "no credentials", "nobody there"])
-def test_metadata_never_raises_and_says_once_that_the_window_is_assumed(bedrock, monkeypatch, caplog, trouble):
+def test_metadata_never_raises_and_warns_once_of_assumed_window(bedrock, monkeypatch, caplog, trouble):
     target, more = PROFILE, {}
     if trouble == "unknown":
         target = "acme.brand-new-v1:0"
@@ -309,7 +309,7 @@ def test_without_a_region_the_call_says_what_to_do():
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_what_bedrock_refuses_is_raised_at_the_call_as_boto3_raises_it(bedrock, form):
+async def test_refusal_is_raised_at_the_call_as_by_boto3(bedrock, form):
     llm = BedrockRouter(model="anthropic.claude-sonnet-4-5-20250929-v1:0")
     with pytest.raises(ClientError, match="on-demand throughput") as caught:
         await start(llm, form, "Hello")  # nothing of a stream is read
@@ -317,7 +317,7 @@ async def test_what_bedrock_refuses_is_raised_at_the_call_as_boto3_raises_it(bed
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_nothing_to_send_is_an_error_of_ours_at_the_call(bedrock, form):
+async def test_empty_messages_raise_our_error_at_the_call(bedrock, form):
     with pytest.raises(InvalidRequestError, match="nothing to send"):
         await start(BedrockRouter(model=HAIKU), form, " ")
     assert bedrock.requests() == []

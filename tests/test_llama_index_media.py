@@ -109,7 +109,7 @@ def test_the_format_is_what_is_stated_or_named_or_seen(block, kind, expected):
     assert sent(block)[0][kind]["format"] == expected
 
 
-def test_an_image_is_what_its_bytes_are_whatever_its_name_says(tmp_path):
+def test_image_format_follows_bytes_not_name(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(JPEG)
     assert image(path=path)["format"] == "jpeg"
@@ -125,7 +125,7 @@ def test_an_image_is_what_its_bytes_are_whatever_its_name_says(tmp_path):
         DocumentBlock(data=b"\xff\xfe\0a", title="a.bin"),
     ],
 )  # fmt: skip
-def test_a_format_that_bedrock_does_not_take_raises_and_says_what_it_takes(block):
+def test_unsupported_format_raises_and_lists_supported_formats(block):
     with pytest.raises(
         InvalidRequestError, match=rf"^messages\[0\]\.blocks\[1\] \({type(block).__name__}\).*[Ii]t takes"
     ):
@@ -175,7 +175,7 @@ def test_text_that_is_open_as_text_arrives_as_utf8():
         DocumentBlock(path="s3://my-bucket/a b/über+1%.pdf"),
     ],
 )
-def test_a_place_in_s3_is_sent_and_not_read_and_not_encoded(block):
+def test_s3_location_is_sent_unread_and_unencoded(block):
     [found] = sent(block)
     [(kind, body)] = found.items()
     suffix = {"video": "mp4", "image": "png", "document": "pdf"}[kind]
@@ -219,7 +219,7 @@ def test_a_file_that_was_closed_raises_naming_the_block():
         sent(block)
 
 
-def test_an_open_file_is_sent_whole_each_time_and_stays_where_it_stood(tmp_path):
+def test_open_file_is_sent_whole_and_keeps_its_position(tmp_path):
     path = tmp_path / "a.pdf"
     path.write_bytes(PDF)
     with path.open("rb") as file:
@@ -252,7 +252,7 @@ class _Meeting(io.RawIOBase):
         return PNG
 
 
-def test_calls_at_the_same_time_do_not_read_the_same_open_file_at_once():
+def test_concurrent_calls_read_one_open_file_in_turn():
     file = _Meeting()
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda _: image(image=file)["source"]["bytes"], range(2))) == [PNG, PNG]
@@ -309,7 +309,7 @@ def test_names_are_always_allowed_and_each_once(titles):
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("title", ["report", "x" * 300, None])
-def test_naming_many_documents_alike_takes_no_longer_for_each_of_them(title):
+def test_naming_many_documents_alike_takes_linear_time(title):
     def steps(count):
         """Lines of code that are run: unlike seconds, the same on every machine."""
         lines, titles = 0, DocumentNames()
@@ -341,7 +341,7 @@ def test_a_document_without_text_beside_it_raises_naming_it():
         to_converse([ChatMessage(role="user", blocks=[TextBlock(text=" "), DocumentBlock(data=PDF, title="report")])])
 
 
-def test_text_of_the_message_before_is_beside_a_document_once_they_are_one():
+def test_text_of_merged_message_accompanies_a_document():
     messages = [ChatMessage("Read this:"), ChatMessage(role="user", blocks=[DocumentBlock(data=PDF)])]
     assert [next(iter(block)) for block in to_converse(messages)[0][0]["content"]] == ["text", "document"]
 

@@ -85,7 +85,7 @@ def test_consecutive_messages_of_one_role_are_one():
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t"])
-def test_blank_text_is_left_out_and_so_are_messages_that_have_nothing_else(blank):
+def test_blank_text_and_blank_messages_are_left_out(blank):
     system = ChatMessage(blank, role="system")
     messages, converse_system = to_converse([system, user(blank, "Hello", blank), assistant(blank), user("Again")])
     assert converse_system == []
@@ -148,7 +148,7 @@ def test_a_block_arrives_or_raises_naming_its_message_and_itself(role, kind):
         assert kind in content[-1]
 
 
-def test_an_image_that_a_model_made_becomes_a_note_and_one_warning_says_so(bedrock, router, caplog):
+def test_image_of_assistant_becomes_note_with_one_warning(bedrock, router, caplog):
     history = [user("Draw"), assistant("Here:", ImageBlock(image=PNG)), user("Thanks")]
     for _ in range(2):
         BedrockRouter(model=router).chat(history)
@@ -160,13 +160,13 @@ def test_an_image_that_a_model_made_becomes_a_note_and_one_warning_says_so(bedro
 
 
 @pytest.mark.parametrize("message", [{"role": "user", "content": "a"}, "a", None, TextBlock(text="a")])
-def test_what_is_no_message_raises_and_says_where_it_stands(message):
+def test_invalid_message_raises_with_its_position(message):
     with pytest.raises(InvalidRequestError, match=rf"^messages\[1\] is a \S*{type(message).__name__}\..*ChatMessage"):
         to_converse([user("a"), message])
 
 
 @pytest.mark.parametrize("messages", ["Hello", user("Hello")])
-def test_what_is_no_list_of_messages_raises(messages):
+def test_invalid_list_of_messages_raises(messages):
     with pytest.raises(InvalidRequestError, match=rf"^messages must be a list .* {type(messages).__name__}"):
         to_converse(messages)
 
@@ -174,7 +174,7 @@ def test_what_is_no_list_of_messages_raises(messages):
 # --- nothing that the caller passed is changed ---
 
 
-def test_messages_and_blocks_stay_as_they_are_however_often_they_are_sent(bedrock):
+def test_messages_and_blocks_stay_unchanged_when_sent_often(bedrock):
     file = BytesIO(PNG)
     file.seek(3)
     messages = [
@@ -205,7 +205,7 @@ def test_messages_and_blocks_stay_as_they_are_however_often_they_are_sent(bedroc
 # --- cache points ---
 
 
-def test_a_cache_point_says_how_long_where_that_is_not_five_minutes():
+def test_cache_point_has_ttl_unless_five_minutes():
     content = [{"text": "a"}, {"cachePoint": {"type": "default", "ttl": "1h"}}, {"text": "b"}]
     assert contents(user("a", point("1h"), "b", point())) == [[*content, {"cachePoint": {"type": "default"}}]]
     system = to_converse([ChatMessage(role="system", blocks=[TextBlock(text="a"), point("1h")])])[1]
@@ -217,7 +217,7 @@ def test_a_cache_point_for_another_time_raises():
         to_converse([user("a", point("10m"))])
 
 
-def test_a_cache_point_stands_where_it_stood_so_that_what_is_refused_can_be_told_by_what_is_before_it():
+def test_cache_point_keeps_its_position():
     """Which of them Bedrock takes is decided for the whole request: tests/test_cache_points.py."""
     thinking = ThinkingBlock(content="Hm.", additional_information={"signature": "x"})
     found = contents(user(point(), "a", document(), point(), point()), assistant(thinking, point(), "b", point()))
@@ -263,14 +263,14 @@ def test_refused_cache_points_are_left_out_of_the_request(bedrock):
     ]  # fmt: skip
 
 
-def test_a_cache_point_in_a_message_of_its_own_ends_the_message_before():
+def test_cache_point_alone_in_message_ends_previous_message():
     assert contents(user("a"), user(point()), assistant("b")) == [
         [{"text": "a"}, POINT], [{"text": "b"}],
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_message_of_nothing_but_a_cache_point_does_not_become_an_empty_one(bedrock, place):
+def test_message_with_only_cache_point_is_left_out(bedrock, place):
     messages = [user(HELLO)]
     messages.insert(place, [user(point()), assistant(point())][place])
     texts = [[block for block in content if "text" in block] for content in contents(*messages)]

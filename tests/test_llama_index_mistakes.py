@@ -82,7 +82,7 @@ def test_calling(bedrock, call, said):
     assert bedrock.requests() == []
 
 
-def test_a_value_that_is_wrong_is_shown_where_it_is_no_secret():
+def test_wrong_value_is_shown_unless_secret():
     with pytest.raises(ValueError, match=r"temperature[\s\S]*input_value=2"):
         BedrockRouter(HAIKU, temperature=2)
 
@@ -103,7 +103,7 @@ def test_metadata_that_could_not_be_looked_up_says_why(bedrock, router, caplog):
     assert "context_window=" in said[0]
 
 
-def test_metadata_of_what_is_no_target_any_more_does_not_raise():
+def test_metadata_of_invalid_target_does_not_raise():
     llm = BedrockRouter(HAIKU)
     llm.model = "nonsense model"
     assert llm.metadata.model_name == "nonsense model"

@@ -102,7 +102,7 @@ def test_constructor_refuses_unknown_argument_with_nearest_name():
         BedrockRouter(HAIKU, allow_local_file=False)
 
 
-def test_arguments_of_the_constructor_that_ask_for_nothing_are_left_out():
+def test_neutral_arguments_of_constructor_are_left_out():
     BedrockRouter(HAIKU, n=1, seed=None, presence_penalty=0, logprobs=None, response_format=None)
     with pytest.raises(InvalidRequestError, match="no argument 'n'"):
         BedrockRouter(HAIKU, n=2)

@@ -62,7 +62,7 @@ def test_results_come_before_what_was_said_before_them():
     ]  # fmt: skip
 
 
-def test_of_two_results_of_one_call_the_first_counts_and_the_other_becomes_text():
+def test_second_result_of_one_call_becomes_text():
     converse, _ = to_converse([user(), calls("a"), result("a", "Sunny."), result("a", "Rain.")])
     assert results_in(converse[2]) == [("a", None, [{"text": "Sunny."}])]
     assert converse[2]["content"][1:] == [{"text": "[tool result: Rain.]"}]
@@ -75,7 +75,7 @@ def test_a_call_that_is_there_twice_is_sent_once():
     assert [call for call, _, _ in results_in(converse[2])] == ["a", "b"]
 
 
-def test_a_later_call_may_have_the_id_of_an_earlier_one():
+def test_later_call_may_reuse_an_earlier_id():
     converse, _ = to_converse([user(), calls("a"), result("a"), calls("a"), result("a", "Rain.")])
     assert [results_in(converse[number])[0][2] for number in (2, 4)] == [[{"text": "Sunny."}], [{"text": "Rain."}]]
     assert "toolUse" in converse[3]["content"][1]
@@ -85,7 +85,7 @@ FOREIGN = ("fc_0|call 1", "x" * 65, "é", " ", "call/1")
 
 
 @pytest.mark.parametrize("call_id", FOREIGN)
-def test_the_id_of_another_provider_becomes_one_that_bedrock_takes_the_same_for_call_and_result(call_id):
+def test_foreign_id_is_converted_alike_for_call_and_result(call_id):
     history = [user(), calls(call_id), result(call_id)]
     converse, _ = to_converse(history)
     (sent,) = [block["toolUse"]["toolUseId"] for block in converse[1]["content"] if "toolUse" in block]
@@ -106,7 +106,7 @@ def test_ids_of_other_providers_stay_apart():
 
 
 @pytest.mark.parametrize("tools", [True, False])
-def test_a_call_of_another_provider_in_both_places_is_sent_once(tools):
+def test_foreign_call_in_both_places_is_sent_once(tools):
     twice = calls("call 1")
     twice.additional_kwargs["tool_calls"] = [{"id": "call 1", "name": "get_weather", "input": {"city": "Paris"}}] * 2
     older = ChatMessage(role="assistant", content="I look.", additional_kwargs=twice.additional_kwargs)
@@ -197,7 +197,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-async def test_an_agent_that_returned_one_result_of_two_directly_can_be_asked_again(bedrock, router):
+async def test_agent_answers_again_after_returning_one_result_directly(bedrock, router):
     tool = FunctionTool.from_defaults(get_weather, return_direct=True)
     agent = FunctionAgent(llm=BedrockRouter(router), tools=[tool])
     memory = ChatMemoryBuffer.from_defaults(token_limit=10_000)
@@ -208,7 +208,7 @@ async def test_an_agent_that_returned_one_result_of_two_directly_can_be_asked_ag
 
 # LlamaIndex's own: it says so of the memory that is passed with a Context (workflows 2.26).
 @pytest.mark.filterwarnings("ignore::workflows.context.state_store.UnserializableKeyWarning")
-async def test_an_agent_that_was_stopped_between_call_and_result_can_be_asked_again(bedrock, router):
+async def test_agent_answers_again_after_stop_before_result(bedrock, router):
     agent = FunctionAgent(llm=BedrockRouter(router), tools=[get_weather, add], early_stopping_method="generate")
     memory, context = ChatMemoryBuffer.from_defaults(token_limit=10_000), Context(agent)
     await agent.run("Add 3 and 4, then what is the weather in Paris?", ctx=context, memory=memory, max_iterations=2)

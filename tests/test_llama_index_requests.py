@@ -101,7 +101,7 @@ async def test_the_call_wins_over_the_constructor_and_none_takes_back(bedrock, f
     assert sent(bedrock)["inferenceConfig"] == {"temperature": 0.5, "maxTokens": 50, "stopSequences": ["A"]}
 
 
-def test_the_call_wins_over_additional_kwargs_and_these_over_the_arguments(bedrock):
+def test_call_overrides_additional_kwargs_which_override_arguments(bedrock):
     llm = BedrockRouter(model=HAIKU, temperature=0.5, top_p=0.5, additional_kwargs={"temperature": 0.25})
     llm.complete(HELLO)
     assert sent(bedrock)["inferenceConfig"] == {"temperature": 0.25, "topP": 0.5}
@@ -258,7 +258,7 @@ def test_a_cache_point_of_the_users_own_is_not_doubled(bedrock):
     assert sent(bedrock)["system"] == own == before
 
 
-def test_a_cache_point_that_the_models_refuse_is_left_out_and_said_once(bedrock, caplog):
+def test_unsupported_cache_point_is_left_out_with_one_warning(bedrock, caplog):
     llm = BedrockRouter(model=NOVA_LITE, tool_caching=True)
     for _ in range(2):
         llm.chat_with_tools([FunctionTool.from_defaults(add)], "Hello")
@@ -327,12 +327,12 @@ def test_arguments_of_the_connection_are_used(bedrock, monkeypatch):
         ({"additional_kwargs": {"stop": ["A"]}}, {"stop_sequences": ["B"]}, {"stopSequences": ["B"]}),
     ],
 )
-def test_the_call_wins_over_the_constructor_by_whichever_name_it_says_it(bedrock, constructed, call, sent):
+def test_call_overrides_constructor_by_either_name(bedrock, constructed, call, sent):
     BedrockRouter(NOVA_LITE, **constructed).complete("Say good morning.", **call)
     assert bedrock.requests("Converse")[-1].request.get("inferenceConfig", {}) == sent
 
 
-def test_model_request_fields_of_the_constructor_and_the_call_come_together(bedrock):
+def test_model_request_fields_of_constructor_and_call_are_merged(bedrock):
     llm = BedrockRouter(NOVA_LITE, additional_model_request_fields={"top_k": 5, "seed": 1})
     llm.complete("Say good morning.", additional_model_request_fields={"seed": 2})
     sent = bedrock.requests("Converse")[-1].request["additionalModelRequestFields"]

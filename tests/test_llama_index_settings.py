@@ -133,7 +133,7 @@ def test_the_credentials(monkeypatch, tmp_path, with_fields, kind):
 
 
 @either_way
-def test_what_cannot_be_is_refused_at_every_call_until_it_is_mended(bedrock, llm, with_fields):
+def test_impossible_setting_is_refused_at_every_call_until_corrected(bedrock, llm, with_fields):
     changed = with_fields(llm, aws_access_key_id="AKIA")
     for _ in range(2):
         with pytest.raises(InvalidRequestError, match="aws_secret_access_key is missing"):

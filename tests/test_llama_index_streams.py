@@ -204,7 +204,7 @@ def test_chunk_has_what_had_arrived_when_it_was_made():
     assert calls == [{}, {"a": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2}]
 
 
-async def test_an_asynchronous_stream_that_was_read_to_its_end_can_be_closed(router):
+async def test_finished_asynchronous_stream_can_be_closed(router):
     stream = await start(BedrockRouter(model=router), "astream_chat", HELLO)
     assert await read(stream)
     await stream.aclose()

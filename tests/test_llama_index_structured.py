@@ -118,7 +118,7 @@ async def test_a_streamed_object_is_not_forced_while_claude_thinks(bedrock, form
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_what_the_call_says_goes_with_it_and_is_not_changed(bedrock, router, form):
+async def test_llm_kwargs_are_sent_and_not_changed(bedrock, router, form):
     said = {"temperature": 0.5, "max_tokens": 700}
     songs, error = await songs_of(BedrockRouter(model=router), form, **said)
     assert isinstance(songs[-1], Song)
@@ -142,7 +142,7 @@ def written(*parts, stop="tool_use"):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("parts", [SONG[:3], SONG[:1], ()])
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
-async def test_an_object_that_was_cut_off_raises_when_its_parts_were_given(form, parts, stop):
+async def test_cut_off_object_raises_after_its_parts(form, parts, stop):
     with ScriptedBedrock(written(*parts, stop=stop)) as server:
         songs, error = await songs_of(BedrockRouter(model=HAIKU, **server.arguments), form)
     assert {getattr(song, "year", None) for song in songs} <= {None}
@@ -153,7 +153,7 @@ async def test_an_object_that_was_cut_off_raises_when_its_parts_were_given(form,
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_object_that_never_came_raises_and_keeps_the_answer_out_of_the_message(form):
+async def test_missing_object_raises_without_quoting_the_answer(form):
     with ScriptedBedrock(stream_of(text(0, "I would rather not."), block_stop(0))) as server:
         _, error = await songs_of(BedrockRouter(model=HAIKU, **server.arguments), form)
     with pytest.raises(ToolCallError, match=r"called no tool \(stop reason: end_turn\)"):
@@ -190,7 +190,7 @@ def test_streams_that_are_no_objects_may_end_without_one():
         whole_of({"toolUse": {"toolUseId": "t1", "name": "Song", "input": {"title": "Ca"}}}, stop="max_tokens"),
     ],
 )
-async def test_on_a_family_that_does_not_stream_tools_it_is_an_error_too(form, answer):
+async def test_family_without_streamed_tools_raises_too(form, answer):
     with ScriptedBedrock(answer) as server:
         _, error = await songs_of(BedrockRouter(model=f"us.{LLAMA_70B}", **server.arguments), form)
     assert isinstance(error, ToolCallError)

@@ -50,7 +50,7 @@ OLDER = {
 
 
 @pytest.mark.parametrize("form", OLDER)
-def test_calls_in_the_place_where_older_histories_have_them_are_sent_once(form):
+def test_calls_of_older_histories_are_sent_once(form):
     assert contents(user("a"), assistant("Sum:", tool_calls=[OLDER[form]]))[1] == [{"text": "Sum:"}, USE]
     assert contents(user("a"), assistant(CALL, tool_calls=[OLDER[form]]))[1] == [USE]
 
@@ -130,7 +130,7 @@ def test_a_result_says_whether_the_tool_failed(said, status):
     assert contents(user("a"), assistant(CALL), result("2", **said))[2][0]["toolResult"].get("status") == status
 
 
-def test_a_result_that_says_it_is_json_and_is_not_raises():
+def test_result_declared_as_json_must_be_json():
     broken = result(document(data=b'{"sum": ', document_mimetype="application/json"))
     with pytest.raises(
         InvalidRequestError, match=r"messages\[2\]\.blocks\[0\] \(DocumentBlock\) has document_mimetype="
@@ -139,7 +139,7 @@ def test_a_result_that_says_it_is_json_and_is_not_raises():
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_a_number_that_json_does_not_have_raises_in_a_result_and_stays_text_in_a_call(number):
+def test_nan_raises_in_result_and_stays_text_in_call(number):
     broken = result(document(data=f'{{"sum": [{number}]}}'.encode(), document_mimetype="application/json"))
     with pytest.raises(InvalidRequestError, match=rf"messages\[2\]\.blocks\[0\] \(DocumentBlock\).*{number} is no"):
         to_converse([user("a"), assistant(CALL), broken])
@@ -162,7 +162,7 @@ def test_results_of_several_calls_are_one_message(bedrock, router):
     assert [block["toolResult"]["toolUseId"] for block in sent] == ["call-1", "call-2"]
 
 
-def test_a_history_with_tools_is_told_in_words_where_there_are_none_now(bedrock, router):
+def test_history_with_tools_becomes_text_without_tools(bedrock, router):
     history = [
         user("Add"), assistant("Sum:", CALL), result("zwölf", document(data=b'{"sum": "\xc3\xb6"}',
                                                                 document_mimetype="application/json")),

@@ -92,14 +92,14 @@ async def test_several_calls_come_at_once_where_they_are_allowed(llm, tools, for
 
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("form", WITH_TOOLS)
-async def test_only_the_first_call_is_left_where_several_are_not_allowed(llm, tools, form):
+async def test_only_first_call_is_left_without_parallel_calls(llm, tools, form):
     response = await ask_with_tools(llm, form, tools, TWO_QUESTIONS, allow_parallel_tool_calls=False)
     assert calls_in(llm, response) == [("get_weather", {"city": "Paris"})]
     assert len(response.message.additional_kwargs["tool_calls"]) == 1
     assert sum("toolUse" in block for block in response.raw["output"]["message"]["content"]) == 2
 
 
-def test_the_answer_to_a_tools_result_is_asked_for_with_the_history(bedrock, llm, tools):
+def test_answer_to_tool_result_is_requested_with_history(bedrock, llm, tools):
     asked = llm.chat_with_tools(tools, QUESTION)
     (call,) = llm.get_tool_calls_from_response(asked)
     result = ChatMessage(role="tool", content="Sunny, 25 degrees.", additional_kwargs={"tool_call_id": call.tool_id})
@@ -139,7 +139,7 @@ async def test_a_required_tool_is_forced_where_the_models_can_be(bedrock, llm, t
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("form", WITH_TOOLS)
 @pytest.mark.parametrize("choice", ["any", "required", "add", {"tool": {"name": "add"}}, {"any": {}}])
-async def test_a_tool_that_the_user_forces_raises_where_a_model_cannot_be_forced(bedrock, tools, form, choice):
+async def test_forced_tool_raises_if_a_model_cannot_be_forced(bedrock, tools, form, choice):
     llm = BedrockRouter(model=bedrock.default_router("meta.llama:1"))
     with pytest.raises(InvalidRequestError, match=r"tool_choice=.*is not supported by all models.*supported: auto"):
         await ask_with_tools(llm, form, tools, QUESTION, tool_choice=choice)
@@ -209,7 +209,7 @@ def test_while_claude_thinks_tools_are_not_forced(bedrock, tools, caplog):
     assert "thinking" in caplog.text
 
 
-def test_a_function_that_is_no_tool_is_refused_with_what_makes_it_one(bedrock, router):
+def test_plain_function_is_refused_with_advice(bedrock, router):
     def now():
         """The time."""
 
@@ -219,7 +219,7 @@ def test_a_function_that_is_no_tool_is_refused_with_what_makes_it_one(bedrock, r
 
 
 @pytest.mark.parametrize("form", WITH_TOOLS)
-async def test_the_tools_of_a_call_stand_in_place_of_the_constructors(bedrock, router, tools, form):
+async def test_tools_of_call_replace_tools_of_constructor(bedrock, router, tools, form):
     config = {"tools": [{"toolSpec": {"name": "other", "inputSchema": {"json": {"type": "object"}}}}]}
     llm = BedrockRouter(model=router, additional_kwargs={"toolConfig": config})
     await ask_with_tools(llm, form, tools, QUESTION)
@@ -304,7 +304,7 @@ async def test_a_tool_is_not_run_with_what_was_cut_off(tools, ran, arguments):
     assert ran == []
 
 
-def test_a_call_before_the_one_that_was_cut_off_is_whole(tools, ran):
+def test_call_before_the_cut_off_call_is_whole(tools, ran):
     content = [a_call({"city": "Paris"}), a_call({}, "t2", "add")]
     with ScriptedBedrock(whole_of(*content, stop="max_tokens")) as server:
         llm = BedrockRouter(model=HAIKU, **server.arguments)
@@ -322,7 +322,7 @@ def test_a_call_without_arguments_is_one():
     assert calls_in(llm, last) == [("now", {})]
 
 
-def test_an_answer_without_a_call_raises_and_keeps_the_answer_out_of_the_message(tools):
+def test_answer_without_call_raises_without_quoting_the_answer(tools):
     with ScriptedBedrock(whole_of({"text": "I would rather not."})) as server:
         llm = BedrockRouter(model=HAIKU, **server.arguments)
         response = llm.chat_with_tools(tools, QUESTION)
@@ -336,7 +336,7 @@ def test_an_answer_without_a_call_raises_and_keeps_the_answer_out_of_the_message
         assert answer.response == "I would rather not."
 
 
-def test_tool_calls_of_a_response_that_was_made_by_hand_are_read():
+def test_tool_calls_of_handmade_response_are_read():
     llm = BedrockRouter(model=HAIKU)
     for arguments in ({"city": "Paris"}, '{"city": "Paris"}'):
         block = ToolCallBlock(tool_name="get_weather", tool_kwargs=arguments)
