@@ -105,8 +105,8 @@ async def test_each_step_of_an_agent_may_go_to_another_model(bedrock, router, st
     assert called(output) == [("add", {"a": 3, "b": 4}), ("multiply", {"a": 7, "b": 5})]
     assert "35" in str(output)
     assert seen.models == [SONNET, HAIKU, SONNET]
-    said = calls(bedrock)[1].request["messages"][1]["content"]
-    assert [next(iter(block)) for block in said] == ["text", "toolUse"], "what Sonnet said before its call is kept"
+    content = calls(bedrock)[1].request["messages"][1]["content"]
+    assert [next(iter(block)) for block in content] == ["text", "toolUse"], "what Sonnet said before its call is kept"
 
 
 @streamed_or_not

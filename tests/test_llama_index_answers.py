@@ -41,8 +41,8 @@ def citation(location=None, quoted="quoted", **fields):
 
 def round_trip(content, *, stored=False):
     """What Bedrock gets as the assistant's message for what it gave."""
-    blocks, said = read_content(content)
-    message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
+    blocks, extra = read_content(content)
+    message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=extra)
     if stored:
         message = ChatMessage.model_validate_json(message.model_dump_json())
     return to_converse([ChatMessage("Hello"), message])[0][1]["content"]
@@ -58,7 +58,7 @@ def ask(*answers, **call):
 
 
 def test_each_kind_of_content_has_its_block_in_its_order():
-    blocks, said = read_content([
+    blocks, extra = read_content([
         {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "abc"}}},
         {"reasoningContent": {"redactedContent": HIDDEN}}, {"text": "a"}, {"text": "b"},
         {"toolUse": {"toolUseId": "call-1", "name": "add", "input": {"a": 1}}},
@@ -71,7 +71,7 @@ def test_each_kind_of_content_has_its_block_in_its_order():
         ToolCallBlock(tool_call_id="call-1", tool_name="add", tool_kwargs={"a": 1}),
         ImageBlock(image=b"\x89PNG", image_mimetype="image/png"),
     ]  # fmt: skip
-    assert said == {"tool_calls": [{"toolUseId": "call-1", "name": "add", "input": {"a": 1}}]}
+    assert extra == {"tool_calls": [{"toolUseId": "call-1", "name": "add", "input": {"a": 1}}]}
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ async def test_tokens_are_counted_alike_in_all_eight_forms(form):
     with ScriptedBedrock(stream if "stream" in form else whole_of({"text": "Hello"}, usage=USAGE)) as server:
         llm = BedrockRouter(model=HAIKU, **server.arguments, callback_manager=CallbackManager([counter]))
         last = (await run(llm, form, "Hello"))[-1]
-    said = last.additional_kwargs
-    assert {name: said[name] for name in COUNTS} == COUNTS
+    extra = last.additional_kwargs
+    assert {name: extra[name] for name in COUNTS} == COUNTS
     assert last.raw["usage"] == {**USAGE, **COUNTS}
     counted = (counter.prompt_llm_token_count, counter.completion_llm_token_count, counter.total_llm_token_count)
     assert counted == (1010, 5, 1015)

@@ -94,13 +94,13 @@ def messages(draw):
     blocks = draw(st.lists(SUITED[kind], max_size=4))
     if draw(st.integers(0, 9)) == 0:
         blocks.append(draw(st.one_of(text_blocks, *OTHERS)))
-    said = {"tool_call_id": draw(st.sampled_from([*IDS, *IDS, None]))} if kind == "tool" else {}
+    extra = {"tool_call_id": draw(st.sampled_from([*IDS, *IDS, None]))} if kind == "tool" else {}
     if draw(st.booleans()):
-        said["tool_calls"] = draw(st.lists(st.fixed_dictionaries(
+        extra["tool_calls"] = draw(st.lists(st.fixed_dictionaries(
             {"toolUseId": st.sampled_from(IDS)},
             optional={"name": st.sampled_from([*NAMES, 5, None]), "function": st.sampled_from(["add", {"name": "add"}]),
                       "input": json_values})))  # fmt: skip
-    return ChatMessage(role=role, blocks=blocks, additional_kwargs=said)
+    return ChatMessage(role=role, blocks=blocks, additional_kwargs=extra)
 
 
 @functools.cache
@@ -252,8 +252,8 @@ def test_answer_goes_back_to_the_model_unchanged(content, stored):
         {"toolUse": {"toolUseId": f"call-{number}", **block["toolUse"]}} if "toolUse" in block else block
         for number, block in enumerate(content)
     ]
-    blocks, said = read_content(content)
-    answer = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=said)
+    blocks, extra = read_content(content)
+    answer = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=extra)
     if stored:
         answer = ChatMessage.model_validate_json(answer.model_dump_json())
     sent = to_converse([ChatMessage("Hello"), answer, ChatMessage("!", role="assistant")])[0][1]

@@ -145,9 +145,9 @@ LEFT_OUT = {
 def test_pickle_warns_once_of_omissions_and_copy_finds_its_own(bedrock, caplog, what):
     llm = BedrockRouter(model=HAIKU, **LEFT_OUT[what](bedrock))
     pickles = [pickle.dumps(llm) for _ in range(2)]
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == 1
-    assert said[0].startswith(
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
         "Explicit credentials, default_headers, a session and a bedrock_client are left out of a pickle"
     )
     for pickled in pickles:
@@ -315,8 +315,8 @@ async def test_secrets_are_in_no_event_payload_log_or_error(
     """Over HTTPS: botocore 1.44 sends no bearer token without it."""
     caplog.set_level(logging.DEBUG, logger="bedrock_routing_integrations")
     told, manager = everywhere
-    said = stream_of(text(0, "Hi")) if form in STREAMED else whole_of({"text": "Hi"})
-    with ScriptedBedrock(said, authority=authority) as server:
+    answer = stream_of(text(0, "Hi")) if form in STREAMED else whole_of({"text": "Hi"})
+    with ScriptedBedrock(answer, authority=authority) as server:
         llm = BedrockRouter(
             model=HAIKU, max_retries=0, callback_manager=manager, region_name="us-east-1", verify=bundle,
             endpoint_url=server.url if reachable else "https://127.0.0.1:9", **secrets,

@@ -296,8 +296,8 @@ def test_metadata_never_raises_and_warns_once_of_assumed_window(bedrock, monkeyp
         more = {"endpoint_url": "http://127.0.0.1:9", "max_retries": 0}
     llm = BedrockRouter(model=target, **more)
     assert llm.metadata.context_window == llm.metadata.context_window == 3_900
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert sum("context_window=" in message for message in said) == 1
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sum("context_window=" in message for message in warnings) == 1
 
 
 def test_without_a_region_the_call_says_what_to_do():

@@ -125,8 +125,8 @@ TAKEN = {
 @pytest.mark.parametrize("role", TAKEN)
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_a_block_arrives_or_raises_naming_its_message_and_itself(role, kind):
-    said = {"tool_call_id": "call-1"} if role == "tool" else {}
-    message = ChatMessage(role=role, blocks=[TextBlock(text="See:"), BLOCKS[kind]], additional_kwargs=said)
+    extra = {"tool_call_id": "call-1"} if role == "tool" else {}
+    message = ChatMessage(role=role, blocks=[TextBlock(text="See:"), BLOCKS[kind]], additional_kwargs=extra)
     messages = [user("Hello"), assistant("Hi"), user("So?"), *([assistant(CALL)] if role == "tool" else []), message]
     if kind not in TAKEN[role]:
         name = type(BLOCKS[kind]).__name__
@@ -220,8 +220,8 @@ def test_a_cache_point_for_another_time_raises():
 def test_cache_point_keeps_its_position():
     """Which of them Bedrock takes is decided for the whole request: tests/test_cache_points.py."""
     thinking = ThinkingBlock(content="Hm.", additional_information={"signature": "x"})
-    found = contents(user(point(), "a", document(), point(), point()), assistant(thinking, point(), "b", point()))
-    assert [[next(iter(block)) for block in content] for content in found] == [
+    turns = contents(user(point(), "a", document(), point(), point()), assistant(thinking, point(), "b", point()))
+    assert [[next(iter(block)) for block in content] for content in turns] == [
         ["cachePoint", "text", "document", "cachePoint", "cachePoint"],
         ["reasoningContent", "cachePoint", "text", "cachePoint"],
     ]
@@ -229,11 +229,11 @@ def test_cache_point_keeps_its_position():
 
 def test_to_converse_keeps_whitespace_between_document_and_cache_point():
     """The known way to cache a text document, after which Bedrock takes no point."""
-    [found] = contents(user("See:", document(), "\n", point(), "\n", point(), " ", "And?"))
-    assert [next(iter(block)) for block in found] == ["text", "document", "text", "cachePoint", "cachePoint", "text"]
-    assert found[2] == {"text": "\n"}
-    [found] = contents(user("See:", document(), "", point()))
-    assert [next(iter(block)) for block in found] == ["text", "document", "cachePoint"]
+    [content] = contents(user("See:", document(), "\n", point(), "\n", point(), " ", "And?"))
+    assert [next(iter(block)) for block in content] == ["text", "document", "text", "cachePoint", "cachePoint", "text"]
+    assert content[2] == {"text": "\n"}
+    [content] = contents(user("See:", document(), "", point()))
+    assert [next(iter(block)) for block in content] == ["text", "document", "cachePoint"]
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
@@ -282,10 +282,10 @@ def test_message_with_only_cache_point_is_left_out(bedrock, place):
 
 def test_a_cache_point_in_a_tool_result_stands_behind_it():
     history = [user("a"), assistant(CALL), result(point("1h"), "2")]
-    found = contents(*history)[2]
-    assert [next(iter(block)) for block in found] == ["toolResult", "cachePoint"]
-    assert found[0]["toolResult"]["content"] == [{"text": "2"}]
-    assert found[1] == {"cachePoint": {"type": "default", "ttl": "1h"}}
+    content = contents(*history)[2]
+    assert [next(iter(block)) for block in content] == ["toolResult", "cachePoint"]
+    assert content[0]["toolResult"]["content"] == [{"text": "2"}]
+    assert content[1] == {"cachePoint": {"type": "default", "ttl": "1h"}}
 
 
 # --- thinking ---

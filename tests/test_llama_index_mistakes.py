@@ -21,7 +21,7 @@ def greet():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "expected"),
     [
         (lambda: BedrockRouter(HAIKU, 0.3, 100), "Only model is taken by position"),
         (lambda: BedrockRouter(HAIKU, temprature=0.3), "did you mean 'temperature'?"),
@@ -48,20 +48,20 @@ def greet():
         ),
     ],
 )
-def test_constructing(make, said):
-    with pytest.raises(InvalidRequestError, match=said) as raised:
+def test_constructing(make, expected):
+    with pytest.raises(InvalidRequestError, match=expected) as raised:
         make()
     assert "1234567" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "expected"),
     [
-        (lambda llm: llm.chat("Hello"), r"messages must be a list of ChatMessage, and is a str; .* complete\(\)"),
+        (lambda llm: llm.chat("Hello"), r"messages must be a list of ChatMessage, and is a str\. .* complete\(\)"),
         (lambda llm: llm.chat(USER), "messages must be a list of ChatMessage, and is a ChatMessage"),
         (
             lambda llm: llm.chat([{"role": "user", "content": "Hello"}]),
-            r"messages\[0\] is a builtins\.dict; it must be a LlamaIndex ChatMessage",
+            r"messages\[0\] is a builtins\.dict\. It must be a LlamaIndex ChatMessage",
         ),
         (lambda llm: llm.complete(USER), r"prompt must be a str, and is a ChatMessage\. .* chat\(\)"),
         (lambda llm: llm.complete("  "), "nothing to send"),
@@ -76,8 +76,8 @@ def test_constructing(make, said):
         ),
     ],
 )
-def test_calling(bedrock, call, said):
-    with pytest.raises(InvalidRequestError, match=said):
+def test_calling(bedrock, call, expected):
+    with pytest.raises(InvalidRequestError, match=expected):
         call(BedrockRouter(HAIKU))
     assert bedrock.requests() == []
 
@@ -97,10 +97,10 @@ def test_metadata_that_could_not_be_looked_up_says_why(bedrock, router, caplog):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
         assert BedrockRouter(router).metadata.context_window == 3900
-    said = [record.message for record in caplog.records if "context window" in record.message]
-    assert len(said) == 1
-    assert "the look-up failed: " in said[0]
-    assert "context_window=" in said[0]
+    warnings = [record.message for record in caplog.records if "context window" in record.message]
+    assert len(warnings) == 1
+    assert "the look-up failed: " in warnings[0]
+    assert "context_window=" in warnings[0]
 
 
 def test_metadata_of_invalid_target_does_not_raise():

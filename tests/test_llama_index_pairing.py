@@ -35,8 +35,8 @@ def user(text="And then?"):
 
 
 def results_in(message):
-    found = [block["toolResult"] for block in message["content"] if "toolResult" in block]
-    return [(each["toolUseId"], each.get("status"), each["content"]) for each in found]
+    results = [block["toolResult"] for block in message["content"] if "toolResult" in block]
+    return [(each["toolUseId"], each.get("status"), each["content"]) for each in results]
 
 
 def test_a_call_without_its_result_gets_one_that_says_so():
@@ -97,12 +97,12 @@ def test_foreign_id_is_converted_alike_for_call_and_result(call_id):
 def test_ids_of_other_providers_stay_apart():
     near = (*FOREIGN, "call 1", "call|1", "call_1", "y" * 65, "x" * 66)
     converse, _ = to_converse([user(), calls(*near), *(result(each, each) for each in near)])
-    found = results_in(converse[2])
-    assert len({sent for sent, _, _ in found}) == len(near)
-    assert [content[0]["text"].strip() or "(nothing)" for _, _, content in found] == [
+    results = results_in(converse[2])
+    assert len({sent for sent, _, _ in results}) == len(near)
+    assert [content[0]["text"].strip() or "(nothing)" for _, _, content in results] == [
         each.strip() or "(nothing)" for each in near
     ]
-    assert "call_1" in {sent for sent, _, _ in found}, "what Bedrock takes stays as it is"
+    assert "call_1" in {sent for sent, _, _ in results}, "what Bedrock takes stays as it is"
 
 
 @pytest.mark.parametrize("tools", [True, False])

@@ -46,7 +46,7 @@ def guardrail(**more):
     return {"guardrail_identifier": "gr1", "guardrail_version": "7", **more}
 
 
-# Argument, value, what else has to be said with it; where it is on the wire and as what; a model that takes it.
+# Argument, value, other arguments that it needs; its place and value in the request; a model that takes it.
 ARGUMENTS = [
     ("max_tokens", 50, {}, {"inferenceConfig": {"maxTokens": 50}}, HAIKU),
     ("temperature", 0.0, {}, {"inferenceConfig": {"temperature": 0.0}}, HAIKU),
@@ -83,12 +83,14 @@ def test_every_option_is_in_the_table():
 @pytest.mark.parametrize("form", ["chat", "astream_complete"])
 async def test_every_argument_reaches_its_member(bedrock, given, form):
     for name, value, more, members, model in ARGUMENTS:
-        said = {name: value, **more}
-        before = copy.deepcopy(said)
-        constructed = {"constructor": said, "additional_kwargs": {"additional_kwargs": said}, "call": {}}[given]
-        await run(BedrockRouter(model=model, **constructed), form, HELLO, **(said if given == "call" else {}))
+        arguments = {name: value, **more}
+        before = copy.deepcopy(arguments)
+        constructed = {"constructor": arguments, "additional_kwargs": {"additional_kwargs": arguments}, "call": {}}[
+            given
+        ]
+        await run(BedrockRouter(model=model, **constructed), form, HELLO, **(arguments if given == "call" else {}))
         assert sent(bedrock) == {"modelId": model, "messages": MESSAGE, **members}, name
-        assert said == before
+        assert arguments == before
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -263,8 +265,8 @@ def test_unsupported_cache_point_is_left_out_with_one_warning(bedrock, caplog):
     for _ in range(2):
         llm.chat_with_tools([FunctionTool.from_defaults(add)], "Hello")
         assert len(sent(bedrock)["toolConfig"]["tools"]) == 1, "Nova takes none behind its tools"
-    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.startswith(f"No cachePoint is added after the tools: {NOVA_LITE} accepts no cachePoint")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"No cachePoint is added after the tools: {NOVA_LITE} accepts no cachePoint")
 
 
 def test_to_models_that_nobody_knows_a_cache_point_is_sent():

@@ -119,14 +119,14 @@ async def test_a_streamed_object_is_not_forced_while_claude_thinks(bedrock, form
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_llm_kwargs_are_sent_and_not_changed(bedrock, router, form):
-    said = {"temperature": 0.5, "max_tokens": 700}
-    songs, error = await songs_of(BedrockRouter(model=router), form, **said)
+    llm_kwargs = {"temperature": 0.5, "max_tokens": 700}
+    songs, error = await songs_of(BedrockRouter(model=router), form, **llm_kwargs)
     assert isinstance(songs[-1], Song)
     assert error is None
     assert bedrock.requests("ConverseStream")[-1].request["inferenceConfig"] == {"temperature": 0.5, "maxTokens": 700}
-    given = dict(said)
+    given = dict(llm_kwargs)
     list(BedrockRouter(model=router).stream_structured_predict(Song, TOPIC, given, topic="cats"))
-    assert given == said
+    assert given == llm_kwargs
     with pytest.raises(InvalidRequestError, match="did you mean 'temperature'"):
         await songs_of(BedrockRouter(model=router), form, temprature=0.5)
 
@@ -225,9 +225,9 @@ async def test_a_graph_is_extracted_from_the_texts_that_gave_one():
     nodes = [TextNode(text="Nothing."), TextNode(text="Alice was born in Paris.")]
     with ScriptedBedrock(REFUSED, called("KGSchema", triplets=[known])) as server:
         extractor = SchemaLLMPathExtractor(llm=BedrockRouter(model=HAIKU, **server.arguments), num_workers=1)
-        found = await extractor.acall(nodes)
+        extracted = await extractor.acall(nodes)
         assert len(server.requests) == 2
-    assert sorted(len(node.metadata["relations"]) for node in found) == [0, 1]
+    assert sorted(len(node.metadata["relations"]) for node in extracted) == [0, 1]
 
 
 async def test_an_answer_is_refined_with_the_texts_that_gave_one():
@@ -240,6 +240,6 @@ async def test_an_answer_is_refined_with_the_texts_that_gave_one():
                     structured_answer_filtering=True,
                 )  # fmt: skip
                 given = ("Who is it?", ["Some text.", "Another text."])
-                said = await synthesizer.aget_response(*given) if awaited else synthesizer.get_response(*given)
-                assert said == "Bob"
+                answer = await synthesizer.aget_response(*given) if awaited else synthesizer.get_response(*given)
+                assert answer == "Bob"
                 assert len(server.requests) == 2

@@ -120,14 +120,14 @@ def test_a_tool_result_is_sent_as_what_it_is(bedrock, router, case):
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("extra", "status"),
     [
         ({"is_error": True}, "error"), ({"status": "error"}, "error"), ({"status": "success"}, "success"),
         ({"is_error": False}, None), ({}, None), ({"status": "completed"}, None),
     ],
 )  # fmt: skip
-def test_a_result_says_whether_the_tool_failed(said, status):
-    assert contents(user("a"), assistant(CALL), result("2", **said))[2][0]["toolResult"].get("status") == status
+def test_a_result_says_whether_the_tool_failed(extra, status):
+    assert contents(user("a"), assistant(CALL), result("2", **extra))[2][0]["toolResult"].get("status") == status
 
 
 def test_result_declared_as_json_must_be_json():

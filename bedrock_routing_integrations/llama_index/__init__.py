@@ -1,4 +1,4 @@
-"""LlamaIndex's door: an LLM that takes any Bedrock target and says which model answered; knowledge bases; what it cost.
+"""LlamaIndex classes: an LLM for any Bedrock target, a retriever and query engine for knowledge bases, and events.
 
 Needs the extra: ``pip install "bedrock-routing-integrations[llama-index]"``.
 """

@@ -300,7 +300,7 @@ def as_completion(chunk: ChatResponse) -> CompletionResponse:
 # --- Tool calls of a response ---
 
 _NO_CALL_ADVICE = (
-    "Ask for the call in the prompt, or use a model that can be forced to call a tool; where an object is wanted, say "
+    "Ask for the call in the prompt, or use a model that can be forced to call a tool; if you need an object, say "
     "in the prompt that the answer is to be JSON."
 )
 _BROKEN_JSON_ADVICE = "Ask again, or use a model that writes JSON more reliably."
@@ -314,8 +314,8 @@ def tool_selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> l
         error_on_no_tool_call: Raise if there are none.
 
     Raises:
-        ToolCallError: There is no call although there must be; or a call's arguments are not a JSON object, or were cut
-            off.
+        ToolCallError: The response has no call although it must; or a call's arguments are not a JSON object, or were
+            cut off.
     """
     selections = [
         ToolSelection(

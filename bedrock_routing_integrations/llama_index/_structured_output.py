@@ -4,7 +4,7 @@ LlamaIndex declares the output class as the only tool, and forces a call of it. 
 it thinks, and Llama refuse to be forced. Their requests do not force the call, and ask for JSON text by Converse's
 ``outputConfig.textFormat`` if the family takes it. JSON text in the answer counts as the call.
 
-Text counts only if the output class validates it, so an answer that explains why there is no object stays an error.
+Text counts only if the output class validates it. An answer that explains why it has none stays an error.
 
 A class whose JSON schema has no properties (a `RootModel`, a recursive model) cannot be a tool of LlamaIndex, which
 reads the properties. Such a class becomes the only field, ``root``, of a class made for the purpose.
@@ -139,7 +139,8 @@ def check_object_stream(
     """Yield the chunks of a stream, and check at the end that it brought an object.
 
     Raises:
-        ToolCallError: There is no whole object. LlamaIndex also checks, but logs the error and keeps the part.
+        ToolCallError: The stream brought no whole object. LlamaIndex also checks, but logs the error and keeps the
+            part.
     """
     last = None
     try:

@@ -5,8 +5,8 @@ change the import, and the model if you like. The differences:
 
 - **Any target** is a model: prompt routers, application profiles, provisioned, custom and imported models, managed
   prompts. `metadata` never raises; a router's context window is the smallest of its candidate models'.
-- **Only what you set is sent.** There is no default temperature of 0.1 and no limit of 512 tokens. `temperature` and
-  `thinking` are always sent; BedrockConverse drops them for models that it believes not to take them.
+- **Only arguments that you set are sent**, without a default temperature of 0.1 and a limit of 512 tokens.
+  `temperature` and `thinking` are always sent; BedrockConverse drops them for models that it believes not to take them.
 - **The routing** is in ``response.additional_kwargs["routing"]``, in a stream's last chunk, and in an event,
   `ModelRoutedEvent`. ``response.raw`` is Bedrock's response with bytes as base64; LlamaIndex's token counts are added.
 - ``prompt_tokens`` counts the whole prompt, cached tokens too, so that prompt and completion make the total.
