@@ -33,10 +33,10 @@ def greet():
             "aws_secret_access_key is not valid: it must be a string, and is a int",
         ),
         (lambda: BedrockRouter(HAIKU, default_headers={"x-key": 1234567}), "default_headers must be a mapping"),
-        (lambda: BedrockRouter(HAIKU, client="bedrock-runtime"), "client for 'bedrock-runtime' .boto3., and is a str"),
+        (lambda: BedrockRouter(HAIKU, client="bedrock-runtime"), "client is not valid: it is a str. Pass boto3.client"),
         (
             lambda: BedrockRouter(HAIKU, client=boto3.client("bedrock", "us-east-1")),
-            "client for 'bedrock-runtime' .boto3., and is a client for 'bedrock'",
+            "client is not valid: it is a client for 'bedrock'. Pass boto3.client",
         ),
         (lambda: BedrockRouter(HAIKU, cache="atuo"), "cache='atuo' is not valid. Use 'auto', 'off' or a CachePolicy"),
         (lambda: BedrockRouter(HAIKU, cache={"tll": "1h"}), "CachePolicy has no 'tll'. Use sections, ttl"),
