@@ -57,7 +57,6 @@ def test_call_drops_neutral_arguments(server, kind):
         ({"modalities": ["audio"]}, "modalities is not an argument"),
         ({"user": "Ann"}, "user is not an argument"),
         ({"n": object()}, "n=.* is not valid"),
-        ({"run_of_langchain": "x"}, "run_of_langchain is not an argument"),
     ],
 )
 async def test_call_refuses_unknown_arguments_by_name(server, kind, arguments, message):
