@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.runtime import warn_once
 
@@ -241,8 +242,8 @@ class Diagnosis:
         self._changes = self._clear_changes = 0
         self._changed: str | None = None
         self._blocks: tuple[_BlockIdentity, ...] = ()
-        self._short_prefixes: dict[int, int] = {}
-        self._conversations: dict[int, _Conversation] = {}
+        self._short_prefixes: BoundedCache[int, int] = BoundedCache(_MAX_SHORT_APPLICATIONS)
+        self._conversations: BoundedCache[int, _Conversation] = BoundedCache(_MAX_CONVERSATIONS)
 
     def check_read(self, *, expected: bool, tokens: int) -> None:
         """Warn if requests with cache points never read anything.
@@ -338,7 +339,7 @@ class Diagnosis:
             return
         tools = frozenset(hash(boundary.identity) for boundary in prefix.boundaries if boundary.section == "tools")
         key = hash(tuple([boundary.identity for boundary in opening]))
-        previous = self._conversations.pop(key, None)
+        previous = self._conversations.get(key)
         if (
             previous is not None
             and previous.tools != tools
@@ -353,9 +354,7 @@ class Diagnosis:
                 f"{read_price:g} times. Declare all tools from the beginning, keep their order, and write in a message "
                 "which of them may be used.",
             )
-        while len(self._conversations) >= _MAX_CONVERSATIONS:
-            del self._conversations[next(iter(self._conversations))]
-        self._conversations[key] = _Conversation(tools, cached_tokens, len(prefix.roles))
+        self._conversations.put(key, _Conversation(tools, cached_tokens, len(prefix.roles)))
 
     def check_length(self, application: int, tokens: float, min_tokens: int) -> None:
         """Warn if the tools and system of one application repeat, and are just too short to be cached.
@@ -367,10 +366,9 @@ class Diagnosis:
         """
         if not _ALMOST_LONG_ENOUGH * min_tokens <= tokens < min_tokens:
             return
-        if len(self._short_prefixes) > _MAX_SHORT_APPLICATIONS:
-            self._short_prefixes.clear()
-        self._short_prefixes[application] = self._short_prefixes.get(application, 0) + 1
-        if self._short_prefixes[application] == _PATTERN:
+        times = self._short_prefixes.get(application, 0) + 1
+        self._short_prefixes.put(application, times)
+        if times == _PATTERN:
             warn_once(
                 ("prefix too short", self._target),
                 f"The tools and system prompt of requests to {self._target} repeat, and are just too short to be "

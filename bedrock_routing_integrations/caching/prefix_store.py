@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
+
 from .explanation import Diagnosis
 from .reuse_statistics import TTL_1H, TTL_5M, ReuseStatistics
 from .savings_ledger import SavingsLedger
@@ -93,7 +95,7 @@ class PrefixMemory:
         self._young: dict[int, PrefixRecord] = {}
         self._old: dict[int, PrefixRecord] = {}
         self._young_since: float | None = None
-        self._targets: dict[Hashable, TargetState] = {}
+        self._targets: BoundedCache[Hashable, TargetState] = BoundedCache(_MAX_TARGETS)
         self._calibrations: dict[str, Calibration] = {}
         self.token_counts = TokenCounts()
 
@@ -108,12 +110,10 @@ class PrefixMemory:
             scope: Identifies the target, and the way to reach it.
             name: The target's name in warnings.
         """
-        state = self._targets.pop(scope, None)
+        state = self._targets.get(scope)
         if state is None:
-            while len(self._targets) >= _MAX_TARGETS:
-                del self._targets[next(iter(self._targets))]
             state = TargetState(self, scope, name)
-        self._targets[scope] = state  # moved to the end: the first is the least recently used
+        self._targets.put(scope, state)  # now the most recently used
         return state
 
     def calibration(self, family: str) -> Calibration:
@@ -163,7 +163,7 @@ class PrefixMemory:
         """Forget everything."""
         with self.lock:
             self._young, self._old, self._young_since = {}, {}, None
-            self._targets.clear()
+            self._targets.reset()
             self._calibrations.clear()
             self.token_counts.forget()
 
@@ -202,7 +202,7 @@ class TargetState:
         self._scope = scope
         self._model_salts: dict[str, int] = {}
         self._answers: dict[str, float] = {}
-        self._in_flight: dict[int, float] = {}
+        self._in_flight: BoundedCache[int, float] = BoundedCache(_MAX_IN_FLIGHT)
         self._refused: dict[str, float] = {}
         self._reads_expected = self._reads_happened = 0.0
         self._continued = self._stayed = 0.0
@@ -339,12 +339,8 @@ class TargetState:
             now: The time, in seconds.
         """
         for digest in digests:
-            self._in_flight[digest] = now
-        while self._in_flight:
-            digest, since = next(iter(self._in_flight.items()))
-            if len(self._in_flight) <= _MAX_IN_FLIGHT and now - since <= _IN_FLIGHT_SECONDS:
-                break
-            del self._in_flight[digest]
+            self._in_flight.put(digest, now)
+        self._in_flight.drop_oldest_while(lambda since: now - since > _IN_FLIGHT_SECONDS)
 
     def end_writes(self, digests: list[int]) -> None:
         """Unmark prefixes: the request was answered or it failed."""

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -164,7 +166,7 @@ class ReuseStatistics:
 
     def __init__(self) -> None:
         self._by_category: dict[Category, Tally] = {}
-        self._by_application: dict[tuple[Category, int], Tally] = {}
+        self._by_application: BoundedCache[tuple[Category, int], Tally] = BoundedCache(_MAX_TALLIES)
 
     def tallies(self, category: Category, application: int) -> Tallies:
         """Return the tallies in which to count a prefix, creating them if needed.
@@ -175,12 +177,8 @@ class ReuseStatistics:
         """
         of_all = self._by_category.get(category) or self._by_category.setdefault(category, Tally())
         key = (category, application)
-        of_application = self._by_application.pop(key, None)
-        if of_application is None:
-            while len(self._by_application) >= _MAX_TALLIES:
-                del self._by_application[next(iter(self._by_application))]
-            of_application = Tally()
-        self._by_application[key] = of_application  # moved to the end: the first is the least recently used
+        of_application = self._by_application.get(key) or Tally()
+        self._by_application.put(key, of_application)  # now the most recently used
         return of_all, of_application
 
     def return_probabilities(
