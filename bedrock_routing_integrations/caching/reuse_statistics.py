@@ -5,7 +5,7 @@ how many were seen, how many returned within five minutes, and how many later wi
 of a beta distribution: a prior for the category, worth two or three observations, updated first with the counts of all
 applications, then with those of the application itself (the same tools and system prompt).
 
-Three rules follow from what the counts must not do:
+Three rules keep the counts from misleading the planner:
 
 - *Pending prefixes.* For the 5m TTL, count a prefix as a miss until it returns: waiting five minutes before learning
   from a miss would cost too much. For the 1h TTL, count a pending prefix as 0.25 of a miss until it is overdue: waiting
