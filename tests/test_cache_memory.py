@@ -101,7 +101,7 @@ def test_prefix_memory_is_shared_by_clients_that_get_it(world):
 # --- how much, and for how long ---
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
 def test_memory_is_bounded_and_keeps_recently_used_prefixes(world, most):
     memory = PrefixMemory(max_prefixes=most)

@@ -152,7 +152,7 @@ def test_nova_prefix_stays_below_maximum_after_russian_text():
 # --- over the wire ---
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_emulator_accepts_planned_requests_at_first_attempt(family):
     clock, chance = Clock(), random.Random(family)

@@ -234,7 +234,7 @@ def used_by_a_connection(session, form):
     return client.runtime_client(MODEL), client
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @both_kinds
 @pytest.mark.parametrize("form", [*FORMS, "look-up"])
 def test_unreferenced_session_is_freed_with_its_clients(bedrock, session_of, form):

@@ -7,6 +7,7 @@ on it, and what to do.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import struct
 import zlib
@@ -731,9 +732,14 @@ def test_exception_event_has_a_lower_camel_code(bedrock):
 # botocore's service models: what we ask and read
 
 
+@functools.cache
+def service_model(service):
+    return botocore.session.Session().get_service_model(service)
+
+
 def shape(service, operation, member):
     """Return the shape at a dotted path of an operation's output (or input), `[]` for the members of a list."""
-    model = botocore.session.Session().get_service_model(service).operation_model(operation)
+    model = service_model(service).operation_model(operation)
     at_path = {"in": model.input_shape, "out": model.output_shape}[member.partition(":")[0]]
     for part in member.partition(":")[2].split("."):
         at_path = at_path.member if part == "[]" else at_path.members[part]
