@@ -558,7 +558,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
 
     def _recording_single_run(self, messages: list[list[BaseMessage]], callbacks: Callbacks) -> tuple[Self, Callbacks]:
         # ``generate`` calls ``_stream`` only if a handler listens. It starts the runs of all messages before the first
-        # call, so one recorder cannot tell them apart.
+        # call, so one recorder cannot distinguish them.
         is_needed = len(messages) == 1 and (callbacks or self.callbacks)
         return self._recording_run(callbacks) if is_needed else (self, callbacks)
 
