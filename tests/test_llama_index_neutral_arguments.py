@@ -44,15 +44,6 @@ def test_call_drops_each_neutral_value(bedrock, name):
         assert bedrock.requests()[-1].request.keys() == {"modelId", "messages"}
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["structured", "one_tool_call"])
-@pytest.mark.parametrize("value", [True, "yes"])
-async def test_call_refuses_arguments_that_its_own_methods_use(bedrock, form, name, value):
-    with pytest.raises(InvalidRequestError, match=f"has no argument '{name}'"):
-        await run(BedrockRouter(HAIKU), form, HELLO, **{name: value})
-    assert bedrock.requests() == []
-
-
 def test_stop_none_leaves_stop_sequences_of_constructor(bedrock):
     llm = BedrockRouter(HAIKU, stop_sequences=["A"])
     for stop in (None, [], ""):

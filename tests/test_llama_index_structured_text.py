@@ -214,6 +214,16 @@ async def test_output_format_of_caller_is_kept():
     assert request["outputConfig"] == given
 
 
+def test_chat_takes_allow_json_text_itself():
+    """Any tool may be asked for as JSON text, not only the output class of `structured_predict`."""
+    with ScriptedBedrock(in_text(WRITTEN)[0], in_text(WRITTEN)[0]) as server:
+        llm = BedrockRouter(UNFORCED, **server.arguments)
+        tools = [FunctionTool.from_defaults(lambda total: total, name="Bill", fn_schema=Bill)]
+        llm.chat(user("What does it cost?"), tools=tools, allow_json_text=True)
+        llm.chat(user("What does it cost?"), tools=tools)
+        assert ["outputConfig" in request for request in server.requests] == [True, False]
+
+
 # --- classes whose schema is no plain object ---
 
 SPECIAL = [

@@ -99,6 +99,13 @@ async def test_only_first_call_is_left_without_parallel_calls(llm, tools, form):
     assert sum("toolUse" in block for block in response.raw["output"]["message"]["content"]) == 2
 
 
+def test_chat_takes_allow_parallel_tool_calls_itself(llm, tools):
+    response = llm.chat(user(TWO_QUESTIONS), tools=tools, allow_parallel_tool_calls=False)
+    assert calls_in(llm, response) == [("get_weather", {"city": "Paris"})]
+    assert len(calls_in(llm, llm.chat(user(TWO_QUESTIONS), tools=tools, allow_parallel_tool_calls=True))) == 2
+    assert len(calls_in(llm, llm.chat(user(TWO_QUESTIONS), tools=tools))) == 2
+
+
 def test_answer_to_tool_result_is_requested_with_history(bedrock, llm, tools):
     asked = llm.chat_with_tools(tools, QUESTION)
     (call,) = llm.get_tool_calls_from_response(asked)
