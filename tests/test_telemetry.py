@@ -192,8 +192,8 @@ def test_many_clients_share_what_a_provider_makes(bedrock, recorder, router, cap
         client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
         client.converse(modelId=router, **ask(HELLO))
     assert caplog.messages == [], "the SDK warns of a second metric by the same name"
-    assert spans._histograms(recorder.meters) is spans._histograms(recorder.meters)
-    assert spans._tracer(recorder.tracers) is spans._tracer(recorder.tracers)
+    assert spans._instruments().histograms(recorder.meters) is spans._instruments().histograms(recorder.meters)
+    assert spans._instruments().tracer(recorder.tracers) is spans._instruments().tracer(recorder.tracers)
 
 
 # --- when ---

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["RoutingEventHandler"]
-
-_active_handlers: ActiveHandlers[RoutingEventHandler] = ActiveHandlers(
-    "bedrock_routing_llama_index",
-    "Start the thread with contextvars.copy_context().run, or as a llama_index.core.types.Thread.",
-)
 
 
 class RoutingEventHandler(BaseEventHandler):
@@ -106,14 +100,12 @@ class RoutingEventHandler(BaseEventHandler):
 
     def __enter__(self) -> Self:
         _active_handlers.enter(self)
-        _listen_while_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _active_handlers.leave(self)
-        _listen_while_open()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -147,12 +139,17 @@ class _ActiveHandlersListener(BaseEventHandler):
 
 
 _listener = _ActiveHandlersListener()
-_listener_lock = threading.Lock()
 
 
 def _listen_while_open() -> None:
     """Add the listener to our dispatcher while a block is open."""
-    with _listener_lock:
-        others = [handler for handler in dispatcher.event_handlers if handler is not _listener]
-        # A new list: other threads may iterate over the old one.
-        dispatcher.event_handlers = [*others, _listener] if _active_handlers else others
+    others = [handler for handler in dispatcher.event_handlers if handler is not _listener]
+    # A new list: other threads may iterate over the old one.
+    dispatcher.event_handlers = [*others, _listener] if _active_handlers else others
+
+
+_active_handlers: ActiveHandlers[RoutingEventHandler] = ActiveHandlers(
+    "bedrock_routing_llama_index",
+    "Start the thread with contextvars.copy_context().run, or as a llama_index.core.types.Thread.",
+    _listen_while_open,
+)

@@ -16,10 +16,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakSet
 
-from bedrock_routing_integrations.runtime import warn_once
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME, warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -37,13 +40,19 @@ class ActiveHandlers(Generic[T]):
     Args:
         name: Name of the context variable. Context variables are never freed: make one `ActiveHandlers` for a module.
         advice: The end of the warning about a thread whose calls belong to no block.
+        on_change: Called after a block was opened or closed, by one thread at a time.
     """
 
-    def __init__(self, name: str, advice: str) -> None:
-        self._name, self._advice = name, advice
+    def __init__(self, name: str, advice: str, on_change: Callable[[], None] | None = None) -> None:
+        self._name, self._advice, self._on_change = name, advice, on_change
         self._blocks: contextvars.ContextVar[tuple[_Block[T], ...] | None] = contextvars.ContextVar(name, default=None)
         self._lock = threading.Lock()
         self._open_blocks: tuple[_Block[T], ...] = ()
+        DEFAULT_RUNTIME.attach(self)
+
+    def reset(self) -> None:
+        """Replace the lock, which another thread may have held when the process forked. Blocks stay open."""
+        self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         """Return whether any block is open, in any context."""
@@ -56,6 +65,8 @@ class ActiveHandlers(Generic[T]):
             block = _Block(handler, outer_blocks, WeakSet(threading.enumerate()))
             self._open_blocks = (*self._open_blocks, block)
             self._blocks.set((*outer_blocks, block))
+            if self._on_change is not None:
+                self._on_change()
 
     def leave(self, handler: T) -> None:
         """Close the innermost open block of a handler: of those in this context, else of all.
@@ -69,6 +80,8 @@ class ActiveHandlers(Generic[T]):
             for closed in (blocks_in_context or blocks)[-1:]:
                 self._open_blocks = tuple(block for block in self._open_blocks if block is not closed)
                 self._blocks.set(tuple(block for block in in_context if block is not closed) or None)
+            if self._on_change is not None:
+                self._on_change()
 
     def is_open(self, handler: T) -> bool:
         """Return whether a block of a handler is open, in any context."""

@@ -10,6 +10,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from bedrock_routing_integrations.bounded_cache import BoundedCache
+from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
+
 from . import attributes
 from .call_events import AttemptMade, CallAbandoned, CallAnswered, log_errors
 from .external_spans import (
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from .options import Telemetry
 
 _SCOPE_NAME = "bedrock_routing_integrations"
+_MAX_PROVIDERS = 16  # a process has one; tests make more
 # The context key by which OpenLLMetry's instrumentations mark that a call to a model is recorded already.
 _SUPPRESS_MODEL_CALLS = "suppress_language_model_instrumentation"
 
@@ -105,7 +109,7 @@ class CallRecording:
         self._operation, self._suppresses_others = operation, suppresses_others
         self._external_span = external_span.span if external_span is not None else None
         self._known = operation.attributes_of(started)
-        self._histograms = _histograms(options.meter_provider) if measures else None
+        self._histograms = _instruments().histograms(options.meter_provider) if measures else None
         self._span: Any = None
         self._records_content = False
         self._token: Any = None
@@ -117,7 +121,7 @@ class CallRecording:
     def _start_span(self, options: Telemetry, request: Mapping[str, Any]) -> Any:
         from opentelemetry.trace import SpanKind
 
-        tracer = _tracer(options.tracer_provider)
+        tracer = _instruments().tracer(options.tracer_provider)
         name = self._operation.span_name(self._known)
         span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=self._known)
         self._records_content = span.is_recording() and options.records_content
@@ -239,33 +243,48 @@ def has_meter_provider(provider: Any) -> bool:
     return not type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
 
 
-def _tracer(provider: Any) -> Any:
-    if provider is None:
-        from opentelemetry import trace
+class Instruments:
+    """The tracers and histograms that all clients share, by provider.
 
-        provider = trace.get_tracer_provider()
-    return _tracer_of(provider)
+    Older versions of OpenTelemetry's SDK warn if a metric is made a second time.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Drop all instruments, and replace the lock."""
+        self._lock = threading.Lock()
+        self._tracers: BoundedCache[Any, Any] = BoundedCache(_MAX_PROVIDERS)
+        self._histograms: BoundedCache[Any, dict[Histogram, Any]] = BoundedCache(_MAX_PROVIDERS)
+
+    def tracer(self, provider: Any) -> Any:
+        """Return the tracer of a provider; None for the process's own."""
+        if provider is None:
+            from opentelemetry import trace
+
+            provider = trace.get_tracer_provider()
+        return self._tracers.get(provider) or self._tracers.setdefault(
+            provider, provider.get_tracer(_SCOPE_NAME, _version())
+        )
+
+    def histograms(self, provider: Any) -> dict[Histogram, Any]:
+        """Return the histograms of a provider; None for the process's own."""
+        if provider is None:
+            from opentelemetry import metrics
+
+            provider = metrics.get_meter_provider()
+        histograms = self._histograms.get(provider)
+        if histograms is None:
+            with self._lock:
+                histograms = self._histograms.get(provider)
+                if histograms is None:
+                    histograms = _make_histograms(provider)
+                    self._histograms.put(provider, histograms)
+        return histograms
 
 
-@functools.lru_cache(maxsize=16)
-def _tracer_of(provider: Any) -> Any:
-    return provider.get_tracer(_SCOPE_NAME, _version())
-
-
-def _histograms(provider: Any) -> dict[Histogram, Any]:
-    if provider is None:
-        from opentelemetry import metrics
-
-        provider = metrics.get_meter_provider()
-    with _making_histograms:  # the SDK warns if a second thread makes a metric of the same name
-        return _histograms_of(provider)
-
-
-_making_histograms = threading.Lock()
-
-
-@functools.lru_cache(maxsize=16)
-def _histograms_of(provider: Any) -> dict[Histogram, Any]:
+def _make_histograms(provider: Any) -> dict[Histogram, Any]:
     meter = provider.get_meter(_SCOPE_NAME, _version())
     return {
         each: meter.create_histogram(
@@ -273,6 +292,10 @@ def _histograms_of(provider: Any) -> dict[Histogram, Any]:
         )
         for each in (CALL_DURATION, RETRIEVAL_DURATION, TOKENS)
     }
+
+
+def _instruments() -> Instruments:
+    return DEFAULT_RUNTIME.shared(Instruments)
 
 
 @functools.lru_cache(maxsize=1)
