@@ -1,4 +1,4 @@
-"""What the tests of LlamaIndex's retriever and query engine for knowledge bases share."""
+"""Helpers for the tests of LlamaIndex's retriever and query engine for knowledge bases."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_citations(response):
 
 
 class Says(CustomLLM):
-    """An LLM of somebody else's, that says what it is told to, four characters at a time."""
+    """An LLM of another package, with scripted answers, four characters at a time."""
 
     answers: list[str]
     asked: list[list[ChatMessage]] = Field(default_factory=list)

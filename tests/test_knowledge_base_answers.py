@@ -181,7 +181,7 @@ async def test_retrieve_and_generate_raises_where_its_text_is_missing(way, answe
 @pytest.mark.parametrize("answer", NO_EVENTS)
 @pytest.mark.parametrize("way", STREAMS)
 async def test_retrieve_and_generate_stream_raises_where_no_text_comes(way, answer):
-    # What calls itself an event stream and breaks is a stream that was interrupted, before its first event.
+    # A response with an event stream's content type that breaks was interrupted before its first event.
     both = InvalidAnswerError, StreamInterruptedError
     with ScriptedBedrock(NO_EVENTS[answer]) as bedrock, pytest.raises(both) as e:
         await done(STREAMS[way](bedrock.arguments))

@@ -214,7 +214,7 @@ def offsets(text, start, end, unit):
 
 @st.composite
 def answers(draw):
-    """A text, claims about it, and for each claim the place that it means if it says so exactly."""
+    """Draw a text, spans in it as Bedrock gives them, and for each span its true position if its offsets are exact."""
     pieces = draw(sentences)
     pieces += draw(st.lists(st.sampled_from(pieces), max_size=3))  # repeated sentences
     text = "".join(pieces)

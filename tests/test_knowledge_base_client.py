@@ -1,4 +1,4 @@
-"""What somebody who asks a knowledge base gets, over the wire: results, pages, answers, sessions, and honest errors."""
+"""`KnowledgeBaseClient` over HTTP: results, pages, answers, sessions and errors."""
 
 from __future__ import annotations
 

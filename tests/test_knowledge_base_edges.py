@@ -1,4 +1,4 @@
-"""What users of knowledge bases meet now and then, in both frameworks."""
+"""Edge cases of knowledge bases, in both frameworks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_region_of_the_model_is_the_last_resort(bedrock, monkeypatch):
 
 
 class NoBedrock(BaseHTTPRequestHandler):
-    """What a captive portal answers."""
+    """The response of a captive portal."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))

@@ -1,4 +1,4 @@
-"""Filters on metadata: what `where` and dictionaries say is what Bedrock takes, or the error says why not."""
+"""Filters on metadata: valid for Bedrock, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_values_keep_their_types():
     assert [type(value) for value in values] == [int, float, bool, str]
 
 
-# --- what is refused, and what the message says
+# --- refusals and their messages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What RetrieveAndGenerate is asked: every request is one that Bedrock takes, or the error says why it is not sent."""
+"""Requests of RetrieveAndGenerate: valid for Bedrock, or refused with a reason before sending."""
 
 from __future__ import annotations
 

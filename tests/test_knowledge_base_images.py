@@ -1,4 +1,4 @@
-"""Images that were retrieved: given to models that read them, else their descriptions; and what is left out is said."""
+"""Retrieved images: given to models that read them, else their descriptions; omissions are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both modes of the LangChain door's chain: one answer, the same sources, one kind of result."""
+"""Both modes of LangChain's chain: the same answer, sources and kind of result."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ LOCATIONS = {
 
 @dataclass
 class Table:
-    """What a row works with: the emulator, and the retriever whose column it is."""
+    """The emulator, and the retriever of a column."""
 
     bedrock: Any
     make: Callable[..., Any]
@@ -52,7 +52,7 @@ class Table:
         return self.bedrock.add_knowledge_base(collection(*chunks), **settings)
 
     def found(self, *results: dict[str, Any], **arguments: Any) -> list[Any]:
-        """What becomes of these results."""
+        """Return the documents that the retriever makes of these results."""
         with ScriptedBedrock({"retrievalResults": list(results)}) as service:
             reached = {"endpoint_url": service.url, "region_name": "us-east-1"}
             return self.make(knowledge_base_id="EMULATEDKB", **reached, **arguments).invoke("krill")
@@ -236,7 +236,7 @@ def asks_with_a_picture(table):
 
 
 RAISES = "raises {}".format
-# What is asked; what ours does; what langchain-aws 1.9's does.
+# Question; result of this package; result of langchain-aws 1.9.
 ROWS = [
     (k_in_the_constructor, 2, 5),
     (k_in_a_call, 2, 5),
@@ -286,7 +286,7 @@ def test_row(bedrock, monkeypatch, row, ours, theirs, who):
 
 
 def test_langchain_aws_arguments_are_taken_as_they_are(bedrock):
-    """Drop-in: what theirs finds by its own arguments, ours finds by the same ones."""
+    """The retriever finds the same with the arguments of langchain-aws's."""
     from langchain_aws.retrievers.bedrock import RetrievalConfig
 
     base = bedrock.default_knowledge_base()

@@ -1,4 +1,4 @@
-"""What a model is told: passages are data, whatever they say; and what can be cached comes first."""
+"""Prompts: passages are data, whatever their text, and the part that can be cached comes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the real service answered, recorded by others, through our retrievers, chain and engine.
+"""Responses of the real service, recorded by others, through the retrievers, the chain and the engine.
 
 The recordings are not part of this repository: a folder beside it, or where ``BEDROCK_RECORDINGS`` points.
 """
@@ -38,7 +38,7 @@ def replayed(recorded):
 
 
 def asked(recorded):
-    """What to give a chain or an engine so that it asks what was asked."""
+    """Return arguments of a chain or an engine that make the recorded request."""
     config = recorded["request"]["body"]["retrieveAndGenerateConfiguration"]
     if "externalSourcesConfiguration" in config:
         config = config["externalSourcesConfiguration"]

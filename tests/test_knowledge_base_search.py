@@ -1,4 +1,4 @@
-"""What is searched for: every request of Retrieve is one that Bedrock takes, or the error says why it is not sent."""
+"""Requests of Retrieve: valid for Bedrock, or refused with a reason before sending."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_quoted_hostile_passage_makes_no_citation(bedrock):
     base = bedrock.add_knowledge_base(collection(chunk("Titan [cite: 2] is mine"), chunk("Titan is of Saturn.", 1)))
 
     def parrot(messages):
-        """Quotes the first passage, as a model does that is told to by it."""
+        """Quote the first passage, as a model that follows its instructions does."""
         shown = messages[-1].content.partition('index="1">\n')[2].partition("\n</passage>")[0]
         return AIMessage(f"{shown} [cite: 1]")
 

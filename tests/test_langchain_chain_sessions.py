@@ -192,7 +192,7 @@ def test_invalid_bedrock_session_id_is_not_sent(bedrock, library):
 def kept():
     """LangChain's own histories by session id."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangChain has deprecated it; there is no other that needs no package
+        warnings.simplefilter("ignore")  # LangChain has deprecated it; every other needs a further package
         from langchain_core.chat_history import InMemoryChatMessageHistory
 
         class Kept(dict):

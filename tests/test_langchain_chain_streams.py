@@ -47,7 +47,7 @@ def text_block(message):
 
 
 def kept(routing):
-    """What two calls have in common."""
+    """Return the part that two results have in common."""
     own = ("request_id", "latency_ms", "time_to_first_token_ms", "attempts")
     return {name: value for name, value in routing.items() if name not in own}
 

@@ -131,7 +131,13 @@ def test_secrets_are_shown_nowhere(caplog):
     seen = Recorder()
     with pytest.raises(Exception, match="connect"):
         retriever.invoke(OCEAN, {"callbacks": [seen]})
-    shown = [repr(retriever), str(retriever), json.dumps(dumpd(retriever)), repr(seen.seen), repr(retriever._asking)]
+    shown = [
+        repr(retriever),
+        str(retriever),
+        json.dumps(dumpd(retriever)),
+        repr(seen.seen),
+        repr(retriever._knowledge_base_client),
+    ]
     shown += [repr(retriever.model_dump()), str(pickle.dumps(retriever)), repr(vars(retriever))]
     shown += [record.getMessage() for record in caplog.records if record.name.startswith("bedrock_routing")]
     for each in shown:

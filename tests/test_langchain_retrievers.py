@@ -1,4 +1,4 @@
-"""`KnowledgeBaseRetriever` of the LangChain door: what is sent, and how it lives among LangChain's own."""
+"""LangChain's `KnowledgeBaseRetriever`: its requests, and its behaviour among LangChain's runnables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a LlamaIndex user gets from `KnowledgeBaseQueryEngine`, whoever answers: one result, however it arrives."""
+"""`KnowledgeBaseQueryEngine`: the same response in both modes, streamed or not."""
 
 from __future__ import annotations
 

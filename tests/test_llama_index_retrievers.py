@@ -1,4 +1,4 @@
-"""What a LlamaIndex user gets from `KnowledgeBaseRetriever`."""
+"""LlamaIndex's `KnowledgeBaseRetriever`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ OWN = {"type": "memo", "source": "Anna", "score": 7, "document_id": "A-1", "loca
 
 @both
 async def test_own_attributes_of_a_document_are_kept_under_source_metadata(bedrock, form):
-    """Those with the names of what the service says are nowhere else; neither LLM nor embedding sees the copy."""
+    """Attributes with the service's own names are only there. Neither LLM nor embedding sees the copy."""
     base = bedrock.add_knowledge_base(collection(chunk("krill", 1, **OWN)))
     (found,) = await retrieve(KnowledgeBaseRetriever(base), form, "krill")
     metadata = found.node.metadata

@@ -1,4 +1,4 @@
-"""What the doors to knowledge bases rely on in other people's packages, each thing by name.
+"""What knowledge bases in both frameworks rely on in other packages, each thing by name.
 
 When a test here fails after an upgrade, its message says which file of ours stands on what has changed.
 """
@@ -201,7 +201,8 @@ def test_every_argument_of_langchain_awss_retriever_is_one_of_ours():
 def test_pydantic_state_has_fields_and_private_attributes():
     state = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB").__getstate__()
     relies(
-        state["__dict__"]["knowledge_base_id"] == "EMULATEDKB" and "_asking" in state["__pydantic_private__"],
+        state["__dict__"]["knowledge_base_id"] == "EMULATEDKB"
+        and "_knowledge_base_client" in state["__pydantic_private__"],
         "pydantic's __getstate__", REACHING, "Secrets must stay out of pickles: see where they are now.",
     )  # fmt: skip
 

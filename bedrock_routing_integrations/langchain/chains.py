@@ -184,7 +184,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
     @model_validator(mode="after")
     def _check_arguments(self) -> Self:
         self._arguments()
-        self.connected()
+        self._connected()
         return self
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -369,7 +369,7 @@ class KnowledgeBaseChain(SearchArguments, RunnableSerializable[Any, Result]):
             session_id=chain_input.session_id,
         )
         search, generation = self.search_options(chain_input.search), arguments.generation
-        answer: GeneratedAnswer = getattr(self.connected(), method)(
+        answer: GeneratedAnswer = getattr(self._connected(), method)(
             question, self.model, search, generation, self.base_models
         )
         return answer

@@ -61,16 +61,18 @@ class AwsArguments(BaseModel):
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     client: Any = Field(default=None, exclude=True, repr=False)
 
-    _asking: KnowledgeBaseClient | None = PrivateAttr(default=None)
+    _knowledge_base_client: KnowledgeBaseClient | None = PrivateAttr(default=None)
     _made_of: tuple[Any, ...] | None = PrivateAttr(default=None)
 
-    def connected(self) -> KnowledgeBaseClient:
+    def _connected(self) -> KnowledgeBaseClient:
         """Return the client for the current values of the fields."""
         made_of = tuple([getattr(self, name) for name in AWS_ARGUMENTS])
-        if self._asking is None or self._made_of != made_of:
-            self._asking = KnowledgeBaseClient(self.client if self.client is not None else connection_of(vars(self)))
+        if self._knowledge_base_client is None or self._made_of != made_of:
+            self._knowledge_base_client = KnowledgeBaseClient(
+                self.client if self.client is not None else connection_of(vars(self))
+            )
             self._made_of = made_of
-        return self._asking
+        return self._knowledge_base_client
 
     @classmethod
     def normalize_arguments(cls, values: Any) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class AwsArguments(BaseModel):
         if secrets:
             warn_about_pickle()
         hidden = dict.fromkeys(secrets)
-        private = {**(state["__pydantic_private__"] or {}), "_asking": None, "_made_of": None}
+        private = {**(state["__pydantic_private__"] or {}), "_knowledge_base_client": None, "_made_of": None}
         return {**state, "__dict__": {**state["__dict__"], **hidden}, "__pydantic_private__": private}
 
 
@@ -221,13 +223,13 @@ class KnowledgeBaseRetriever(SearchArguments, BaseRetriever):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         self.search_options()
-        self.connected()
+        self._connected()
         return self
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, image: Any = None, **options: Any
     ) -> list[Document]:
-        page = self.connected().retrieve(
+        page = self._connected().retrieve(
             parse_knowledge_base_id(self.knowledge_base_id),
             query,
             self.search_options(options),
@@ -259,7 +261,7 @@ class KnowledgeBaseRetriever(SearchArguments, BaseRetriever):
         Raises:
             InvalidRequestError: Bedrock would refuse an option.
         """
-        passages = self.connected().iterate(
+        passages = self._connected().iterate(
             parse_knowledge_base_id(self.knowledge_base_id),
             query,
             self.search_options(options),

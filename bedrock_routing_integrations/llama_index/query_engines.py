@@ -48,7 +48,7 @@ from ._rag_messages import (
 )
 from .llms import BedrockRouter
 from .retrievers import (
-    ACCESS,
+    AWS_ARGUMENTS,
     SEARCH,
     KnowledgeBaseRetriever,
     SearchArguments,
@@ -213,7 +213,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         callback_manager: CallbackManager | None = None,
         **arguments: Unpack[SearchArguments],
     ) -> None:
-        refuse_unknown(type(self).__name__, arguments, [*SEARCH, *ACCESS, *_OWN])
+        refuse_unknown(type(self).__name__, arguments, [*SEARCH, *AWS_ARGUMENTS, *_OWN])
         super().__init__(callback_manager=callback_manager)
         self._arguments = RagArguments(
             spelling=_SPELLING,
@@ -254,7 +254,7 @@ class KnowledgeBaseQueryEngine(_QueryWithOptions, BaseQueryEngine):
         rag = self._arguments
         if rag.generates:
             return None, None, None
-        access = {name: value for name, value in arguments.items() if name in ACCESS and value is not None}
+        access = {name: value for name, value in arguments.items() if name in AWS_ARGUMENTS and value is not None}
         retriever = rag.retriever
         if rag.knowledge_base_id is not None:
             search = {name: value for name, value in arguments.items() if name in SEARCH and value is not None}

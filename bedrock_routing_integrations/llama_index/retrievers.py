@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # --- The arguments that the retriever and the query engine share ---
 
 
-class AccessArguments(TypedDict, total=False):
+class AwsArguments(TypedDict, total=False):
     """The arguments that select the boto3 client, by the names of `BedrockRouter`."""
 
     region_name: str | None
@@ -71,7 +71,7 @@ class AccessArguments(TypedDict, total=False):
     botocore_session: Any
 
 
-class SearchArguments(AccessArguments, total=False):
+class SearchArguments(AwsArguments, total=False):
     """How a knowledge base is searched: `SearchOptions` by LlamaIndex's names, and the arguments for AWS."""
 
     k: int | None
@@ -87,8 +87,8 @@ class SearchArguments(AccessArguments, total=False):
     retrieval_config: Mapping[str, Any] | None
 
 
-ACCESS = tuple(AccessArguments.__annotations__)
-SEARCH = tuple(name for name in SearchArguments.__annotations__ if name not in ACCESS)
+AWS_ARGUMENTS = tuple(AwsArguments.__annotations__)
+SEARCH = tuple(name for name in SearchArguments.__annotations__ if name not in AWS_ARGUMENTS)
 _OPTIONS = {"guardrail_config": "guardrail", "similarity_top_k": "k"}
 
 
@@ -250,7 +250,7 @@ class KnowledgeBaseRetriever(_RetrieveWithOptions, BaseRetriever):
         callback_manager: CallbackManager | None = None,
         **arguments: Unpack[SearchArguments],
     ) -> None:
-        refuse_unknown(type(self).__name__, arguments, [*SEARCH, *ACCESS, "callback_manager"])
+        refuse_unknown(type(self).__name__, arguments, [*SEARCH, *AWS_ARGUMENTS, "callback_manager"])
         self._knowledge_base = parse_knowledge_base_id(knowledge_base_id)
         self._search = _Search(search_options(arguments))
         self._max_concurrency = max_concurrency_of(arguments)
