@@ -1,4 +1,4 @@
-"""The command `bedrock-routing`, run in this process, in one of its own, and in a terminal."""
+"""Run the command `bedrock-routing`: in this process, in a process of its own, or in a terminal."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def run(*arguments, stdin=None):
-    """In this process."""
+    """Run the command in this process."""
     return CliRunner().invoke(app, list(arguments), input=stdin)
 
 
 def command(*arguments, **settings):
-    """In a process of its own, piped."""
-    given = {"capture_output": True, "text": True, "timeout": 120, "encoding": "utf-8", **settings}
-    return subprocess.run([sys.executable, "-m", "bedrock_routing_integrations", *arguments], check=False, **given)
+    """Run the command in a process of its own, with its output in pipes."""
+    options = {"capture_output": True, "text": True, "timeout": 120, "encoding": "utf-8", **settings}
+    return subprocess.run([sys.executable, "-m", "bedrock_routing_integrations", *arguments], check=False, **options)
 
 
 def in_terminal(columns, *arguments):
-    """What a terminal of so many columns shows at the end, without its colours."""
+    """Run the command in a terminal of so many columns. Return its exit code and final text, without colours."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, (50).to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4))
+    parent_end, child_end = pty.openpty()
+    fcntl.ioctl(child_end, termios.TIOCSWINSZ, (50).to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4))
     process = subprocess.Popen(
         [sys.executable, "-m", "bedrock_routing_integrations", *arguments],
-        stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": ""},
+        stdin=child_end, stdout=child_end, stderr=child_end,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": ""},
     )  # fmt: skip
-    os.close(theirs)
+    os.close(child_end)
     shown = b""
     try:
-        while chunk := os.read(ours, 65536):
+        while chunk := os.read(parent_end, 65536):
             shown += chunk
-    except OSError:  # Linux says so when the other end is closed
+    except OSError:  # Linux raises it when the other end is closed
         pass
-    os.close(ours)
+    os.close(parent_end)
     return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""Passages that want to end their fence, to forge a citation or to be taken for instructions."""
+"""Passages that try to close their fence, to forge a citation, or to act as instructions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import sys
 import unicodedata
 
-# Default_Ignorable_Code_Point of Unicode that is no format character, and blanks that are no white space.
+# Unicode's Default_Ignorable_Code_Point outside the format characters, and blanks outside white space.
 IGNORABLE = {
     0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
     *range(0xE0100, 0xE01F0), 0x2065, *range(0xFFF0, 0xFFF9),

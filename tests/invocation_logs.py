@@ -1,5 +1,6 @@
-"""Records of model invocation logs, written by hand in the shape in which Bedrock writes them (user guide and records
-that others have published, 2026-11); nothing here uses our own code.
+"""Records of model invocation logs, by hand, in Bedrock's shape, without using the package.
+
+Source: the user guide, and records that others have published (2026-11).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _numbers = itertools.count(1)
 
 
 def record(operation="Converse", model_id=SONNET_45, **given):
-    """A record without bodies; `given` replaces members, and one that is None is left out."""
+    """Return a record without bodies. `given` replaces members; a member that is None is left out."""
     number = next(_numbers)
     made = {
         "timestamp": "2026-11-14T04:12:37Z",
@@ -51,7 +52,7 @@ def converse(
     text="Good morning.",
     **given,
 ):
-    """A Converse or ConverseStream record with both bodies; `written` are (ttl, tokens)."""
+    """Return a Converse or ConverseStream record with both bodies. `written` are (ttl, tokens)."""
     total_written = sum(tokens for _, tokens in written)
     usage = {
         "inputTokens": plain,
@@ -84,7 +85,7 @@ def converse(
 
 
 def claude_stream(model_id=SONNET_45, *, written=None, read=0, texts=("Good", " morning."), **given):
-    """An InvokeModelWithResponseStream record of Claude: the answer is a list of chunks."""
+    """Return an InvokeModelWithResponseStream record of Claude, whose output is a list of chunks."""
     written = written or {}
     counts = {
         "inputTokenCount": 3,
@@ -136,12 +137,12 @@ def claude_stream(model_id=SONNET_45, *, written=None, read=0, texts=("Good", " 
 
 
 def refused(code="ThrottlingException", **given):
-    """A call that failed: no answer."""
+    """Return the record of a failed call, which has no output."""
     return record(errorCode=code, output=None, **given)
 
 
 def embedding(**given):
-    """An embedding: no output tokens."""
+    """Return the record of an embedding, which has no output tokens."""
     return record(
         "InvokeModel",
         "amazon.titan-embed-text-v2:0",
@@ -152,12 +153,12 @@ def embedding(**given):
 
 
 def lines(*records):
-    """JSON lines, as bytes."""
+    """Return the records as JSON lines, in bytes."""
     return b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in records)
 
 
 def write_mixed(path, size, *, seed=1, zipped=False, lengths=(200, 2_000, 10_000, 60_000)):
-    """A log of about so many bytes (before gzip): long and short answers, streams in chunks, errors, embeddings.
+    """Write a log of about so many bytes before gzip: long and short answers, streams, errors, embeddings.
 
     Args:
         path: The file to write.
@@ -167,7 +168,7 @@ def write_mixed(path, size, *, seed=1, zipped=False, lengths=(200, 2_000, 10_000
         lengths: Characters of an answer.
 
     Returns:
-        How many records it has.
+        The number of records.
     """
     rng, written, number = random.Random(seed), 0, 0
     words = ("the", "moon", "io", "europa", "ganymede", "callisto", "titan", "triton", "über", "日本", "\n", '"', "of")

@@ -1,4 +1,4 @@
-"""Requests as the users of LangChain, of LlamaIndex and of boto3 write them: the table of test_parity.py.
+"""The table of test_parity.py: requests as users of LangChain, LlamaIndex and boto3 write them.
 
 Managed prompts are not in it: a LangChain chat model refuses them (tests/test_langchain_edges.py).
 """

@@ -1,4 +1,4 @@
-"""The rows of test_parity.py with cachePoints: where Bedrock takes them, and repaired where it would refuse them."""
+"""The rows of test_parity.py with cache points: those Bedrock accepts, and those repaired before it refuses them."""
 
 from __future__ import annotations
 

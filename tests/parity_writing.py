@@ -1,4 +1,4 @@
-"""How the table of test_parity.py is written: its rows, and short ways to write messages in three dialects."""
+"""The rows of test_parity.py's table, and short ways to write messages for LangChain, LlamaIndex and Converse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT = "(absent)"
 
 
 class Own(NamedTuple):
-    """What each framework's users write in their own way."""
+    """A value that each framework's users write in their own way."""
 
     langchain: Any
     llama_index: Any

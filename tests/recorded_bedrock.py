@@ -1,6 +1,6 @@
 """Replay exchanges that were recorded from the real Amazon Bedrock.
 
-The recordings are one JSON file for each exchange, in a folder beside the repository (``../shared/recordings``) or
+The recordings are one JSON file for each exchange, in a folder next to the repository (``../shared/recordings``) or
 wherever ``BEDROCK_RECORDINGS`` points. Nothing of them is in the repository.
 
 `RecordedBedrock` is a loopback server that answers with a recording's status, headers and body or raw event-stream
@@ -67,7 +67,7 @@ class Recording:
 
     @property
     def is_doubtful(self):
-        """Whether somebody seems to have edited the recording by hand."""
+        """Whether the recording seems to be edited by hand."""
         return any("DOUBTFUL" in note for note in self.notes)
 
     @property
@@ -208,8 +208,8 @@ class _Server(ThreadingHTTPServer):
 class RecordedBedrock:
     """Answer every request with the recording set last by `play`; `requests` has the path and body of each since.
 
-    Whoever asks with Converse for an answer that was recorded as a stream gets what its events add up to, and with
-    ConverseStream for one that was not, the same answer in pieces.
+    Converse for an answer that was recorded as a stream returns what its events add up to; ConverseStream for one that
+    was not returns the same answer in pieces.
     """
 
     def __enter__(self):
@@ -263,7 +263,7 @@ def recorded_request(recording):
 
 
 def same_request(recording, body):
-    """Return whether a request's body says what was recorded, in whatever order; null is as good as nothing."""
+    """Return whether a request's body equals the recorded one, in any order. Members that are null are ignored."""
     model = _service_model(recording.service).operation_model(recording.operation)
     return _in_boto3_form(model.input_shape, body) == _in_boto3_form(model.input_shape, recording.body)
 
@@ -299,7 +299,7 @@ def _in_boto3_form(shape, value):
     return base64.b64decode(value) if shape.type_name == "blob" else value
 
 
-# --- what an answer says ---
+# --- the content of an answer ---
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class Tokens:
 
 @dataclass
 class Answer:
-    """What a recorded answer says.
+    """The content of a recorded answer.
 
     Attributes:
         text: All text, cited text included.
@@ -358,7 +358,7 @@ class Answer:
 
 
 def recorded_answer(recording):
-    """Return what a recorded answer of Converse or ConverseStream says."""
+    """Return the content of a recorded answer of Converse or ConverseStream."""
     if recording.is_stream:
         last = {kind: payload for kind, payload in recording.response["events"] if kind in ("messageStop", "metadata")}
         blocks = recorded_blocks(recording)

@@ -1,4 +1,4 @@
-"""Compare what came of recordings with what was recorded, and name every recording that differs."""
+"""Compare results with recordings, and name every recording that differs."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _PLAIN_DOCUMENT = {"format", "name", "source"}
 
 
 class NotExpressibleError(Exception):
-    """A framework has no way to say this block."""
+    """A framework cannot express this block."""
 
 
 def _media_type(kind, media):
@@ -44,7 +44,7 @@ def _media_type(kind, media):
 
 
 def normalised(body):
-    """Return a request body without what means nothing.
+    """Return a request body without members that have no effect.
 
     - Turns of one role in a row are one turn.
     - ``status: "success"`` of a tool result, ``toolChoice: auto``, ``ttl: "5m"`` and empty members are the defaults.
@@ -115,7 +115,7 @@ def differing_members(sent, recorded):
 
 
 def langchain_messages(body):
-    """Return the LangChain messages that say what the request's ``system`` and ``messages`` say."""
+    """Return the LangChain messages for the request's ``system`` and ``messages``."""
     messages = []
     if body.get("system"):
         messages.append(SystemMessage([_langchain_block(block) for block in body["system"]]))
@@ -193,7 +193,7 @@ def _langchain_answer(content):
 
 
 def langchain_settings(body):
-    """Return the constructor's arguments that say what the request's other members say, tools excepted."""
+    """Return the constructor's arguments for the request's other members, except tools."""
     inference = body.get("inferenceConfig") or {}
     settings = {
         "max_tokens": inference.get("maxTokens"),
@@ -239,7 +239,7 @@ def _langchain_tool(tool):
 
 
 def llama_index_messages(body):
-    """Return the LlamaIndex messages that say what the request's ``system`` and ``messages`` say.
+    """Return the LlamaIndex messages for the request's ``system`` and ``messages``.
 
     Raises:
         NotExpressibleError: LlamaIndex has no block for something in it.
@@ -333,7 +333,7 @@ def _llama_answer(content):
 
 
 def _llama_text(run):
-    """Return one text block, and behind it the citations with the characters that rest on each of them."""
+    """Return one text block, followed by the citations with the characters that each supports."""
     if all("text" in block for block in run):
         return [TextBlock(text=block["text"]) for block in run]
     text, citations = "", []
@@ -356,7 +356,7 @@ def _llama_citation(citation, start, end):
     )
 
 
-# The members of Converse's locations, and names that tell their kinds apart: `additional_location_info` of a
+# The members of Converse's locations, and names that distinguish their kinds: `additional_location_info` of a
 # `CitationBlock` can hold numbers only.
 LOCATIONS = {
     "documentChar": {"documentIndex": "document_index", "start": "start_char_index", "end": "end_char_index"},
@@ -369,7 +369,7 @@ LOCATIONS = {
 
 
 def llama_index_settings(body):
-    """Return the arguments of a call that say what the request's other members say."""
+    """Return the arguments of a call for the request's other members."""
     inference = body.get("inferenceConfig") or {}
     config = body.get("toolConfig") or {}
     choice = config.get("toolChoice") or {}

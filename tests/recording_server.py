@@ -1,4 +1,4 @@
-"""A server over HTTPS that keeps the headers of each request, of which the emulator hides some."""
+"""A server over HTTPS that keeps the headers of each request. The emulator hides some of them."""
 
 from __future__ import annotations
 

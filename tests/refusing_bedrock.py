@@ -1,4 +1,4 @@
-"""A Bedrock that refuses requests by a rule before it answers. Look-ups are denied. Standard library only."""
+"""A Bedrock that checks each request with a rule before it answers. Look-ups are denied. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the tests of what we rely on in other people's packages fail: with advice."""
+"""Fail with advice when an upstream package loses a property that this package relies on."""
 
 from __future__ import annotations
 

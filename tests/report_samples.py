@@ -13,7 +13,7 @@ NO_TOKENS = {"input": 0, "output": 0, "cache_read": 0, "cache_write_5m": 0, "cac
 
 
 def a_tally(calls=0, **others):
-    """What is told of some calls; of nothing but plain ones that cost nothing, unless `others` say so."""
+    """Return the tally of some calls. They are plain and cost zero unless `others` replaces members."""
     known = {
         "calls": calls,
         "share": 1.0,
@@ -43,8 +43,8 @@ def times(p50, p95, calls=10):
 
 
 def a_target(requested, kind, *models, **tally):
-    """A target; `models` are triples: a base model, whether it is the fallback, its tally."""
-    below = [{"invoked_model": model, "is_fallback": fallback, **told} for model, fallback, told in models]
+    """Return a target. `models` are triples: base model, whether it is the fallback, tally."""
+    below = [{"invoked_model": model, "is_fallback": fallback, **counts} for model, fallback, counts in models]
     return {"requested_model_id": requested, "target_kind": kind, **a_tally(**tally), "models": below}
 
 
@@ -60,7 +60,7 @@ def a_bucket(minute, calls=1, cost=0.01, routing=0.0, caching=0.0, seconds=60):
 
 
 def a_report_of(targets, *, models=None, by=None, timeline=(), **totals):
-    """A report of `targets`; its models are those of the targets, which have none in common unless given."""
+    """Return a report of `targets`. Its models are those of the targets, none in common unless `models` is given."""
     every = [model for target in targets for model in target["models"]]
     return {
         "since": "2026-11-21T20:00:03.512000+00:00" if targets else None,
@@ -89,7 +89,7 @@ def one_call():
 
 
 def a_report():
-    """A default router with its two models, an application profile, Nova without a price; caching, tiers, errors."""
+    """Return a report: a default router, an application profile, Nova without a price, with caching, tiers, errors."""
     haiku = {"calls": 60, "share": 0.75, "tokens": {**NO_TOKENS, "input": 18_300, "output": 9_200},
              "cost_usd": 0.016075, "saved_by_routing_usd": 0.176825, "latency_ms": times(820, 1930, 60),
              "time_to_first_token_ms": times(310, 690, 20)}  # fmt: skip

@@ -7,7 +7,7 @@ from decimal import Decimal
 import boto3
 import pytest
 
-# The two prompts of the launch, which are known to go to different models of the router.
+# The two prompts of AWS's launch post, which go to different models of the router.
 ALICE = "Alice has 4 brothers and she also has 3 sisters. How many sisters does Alice's brothers have?"
 HELLO = "Describe the purpose of a 'hello world' program in one line."
 
@@ -28,7 +28,7 @@ needs_newer_boto3 = pytest.mark.skipif(not knows_projects(), reason="this boto3 
 
 
 def usd(usage, per_input, per_output):
-    """US dollars of the tokens that Bedrock, or LangChain, counted, at prices per million."""
+    """Return the US dollars of the tokens that Bedrock or LangChain counted, at prices per million."""
     counts = [
         usage.get(name) or usage.get(other)
         for name, other in (("inputTokens", "input_tokens"), ("outputTokens", "output_tokens"))

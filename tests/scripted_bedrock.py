@@ -1,4 +1,4 @@
-"""A Bedrock that answers what a test dictates: responses, streams, and bytes as they are. Standard library only."""
+"""A Bedrock that answers what a test scripts: responses, streams, raw bytes. Standard library only."""
 
 from __future__ import annotations
 
@@ -141,12 +141,12 @@ class _Server(ThreadingHTTPServer):
 
 
 class ScriptedBedrock:
-    """Gives its answers one after the other, the last one again and again; `requests` are the bodies that it got.
+    """Returns its answers one after the other, the last one repeatedly. `requests` are the bodies it received.
 
     An answer is a Converse response, or the events of a stream (a `threading.Event` among those is waited for), or
-    `Raw`; or it is a function of the request, which returns one. With an authority (of `trustme`) it is there over
-    HTTPS. `look_ups` are what the control plane says, by path. It is at the port of the one before, unless that is
-    still there, so that tests share clients.
+    `Raw`; or it is a function of the request, which returns one. With an authority (of `trustme`) it serves
+    HTTPS. `look_ups` are the control plane's answers, by path. It listens on the port of the server before, unless
+    that is still in use, so that tests share clients.
     """
 
     _port = 0
@@ -184,7 +184,7 @@ class ScriptedBedrock:
 
     @property
     def arguments(self):
-        """What an LLM needs to reach it."""
+        """Return the arguments with which an LLM reaches this server."""
         return {
             "endpoint_url": self.url, "region_name": "us-east-1",
             "aws_access_key_id": "AKIA", "aws_secret_access_key": "secret", "max_retries": 0,

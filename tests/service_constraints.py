@@ -1,4 +1,4 @@
-"""What botocore's service model says about a request and botocore itself does not check: lengths, patterns, enums."""
+"""Check a request against the parts of botocore's service model that botocore ignores: lengths, patterns, enums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def input_shape(operation, service="bedrock-agent-runtime"):
 
 
 def broken(request, operation):
-    """What is wrong with a request, in words; empty where nothing is."""
+    """Return the violations of a request, in words. Empty if there are none."""
     shape = input_shape(operation)
     report = ParamValidator().validate(request, shape)
     return [report.generate_report()] if report.has_errors() else list(_broken(request, shape, operation))

@@ -43,7 +43,7 @@ def text_of_events(events):
 
 
 class Ways:
-    """Every way to ask: each takes a prompt and returns the text; a way that gives up a stream returns None."""
+    """Return every way to call: each takes a prompt and returns the text, or None if it abandons a stream."""
 
     def __init__(self, bedrock):
         router = bedrock.default_router("amazon.nova:1")

@@ -1,4 +1,4 @@
-"""Answers of shapes that no recording has, made of the blocks that recordings have, whole and streamed."""
+"""Test answers of shapes that no recording has, made of recorded blocks, whole and streamed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The world in which caching is simulated keeps the published rules, by examples worked out by hand; the oracle is as
-good as trying everything; what is said of others is what they do.
+"""Test the simulated world of the caching benchmark against the published rules, by examples worked out by hand.
+
+The oracle is compared with trying every placement, the contenders with the packages that they imitate.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_bedrock_refuses_is_refused(ask, case):
+def test_world_refuses_the_cache_points_that_bedrock_refuses(ask, case):
     blocks, request = REFUSED[case]
     with pytest.raises(RefusedError):
         ask(*blocks, **request)
@@ -207,7 +208,7 @@ def test_the_tokens_of_a_cheaper_model_weigh_less():
     assert [each.uncached for each in world.served] == [0.25 * 1_604] * 2
 
 
-def test_a_router_says_who_answered():
+def test_world_router_reports_the_invoked_model():
     flavour = next(flavour for flavour in FLAVOURS if flavour.choice == "random")
     world = World(flavour.rules)
     world.answers = flavour.models[1]

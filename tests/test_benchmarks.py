@@ -1,5 +1,6 @@
-"""The benchmarks run: with streams too short to say anything, and no look at a figure. Those of LlamaIndex without the
-peer, which is not among the packages that tests need. (`concurrency` and `second_object` take too long for a test.)
+"""Run the benchmarks with streams too short to measure, and check that they print their rows.
+
+LlamaIndex's run without the peer, which tests do not install. `concurrency` and `second_object` take too long.
 """
 
 from __future__ import annotations

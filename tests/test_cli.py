@@ -1,4 +1,4 @@
-"""The command, as a user meets it: in a terminal, in a pipe, with and without credentials, extras and a network."""
+"""Test the command `bedrock-routing`: resolve, ask, and errors without credentials, extras or a network."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_resolve_shows_no_abilities_for_unknown_models(bedrock):
     assert "Limits: not known." in result.stdout
     assert "prompt caching" not in result.stdout
     imported = run("resolve", bedrock.add_imported_model("mine"))
-    assert imported.exit_code == 0  # there is nothing to look up
+    assert imported.exit_code == 0  # it needs no look-up
     assert "Limits: not known." in imported.stdout
 
 
@@ -298,7 +298,7 @@ def test_missing_extra_is_named_in_one_line(without, arguments, extras):
     assert result.stdout == ""
 
 
-def test_importing_the_command_loads_none_of_its_extras():
+def test_importing_the_command_loads_no_extras():
     program = (
         "import sys; from bedrock_routing_integrations.cli import main\n"
         "print({'typer', 'rich', 'boto3', 'langchain_aws', 'aiohttp'} & set(sys.modules))"
@@ -332,7 +332,7 @@ def test_columns_are_aligned_and_empty_ones_left_out():
 
 
 def test_refused_model_error_names_an_id_that_works(bedrock):
-    """Whoever follows the advice arrives at a model; and is told once."""
+    """The id in the advice can be called, and the advice is printed once."""
     alone, near = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lit-v1:0"
     on_demand, misspelled = run("ask", alone, "Hi"), run("ask", near, "Hi")
     assert (on_demand.exit_code, misspelled.exit_code) == (1, 1)

@@ -1,4 +1,4 @@
-"""`bedrock-routing demo`: on the emulator and on an account, in a terminal and in a pipe."""
+"""Test `bedrock-routing demo`: on the emulator and on an account, in a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_demo_without_any_framework_fails_with_advice():
 
 
 def without_spinner(shown):
-    """What stays on the screen."""
+    """Return the screen's text without the spinner."""
     return re.sub(r"[⠀-⣿][^\r\n]*", "", ANSI.sub("", shown))
 
 

@@ -1,4 +1,4 @@
-"""`bedrock-routing emulate`: what it prints, and how it ends."""
+"""Test `bedrock-routing emulate`: its output and how it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from command_line import ROUTER, command
 
 @contextlib.contextmanager
 def emulating(*arguments, **environment):
-    """The command in a process of its own, ready; killed where the test does not end it."""
+    """Run the command in a process of its own until it is ready. Kill it if the test does not end it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bedrock_routing_integrations", "emulate", "--port", "0", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
@@ -37,7 +37,7 @@ def emulating(*arguments, **environment):
 
 
 def printed_by(process, number):
-    """What stands on standard output after a signal has ended the process, and what else it says."""
+    """End the process with a signal. Return its standard output and standard error."""
     process.send_signal(number)
     return process.communicate(timeout=30)
 

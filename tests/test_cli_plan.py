@@ -1,4 +1,4 @@
-"""`bedrock-routing plan`: the cachePoints that a request in a file would get, in a pipe, in a terminal and as JSON."""
+"""Test `bedrock-routing plan`: the cache points for a request in a file, in a pipe, in a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 CACHING = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_37, SONNET_45 = "anthropic.claude-3-7-sonnet-20250219-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"
 INSTRUCTIONS = {"text": "You answer questions about bees. " * 400}
-# A tool's schema and input are JSON documents: what is called "bytes" in them are no bytes.
+# A tool's schema and input are JSON documents: a member "bytes" in them holds no base64.
 TOOL = {"toolSpec": {"name": "look_up", "inputSchema": {"json": {"type": "object", "properties": {"bytes": {}}}}}}
 
 
@@ -63,7 +63,7 @@ def test_plan_shows_which_points_a_request_would_get_and_why(plan):
     assert result.stdout.splitlines()[-1].startswith("Nothing was sent.")
 
 
-def test_plan_says_what_becomes_of_points_of_ones_own(plan):
+def test_plan_shows_what_happens_to_the_callers_cache_points(plan):
     given = request({"text": "x" * 9_000}, {"cachePoint": {"type": "default", "ttl": "1h"}})
     given["system"] = [{"cachePoint": {"type": "default"}}, *given["system"]]
     shown = plan(given).stdout

@@ -1,4 +1,4 @@
-"""`bedrock-routing report`: a fleet's logs in a pipe, in a terminal, as JSON; and from the emulator's own log."""
+"""Test `bedrock-routing report`: invocation logs in a pipe, in a terminal, as JSON; and the emulator's own log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bedrock_routing_integrations.emulator import BedrockEmulator
 
 @pytest.fixture
 def log(tmp_path):
-    """The path of a log of these records."""
+    """Return a function that writes a log of records and returns its path."""
 
     def write(*records, name="log.json", more=b""):
         path = tmp_path / name
@@ -32,7 +32,7 @@ def log(tmp_path):
 
 
 def reported(*arguments, **settings):
-    """The JSON that the command prints."""
+    """Run the command with ``--json`` and return what it prints."""
     ran = run("report", *arguments, "--json", **settings)
     assert ran.exit_code == 0, ran.output
     return json.loads(ran.stdout)
@@ -177,7 +177,7 @@ def test_since_and_until_take_days_and_moments(log):
     assert "None of the 10 calls is in that time" in ran.stderr
 
 
-# --- models that the log does not tell
+# --- models that the log does not name
 
 
 def test_router_has_a_hint_offline_and_savings_after_look_up(bedrock, log):

@@ -1,4 +1,4 @@
-"""What somebody with plain boto3 gets from `RoutedClient`."""
+"""Test `RoutedClient` as a user of plain boto3 calls it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_missing_model_is_boto3s_error(client):
             call(**ask("Hello"))
 
 
-def test_what_bedrock_refuses_is_boto3s_exception(bedrock, client, router):
+def test_refusal_by_bedrock_is_boto3s_exception(bedrock, client, router):
     bedrock.fail("throttling", operation="Converse", rate=1.0)
     impatient = RoutedClient(bedrock.client(config=Config(retries={"total_max_attempts": 1})))
     with pytest.raises(client.exceptions.ThrottlingException):
@@ -227,6 +227,6 @@ def test_the_routing_entry_has_the_agreed_keys_in_their_order():
     ]  # fmt: skip
 
 
-def test_every_error_of_ours_is_of_one_family(client):
+def test_every_error_of_the_package_has_one_base_class(client):
     with pytest.raises(BedrockRoutingError):
         client.converse(modelId="nonsense", **ask("Hello"))

@@ -1,4 +1,4 @@
-"""Configurations of botocore as JSON gives them, in every class that takes one."""
+"""Test botocore configurations that come from JSON, in every class that takes one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call costs, worked by hand from AWS's price list: the same to the last digit whichever way it is made.
+"""Compare the cost of a call, worked out by hand, with every way to make the call: equal to the last digit.
 
 US dollars per million tokens of input, output, cache read, 5 minute write, 1 hour write (AWS's list, checked 2026-11):
 
@@ -67,7 +67,7 @@ OWN = {LLAMA: {"input_mtok": 0.5, "output_mtok": 0.7, "optimized": {"input_mtok"
 
 @dataclass(frozen=True)
 class Row:
-    """A call, what Bedrock says of it, and what it costs in millionths of a dollar; None is not known."""
+    """A call, Bedrock's metadata, and the cost in millionths of a dollar (None if unknown)."""
 
     target: str
     usage: dict[str, Any]
@@ -109,12 +109,14 @@ ROWS = {
         said=served(invoked=HAIKU),  # 3,711 + 6,285
     ),
     "router, its fallback": Row(ROUTER, PLAIN, Decimal(9996), Decimal(9996), said=served(invoked=SONNET)),
-    "router, who answered is not said": Row(ROUTER, PLAIN, None, Decimal(9996)),
+    "router, without a trace": Row(ROUTER, PLAIN, None, Decimal(9996)),
     "unknown model": Row(NOBODY_KNOWS, PLAIN, None),
     "a tier without a price": Row("us." + NOVA_PRO, PLAIN, None, said=served(tier="flex"), asked=FLEX),
     "optimized, without a price": Row(LLAMA, PLAIN, None, said=served("optimized"), asked=OPTIMIZED),
-    "optimized asked, standard served": Row(LLAMA, PLAIN, Decimal("1192.32"), said=served("standard"), asked=OPTIMIZED),
-    "optimized asked, nothing said": Row(LLAMA, PLAIN, None, asked=OPTIMIZED),
+    "optimized requested, standard served": Row(
+        LLAMA, PLAIN, Decimal("1192.32"), said=served("standard"), asked=OPTIMIZED
+    ),
+    "optimized requested, served not reported": Row(LLAMA, PLAIN, None, asked=OPTIMIZED),
     "own price": Row(LLAMA, PLAIN, Decimal("911.8"), prices=OWN),  # 1,237 * 0.5 + 419 * 0.7 = 618.5 + 293.3
     "own price, optimized": Row(
         LLAMA,
@@ -141,7 +143,7 @@ def dollars(millionths):
     return None if millionths is None else float(millionths / 1_000_000)
 
 
-# --- the ways; each returns the call's "routing" and the report of whoever counts there ---
+# --- the ways to call; each returns the call's "routing" and the report that counted it ---
 
 
 async def by_client(row, server, form):
@@ -204,7 +206,7 @@ async def test_a_call_costs_what_was_worked_by_hand(row, way, form):
     assert totals["calls"] == 1
     assert totals["cost_usd"] == dollars(row.cost)
     assert totals["calls_without_price"] == (row.cost is None)
-    # Where nothing is routed nothing is saved by it; where one of the two prices is missing it is not known.
+    # A call without routing saves zero. Without one of the two prices the savings are unknown.
     saved = Decimal(0)
     if row.target == ROUTER:
         saved = None if row.cost is None else row.fallback - row.cost

@@ -1,4 +1,4 @@
-"""`SeenCalls`: a report counts each call once."""
+"""Test `SeenCalls`: a report counts each call once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulated models: what they answer, which tools they call with what, and what they refuse."""
+"""Test the emulator's canned models: answers, documents, limits and refusals."""
 
 import json
 import time
@@ -156,7 +156,7 @@ def test_a_question_is_answered_from_a_document(kind, data):
 
 
 @given(st.binary(max_size=300), st.sampled_from(["pdf", "docx", "xlsx", "doc", "html", "csv"]))
-def test_a_damaged_document_is_no_error(data, kind):
+def test_damaged_document_is_accepted(data, kind):
     for content in (data, b"%PDF-1.4 1 0 obj <<>>\nstream\nBT " + data + b" Tj ET\nendstream"):
         assert ask(user("What does it say?", a_document(kind, content))).content
 

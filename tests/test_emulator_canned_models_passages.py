@@ -1,4 +1,4 @@
-"""How the emulated models answer from numbered passages, how they cite, and how they prepare a search."""
+"""Test how the canned models answer from numbered passages, cite them, and rewrite questions for a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the emulated models make of the prompts in which frameworks write down what they want."""
+"""Test the canned models with the prompt templates of the frameworks."""
 
 from __future__ import annotations
 

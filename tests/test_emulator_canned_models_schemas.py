@@ -1,4 +1,4 @@
-"""Schemas that no tool should have: too much for one answer, or no schemas at all."""
+"""Test the canned models with extreme and invalid JSON schemas."""
 
 import time
 

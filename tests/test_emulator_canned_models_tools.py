@@ -1,4 +1,4 @@
-"""The emulated models' tools: which they call, with what, and what they make of the results."""
+"""Test tool use of the canned models: the tools they call, the arguments, and answers from the results."""
 
 import json
 import re

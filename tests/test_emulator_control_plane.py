@@ -1,4 +1,4 @@
-"""The emulator's control plane, through boto3."""
+"""Test the emulator's control plane through boto3."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -109,7 +109,7 @@ def test_a_custom_router_lives_from_create_to_delete(control):
         ({"description": "d" * 201}, "length less than or equal to 200"),
     ],
 )
-def test_a_wrong_router_is_refused_and_told_why(control, changes, says):
+def test_invalid_router_is_refused_with_a_reason(control, changes, says):
     code, message = refusal(control.create_prompt_router, **router_request(**changes))
     assert code == "ValidationException"
     assert says in message

@@ -1,4 +1,4 @@
-"""Converse and ConverseStream on every kind of target, through boto3."""
+"""Test the emulator's Converse and ConverseStream on every kind of target, through boto3."""
 
 import pytest
 from botocore.config import Config
@@ -226,7 +226,7 @@ def test_a_retired_model_is_not_found(runtime):
     assert "end of its life" in message
 
 
-# --- what the answer says
+# --- usage, latency and tier of the answer
 
 
 def test_the_answer_counts_tokens_and_simulates_time(runtime):

@@ -1,4 +1,4 @@
-"""What the emulator reads from a folder of documents, what a search finds in it, and the library that ships."""
+"""Test the documents of the emulator's knowledge bases: reading folders, searching, and the built-in library."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_hybrid_search_prefers_words_as_they_are_written():
     by_meaning, hybrid = library.search("moon"), library.search("moon", exact_words=True)
     assert [each for each, _ in by_meaning] == [stemmed, exact]
     assert [each for each, _ in hybrid] == [exact, stemmed]
-    assert by_meaning[0][1] == hybrid[1][1]  # nothing is taken away from what has no exact word
+    assert by_meaning[0][1] == hybrid[1][1]  # a chunk without an exact word loses no score
 
 
 def test_a_collection_can_be_filled_and_searched_from_many_threads():

@@ -1,4 +1,4 @@
-"""What goes wrong on demand, as boto3 and plain sockets see it."""
+"""Test the emulator's faults through boto3 and plain sockets."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The emulator's knowledge bases and what Retrieve finds in them, as boto3 sees it over HTTP."""
+"""Test the emulator's knowledge bases and Retrieve through boto3."""
 
 import pytest
 from knowledge_base_calls import UNCHECKED, chunk, collection, refused, retrieve, texts
@@ -108,7 +108,7 @@ def test_duplicate_id_and_guardrail_without_list_are_refused(shared):
         shared.add_guardrail("word")
 
 
-def test_what_does_not_exist_is_not_found(shared, client, whales):
+def test_unknown_knowledge_base_is_not_found(shared, client, whales):
     agent = shared.client("bedrock-agent")
     not_found = "ResourceNotFoundException"
     assert "NOSUCHBASE" in refused(agent.get_knowledge_base, knowledgeBaseId="NOSUCHBASE", code=not_found)

@@ -1,4 +1,4 @@
-"""Which metadata the emulator's filters let through, and which filters it refuses."""
+"""Test the emulator's metadata filters: the metadata they match, and the filters it refuses."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ FILTERS = comparisons() | grouped(comparisons() | grouped(comparisons()))
 
 
 def kind(value):
-    """What JSON calls a value."""
+    """Return the JSON type of a value."""
     names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
     return names[type(value)]
 
 
 def lets_through(given_filter, metadata):
-    """The doc strings of RetrievalFilter, one by one, without the emulator's code."""
+    """Return whether a filter matches, by the documentation of RetrievalFilter, without the emulator's code."""
     operator = next(iter(given_filter))
     operand = given_filter[operator]
     if operator == "andAll":
@@ -82,7 +82,7 @@ def lets_through(given_filter, metadata):
 @example({"notIn": {"key": "a", "value": [0]}}, {"a": False})
 @example({"greaterThan": {"key": "a", "value": 0}}, {"a": True})
 @example({"startsWith": {"key": "a", "value": ""}}, {"a": ["x"]})
-def test_every_operator_means_what_the_service_model_says(given_filter, metadata):
+def test_every_operator_follows_the_service_model(given_filter, metadata):
     check_filter(given_filter)
     assert matches(given_filter, metadata) == lets_through(given_filter, metadata)
 
@@ -167,7 +167,7 @@ def test_invalid_filter_is_refused_with_its_location(given_filter, says):
     with pytest.raises(ServiceError, match=says) as caught:
         check_filter(given_filter)
     assert caught.value.name == "ValidationException"
-    with pytest.raises(ServiceError, match=says):  # even where nothing would be found
+    with pytest.raises(ServiceError, match=says):  # even if the collection is empty
         collection().search("word", filter=given_filter)
 
 

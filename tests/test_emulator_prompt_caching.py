@@ -1,4 +1,4 @@
-"""Prompt caching: who writes what, who reads it, for how long, and what `usage` says, through boto3."""
+"""Test the emulator's prompt caching through boto3: writes, reads, lifetimes, and the counts in `usage`."""
 
 import itertools
 import zlib
@@ -27,7 +27,7 @@ COUNTERS = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test advances, in seconds."""
 
     now = 0.0
 
@@ -51,7 +51,7 @@ def emulator(running):
 
 @pytest.fixture
 def ask(emulator):
-    """(plain, read, written) of a request to a model."""
+    """Return a function that sends a request to a model and returns its (plain, read, written) tokens."""
 
     def ask(model, *content, **members):
         messages = members.pop("messages", None) or [user(*content)]
@@ -174,7 +174,7 @@ CACHED = {"system": [text(500, "s"), POINT], "toolConfig": {"tools": [ONE, TWO],
         ({"outputConfig": {"effort": "low"}}, "nothing"),
     ],
 )  # fmt: skip
-def test_what_breaks_a_prefix(ask, change, still_read):
+def test_changed_prefix_is_read_only_up_to_the_change(ask, change, still_read):
     _, _, everything = ask(SONNET, text(100), POINT, **CACHED)
     expected = {"all": everything, "system": everything - 100 - MESSAGE, "nothing": 0}
     assert ask(SONNET, text(100), POINT, **{**CACHED, **change})[1] == expected[still_read]
@@ -380,7 +380,7 @@ def brute_force(entries, now, blocks, points):
 
 
 @given(STEPS)
-def test_any_sequence_of_requests_is_cached_as_the_rules_say(running, steps):
+def test_any_sequence_of_requests_is_cached_by_the_rules(running, steps):
     running.bedrock.clear_caches()
     running.clock.now += 10_000
     entries = {}

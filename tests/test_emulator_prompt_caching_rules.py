@@ -1,4 +1,4 @@
-"""What Bedrock refuses about cachePoints, through boto3."""
+"""Test the emulator's refusals of cache points through boto3."""
 
 import pytest
 from botocore.config import Config
@@ -210,7 +210,7 @@ TARGETS = {SONNET: ("5m", "1h"), HAIKU_35: ("5m",), LITE: ("5m",), "meta.llama3-
 
 
 def broken_rules(model, lists):
-    """Whether a rule is broken, said in another way than the emulator says it."""
+    """Return whether a rule is broken, written independently of the emulator's code."""
     flat = [(kind, block) for blocks in lists for kind, block in zip([None, *blocks], blocks, strict=False)]
     points = [(before, block["cachePoint"].get("ttl", "5m")) for before, block in flat if "cachePoint" in block]
     ttls = [ttl for _, ttl in points]

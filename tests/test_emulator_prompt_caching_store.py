@@ -1,4 +1,4 @@
-"""The parts of the emulated prompt cache that no single call shows: bounds, threads, how a request is read."""
+"""Test the emulated prompt cache without HTTP: bounds, threads, and reading the prefix of a request."""
 
 import threading
 import time
@@ -60,7 +60,7 @@ def test_many_threads_take_turns_and_write_each_prompt_once():
 
     def clock():
         inside.append(1)
-        time.sleep(0.0005)  # lets the others in, if nothing keeps them out
+        time.sleep(0.0005)  # lets other threads in if no lock excludes them
         most.append(len(inside))
         inside.pop()
         return 0.0

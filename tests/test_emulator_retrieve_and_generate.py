@@ -1,4 +1,4 @@
-"""RetrieveAndGenerate on the emulator, as boto3 sees it over HTTP: answers, citations, refusals, external sources."""
+"""Test the emulator's RetrieveAndGenerate through boto3: answers, citations, refusals, external sources."""
 
 import json
 

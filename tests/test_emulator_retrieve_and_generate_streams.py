@@ -1,4 +1,4 @@
-"""RetrieveAndGenerate on the emulator over several requests and as a stream: sessions, latency, faults."""
+"""Test the emulator's RetrieveAndGenerate over several requests and as a stream: sessions, latency, faults."""
 
 import time
 
@@ -154,7 +154,7 @@ def test_stream_repeats_each_citation_and_counts_the_line_break(client, base):
         assert streamed["retrievedReferences"] == complete["retrievedReferences"]
         inner = streamed.pop("citation")
         assert inner == streamed
-    # Behind its sentence, and nothing marks the end.
+    # After its sentence, without an event that marks the end.
     first = next(index for index, event in enumerate(events) if "citation" in event)
     assert said(events[:first]) == spans(citations)[0][0]
     assert {name for event in events for name in event} == {"output", "citation"}

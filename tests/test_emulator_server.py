@@ -1,4 +1,4 @@
-"""The server itself: its life, many requests at once, the journal, the fixtures."""
+"""Test the emulator's server: starting and stopping, concurrent requests, the journal, the fixtures."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def ask(bedrock):
     return bedrock.client().converse(modelId=LITE, messages=HELLO)
 
 
-def test_it_is_ready_when_entered_and_gone_when_left():
+def test_server_is_ready_when_entered_and_gone_when_left():
     before = threading.active_count()
     with BedrockEmulator() as bedrock:
         ask(bedrock)
@@ -39,7 +39,7 @@ def test_it_is_ready_when_entered_and_gone_when_left():
         _ = bedrock.endpoint_url
 
 
-def test_it_can_be_started_again_and_keeps_what_it_has():
+def test_server_can_be_restarted_with_its_resources():
     bedrock = BedrockEmulator()
     arn = bedrock.create_application_profile(name="kept", copy_from=LITE)
     for _ in range(2):
@@ -262,7 +262,7 @@ async def test_many_slow_requests_run_at_once(bedrock_emulator):
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         answers = await asyncio.gather(*(post(session, bedrock_emulator) for _ in range(200)))
     assert {status for status, _ in answers} == {200}
-    assert time.monotonic() - started < 20  # nobody waited in vain for the others
+    assert time.monotonic() - started < 20  # no request waited for the others
     assert bedrock_emulator.peak_in_flight == 200
     assert bedrock_emulator.in_flight == 0
 

@@ -1,4 +1,4 @@
-"""The wire protocol below boto3: paths, signatures, checks, statuses, frames."""
+"""Test the emulator's wire protocol below boto3: paths, signatures, validation, statuses, frames."""
 
 import http.client
 import json
@@ -135,7 +135,7 @@ def refused(call, document, **members):
         ),
     ],
 )
-def test_what_the_service_model_forbids_is_refused(call, members, says):
+def test_request_outside_the_service_model_is_refused(call, members, says):
     assert says in refused(call, None, **members)
 
 

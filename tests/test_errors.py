@@ -1,4 +1,4 @@
-"""What the user catches, what the messages tell, and what an import costs or asks for."""
+"""Test the error classes, their messages, public names, and imports without extras."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_errors_cross_a_process(error):
     assert str(pickle.loads(pickle.dumps(error("what to do")))) == "what to do"
 
 
-# Messages tell what to do
+# Messages give advice
 
 
 def test_a_missing_region_names_every_way_to_give_one():

@@ -1,4 +1,4 @@
-"""Bedrock's invocation logs → a report. Records (`invocation_logs`) and costs are worked by hand."""
+"""Test reports of Bedrock's invocation logs. Records (`invocation_logs`) and costs are worked out by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SONNET_45_IN, SONNET_45_OUT, SONNET_45_READ, SONNET_45_5M, SONNET_45_1H = 3.3, 1
 
 @pytest.fixture
 def read(tmp_path):
-    """The history of a log of these records."""
+    """Return a function that writes a log of records and reads it."""
 
     def read(*records, **given):
         path = tmp_path / "log.json"
@@ -49,7 +49,7 @@ def totals(history):
     return history.report.to_dict()["totals"]
 
 
-# --- what a record says
+# --- the fields of a record
 
 
 def test_converse_record_gives_tokens_cost_savings_and_latency(read):
@@ -375,7 +375,7 @@ def test_request_ids_are_remembered_until_the_table_is_full(monkeypatch):
     assert not any(seen.is_new(f"id {n}") for n in range(50_000))
 
 
-# --- nothing that is read raises
+# --- invalid input never raises
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -433,7 +433,7 @@ def peak(path):
 
 @pytest.mark.sweep
 def test_memory_does_not_grow_with_the_log(tmp_path):
-    # Each of them has more than the thousand values of a label that are told apart.
+    # Each log has more values of a label than the thousand that are counted separately.
     for name, size in (("small", 2e6), ("large", 16e6)):
         write_mixed(tmp_path / name, size, lengths=(200, 2_000))
     peak(tmp_path / "small")  # fills what is remembered for all

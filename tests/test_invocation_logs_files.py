@@ -1,4 +1,4 @@
-"""What logs of invocations come as: lines, gzip, folders, exports of CloudWatch Logs, and what is broken."""
+"""Test the forms of invocation logs: JSON lines, gzip, folders, exports of CloudWatch Logs, broken files."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CLOUD_TRAIL = {"eventVersion": "1.11", "eventSource": "bedrock.amazonaws.com", "
 
 
 def event(message, number=1):
-    """As FilterLogEvents gives it."""
+    """Return an event in the form of FilterLogEvents."""
     message = message if isinstance(message, str) else json.dumps(message)
     return {"logStreamName": "aws/bedrock/modelinvocations", "timestamp": 1794629557000 + number, "message": message,
             "ingestionTime": 1794629558000, "eventId": f"{number}"}  # fmt: skip
 
 
 def subscription(*messages):
-    """As a subscription of CloudWatch Logs gives them."""
+    """Return messages in the form of a CloudWatch Logs subscription."""
     return {"messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "bedrock", "logStream": "s",
             "subscriptionFilters": ["all"],
             "logEvents": [{"id": "1", "timestamp": 1794629557000, "message": json.dumps(m)} for m in messages],
@@ -46,7 +46,7 @@ def insights_row(message):
 
 
 def csv_of(*rows, **form):
-    """As Python writes CSV: by RFC 4180, lines end with CR and LF."""
+    """Return rows as Python writes CSV: by RFC 4180, lines end with CR and LF."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], **form)
     writer.writeheader()
@@ -55,7 +55,7 @@ def csv_of(*rows, **form):
 
 
 def tailed(message, form="{} {}"):
-    """As `aws logs tail --format json` prints a message that is JSON (aws-cli 2, read 2026-12)."""
+    """Return a JSON message as `aws logs tail --format json` prints it (aws-cli 2, read 2026-12)."""
     return (
         form.format("2026-11-14T04:12:37+00:00", "aws/bedrock/modelinvocations")
         + f" \n{json.dumps(message, indent=4)}\n"
@@ -64,7 +64,7 @@ def tailed(message, form="{} {}"):
 
 @pytest.fixture
 def read(tmp_path):
-    """The history of a file with this content."""
+    """Return a function that reads a file with given content."""
 
     def read(content, name="log", **given):
         path = tmp_path / name
@@ -188,7 +188,7 @@ BROKEN = {
 def test_broken_line_is_reported_and_costs_no_other(read, broken):
     history = read(lines(record()) + BROKEN[broken] + b"\n" + lines(record(), record()))
     if broken == "a long number" and sys.version_info < (3, 11):
-        return  # no limit there: it is read, and is no invocation
+        return  # without a limit it is read, and is another kind of record
     assert (history.calls, history.malformed) == (3, 1)
     assert history.examples[0].line == 2
     assert history.examples[0].reason
@@ -354,7 +354,7 @@ def test_progress_adds_up_to_the_bytes_of_the_files(tmp_path, form):
 
 
 def in_s3(tmp_path, logged, which=("input", "output")):
-    """The record as Bedrock logs it where bodies are too long, with these downloaded beside the log."""
+    """Write a record whose bodies are too long for the log, with the bodies downloaded into the log's folder."""
     folder = tmp_path / "2026" / "11" / "14" / "04"
     (folder / "data").mkdir(parents=True)
     for part in which:

@@ -1,4 +1,4 @@
-"""Logs that are made to hang a report, or to take all memory: what a few kilobytes of gzip can hold."""
+"""Test logs made to hang a report or to exhaust memory, as a few kilobytes of gzip can."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ DISPATCHERS = ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llam
 @pytest.mark.parametrize("form", ["chat", "acomplete", "stream_chat", "astream_complete"])
 @pytest.mark.parametrize("name", DISPATCHERS)
 async def test_handler_of_one_module_gets_events_of_other_llms(router, name, form):
-    """`_is_heard` has to look at every dispatcher that propagates, and at no other."""
+    """`has_listeners` has to look at every dispatcher that propagates, and at no other."""
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
     heard = []

@@ -1,4 +1,4 @@
-"""Which models can answer for a target, and how often the control plane is asked."""
+"""Test the candidate models of a target, and how often the control plane is called."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def learned(resolved):
     return [(candidate.base_model, candidate.source) for candidate in resolved.candidates]
 
 
-# --- what each kind resolves to ---
+# --- candidates of each kind of target ---
 
 
 def test_ids_that_name_their_model_are_not_looked_up(bedrock, client):
@@ -112,7 +112,7 @@ def test_ids_found_in_traces_are_read():
     assert base_model_of_id("no such thing") is None
 
 
-# --- how often it is asked ---
+# --- how often the control plane is called ---
 
 
 def test_many_threads_ask_once(bedrock, client, router):
@@ -162,7 +162,7 @@ def test_forget_asks_again(bedrock, router):
     assert len(bedrock.requests("GetPromptRouter")) == 2
 
 
-# --- what happens when it cannot be asked ---
+# --- failed look-ups ---
 
 
 def test_a_refused_profile_inside_a_router_leaves_the_rest(bedrock, client, caplog):
@@ -230,7 +230,7 @@ def test_stated_base_models_are_believed(bedrock, router):
     assert bedrock.requests("GetPromptRouter") == []
 
 
-# --- what was last found out ---
+# --- results of earlier look-ups ---
 
 
 def test_recalling_looks_up_once_and_never_again(bedrock, router):
@@ -307,7 +307,7 @@ def test_a_prepared_resolver_can_be_asked_without_a_client(bedrock, router):
 
 
 class Slow:
-    """A control plane that answers its first question at once, and the next when it is let go."""
+    """A control plane that answers its first request at once, and the next when `go` is set."""
 
     def __init__(self, answers):
         self.answers, self.asked, self.go = answers, threading.Event(), threading.Event()

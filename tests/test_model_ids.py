@@ -1,4 +1,4 @@
-"""Which id a misspelled one means: what is suggested can be called, and new models are not taken for slips."""
+"""Test the ids suggested for misspelled ones: they can be called, and new models are not taken for typos."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _every_warning_is_given():
 
 @pytest.fixture(scope="module")
 def answers():
-    """Whether the emulator answers a call of an id."""
+    """Return a function: whether the emulator answers a call of an id."""
     with BedrockEmulator() as emulator:
 
         @functools.cache
@@ -64,7 +64,7 @@ def answers():
 
 
 def advice_of(text: str) -> str:
-    """What a user reads who takes the text for a model id; empty if nothing."""
+    """Return the advice that a user of `text` as a model id reads. Empty if there is none."""
     try:
         return unknown_id_advice(parse_target(text)) or ""
     except InvalidTargetError as error:
@@ -78,7 +78,7 @@ def suggested(text: str) -> str | None:
 
 @st.composite
 def typos(draw: st.DrawFn) -> tuple[str, str]:
-    """An id that can be called, and the same with one slip of the finger."""
+    """Draw an id that can be called, and the same id with one typo."""
     model_id = draw(st.sampled_from(CALLABLE))
     at = draw(st.integers(0, len(model_id) - 2))
     letter = draw(st.sampled_from(string.ascii_lowercase + string.digits + "-._:"))
@@ -92,7 +92,7 @@ def typos(draw: st.DrawFn) -> tuple[str, str]:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(typos())
-def test_what_is_suggested_for_a_typo_can_be_called(answers, typo):
+def test_suggested_id_for_a_typo_can_be_called(answers, typo):
     _, slip = typo
     meant = suggested(slip)
     # A digit away may be a model that exists but is not emulated.
@@ -161,7 +161,7 @@ def test_typo_in_a_word_is_not_a_new_model(data):
         ("mistral-large", "mistral.mistral-large-2402-v1:0"),
         ("command-r-plus", "cohere.command-r-plus-v1:0"),
         ("anthropic.claude-opus-6", "us.anthropic.claude-opus-5"),
-        # What has ended leads to what is there.
+        # Ended models lead to their successors.
         ("claude-3-sonnet", "us.anthropic.claude-sonnet-4-6"),
         ("anthropic.claude-3-5-haiku", "us.anthropic.claude-haiku-4-5-20251001-v1:0"),
     ],
@@ -244,7 +244,7 @@ def test_new_model_of_a_known_line_is_not_a_typo(model):
     assert facts.context_window
 
 
-# Where it is said
+# Where the warning appears
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -18,7 +18,7 @@ EVERYWHERE = {"system", "messages", "tools"}
 
 
 def upstream_profiles() -> dict[str, dict[str, object]]:
-    """langchain-aws' table of models, read without importing langchain-aws, which takes seconds."""
+    """Return langchain-aws's table of models without importing langchain-aws, which takes seconds."""
     spec = importlib.util.find_spec("langchain_aws")
     assert spec is not None
     assert spec.origin is not None
@@ -66,7 +66,7 @@ def test_nova_caches_by_the_published_rules(model):
         "meta.llama4-scout-17b-instruct-v1:0",
     ],
 )
-def test_models_without_caching_say_so(model):
+def test_model_without_caching_has_no_cache_rules(model):
     facts = model_facts(model)
     assert facts.known
     assert facts.cache is None
@@ -133,7 +133,7 @@ def test_unlisted_claude_gets_the_strictest_caching_rules(model):
     assert facts.streaming_with_tools
     assert facts.cache is not None
     assert (facts.cache.min_tokens, facts.cache.ttls, facts.cache.fields) == (4096, ("5m",), EVERYWHERE)
-    # Nothing published is stricter: what is true of every listed Claude that caches cannot be exceeded here.
+    # No published rule is stricter: limits of an unlisted Claude stay within those of every listed one that caches.
     listed = [row.cache for row in FAMILIES if row.provider == "anthropic" and row.cache]
     assert facts.cache.min_tokens == max(cache.min_tokens for cache in listed)
     assert facts.context_window == 200_000
@@ -281,7 +281,7 @@ def test_no_model_is_known_to_take_system_messages():
     assert not any(row.system_in_messages for row in (*FAMILIES, *NEWEST))
 
 
-# What others list
+# Models listed by other packages
 
 
 def test_every_model_that_langchain_aws_lists_is_known_and_streams():
@@ -366,7 +366,7 @@ def test_a_plain_id_stays_as_it_is(model):
     assert base_model_id(base_model_id(f"us.{model}") or "") == model
 
 
-# What several candidates allow
+# Facts that several candidates share
 
 MODELS = st.sampled_from(
     [row.family for row in FAMILIES] + ["anthropic.claude-opus-9", "meta.llama7-1b", "acme.rocket-1", "a1b2c3", ""]

@@ -1,4 +1,4 @@
-"""What an installation brings along."""
+"""Test the dependencies and extras of an installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def extras():
 
 
 def required_by(name, all_of):
-    """The requirements of an extra, with those of the extras in it."""
+    """Return the requirements of an extra, with those of the extras in it."""
     for requirement in all_of[name]:
         inner = re.match(r"bedrock-routing-integrations\[(.*)\]", requirement)
         if inner is None:

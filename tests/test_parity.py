@@ -1,4 +1,4 @@
-"""One request through LangChain, LlamaIndex, `RoutedClient` and boto3: the same on the wire, the same in return.
+"""Send one request through LangChain, LlamaIndex, `RoutedClient` and boto3: equal on the wire and in return.
 
 The table is in parity_cases.py. `body` in it was written by hand from Converse's API reference, so that a mistake that
 both frameworks make is found too.
@@ -27,7 +27,7 @@ MEASURED = ("request_id", "latency_ms", "time_to_first_token_ms")
 
 @dataclass
 class Answer:
-    """What somebody got: the text, the tool calls, and who answered."""
+    """A result: the text, the tool calls, and the invoked model."""
 
     text: str
     calls: list
@@ -140,7 +140,7 @@ def lasting(routing):
 
 
 def routed(case, target):
-    """What a user of boto3 has who wants routing: the case's target, with the models where the case states them."""
+    """Return a `RoutedClient` for the case's target, with the base models that the case states."""
     models = case.langchain.llm.get("base_models")
     return RoutedClient(Connection(), base_models={target: models} if models else None)
 

@@ -1,4 +1,4 @@
-"""What a call costs. The sums are worked out by hand, from AWS's price list; nothing here computes as the code does."""
+"""Test the cost of a call against sums worked out by hand from AWS's price list, without the package's formulas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLAIN = Usage(input=1_000, output=200)
 
 
 def call(model, usage=PLAIN, *, base_models=None, own=None, when=None, **served):
-    """A call of a target whose models are known, with its price."""
+    """Return the invocation of a target whose models are known, with its cost."""
     target = parse_target(model)
     resolved = from_base_models(target, base_models) if base_models else resolve_by_id(target)
     return priced_call(resolved, usage, own=own, when=when, **served)
@@ -84,7 +84,7 @@ def test_the_price_is_the_one_worked_out_by_hand(model, usage, usd):
 
 
 UNKNOWN = [
-    ("us.acme.model-1-v1:0", PLAIN),  # nobody lists it
+    ("us.acme.model-1-v1:0", PLAIN),  # in no price list
     (f"us.{NOVA_PRO}", CACHED),  # Nova has no entries of an hour
     (f"us.{LLAMA_70B}", replace(PLAIN, cache_read=1)),  # nor Llama any cache
     (f"{ACCOUNT}:provisioned-model/abcdefabcdef", PLAIN),  # billed by the hour
@@ -114,8 +114,8 @@ def test_call_without_usage_has_no_price():
         (("standard", "default"), ("standard", "default"), 0.00144),
         (("optimized", None), ("standard", None), 0.00144),  # over quota: billed as standard
         (("standard", None), (None, None), 0.00144),
-        (("optimized", None), ("optimized", None), None),  # about a quarter dearer, and not in the table
-        (("optimized", None), (None, None), None),  # who knows
+        (("optimized", None), ("optimized", None), None),  # about 25% dearer, and not in the table
+        (("optimized", None), (None, None), None),  # served mode unknown
         ((None, "flex"), (None, "flex"), None),
         ((None, "priority"), (None, "default"), 0.00144),
         ((None, "reserved"), (None, None), None),
@@ -355,7 +355,7 @@ def test_router_over_copied_global_profile_is_priced_as_global():
     assert answered.cost_usd == answered.fallback_cost_usd == 0.036
 
 
-# --- what caching saved ---
+# --- savings by caching ---
 
 
 @pytest.mark.parametrize(("model", "usage", "usd"), BY_HAND)

@@ -1,4 +1,4 @@
-"""Ids in which the price table finds another model's name, and calls that have one of two prices."""
+"""Test ids that contain another model's name, and calls that could have one of two prices."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_id_may_be_spelt_otherwise_than_in_the_table(model, usd):
     assert cost(model) == usd
 
 
-def test_where_two_geographies_could_have_answered_there_is_no_price():
+def test_call_that_two_geographies_could_answer_has_no_price():
     candidates = tuple(
         CandidateModel(f"{PROFILE}{place}.{SONNET}", SONNET, "GetPromptRouter") for place in ("us", "global")
     )

@@ -1,7 +1,7 @@
 """Send recorded conversations through the frameworks' classes: the request that Bedrock accepted must come out.
 
 Each test goes through all recorded requests that were answered (status 200), written as a user of the framework would,
-and fails with a list of what was lost, added or changed. `recorded_messages` says what is no difference.
+and fails with a list of what was lost, added or changed. `recorded_messages` lists the differences that are ignored.
 """
 
 from __future__ import annotations
@@ -248,6 +248,6 @@ def test_routed_client_sends_recorded_answers_to_another_model(recorded, model_i
 
 
 def without_reasoning(blocks):
-    """Return the blocks that are no reasoning; of a turn of reasoning alone a placeholder is no difference."""
+    """Return the blocks without reasoning. For a turn of reasoning alone, ignore the placeholder."""
     rest = [block for block in blocks if "reasoningContent" not in block]
     return [] if len(rest) == 1 and rest[0].get("text", "").startswith("(no answer") else rest

@@ -37,7 +37,7 @@ ALLOWED = 0.05
 def client_of(recorded):
     """Return a client that has learned nothing yet: its runtime is its own.
 
-    It adds no cache points: the recorded answers to requests without any do not say what was cached.
+    It adds no cache points: recorded answers to requests without any have no cache counts.
     """
     clients = {"client": recorded.client(), "bedrock_client": recorded.client("bedrock")}
     return RoutedClient(**clients, runtime=Runtime(clock=time.perf_counter), cache="off")

@@ -65,7 +65,7 @@ def streamed():
 
 
 def check_sent(differences, recorded, recording):
-    """Nothing that Bedrock accepted may be changed on its way."""
+    """A request that Bedrock accepted is sent unchanged."""
     path, body = recorded.requests[-1]
     differences.check("path", path, recording.path)
     if recording.body and not same_request(recording, body):
@@ -277,7 +277,7 @@ def check_refusal(differences, recording, call):
     except ClientError as error:
         got = error.response["Error"]
         differences.check("code", got["Code"], code)
-        # Advice may follow what Bedrock said.
+        # Advice may follow Bedrock's message.
         differences.check("message", got["Message"][: len(message)], message)
         too_long = "Input Tokens Exceeded" in message
         differences.check("context overflow", isinstance(error, ContextOverflowError), too_long)

@@ -1,4 +1,4 @@
-"""What Bedrock refuses and the call can do without is left out: one resend, remembered for a day, warned of once."""
+"""Test refused parts of a request that are optional: sent once without them, remembered for a day, warned of once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ KINDS = {
         "`top_p` is deprecated for this model.",
         lambda body: "inferenceConfig" not in body and body["additionalModelRequestFields"] == {"a": 1},
     ),
-    "temperature beside top_p": (
+    "temperature with top_p": (
         {"inferenceConfig": {"temperature": 0.1, "topP": 0.5, "maxTokens": 9}},
         lambda body: {"temperature", "topP"} <= body.get("inferenceConfig", {}).keys(),
         "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
@@ -125,7 +125,7 @@ def warnings(caplog):
 
 
 def ask(client, *, stream=False, model=PROFILE, messages=HELLO, **request):
-    """The answer's text and its routing."""
+    """Send a request. Return the answer's text and its routing."""
     if not stream:
         response = client.converse(modelId=model, messages=messages, **request)
         return response["output"]["message"]["content"][0]["text"], response["routing"]
@@ -250,7 +250,7 @@ def test_stream_that_has_begun_is_not_sent_again(content):
         assert len(server.requests) == 1
 
 
-# --- what is no answer ---
+# --- malformed answers ---
 
 
 @pytest.mark.parametrize("answer", [{}, {"output": {}}, {"output": {"message": {"role": "assistant"}}}, {"usage": {}}])
@@ -416,7 +416,7 @@ def test_openai_stream_counts_cached_tokens_once():
         assert routing["usage"]["input"] == counted
 
 
-# --- what passes for a client or a stream ---
+# --- foreign clients and streams ---
 
 
 def test_client_passes_for_boto3s_own():
@@ -446,7 +446,7 @@ def test_stream_that_is_a_list_is_read():
     assert ask(RoutedClient(Fake()), stream=True, model=CLAUDE)[0] == "ok"
 
 
-# --- what a refusal teaches, and what it does not ---
+# --- what is remembered of a refusal ---
 
 PROVEN_CLAUDE = CLAUDE  # its facts are known: it takes its own signed reasoning
 

@@ -1,4 +1,4 @@
-"""The picture of a report: what is drawn, and that drawing leaves nothing behind."""
+"""Test the plot of a report, and that plotting changes no global state."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch):
 
 
 def labelled(**labels):
-    """A report of calls, each label's values one after the other."""
+    """Return a report of calls, each label's values one after the other."""
     report = RoutingReport()
     for number, values in enumerate(zip(*labels.values(), strict=True)):
         report.add(

@@ -1,4 +1,4 @@
-"""What a report looks like as text, Markdown and HTML, whatever the names in it are."""
+"""Test reports as text, Markdown and HTML, with any names in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report's sums are: exact, in any order, from any thread, and no larger after many calls than after a few."""
+"""Test the sums of a report: exact, independent of order and threads, in bounded memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 
 
 def routing(**changed):
-    """A call of a router that the small model answered."""
+    """Return the routing of a router's call that the small model answered."""
     usage = {"input": 1_000, "output": 200, "cache_read": 0, "cache_write_5m": 0, "cache_write_1h": 0}
     usage |= changed.pop("usage", None) or {}
     return {
@@ -55,7 +55,7 @@ def a_report(*calls, **options):
     return report
 
 
-# --- what the sums are ---
+# --- sums ---
 
 
 def test_empty_report_has_cost_zero():
@@ -116,7 +116,7 @@ def test_knowledge_base_answer_without_usage_is_counted_without_price():
     assert totals["calls_without_caching_price"] == 0
 
 
-def test_where_nothing_is_routed_routing_saves_nothing():
+def test_call_without_routing_saves_nothing_by_routing():
     direct = routing(
         requested_model_id=f"us.{HAIKU_45}", target_kind="system_inference_profile", fallback_cost_usd=None
     )
@@ -205,7 +205,7 @@ def test_a_time_without_its_zone_is_refused():
         RoutingReport().add(routing(), when=datetime(2026, 11, 21))  # noqa: DTZ001
 
 
-def test_nothing_that_is_passed_in_is_changed_or_kept():
+def test_arguments_are_neither_changed_nor_kept():
     call = routing(usage={"cache_read": 5})
     before = copy.deepcopy(call)
     report = a_report(call)
@@ -377,7 +377,7 @@ def test_time_is_shown_in_stretches_of_equal_length():
     }  # fmt: skip
 
 
-# --- what it counts of real calls ---
+# --- real calls ---
 
 
 def test_a_report_of_calls_over_boto3(bedrock, router):

@@ -1,4 +1,4 @@
-"""A report counts whatever entry it is given, as far as it says something, and none by half."""
+"""Test reports of incomplete, invalid and many entries: each entry is counted as far as it is valid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def totals(*entries):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "12", [1], True])
 @pytest.mark.parametrize("name", ["latency_ms", "time_to_first_token_ms", "cost_usd", "fallback_cost_usd"])
-def test_what_is_no_number_is_not_known(name, value):
+def test_value_that_is_not_a_number_is_unknown(name, value):
     said = totals(entry(**{name: value}))
     assert said == totals(entry(**{name: None}))
     assert json.loads(json.dumps(said, allow_nan=False)) == said
@@ -203,7 +203,7 @@ def test_models_per_target_are_bounded_with_the_rest_counted():
     assert {model["invoked_model"]: model["calls"] for model in target["models"]}["(others)"] == 10
 
 
-# --- what is said ---
+# --- the text of a report ---
 
 
 def test_share_saved_is_relative_to_calls_with_known_savings():
@@ -215,7 +215,7 @@ def test_share_saved_is_relative_to_calls_with_known_savings():
     assert re.search(r"Saved by routing +\$0\.0400 +80% less than always the fallback model\n", str(report))
 
 
-def test_a_managed_prompt_that_saved_by_routing_says_so_first():
+def test_savings_of_a_managed_prompt_are_in_the_first_lines():
     report = RoutingReport()
     routed = {"requested_model_id": PROMPT, "target_kind": "prompt", "invoked_model_id": HAIKU}
     report.add(entry(**routed, cost_usd=0.01, fallback_cost_usd=0.05))

@@ -1,4 +1,4 @@
-"""Requests are made valid for their target: by `RoutedClient`, and so for both frameworks."""
+"""Test how `RoutedClient`, and so both frameworks, makes requests valid for their target."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client_of(server, **more):
 
 
 def sent_by(server, model=CLAUDE, **request):
-    """The body that Bedrock gets for a request, which must not be changed on the way."""
+    """Send a request, which must stay unchanged. Return the body that Bedrock receives."""
     made = {"modelId": model, "messages": HELLO, **request}
     before = copy.deepcopy(made)
     client_of(server).converse(**made)
@@ -139,7 +139,7 @@ ANSWER = {"text": "4"}
 
 
 def kept(models, *content, target=None):
-    """What is left of an assistant's turn for a target of these models."""
+    """Return the content kept of an assistant's turn for a target of these models."""
     resolved = from_base_models(parse_target(target or ROUTER), models)
     messages = [*HELLO, {"role": "assistant", "content": list(content)}, *HELLO]
     prepared = prepare_request({"modelId": target or ROUTER, "messages": messages}, resolved)
@@ -261,7 +261,7 @@ def spec(name, schema=None):
 
 
 def asked(server, stream, **request):
-    """The answer's tool calls, whole or streamed."""
+    """Return the answer's tool calls, whole or streamed."""
     client = client_of(server)
     if not stream:
         return [b["toolUse"] for b in client.converse(**request)["output"]["message"]["content"] if "toolUse" in b]
@@ -272,7 +272,7 @@ def asked(server, stream, **request):
 
 
 def answering_with(arguments):
-    """A model that calls the first tool, by whatever name it has."""
+    """Return an answer function that calls the first tool, whatever its name."""
 
     def answer(request):
         name = request["toolConfig"]["tools"][0]["toolSpec"]["name"]

@@ -1,6 +1,6 @@
 """Run LangChain's standard test suites: unit and integration tests of chat models, and those of retrievers.
 
-The integration suites run against the emulator. Each test that is taken out has the reason beside it.
+The integration suites run against the emulator. Each excluded test has its reason.
 """
 
 from __future__ import annotations

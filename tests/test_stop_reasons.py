@@ -1,4 +1,4 @@
-"""Which tool calls of an answer that was cut off may run: the same in both frameworks, streamed or not."""
+"""Test the tool calls of an answer that was cut off: equal in both frameworks, streamed or not."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_last_call_of_whole_answer_is_not_a_call(calls_of, stop, arguments
 @FRAMEWORKS
 @EACH_REASON
 async def test_last_call_of_replayed_converse_response_is_not_a_call(calls_of, stop):
-    """Mistral Large takes no tools in ConverseStream, so that the stream is made of Converse's answer."""
+    """Mistral Large takes no tools in ConverseStream, so the stream replays Converse's answer."""
     call = {"toolUse": {"toolUseId": "t1", "name": "find", "input": {"city": "Par"}}}
     with ScriptedBedrock(whole_of(call, stop=stop)) as server:
         assert await calls_of(server, "streamed", "mistral.mistral-large-2402-v1:0") == []

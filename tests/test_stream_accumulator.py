@@ -146,7 +146,7 @@ def test_content_has_all_text_once_in_the_order_of_blocks(events):
             shown.append(call["input"] if isinstance(call["input"], str) else json.dumps(call["input"]))
         else:
             shown.append(block["text"] if "text" in block else block["reasoningContent"]["reasoningText"]["text"])
-    # Blocks without a text show nothing, or an empty call.
+    # Blocks without a text have no entry, or an empty call.
     assert [text for text in shown if text not in ("", "{}")] == [
         text for text in texts_of_deltas(events) if text not in ("", "{}")
     ]

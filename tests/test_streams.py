@@ -1,4 +1,4 @@
-"""Streams through `RoutedClient`, whole and broken, from the real wire."""
+"""Test streams through `RoutedClient`, whole and broken, over HTTP."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ask(server):
 
 
 def read(stream):
-    """The events of a stream, and what ended it."""
+    """Return the events of a stream, and the error that ended it."""
     events = []
     try:
         for event in stream:
@@ -89,7 +89,7 @@ def read(stream):
 
 
 def plain(events):
-    """Without our own entry, and without what differs from call to call."""
+    """Return events without "routing" and without values that differ from call to call."""
     return [
         {"metadata": {k: v for k, v in event["metadata"].items() if k not in ("routing", "metrics")}}
         if "metadata" in event
@@ -113,7 +113,7 @@ def arguments_of(events):
 
 
 def assert_partial(partial, arrived):
-    """`partial` holds just what arrived."""
+    """Check that `partial` holds exactly what arrived."""
     message = partial["output"]["message"]
     assert message["role"] == "assistant"
     assert "".join(block.get("text", "") for block in message["content"]) == text_of(arrived)
@@ -132,7 +132,7 @@ def assert_partial(partial, arrived):
 
 
 def assert_shape(message):
-    """It could be sent back to Bedrock: botocore finds the members and types of a Converse message in it."""
+    """Check with botocore that the message has the members and types of Converse, so that it can be sent back."""
     shape = botocore.session.Session().get_service_model("bedrock-runtime").shape_for("Message")
     report = ParamValidator().validate(message, shape)
     assert not report.has_errors(), report.generate_report()
@@ -222,7 +222,7 @@ def test_two_streams_of_one_client_do_not_mix(server, ask):
     assert not arguments_of([a for a, _ in pairs] + rest_one)
 
 
-# Broken: whatever is cut, the stream says so and gives what had arrived
+# Broken: a cut stream raises, with what had arrived
 
 
 def whole(ask, kind):
@@ -230,7 +230,7 @@ def whole(ask, kind):
 
 
 def delivered(frames):
-    """How many events of the first `frames` reach the caller: none before there is content."""
+    """Return how many events of the first `frames` reach the caller: none before there is content."""
     return frames if frames > 1 else 0
 
 
@@ -239,7 +239,7 @@ def delivered(frames):
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_stream_cut_after_any_frame_is_interrupted(server, ask, kind, abrupt):
     complete = whole(ask, kind)
-    for frame in range(len(complete) - 1):  # behind messageStop the answer is whole
+    for frame in range(len(complete) - 1):  # after messageStop the answer is whole
         server.fail("cut", frame=frame, abrupt=abrupt)
         events, error = read(ask(kind))
         assert isinstance(error, StreamInterruptedError), f"frame {frame}: {error!r}"
@@ -295,7 +295,7 @@ def test_stream_cut_within_a_frame_is_interrupted(server, ask, share, abrupt):
     size = server.requests("ConverseStream")[-1].streamed_bytes
     server.fail("cut", byte=min(int(size * share), size - 1), abrupt=abrupt)
     events, error = read(ask())
-    if error is None:  # within the last frame, behind messageStop
+    if error is None:  # within the last frame, after messageStop
         assert events[-1]["metadata"]["routing"]["usage"] is None
         return
     assert isinstance(error, StreamInterruptedError), repr(error)
@@ -482,7 +482,7 @@ def test_closing_many_streams_early_leaks_no_connection(server):
 
 @pytest.mark.parametrize("give_up", ["close", "forget"])
 def test_abandoned_stream_leaves_nothing_to_the_garbage_collector(server, give_up):
-    """What it would end in the middle of urllib3's pool waits for a lock that its own thread holds."""
+    """A stream collected in the middle of urllib3's pool would wait for a lock that its own thread holds."""
     client = RoutedClient(server.client())
     gc.disable()
     try:
@@ -497,7 +497,7 @@ def test_abandoned_stream_leaves_nothing_to_the_garbage_collector(server, give_u
         gc.enable()
 
 
-# What `partial` looks like
+# The shape of `partial`
 
 
 def delta(index, **value):
@@ -505,7 +505,7 @@ def delta(index, **value):
 
 
 def frame(event):
-    """One event as a message of application/vnd.amazon.eventstream."""
+    """Return an event as a message of application/vnd.amazon.eventstream."""
     ((name, payload),) = event.items()
     headers = b""
     for key, value in ((":event-type", name), (":content-type", "application/json"), (":message-type", "event")):
@@ -517,7 +517,7 @@ def frame(event):
 
 
 class Cut(BaseHTTPRequestHandler):
-    """Sends the events that it was told to send, and no more."""
+    """Sends the given events, then closes the connection."""
 
     def log_message(self, *args):
         pass
@@ -532,7 +532,7 @@ class Cut(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def content():
-    """Events → the content of the message in `partial`, after the connection has ended behind them."""
+    """Return a function: the content in `partial` after the connection ended behind the given events."""
     web = HTTPServer(("127.0.0.1", 0), Cut)
     thread = threading.Thread(target=web.serve_forever, args=(0.01,))
     thread.start()

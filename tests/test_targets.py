@@ -138,7 +138,7 @@ def test_a_percent_encoded_target_is_sent_decoded(text):
     assert parse_target(text.replace(":", "%3a").replace("/", "%2f")).model_id == text
 
 
-def test_a_managed_prompt_tells_its_version():
+def test_managed_prompt_has_a_version():
     assert parse_target(arn("prompt/ABCDEFGHIJ:12")).version == "12"
     assert parse_target(arn("prompt/ABCDEFGHIJ")).version is None
     assert parse_target(arn("default-prompt-router/anthropic.claude:1")).version is None
@@ -241,14 +241,14 @@ def test_a_slip_in_the_resource_type_is_named(text, advice):
         (".", "provider.model"),
     ],
 )
-def test_what_is_wrong_is_said(text, says):
+def test_invalid_target_is_refused_with_the_reason(text, says):
     with pytest.raises(InvalidTargetError) as refused:
         parse_target(text)
     assert says in str(refused.value).partition("Accepted are:")[0]
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"anthropic.claude-v2", ["anthropic.claude-v2"], {}, object(), True])
-def test_what_is_no_string_is_refused_by_its_type(thing):
+def test_value_that_is_not_a_string_is_refused_by_type(thing):
     with pytest.raises(InvalidTargetError, match=f"expected a string, got {type(thing).__name__}"):
         parse_target(thing)
 
@@ -320,7 +320,7 @@ def test_a_long_text_is_judged_in_no_time(text):
 # What botocore's service model calls a ConversationalModelId
 
 LABEL = "[a-z0-9-]{1,63}"
-# The alternatives of the pattern that say what they are. (The others take any word: an opaque id says nothing.)
+# The alternatives of the pattern that name their kind. (The others match any word: an opaque id has no kind.)
 # Written with a partition that could exist; the model's own `-[^:]+` takes any character.
 PREFIX = r"arn:aws(-[a-z]+)*:bedrock:[a-z0-9-]{1,20}:"
 ALTERNATIVES = {

@@ -1,4 +1,4 @@
-"""Ten thousand calls at once, from 64 threads and 64 tasks, in both frameworks: no cent and no token is lost."""
+"""Make ten thousand calls from 64 threads and 64 tasks in both frameworks: no cost and no token is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocking calls and blocking iterators under asyncio: enough threads, the right context, nothing left behind."""
+"""Test blocking calls and iterators under asyncio: enough threads, the right context, no leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool choices: read in any form and settled for the candidate models, equally in both frameworks."""
+"""Test tool choices: read in any form and settled for the candidate models, equally in both frameworks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_supported_choice_is_sent_unchanged(claude, kind, preferred, thinking):
 )
 def test_preferred_choice_yields_to_supported_ones(claude, kind, supported, sent, caplog):
     assert settle(kind, supported, claude, preferred=True) == sent
-    assert caplog.records == [], "nobody asked for it, so nobody needs to know"
+    assert caplog.records == [], "the caller did not ask for it, so there is no warning"
 
 
 @pytest.mark.parametrize("kind", ["any", "tool"])
@@ -74,7 +74,7 @@ def test_refusal_of_a_choice_names_unknown_models():
 @pytest.mark.parametrize("kind", ["any", "tool"])
 @pytest.mark.parametrize("supported", [KINDS, ("auto", "any"), ("auto",)])
 def test_thinking_model_is_unforced_with_one_warning(claude, kind, supported, caplog):
-    """Whatever it takes when it does not think: whoever asks need not know."""
+    """The choices that the model accepts without thinking make no difference."""
     assert [settle(kind, supported, claude, thinking=True) for _ in range(3)] == ["auto"] * 3
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -126,7 +126,7 @@ def test_thinking_is_found_in_model_fields(fields, expected):
     assert is_thinking(fields) is expected
 
 
-# --- both frameworks obey it ---
+# --- both frameworks ---
 
 
 def get_weather(city: str) -> str:

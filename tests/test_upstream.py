@@ -1,7 +1,7 @@
 """Properties of langchain-aws, langchain-core, boto3 and botocore that this package relies on.
 
-A release that changes one of them fails here first. The message of the failure names the property, our file that relies
-on it, and what to do.
+A release that changes one of them fails here first. The failure names the property, the file that relies on it, and
+what to do.
 """
 
 from __future__ import annotations
@@ -666,7 +666,7 @@ def test_bad_checksum_is_a_parser_error():
 
 
 def test_cut_message_ends_the_stream():
-    """Why messageStop and metadata are waited for: botocore does not say that bytes are missing."""
+    """The client waits for messageStop and metadata because botocore does not report missing bytes."""
     buffer = EventStreamBuffer()
     buffer.add_data(event_frame("messageStop", b"{}")[:-3])
     relies(

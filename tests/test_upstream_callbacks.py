@@ -1,4 +1,4 @@
-"""What `RoutingCallbackHandler`, and what LangSmith is told, rely on in langchain-core, each thing by name."""
+"""Properties of langchain-core that `RoutingCallbackHandler` and the traces for LangSmith rely on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_handlers_are_added_once_by_equality():
     relies(len(manager.handlers) == 1, "add_handler's `in`", CALLBACKS, "Runs below one would be told of twice.")
 
 
-def test_a_run_says_what_is_called_when_it_begins():
+def test_run_names_the_model_when_it_begins():
     recorder = Recorder()
     FakeListChatModel(responses=["yes"]).invoke("?", {"callbacks": [recorder]})
     _, serialized, said = recorder.seen[0]
@@ -91,7 +91,7 @@ def test_a_stream_that_is_closed_ends_in_on_llm_error():
     )  # fmt: skip
 
 
-def test_what_comes_from_the_cache_of_responses_is_marked():
+def test_response_from_the_cache_is_marked():
     recorder = Recorder()
     model = GenericFakeChatModel(messages=iter([AIMessage("yes")]), cache=InMemoryCache())
     for _ in range(2):
@@ -149,7 +149,7 @@ async def test_an_inline_handler_gets_a_run_before_its_call(ask):
 def test_costs_cannot_stand_in_the_usage_of_a_message():
     usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "total_cost": 0.5}
     with pytest.raises(ValueError, match="Only dict and int"):
-        add_usage(usage, usage)  # where it no longer raises, `_traces` can go: the message itself can say it
+        add_usage(usage, usage)  # if it no longer raises, `_traces` can go: the message itself can carry it
 
 
 def test_tracer_writes_usage_into_metadata_of_its_run():

@@ -1,4 +1,4 @@
-"""What we rely on in llama-index-core and pydantic, each thing by name; see test_upstream.py."""
+"""Properties of llama-index-core and pydantic that this package relies on; see test_upstream.py."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_each_of_the_eight_gets_a_span_of_its_own(name):
         ("_structured_astream_call", ["output_cls", "prompt", "llm_kwargs", "prompt_args"]),
     ],
 )
-def test_what_we_override_has_this_signature(name, parameters):
+def test_overridden_method_has_this_signature(name, parameters):
     theirs = list(inspect.signature(getattr(FunctionCallingLLM, name)).parameters)[1:]
     relies(theirs == parameters, f"{name}({', '.join(parameters)}), now {theirs}", LLMS, "Take the new argument.")
     ours = inspect.signature(getattr(BedrockRouter, name)).parameters
@@ -221,7 +221,7 @@ def test_a_component_is_unpickled_by_its_constructor():
     )  # fmt: skip
 
 
-def test_what_cannot_be_pickled_is_dropped_from_a_components_state(caplog):
+def test_component_state_drops_values_that_cannot_be_pickled(caplog):
     state = Component(number=7, other=lambda: None).__getstate__()
     relies(
         "other" not in state["__dict__"] and {"__dict__", "__pydantic_private__"} <= state.keys(),
@@ -311,7 +311,7 @@ def test_a_block_has_these_fields(name):
     )  # fmt: skip
 
 
-def test_a_cache_point_says_how_long_it_lasts():
+def test_cache_point_has_a_ttl():
     control = types.CacheControl(type="default")
     relies(
         set(types.CacheControl.model_fields) == {"type", "ttl"} and control.ttl == "5m", "CacheControl's fields",
@@ -385,7 +385,7 @@ def test_token_counters_look_into_the_raw_usage():
 # llama-index-core: instrumentation and callbacks
 
 
-def test_the_decorators_tell_of_calls_here():
+def test_decorators_use_the_dispatcher_of_this_name():
     name = "llama_index.core.llms.callbacks"
     relies(
         callbacks.dispatcher.name == name and get_dispatcher_of_its_own_package(name) is callbacks.dispatcher,
@@ -397,7 +397,7 @@ def test_dispatcher_parents_lead_to_the_root():
     root = get_dispatcher("root")
     relies(
         callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", TOLD,
-        "_is_heard walks until a dispatcher that does not propagate.",
+        "has_listeners walks until a dispatcher that does not propagate.",
     )  # fmt: skip
     dispatcher, steps = callbacks.dispatcher, 0
     while dispatcher.propagate and steps < 20:
@@ -406,7 +406,7 @@ def test_dispatcher_parents_lead_to_the_root():
     relies(
         any(isinstance(handler, NullEventHandler) for handler in root.event_handlers),
         "the root's NullEventHandler, which is nobody", TOLD,
-        "_is_heard takes it for a listener if it has another name.",
+        "has_listeners takes it for a listener if it has another name.",
     )  # fmt: skip
 
 
@@ -467,7 +467,7 @@ class Limiter:
 
 
 class Callbacks(CallbackManager):
-    """A callback manager that writes down what it is told."""
+    """A callback manager that records its events."""
 
     def __init__(self, log):
         super().__init__([])
@@ -483,7 +483,7 @@ class Callbacks(CallbackManager):
 
 
 class Decorated:
-    """What LlamaIndex's decorators do around a method."""
+    """An LLM with LlamaIndex's decorators around its methods."""
 
     def __init__(self, log):
         self.log, self.callback_manager, self.rate_limiter = log, Callbacks(log), Limiter(log)
@@ -557,7 +557,7 @@ def test_the_decorators_do_this_around_a_call_in_this_order(name, expected, monk
 
 
 @pytest.mark.parametrize("name", ["chat", "complete"])
-def test_what_is_told_of_an_llm_is_its_payload(name, monkeypatch):
+def test_llm_payload_of_a_callback(name, monkeypatch):
     described = []
 
     class Listener(BaseEventHandler):
@@ -573,7 +573,7 @@ def test_what_is_told_of_an_llm_is_its_payload(name, monkeypatch):
     )  # fmt: skip
 
 
-def test_callbacks_are_told_in_these_words():
+def test_callback_payload_has_these_keys():
     parameters = inspect.signature(CallbackManager.on_event_end).parameters
     relies("event_id" in parameters, "CallbackManager.on_event_end(event_id=)", TOLD, "See it.")
     relies(hasattr(CallbackManager, "as_trace"), "CallbackManager.as_trace", TOLD, "See it.")

@@ -1,4 +1,4 @@
-"""Tokens as no Bedrock of today tells them, but another version or a gateway in front of it may."""
+"""Test token counts in forms that Bedrock does not send today but another version or a gateway may."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def written(total, *details):
     ("details", "five_minutes", "one_hour"),
     [
         ([("30m", 600), ("5m", 400)], 1_000, 0),  # a lifetime that is new
-        ([("5m", 400)], 1_000, 0),  # details that do not tell of all
+        ([("5m", 400)], 1_000, 0),  # details of only some tokens
         ([("5m", 300), ("5m", 700)], 1_000, 0),
         ([("1h", 300), ("1h", 700)], 0, 1_000),
         ([("1h", 300), ("30m", 700)], 700, 300),
     ],
 )
-def test_no_token_that_was_written_is_lost(details, five_minutes, one_hour):
+def test_every_token_written_to_the_cache_is_counted(details, five_minutes, one_hour):
     assert written(1_000, *details) == Usage(input=1, output=2, cache_write_5m=five_minutes, cache_write_1h=one_hour)
