@@ -736,7 +736,7 @@ class ChatBedrockRouter(ChatBedrockConverse):
 
 
 def _call_options(run: Run | None) -> CallOptions:
-    if run is None:
+    if run is None or not run.handlers:
         return CallOptions()
     return CallOptions(external_span=run.external_span(), observers=(RunObserver(run),))
 
