@@ -78,8 +78,8 @@ def examples(language):
 
 def docstring_examples():
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if "```" in source else ():
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for number, match in enumerate(BLOCK.finditer(inspect.cleandoc(ast.get_docstring(node) or ""))):
