@@ -173,7 +173,7 @@ def _object_in(text: str, output_cls: type[BaseModel]) -> dict[str, Any] | None:
     properties = _property_names(output_cls) or frozenset()
     last = None
     for pieces in ([text], _FENCED.findall(text), None):
-        values = _values_among_words(text) if pieces is None else [_json(piece) for piece in pieces]
+        values = _values_among_words(text) if pieces is None else [_parse(piece) for piece in pieces]
         for value in values:
             for arguments in _possible_arguments(value):
                 if _is_object(arguments, output_cls, properties, alone=pieces == [text]):
@@ -205,7 +205,7 @@ def _is_object(
     return True
 
 
-def _json(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return _decoder.decode(text.strip())
     except (ValueError, RecursionError):

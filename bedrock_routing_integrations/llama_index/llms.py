@@ -541,24 +541,24 @@ class BedrockRouter(FunctionCallingLLM):
         """
         return await self._astream(COMPLETION, prompt, _as_messages(prompt), kwargs)
 
-    def _call(self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
-        call = InstrumentedCall(self, kind, asked, kwargs)
+    def _call(self, kind: CallKind, prompt: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = InstrumentedCall(self, kind, prompt, kwargs)
         with call.sending():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
             return call.answered(self._converse(messages, kwargs))
 
-    async def _acall(self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
-        call = InstrumentedCall(self, kind, asked, kwargs)
+    async def _acall(self, kind: CallKind, prompt: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Any:
+        call = InstrumentedCall(self, kind, prompt, kwargs)
         with call.sending():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
             return call.answered(await run_in_thread(self.max_concurrency, self._converse, messages, kwargs))
 
     def _stream(
-        self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+        self, kind: CallKind, prompt: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> Generator[Any, None, None]:
-        call = InstrumentedCall(self, kind, asked, kwargs)
+        call = InstrumentedCall(self, kind, prompt, kwargs)
         with call.sending():
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
@@ -566,9 +566,9 @@ class BedrockRouter(FunctionCallingLLM):
         return call.emitting(chunks)
 
     async def _astream(
-        self, kind: CallKind, asked: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+        self, kind: CallKind, prompt: Any, messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
-        call = InstrumentedCall(self, kind, asked, kwargs)
+        call = InstrumentedCall(self, kind, prompt, kwargs)
         with call.sending():
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
@@ -595,8 +595,8 @@ class BedrockRouter(FunctionCallingLLM):
         arguments, client = dict(kwargs), self._connected()
         model = arguments.pop("model", None) or self.model
         check_options(arguments, stream=stream, constructor=type(self).model_fields)
-        own = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
-        layers = (own, self.additional_kwargs, arguments)
+        constructor = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        layers = (constructor, self.additional_kwargs, arguments)
         call = prepare_call(messages, layers, client.resolve(model), local_files=self.allow_local_files)
         options = CallOptions(external_span_of_call(self), optional_output_format=call.optional_output_format)
         return client.for_call(options), call
