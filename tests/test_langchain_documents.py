@@ -273,7 +273,7 @@ def test_throttling_is_retried_as_everywhere(bedrock):
         KnowledgeBaseRetriever(knowledge_base_id=base, max_retries=0).invoke("krill")
 
 
-def test_without_leave_to_look_the_type_up_it_is_searched_all_the_same(bedrock, caplog):
+def test_retriever_searches_without_permission_for_get_knowledge_base(bedrock, caplog):
     base = numbered(bedrock, 3)
     bedrock.fail("access_denied", operation="GetKnowledgeBase", times=10)
     assert len(KnowledgeBaseRetriever(knowledge_base_id=base, k=2).invoke("krill")) == 2

@@ -685,7 +685,7 @@ def test_connection_errors_have_these_families():
         (HTTPClientError, BotoCoreError),
     ]:
         relies(
-            issubclass(error, family), f"{error.__name__} being a {family.__name__}", STREAMS, "See _broken_connection."
+            issubclass(error, family), f"{error.__name__} being a {family.__name__}", STREAMS, "See broken_connection."
         )
     from urllib3.exceptions import HTTPError, ProtocolError
     from urllib3.exceptions import ReadTimeoutError as Stalled

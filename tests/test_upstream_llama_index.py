@@ -48,7 +48,7 @@ from bedrock_routing_integrations.llama_index import BedrockRouter
 relies = functools.partial(relies_on, packages=LLAMA_INDEX)
 
 FOLDER = "bedrock_routing_integrations/llama_index/"
-LLMS, TOLD, RESPONSES = f"{FOLDER}llms.py", f"{FOLDER}_instrumentation.py", f"{FOLDER}_responses.py"
+LLMS, EVENTS, RESPONSES = f"{FOLDER}llms.py", f"{FOLDER}_instrumentation.py", f"{FOLDER}_responses.py"
 STRUCTURED = f"{FOLDER}_structured_output.py"
 MESSAGES, MEDIA = f"{FOLDER}messages.py", f"{FOLDER}_media.py"
 REQUESTS = f"{FOLDER}_requests.py"
@@ -72,7 +72,7 @@ class Demanding(BaseModel):
 def test_a_response_has_these_fields_and_no_other(kind, fields):
     relies(
         set(kind.model_fields) == fields, f"the fields of {kind.__name__} (differ: {set(kind.model_fields) ^ fields})",
-        f"{FOLDER}_streams.py", "A chunk is made without validation: give the new field its default there.",
+        RESPONSES, "A chunk is made without validation: give the new field its default there.",
     )  # fmt: skip
 
 
@@ -329,7 +329,7 @@ def test_a_messages_content_is_its_texts_joined_by_line_breaks():
     message = ChatMessage(role="assistant", blocks=[TextBlock(text="a"), TextBlock(text="b")])
     relies(
         message.content == "a\nb" and ChatMessage(role="assistant", blocks=[]).content is None,
-        "content joining the texts with a line break", f"{FOLDER}_citations.py",
+        "content joining the texts with a line break", RESPONSES,
         "Pieces of a cited answer are one block because of it; with no break between they may stay apart.",
     )  # fmt: skip
 
@@ -389,23 +389,23 @@ def test_decorators_use_the_dispatcher_of_this_name():
     name = "llama_index.core.llms.callbacks"
     relies(
         callbacks.dispatcher.name == name and get_dispatcher_of_its_own_package(name) is callbacks.dispatcher,
-        f"the dispatcher {name!r}", TOLD, "Events of streams go elsewhere than those of other calls.",
+        f"the dispatcher {name!r}", EVENTS, "Events of streams go elsewhere than those of other calls.",
     )  # fmt: skip
 
 
 def test_dispatcher_parents_lead_to_the_root():
     root = get_dispatcher("root")
     relies(
-        callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", TOLD,
+        callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", EVENTS,
         "has_listeners walks until a dispatcher that does not propagate.",
     )  # fmt: skip
     dispatcher, steps = callbacks.dispatcher, 0
     while dispatcher.propagate and steps < 20:
         dispatcher, steps = dispatcher.parent, steps + 1
-    relies(dispatcher is root, "Dispatcher.parent leading to the root", TOLD, "See how events propagate.")
+    relies(dispatcher is root, "Dispatcher.parent leading to the root", EVENTS, "See how events propagate.")
     relies(
         any(isinstance(handler, NullEventHandler) for handler in root.event_handlers),
-        "the root's NullEventHandler, which is nobody", TOLD,
+        "the root's NullEventHandler, which is nobody", EVENTS,
         "has_listeners takes it for a listener if it has another name.",
     )  # fmt: skip
 
@@ -421,7 +421,7 @@ def test_dispatcher_passes_events_to_root_handlers_despite_their_errors(monkeypa
     root = get_dispatcher("root")
     monkeypatch.setattr(root, "event_handlers", [*root.event_handlers, Listener()])
     callbacks.dispatcher.event(BaseEvent())
-    relies(len(heard) == 1, "Dispatcher.event telling the root's handlers, whatever they raise", TOLD, "See it.")
+    relies(len(heard) == 1, "Dispatcher.event telling the root's handlers, whatever they raise", EVENTS, "See it.")
 
 
 EVENTS = {
@@ -438,21 +438,24 @@ EVENTS = {
 def test_an_event_has_these_fields(name):
     found = set(getattr(llm_events, name).model_fields) - set(BaseEvent.model_fields)
     relies(
-        found == EVENTS[name], f"the fields of {name} (differ: {found ^ EVENTS[name]})", TOLD,
+        found == EVENTS[name], f"the fields of {name} (differ: {found ^ EVENTS[name]})", EVENTS,
         "Streams make these events themselves: fill in the new one.",
     )  # fmt: skip
 
 
 def test_every_event_has_the_span_that_is_active():
     relies(
-        {"timestamp", "id_", "span_id", "tags"} <= set(BaseEvent.model_fields), "BaseEvent's fields", TOLD, "See them."
+        {"timestamp", "id_", "span_id", "tags"} <= set(BaseEvent.model_fields),
+        "BaseEvent's fields",
+        EVENTS,
+        "See them.",
     )
     token = active_span_id.set("span")
     try:
-        relies(BaseEvent().span_id == "span", "active_span_id", TOLD, "Events have no span.")
+        relies(BaseEvent().span_id == "span", "active_span_id", EVENTS, "Events have no span.")
     finally:
         active_span_id.reset(token)
-    relies("exception" in ExceptionEvent.model_fields, "ExceptionEvent.exception", TOLD, "See it.")
+    relies("exception" in ExceptionEvent.model_fields, "ExceptionEvent.exception", EVENTS, "See it.")
 
 
 class Limiter:
@@ -553,7 +556,7 @@ def test_the_decorators_do_this_around_a_call_in_this_order(name, expected, monk
         asyncio.run(answer)
     elif inspect.isgenerator(answer):
         list(answer)
-    relies(log == expected, f"what surrounds a call ({log})", TOLD, "Do for streams what the decorators do now.")
+    relies(log == expected, f"what surrounds a call ({log})", EVENTS, "Do for streams what the decorators do now.")
 
 
 @pytest.mark.parametrize("name", ["chat", "complete"])
@@ -575,9 +578,9 @@ def test_llm_payload_of_a_callback(name, monkeypatch):
 
 def test_callback_payload_has_these_keys():
     parameters = inspect.signature(CallbackManager.on_event_end).parameters
-    relies("event_id" in parameters, "CallbackManager.on_event_end(event_id=)", TOLD, "See it.")
-    relies(hasattr(CallbackManager, "as_trace"), "CallbackManager.as_trace", TOLD, "See it.")
-    relies(hasattr(EventPayload, "EXCEPTION"), "EventPayload.EXCEPTION", TOLD, "See it.")
+    relies("event_id" in parameters, "CallbackManager.on_event_end(event_id=)", EVENTS, "See it.")
+    relies(hasattr(CallbackManager, "as_trace"), "CallbackManager.as_trace", EVENTS, "See it.")
+    relies(hasattr(EventPayload, "EXCEPTION"), "EventPayload.EXCEPTION", EVENTS, "See it.")
 
 
 def test_a_router_that_is_dumped_by_llama_index_is_json():

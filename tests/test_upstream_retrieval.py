@@ -1,6 +1,6 @@
-"""What knowledge bases in both frameworks rely on in other packages, each thing by name.
+"""Properties of other packages that knowledge bases rely on in both frameworks.
 
-When a test here fails after an upgrade, its message says which file of ours stands on what has changed.
+The message of a failure after an upgrade names the file that relies on the property.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from bedrock_routing_integrations.langchain._rag_messages import MessageHistory,
 
 RETRIEVERS = "bedrock_routing_integrations/langchain/retrievers.py"
 CHAINS = "bedrock_routing_integrations/langchain/chains.py"
-TURNS = "bedrock_routing_integrations/langchain/_turns.py"
-MEMORY = "bedrock_routing_integrations/langchain/_memory.py"
-REACHING = "bedrock_routing_integrations/langchain/_aws.py"
+MESSAGES = "bedrock_routing_integrations/langchain/_rag_messages.py"
 CORE = "bedrock_routing_integrations/knowledge_base/"
 
 
@@ -127,7 +125,7 @@ def test_bound_and_retried_models_name_what_is_inside():
     model = FakeListChatModel(responses=["a"])
     for wrapped in (model.bind(stop=["a"]), model.with_retry(), model.with_config(tags=["a"])):
         relies(
-            isinstance(wrapped, RunnableBindingBase) and wrapped.bound is model, "RunnableBindingBase.bound", TURNS,
+            isinstance(wrapped, RunnableBindingBase) and wrapped.bound is model, "RunnableBindingBase.bound", MESSAGES,
             "Find the model inside in another way: only then are its instructions marked for the cache.",
         )  # fmt: skip
     relies(hasattr(RunnableLambda(len), "stream"), "Runnable.stream", CHAINS, "See how models stream.")
@@ -139,7 +137,9 @@ CITATION = {"type", "id", "url", "title", "start_index", "end_index", "cited_tex
 
 
 def test_a_citation_has_these_members():
-    relies(set(get_type_hints(Citation)) >= CITATION, "the members of Citation", TURNS, "See what they are called now.")
+    relies(
+        set(get_type_hints(Citation)) >= CITATION, "the members of Citation", MESSAGES, "See what they are called now."
+    )
 
 
 def chunk_of(text, *annotations, index="lc_txt_0"):
@@ -151,30 +151,36 @@ def test_chunks_of_one_block_add_up_with_their_annotations():
     notes = [{"type": "citation", "start_index": n, "end_index": n + 1, "extras": {"score": 0.5}} for n in (0, 1)]
     total = chunk_of("a", notes[0]) + chunk_of("b", notes[1]) + AIMessageChunk(content=[], chunk_position="last")
     (block,) = total.content_blocks
-    relies(block["text"] == "ab", "text blocks of one index becoming one", TURNS, "Give chunks what merges now.")
-    relies(block["annotations"] == notes, "annotations of one block adding up", TURNS, "Give chunks what merges now.")
-    relies(total.response_metadata["output_version"] == "v1", "output_version not being doubled", TURNS, "Say it once.")
-    relies(type(message_chunk_to_message(total)) is AIMessage, "message_chunk_to_message", TURNS, "See its module.")
+    relies(block["text"] == "ab", "text blocks of one index becoming one", MESSAGES, "Give chunks what merges now.")
+    relies(
+        block["annotations"] == notes, "annotations of one block adding up", MESSAGES, "Give chunks what merges now."
+    )
+    relies(
+        total.response_metadata["output_version"] == "v1", "output_version not being doubled", MESSAGES, "Say it once."
+    )
+    relies(type(message_chunk_to_message(total)) is AIMessage, "message_chunk_to_message", MESSAGES, "See its module.")
 
 
 def test_blocks_of_version_1_come_back_as_they_are():
     block = {"type": "text", "text": "a", "annotations": [{"type": "citation", "start_index": 0, "end_index": 1}]}
     message = AIMessage(content=[block], response_metadata={"output_version": "v1"})
-    relies(message.content_blocks == [block], "content_blocks of output_version v1", TURNS, "See what marks them now.")
-    relies(message.text == "a", "message.text being a str", TURNS, "See how a message's text is read.")
+    relies(
+        message.content_blocks == [block], "content_blocks of output_version v1", MESSAGES, "See what marks them now."
+    )
+    relies(message.text == "a", "message.text being a str", MESSAGES, "See how a message's text is read.")
 
 
 def test_messages_are_made_of_what_people_write():
     made = convert_to_messages([("human", "a"), {"role": "assistant", "content": "b"}, HumanMessage("c")])
-    relies([message.type for message in made] == ["human", "ai", "human"], "convert_to_messages", TURNS, "See it.")
-    relies([message.text for message in made] == ["a", "b", "c"], "convert_to_messages", TURNS, "See it.")
+    relies([message.type for message in made] == ["human", "ai", "human"], "convert_to_messages", MESSAGES, "See it.")
+    relies([message.text for message in made] == ["a", "b", "c"], "convert_to_messages", MESSAGES, "See it.")
 
 
 @pytest.mark.parametrize("name", ["messages", "aget_messages", "add_messages", "aadd_messages"])
 def test_langchains_histories_have_what_ours_have(name):
     for history in (BaseChatMessageHistory, SessionMessages(), MessageHistory):
         listed = name in getattr(history, "__annotations__", {})
-        relies(listed or hasattr(history, name), f"{name} of a history", MEMORY, "Call it by its new name.")
+        relies(listed or hasattr(history, name), f"{name} of a history", MESSAGES, "Call it by its new name.")
 
 
 # langchain-aws: the arguments of its retriever
@@ -203,7 +209,7 @@ def test_pydantic_state_has_fields_and_private_attributes():
     relies(
         state["__dict__"]["knowledge_base_id"] == "EMULATEDKB"
         and "_knowledge_base_client" in state["__pydantic_private__"],
-        "pydantic's __getstate__", REACHING, "Secrets must stay out of pickles: see where they are now.",
+        "pydantic's __getstate__", RETRIEVERS, "Secrets must stay out of pickles: see where they are now.",
     )  # fmt: skip
 
 
