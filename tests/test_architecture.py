@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 CORE = [
     ["errors", "bounded_cache"],
     ["runtime"],
-    ["model_ids", "stop_reasons"],
+    ["model_ids"],
     ["targets"],
     ["models"],
     ["caching"],

@@ -24,7 +24,7 @@ from bedrock_routing_integrations.errors import (
     ToolCallError,
 )
 from bedrock_routing_integrations.llama_index import BedrockRouter, ModelCallFailedEvent
-from bedrock_routing_integrations.stop_reasons import NEVER_COMPLETE
+from bedrock_routing_integrations.transport.answer_validation import NEVER_COMPLETE
 
 THINKER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 streamed_or_not = pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "whole"])

@@ -27,7 +27,7 @@ from bedrock_routing_integrations.model_ids import (
     is_misspelled,
     is_unlisted_version,
 )
-from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
+from bedrock_routing_integrations.models.candidates import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.models.families import model_facts
 from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 from bedrock_routing_integrations.targets import parse_target

@@ -15,7 +15,7 @@ from scripted_bedrock import ScriptedBedrock, block_stop, call_delta, call_start
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_COMPLETE, is_incomplete_call
+from bedrock_routing_integrations.transport.answer_validation import CUT_OFF, NEVER_COMPLETE, is_incomplete_call
 
 STOPPED = ("stop_sequence",)
 HALF, WHOLE = '{"city": "Par', '{"city": "Paris"}'

@@ -29,7 +29,7 @@ from bedrock_routing_integrations.errors import (
     with_advice,
 )
 from bedrock_routing_integrations.invocation import invoked_model_id, without_cached_tokens
-from bedrock_routing_integrations.models.advice import on_demand_advice, unknown_id_advice
+from bedrock_routing_integrations.models.candidates import on_demand_advice, unknown_id_advice
 from bedrock_routing_integrations.requests import REASONING, Refused, find_removal, is_forced, prepare_request
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.transport.answer_validation import checked_answer, parse_errors_explained

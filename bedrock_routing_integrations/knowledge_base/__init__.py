@@ -11,7 +11,6 @@ which arguments go together. `rag` runs a turn of retrieve_then_converse, with `
 from __future__ import annotations
 
 from .citations import AnswerPart, AnswerReader, Citation, cite
-from .external_sources import SourceDocument, external_source, read_source
 from .filters import Filter, checked_filter, grouped, where
 from .generation import (
     CONVERSE,
@@ -26,9 +25,18 @@ from .generation import (
 from .images import ImageSelection, reads_images, select_images
 from .inline_citations import InlineCitationReader
 from .modes import RagArguments, Spelling
-from .passages import DESCRIBED, Passage, RetrievedPassages, description_of, read_passage
+from .passages import (
+    DESCRIBED,
+    Passage,
+    RetrievedPassages,
+    SourceDocument,
+    description_of,
+    external_source,
+    read_passage,
+    read_source,
+)
 from .prompts import Prompt, compose, read_queries, rewriting_prompt
-from .rag import INTERVENED, AnswerModel, RagTurn, caches_instructions, distinct
+from .rag import INTERVENED, AnswerModel, RagTurn, Sessions, caches_instructions, checked_id, distinct
 from .retrieval import (
     MANAGED,
     KnowledgeBaseId,
@@ -37,7 +45,6 @@ from .retrieval import (
     refuse_unknown,
     retrieve_request,
 )
-from .sessions import Sessions, checked_id
 
 __all__ = [
     "CONVERSE",

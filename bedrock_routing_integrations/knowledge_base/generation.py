@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
-from .external_sources import external_source
+from .passages import external_source
 from .retrieval import MANAGED, SearchOptions, guardrail_configuration, retrieval_configuration, user_context
 
 if TYPE_CHECKING:

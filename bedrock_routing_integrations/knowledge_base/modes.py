@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.caching import policy_of
 from bedrock_routing_integrations.errors import InvalidRequestError
 
-from .external_sources import external_source, read_source
 from .generation import CONVERSE, GENERATE, GenerationOptions, checked_model, refuse_for_generate, refuse_for_source
+from .passages import external_source, read_source
 from .retrieval import SearchOptions, parse_knowledge_base_id
 
 if TYPE_CHECKING:

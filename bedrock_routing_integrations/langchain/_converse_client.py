@@ -37,7 +37,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from bedrock_routing_integrations.errors import is_context_overflow
 from bedrock_routing_integrations.invocation import ROUTING
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_incomplete_call
+from bedrock_routing_integrations.transport.answer_validation import CUT_OFF, is_incomplete_call
 from bedrock_routing_integrations.transport.stream_accumulator import StreamAccumulator
 
 if TYPE_CHECKING:
@@ -578,7 +578,7 @@ def invalid_ending(text: str) -> str:
 def invalidate_incomplete_call(message: AIMessage) -> None:
     """Make the last tool call of a message that was not streamed an invalid one, if the answer was cut off.
 
-    Its arguments may be incomplete: see `bedrock_routing_integrations.stop_reasons`.
+    Its arguments may be incomplete: see `bedrock_routing_integrations.transport.answer_validation`.
     """
     reason = message.response_metadata.get("stopReason")
     last = message.content[-1] if isinstance(message.content, list) and message.content else None

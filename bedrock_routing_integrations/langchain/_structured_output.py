@@ -34,7 +34,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, RootModel, ValidationError
 
 from bedrock_routing_integrations.requests import ROOT, object_schema
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, NEVER_COMPLETE
+from bedrock_routing_integrations.transport.answer_validation import CUT_OFF, NEVER_COMPLETE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

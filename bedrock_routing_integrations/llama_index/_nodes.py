@@ -106,7 +106,7 @@ def _metadata(passage: Passage, guardrail_action: str | None) -> dict[str, Any]:
     return {**attributes, **{name: value for name, value in reported.items() if value is not None}}
 
 
-# --- Convert LlamaIndex's `MetadataFilters` into the filters that Bedrock takes. ---
+# --- Metadata filters ---
 
 _OPERATORS = {
     FilterOperator.EQ: "equals",

@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from bedrock_routing_integrations.errors import ToolCallError
 from bedrock_routing_integrations.invocation import ROUTING
 from bedrock_routing_integrations.requests import ROOT
-from bedrock_routing_integrations.stop_reasons import CUT_OFF, is_incomplete_call
+from bedrock_routing_integrations.transport.answer_validation import CUT_OFF, is_incomplete_call
 
 from .messages import REDACTED, SIGNATURE, read_text
 

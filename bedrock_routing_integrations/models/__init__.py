@@ -13,8 +13,15 @@ The ids themselves, as Bedrock lists them, are in `model_ids` above this folder:
 
 from __future__ import annotations
 
-from .advice import on_demand_advice, unknown_id_advice
-from .candidates import CandidateModel, ResolvedTarget, base_model_of_id, from_base_models, resolve_by_id
+from .candidates import (
+    CandidateModel,
+    ResolvedTarget,
+    base_model_of_id,
+    from_base_models,
+    on_demand_advice,
+    resolve_by_id,
+    unknown_id_advice,
+)
 from .look_ups import KEEP_FAILED_SECONDS, KEEP_REFUSED_SECONDS, KEEP_SECONDS, ControlPlane, Resolver
 
 __all__ = [

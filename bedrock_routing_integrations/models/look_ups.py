@@ -12,8 +12,14 @@ from bedrock_routing_integrations.errors import InvalidTargetError, error_kind
 from bedrock_routing_integrations.runtime import logger, warn_once
 from bedrock_routing_integrations.targets import Target, TargetKind, parse_target
 
-from .advice import warn_about_unknown_id
-from .candidates import CandidateModel, ResolvedTarget, base_model_of_id, candidates_in_arn, resolve_by_id
+from .candidates import (
+    CandidateModel,
+    ResolvedTarget,
+    base_model_of_id,
+    candidates_in_arn,
+    resolve_by_id,
+    warn_about_unknown_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
-    from .operations import Operation
+    from .spans import Operation
 
 # Modules of handlers that make a span for each call of a model (seen 2026-11).
 _TRACING_MODULES = (

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bedrock_routing_integrations.bounded_cache import BoundedCache
 from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 
 from . import attributes
+from . import message_content as content
 from .call_events import AttemptMade, CallAbandoned, CallAnswered, log_errors
 from .external_spans import (
     ExternalSpan,
@@ -23,13 +24,108 @@ from .external_spans import (
     is_loaded,
     records_metrics,
 )
-from .operations import CALL_DURATION, OPERATIONS, RETRIEVAL_DURATION, TOKENS, Histogram, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from .call_events import CallFailed, CallStarted
     from .options import Telemetry
+
+
+# --- The operations that are recorded, with their metrics and attributes ---
+
+# The bucket boundaries that the conventions advise.
+_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_TOKENS = tuple(4**power for power in range(14))
+
+
+class Histogram(NamedTuple):
+    """A metric, as the semantic conventions define it."""
+
+    name: str
+    unit: str
+    description: str
+    bounds: tuple[float, ...]
+
+
+CALL_DURATION = Histogram("gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECONDS)
+RETRIEVAL_DURATION = Histogram("gen_ai.retrieval.duration", "s", "GenAI retrieval duration.", _SECONDS)
+TOKENS = Histogram("gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", _TOKENS)
+
+
+class Operation(NamedTuple):
+    """An operation, as OpenTelemetry records it.
+
+    Attributes:
+        recognized_by: Attributes and values of spans that users and instrumentations make for such a call: by the
+            conventions, by OpenInference and by Langfuse.
+        mark: The attribute that claims such a span for one call.
+        name_attribute: The attribute in a span's name, after the operation.
+        duration: The metric of the call's duration.
+        attributes_of: Return the attributes that are known when a call starts.
+        content_of_request: Return the attributes with the content of a request.
+        content_of_response: Return the attributes with the content of a response.
+        is_measured_by_others: Whether the instrumentations that record metrics record them for such calls.
+    """
+
+    recognized_by: tuple[tuple[str, tuple[str, ...]], ...]
+    mark: str
+    name_attribute: str
+    duration: Histogram
+    attributes_of: Callable[[CallStarted], dict[str, Any]]
+    content_of_request: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    content_of_response: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    is_measured_by_others: bool
+
+    def span_name(self, known: Mapping[str, Any]) -> str:
+        """Return the name of a span with these attributes."""
+        return " ".join(str(known[name]) for name in (attributes.OPERATION, self.name_attribute) if name in known)
+
+
+_CHAT = Operation(
+    recognized_by=(
+        (attributes.OPERATION, ("chat", "text_completion", "generate_content")),
+        ("openinference.span.kind", ("LLM",)),
+        ("langfuse.observation.type", ("generation",)),
+    ),
+    mark=attributes.TARGET_KIND,
+    name_attribute=attributes.REQUEST_MODEL,
+    duration=CALL_DURATION,
+    attributes_of=attributes.of_converse,
+    content_of_request=content.of_request,
+    content_of_response=content.of_answer,
+    is_measured_by_others=True,
+)
+# The conventions have no operation for RetrieveAndGenerate: a model's answer is a chat.
+_GENERATION = _CHAT._replace(
+    attributes_of=attributes.of_generation,
+    content_of_request=content.of_question,
+    content_of_response=content.of_generated,
+    is_measured_by_others=False,
+)
+_RETRIEVAL = Operation(
+    recognized_by=(
+        (attributes.OPERATION, ("retrieval", "vector_db_retrieve")),
+        ("openinference.span.kind", ("RETRIEVER",)),
+        ("langfuse.observation.type", ("retriever",)),
+    ),
+    mark="aws.bedrock.operation",
+    name_attribute=attributes.DATA_SOURCE,
+    duration=RETRIEVAL_DURATION,
+    attributes_of=attributes.of_retrieval,
+    content_of_request=content.of_query,
+    content_of_response=content.of_results,
+    is_measured_by_others=False,
+)
+
+OPERATIONS = {
+    "Converse": _CHAT,
+    "ConverseStream": _CHAT,
+    "Retrieve": _RETRIEVAL,
+    "RetrieveAndGenerate": _GENERATION,
+    "RetrieveAndGenerateStream": _GENERATION,
+}
+"""Operation of AWS's API → how it is recorded."""
 
 _SCOPE_NAME = "bedrock_routing_integrations"
 _MAX_PROVIDERS = 16  # a process has one; tests make more

@@ -20,8 +20,8 @@ from bedrock_routing_integrations.errors import (
     is_context_overflow,
 )
 from bedrock_routing_integrations.runtime import logger, warn_once
-from bedrock_routing_integrations.stop_reasons import CUT_OFF
 
+from .answer_validation import CUT_OFF
 from .stream_accumulator import StreamAccumulator
 
 if TYPE_CHECKING:

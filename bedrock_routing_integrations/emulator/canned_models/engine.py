@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bedrock_routing_integrations.emulator.service.conversation_rules import ProgramRefusal, check
 
 from .answers import CLEVER, answer_text, styled
-from .json_schema import schema_problem
 from .reading import read
-from .schema_values import Clues, fill
+from .schema_values import Clues, fill, schema_problem
 from .tokens import OutOfEffortError, block_tokens, bounded, input_tokens, limited
 from .tools import react_text, tool_blocks, tool_result_text
 from .words import key_words

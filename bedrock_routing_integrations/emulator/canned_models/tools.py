@@ -17,9 +17,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .json_schema import fits, resolve, types_of
 from .reading import Outcome, Reading, Tool
-from .schema_values import Clues, fill, is_answer_like, is_free_text, name_words
+from .schema_values import Clues, fill, fits, is_answer_like, is_free_text, name_words, resolve, types_of
 from .words import best_sentences, expression_in, numbers, stems
 
 if TYPE_CHECKING:
