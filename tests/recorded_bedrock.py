@@ -86,7 +86,7 @@ class Recording:
 @functools.cache
 def recordings(*operations):
     """Return the recordings of the operations, sorted by name."""
-    folder, found = recordings_folder(), []
+    folder, recordings = recordings_folder(), []
     if folder is None:
         return []
     for line in (folder / "index.tsv").read_text(encoding="utf-8").splitlines()[1:]:
@@ -96,7 +96,7 @@ def recordings(*operations):
             request = content["request"]
             # One request was recorded as text that is cut off.
             body = request["body"] if isinstance(request["body"], dict) and "_text" not in request["body"] else None
-            found.append(
+            recordings.append(
                 Recording(
                     name=file.removesuffix(".json"),
                     service=service,
@@ -107,7 +107,7 @@ def recordings(*operations):
                     notes=tuple(content.get("notes", ())),
                 )
             )
-    return sorted(found, key=lambda recording: recording.name)
+    return sorted(recordings, key=lambda recording: recording.name)
 
 
 def answers(*operations):
@@ -120,10 +120,10 @@ def refusals(*operations):
     return [recording for recording in recordings(*operations) if recording.status != 200 or _exception(recording)]
 
 
-def one_of_each_kind(found):
+def one_of_each_kind(recordings):
     """Return one recording of each provider's each sequence of content blocks, stream or not."""
     kinds = {}
-    for recording in found:
+    for recording in recordings:
         provider = re.sub(r"^(us|global)\.", "", recording.model_id).partition(".")[0]
         blocks = [_kind(block) for block in recorded_blocks(recording)]
         kinds.setdefault(str((provider, recording.is_stream, blocks)), recording)

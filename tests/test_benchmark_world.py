@@ -258,11 +258,11 @@ def test_the_oracle_finds_what_trying_everything_finds(seed):
 def test_the_oracle_keeps_for_an_hour_only_what_must_be():
     """A comes every four minutes, A and B every twenty; an hour's point must not follow one of five minutes."""
     times = [n * 240.0 for n in range(16)]
-    asked = [[user(A, B if n % 5 == 0 else picture(str(n)))] for n in range(16)]
+    conversations = [[user(A, B if n % 5 == 0 else picture(str(n)))] for n in range(16)]
     rules = {"one": Rules(least=1_600)}
-    prompts = [Reader().read({"messages": messages}) for messages in asked]
+    prompts = [Reader().read({"messages": messages}) for messages in conversations]
     oracle, world = Oracle(prompts, times, ["one"] * 16, rules), World(rules)
-    for n, messages in enumerate(asked):
+    for n, messages in enumerate(conversations):
         world.now = times[n]
         world.converse(modelId="one", **with_points({"messages": messages}, oracle.place(n)))
     assert [oracle.place(n) for n in (0, 1, 15)] == [{1: "1h", 2: "1h"}, {1: "5m"}, {2: "1h"}]

@@ -44,19 +44,19 @@ def test_resolve_shows_a_models_caching_rules_without_any_request():
 
 
 def test_resolve_gives_json(router):
-    found = json.loads(run("resolve", router, "--json").stdout)
-    assert found["kind"] == "default_prompt_router"
-    assert [candidate["base_model"] for candidate in found["candidates"]] == [HAIKU, SONNET]
-    assert found["fallback"] == SONNET
-    assert found["complete"] is True
-    assert found["facts"]["context_window"] == 200_000
+    printed = json.loads(run("resolve", router, "--json").stdout)
+    assert printed["kind"] == "default_prompt_router"
+    assert [candidate["base_model"] for candidate in printed["candidates"]] == [HAIKU, SONNET]
+    assert printed["fallback"] == SONNET
+    assert printed["complete"] is True
+    assert printed["facts"]["context_window"] == 200_000
 
 
 def test_resolve_gives_json_of_caching_rules():
-    found = json.loads(run("resolve", NOVA_PRO, "--json").stdout)
-    assert found["region"] is None
-    assert found["facts"]["cache"]["fields"] == ["messages", "system"]
-    assert found["facts"]["cache"]["write_multipliers"] == {"5m": 1.0}
+    printed = json.loads(run("resolve", NOVA_PRO, "--json").stdout)
+    assert printed["region"] is None
+    assert printed["facts"]["cache"]["fields"] == ["messages", "system"]
+    assert printed["facts"]["cache"]["write_multipliers"] == {"5m": 1.0}
 
 
 def test_resolve_of_no_target_lists_what_is_accepted():
@@ -160,11 +160,11 @@ def test_ask_for_nothing_is_a_mistake(router):
 @pytest.mark.parametrize("way", ["--stream", "--no-stream"])
 def test_ask_gives_json(bedrock, way):
     result = run("ask", NOVA_PRO, "hello", "--json", "--latency", "optimized", way)
-    found = json.loads(result.stdout)
-    assert set(found) == {"text", "stop_reason", "routing"}
-    assert found["text"]
-    assert found["stop_reason"] == "end_turn"
-    assert found["routing"]["latency"] == {"requested": "optimized", "served": "optimized"}
+    printed = json.loads(result.stdout)
+    assert set(printed) == {"text", "stop_reason", "routing"}
+    assert printed["text"]
+    assert printed["stop_reason"] == "end_turn"
+    assert printed["routing"]["latency"] == {"requested": "optimized", "served": "optimized"}
     assert result.stderr == ""
 
 
@@ -177,9 +177,9 @@ def test_ask_shows_the_served_latency(monkeypatch):
 
 
 def test_ask_limits_the_answer(router):
-    found = json.loads(run("ask", router, HARD, "--max-tokens", "5", "--json").stdout)
-    assert found["stop_reason"] == "max_tokens"
-    assert found["routing"]["usage"]["output"] == 5
+    printed = json.loads(run("ask", router, HARD, "--max-tokens", "5", "--json").stdout)
+    assert printed["stop_reason"] == "max_tokens"
+    assert printed["routing"]["usage"]["output"] == 5
 
 
 def test_ask_uses_the_given_endpoint_url(monkeypatch):

@@ -211,20 +211,20 @@ def test_demo_never_sends_a_key_of_the_users(monkeypatch):
 
 
 def test_demo_on_an_account_creates_no_resources(bedrock):
-    made = bedrock.create_prompt_router(
+    router_arn = bedrock.create_prompt_router(
         name="support", models=["amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"], fallback="amazon.nova-pro-v1:0"
     )
     result = run("demo", "--aws")
     assert result.exit_code == 0, result.output
     assert "custom router" in result.stdout
     assert "Skipped, no application profile: there is none in us-east-1, and the demo creates none." in result.stdout
-    asked = [entry.operation for entry in bedrock.journal]
-    assert not [operation for operation in asked if operation.startswith(("Create", "Delete"))]
+    operations = [entry.operation for entry in bedrock.journal]
+    assert not [operation for operation in operations if operation.startswith(("Create", "Delete"))]
     # What would cost real money is only named.
     assert "29841" not in result.stdout
     assert "what_caching_saves.ipynb with BEDROCK_ON_AWS=1" in result.stdout
     assert max(len(str(entry.request)) for entry in bedrock.journal) < 10_000
-    assert made in [entry.request.get("modelId") for entry in bedrock.journal]
+    assert router_arn in [entry.request.get("modelId") for entry in bedrock.journal]
 
 
 def test_demo_on_an_account_names_missing_iam_actions(bedrock):

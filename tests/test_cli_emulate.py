@@ -25,12 +25,12 @@ def emulating(*arguments, **environment):
     )  # fmt: skip
     with process:
         try:
-            said = ""
-            while "Ready" not in said:
+            output = ""
+            while "Ready" not in output:
                 line = process.stderr.readline()
-                assert line, said
-                said += line
-            process.told = said.splitlines()
+                assert line, output
+                output += line
+            process.told = output.splitlines()
             yield process
         finally:
             process.kill()
@@ -67,14 +67,14 @@ def test_emulate_prints_shell_settings_for_applications(tmp_path):
         printed = os.read(process.stdout.fileno(), 65_536).decode()  # all of it stands there when it is ready
         settings.write_text(printed, encoding="utf-8")
         ask = f'{shlex.quote(sys.executable)} -m bedrock_routing_integrations ask "$0" "What is 3 + 4?" && env'
-        answered = subprocess.run(
+        asking = subprocess.run(
             ["sh", "-euc", f". {shlex.quote(str(settings))} && {ask}", ROUTER.replace("us-east-1", "eu-west-1")],
             env={**os.environ, **HOSTILE}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         rest, _ = printed_by(process, signal.SIGTERM)
-    assert answered.returncode == 0, answered.stderr
-    assert "7" in answered.stdout.splitlines()[0]
-    assert "NO_PROXY=intranet.example,127.0.0.1" in answered.stdout.splitlines()
+    assert asking.returncode == 0, asking.stderr
+    assert "7" in asking.stdout.splitlines()[0]
+    assert "NO_PROXY=intranet.example,127.0.0.1" in asking.stdout.splitlines()
     lines = printed.splitlines()
     assert lines[0].startswith("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_BEARER_TOKEN_BEDROCK")
     assert all(line.startswith("export ") for line in lines[1:])
@@ -95,15 +95,15 @@ def test_emulate_prints_the_ids_of_its_knowledge_bases(tmp_path):
             "bedrock-agent-runtime", endpoint_url=settings["AWS_ENDPOINT_URL_BEDROCK_AGENT_RUNTIME"],
             region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x", config=Config(proxies={}),
         )  # fmt: skip
-        told = dict(line.split(maxsplit=1) for line in process.told if line.startswith("  "))
-        ids = {told_of.removesuffix(" (1 passage)"): knowledge_base_id for knowledge_base_id, told_of in told.items()}
-        found = {
+        listed = dict(line.split(maxsplit=1) for line in process.told if line.startswith("  "))
+        ids = {told_of.removesuffix(" (1 passage)"): knowledge_base_id for knowledge_base_id, told_of in listed.items()}
+        results = {
             folder: client.retrieve(knowledgeBaseId=ids[folder], retrievalQuery={"text": "all"})["retrievalResults"]
             for folder in folders
         }
         client.close()
-    assert [found[folder][0]["content"]["text"] for folder in folders] == ["All about whales.", "All about bees."]
-    assert "EMULATEDKB" in told
+    assert [results[folder][0]["content"]["text"] for folder in folders] == ["All about whales.", "All about bees."]
+    assert "EMULATEDKB" in listed
 
 
 @pytest.mark.sweep
@@ -135,7 +135,7 @@ def test_second_signal_ends_emulate_at_once():
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--account-id", "12"], "12 digits"),
         (["--region", "Frankfurt"], "us-east-1"),
@@ -143,10 +143,10 @@ def test_second_signal_ends_emulate_at_once():
         (["--knowledge-base", "/no/such/folder"], "/no/such/folder is no folder"),
     ],
 )
-def test_emulate_refuses_invalid_arguments(arguments, says):
+def test_emulate_refuses_invalid_arguments(arguments, message):
     result = command("emulate", "--port", "0", *arguments, timeout=30)  # apart: what is not refused would run on
     assert result.returncode == 2
-    assert says in " ".join(result.stderr.replace("│", " ").split())
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.sweep

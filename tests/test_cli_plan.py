@@ -30,9 +30,11 @@ def request(*content, model_id=CACHING, **others):
 def plan(tmp_path):
     """Plans for a request; `text` is what stands in the file instead."""
 
-    def run_plan(given=None, *arguments, text=None):
+    def run_plan(request_body=None, *arguments, text=None):
         path = tmp_path / "request.json"
-        document = json.dumps(given, default=lambda data: base64.b64encode(data).decode()) if text is None else text
+        document = (
+            json.dumps(request_body, default=lambda data: base64.b64encode(data).decode()) if text is None else text
+        )
         path.write_bytes(document if isinstance(document, bytes) else document.encode())
         return run("plan", str(path), *arguments)
 
@@ -44,7 +46,7 @@ def table(shown):
     lines = shown.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("State "))
     rows = [re.split(r" {2,}", line, maxsplit=3) for line in lines[start + 1 : lines.index("", start)]]
-    return {where: (what, ttl, why) for what, where, ttl, why in rows}
+    return {where: (outcome, ttl, why) for outcome, where, ttl, why in rows}
 
 
 # --- what is shown
@@ -76,9 +78,9 @@ def test_plan_shows_what_happens_to_the_callers_cache_points(plan):
 
 def test_plan_shows_what_plan_cache_points_plans(plan):
     given = request({"text": "x" * 9_000}, {"text": "And now?"})
-    found, expected = json.loads(plan(given, "--json").stdout), plan_cache_points(given)
-    assert found == {**expected.as_dict(), "warnings": [], "request": expected.request}
-    assert found["points"]
+    printed, expected = json.loads(plan(given, "--json").stdout), plan_cache_points(given)
+    assert printed == {**expected.as_dict(), "warnings": [], "request": expected.request}
+    assert printed["points"]
 
 
 def test_plan_shows_cache_points_at_their_positions_in_the_request(plan):
@@ -86,7 +88,7 @@ def test_plan_shows_cache_points_at_their_positions_in_the_request(plan):
     given = request({"text": "x" * 9_000}, point, {"text": "And now?"})
     rows = table(plan(given).stdout)
     sent = json.loads(plan(given, "--json").stdout)["request"]
-    placed = {where for where, (what, _, _) in rows.items() if what in ("placed", "yours")}
+    placed = {where for where, (outcome, _, _) in rows.items() if outcome in ("placed", "yours")}
     listed = {f"system[{n}]" for n, block in enumerate(sent["system"]) if block == point}
     content = sent["messages"][0]["content"]
     listed |= {f"messages[0].content[{n}]" for n, block in enumerate(content) if "cachePoint" in block}
@@ -96,10 +98,10 @@ def test_plan_shows_cache_points_at_their_positions_in_the_request(plan):
 
 def test_plan_reads_and_prints_bytes_as_base64(plan):
     documents = document_blocks()
-    found = json.loads(plan(request(*documents, {"text": "What is it?"}), "--json").stdout)
+    printed = json.loads(plan(request(*documents, {"text": "What is it?"}), "--json").stdout)
     expected = plan_cache_points(request(*documents, {"text": "What is it?"}))
-    assert found["tokens"] == expected.tokens
-    sent = [block["document"] for block in found["request"]["messages"][0]["content"] if "document" in block]
+    assert printed["tokens"] == expected.tokens
+    sent = [block["document"] for block in printed["request"]["messages"][0]["content"] if "document" in block]
     assert [base64.b64decode(each["source"]["bytes"]) for each in sent] == [
         each["document"]["source"]["bytes"] for each in documents
     ]
@@ -224,7 +226,7 @@ def test_plan_for_a_managed_prompt_points_to_its_text(bedrock, plan):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is empty. A Converse request looks like this: {"),
         ("{'modelId': 'x'}", "is no JSON: Expecting property name enclosed in double quotes in line 1"),
@@ -252,10 +254,10 @@ def test_plan_for_a_managed_prompt_points_to_its_text(bedrock, plan):
         ),
     ],
 )
-def test_invalid_request_is_explained_in_one_line(plan, text, said):
+def test_invalid_request_is_explained_in_one_line(plan, text, message):
     result = plan(text=text)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert len(result.stderr) < 700

@@ -109,14 +109,14 @@ def test_a_plot_is_drawn(log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("none/report.png", "there is no folder"), ("report.docx", "these can: "), ("", "name a file in it")],
 )
-def test_invalid_plot_path_is_refused_before_reading_logs(tmp_path, name, said):
+def test_invalid_plot_path_is_refused_before_reading_logs(tmp_path, name, message):
     pytest.importorskip("matplotlib")
     ran = run("report", str(tmp_path / "no-such-log"), "--plot", str(tmp_path / name))
     assert ran.exit_code == 1
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert "no-such-log" not in ran.stderr
 
 
@@ -185,9 +185,9 @@ def test_router_has_a_hint_offline_and_savings_after_look_up(bedrock, log):
     ran = run("report", path)
     assert "--look-up asks AWS (GetPromptRouter), once for each router" in ran.stdout
     assert bedrock.journal == []
-    found = reported(path, "--look-up")
+    printed = reported(path, "--look-up")
     # Haiku 1000 x 0.25 + 100 x 1.25 = 375; Sonnet 1000 x 3 + 100 x 15 = 4500
-    assert found["totals"]["saved_by_routing_usd"] == 0.004125
+    assert printed["totals"]["saved_by_routing_usd"] == 0.004125
     assert "look-up" not in run("report", path, "--look-up").output
 
 
@@ -202,9 +202,9 @@ def test_refused_look_ups_are_noted_in_one_line_each(bedrock, log):
     names = [APPLICATION, ROUTER.replace("anthropic", "meta").replace("claude", "llama"), APPLICATION[:-1] + "7"]
     ran = run("report", log(*(record(model_id=name) for name in names)), "--look-up")
     assert ran.exit_code == 0
-    said = [line for line in ran.output.splitlines() if "Not looked up" in line]
-    assert len(said) == 2  # GetInferenceProfile of two, GetPromptRouter of one
-    assert f"Not looked up (GetInferenceProfile: AccessDeniedException): {APPLICATION}, {names[2]}." in said[0]
+    notes = [line for line in ran.output.splitlines() if "Not looked up" in line]
+    assert len(notes) == 2  # GetInferenceProfile of two, GetPromptRouter of one
+    assert f"Not looked up (GetInferenceProfile: AccessDeniedException): {APPLICATION}, {names[2]}." in notes[0]
     assert "Warning" not in ran.output
 
 
@@ -243,7 +243,7 @@ def test_prices_of_your_own(log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"hello\n", "There is no call in 1 file: 1 malformed line ("),
         (lines({"a": "1"}), "There is no call in 1 file: these are JSON objects of another kind (a), not model invo"),
@@ -257,11 +257,11 @@ def test_prices_of_your_own(log, tmp_path):
         (b"", "There is no call in 1 file"),
     ],
 )
-def test_file_without_calls_fails_with_an_example_of_a_log(tmp_path, content, said):
+def test_file_without_calls_fails_with_an_example_of_a_log(tmp_path, content, message):
     (tmp_path / "log").write_bytes(content)
     ran = run("report", str(tmp_path / "log"))
     assert ran.exit_code == 1
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert '"schemaType": "ModelInvocationLog"' in ran.stderr
     assert "put-model-invocation-logging-configuration" in ran.stderr
     assert ran.stdout == ""
@@ -272,15 +272,15 @@ def test_missing_file_fails_alone_and_is_noted_among_others(log, tmp_path):
     alone = run("report", nowhere)
     assert alone.exit_code == 1
     assert f"{nowhere!r} cannot be read: No such file or directory" in alone.stderr
-    beside = run("report", nowhere, log(record()))
-    assert beside.exit_code == 0
-    assert f"1 file could not be read:\n  {nowhere}: No such file or directory" in beside.stdout
+    among_others = run("report", nowhere, log(record()))
+    assert among_others.exit_code == 0
+    assert f"1 file could not be read:\n  {nowhere}: No such file or directory" in among_others.stdout
     (tmp_path / "empty").mkdir()
     assert run("report", str(tmp_path / "empty")).exit_code == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--since", "yesterday"], "'yesterday' is no time"),
         (["--since", "20261399"], "'20261399' is no time"),
@@ -290,25 +290,25 @@ def test_missing_file_fails_alone_and_is_noted_among_others(log, tmp_path):
         (["--base-models", f"{APPLICATION}={ROUTER}"], "names no foundation model"),
     ],
 )
-def test_mistakes_in_arguments(log, arguments, said):
+def test_mistakes_in_arguments(log, arguments, message):
     ran = run("report", log(record()), *arguments)
     assert ran.exit_code == 2, ran.output
-    assert said in " ".join(ran.stderr.replace("│", " ").split())
+    assert message in " ".join(ran.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("[]", "holds no prices"),
         ("{", "holds no prices"),
         ('{"a.b": {"input_mtok": "x"}}', "input_mtok and output_mtok"),
     ],
 )
-def test_mistakes_in_prices(log, tmp_path, content, said):
+def test_mistakes_in_prices(log, tmp_path, content, message):
     (tmp_path / "prices").write_text(content)
     ran = run("report", log(record()), "--prices", str(tmp_path / "prices"))
     assert ran.exit_code == 1
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert "cannot be read" in run("report", log(record()), "--prices", str(tmp_path / "none")).stderr
 
 
@@ -340,16 +340,16 @@ def test_report_of_the_emulators_log_equals_the_calls_report(tmp_path, monkeypat
         direct.add_error(raised.value, requested_model_id=router)
         for name, value in bedrock.environment().items():
             monkeypatch.setenv(name, value)
-        found, expected = reported(str(path), "--look-up"), direct.to_dict()
-    assert found["history"]["malformed"] == found["history"]["skipped"] == 0
-    assert found["by"]["team"]["search"]["calls"] == 2
+        printed, expected = reported(str(path), "--look-up"), direct.to_dict()
+    assert printed["history"]["malformed"] == printed["history"]["skipped"] == 0
+    assert printed["by"]["team"]["search"]["calls"] == 2
     for name in ("totals", "models", "targets"):
-        assert found[name] == expected[name]
-    assert found["totals"]["calls"] == 6
-    assert found["totals"]["errors"] == {"ValidationException": 1}
-    assert found["totals"]["saved_by_routing_usd"] > 0
-    assert found["totals"]["saved_by_caching_usd"] != 0
-    assert {model["invoked_model"] for model in found["models"]} >= {HAIKU, SONNET}
+        assert printed[name] == expected[name]
+    assert printed["totals"]["calls"] == 6
+    assert printed["totals"]["errors"] == {"ValidationException": 1}
+    assert printed["totals"]["saved_by_routing_usd"] > 0
+    assert printed["totals"]["saved_by_caching_usd"] != 0
+    assert {model["invoked_model"] for model in printed["models"]} >= {HAIKU, SONNET}
 
 
 @pytest.mark.sweep
@@ -358,8 +358,8 @@ def test_emulate_writes_a_log_on_request(tmp_path):
     with emulating("--invocation-log", str(path)) as process:
         url = next(line for line in process.told if "Ready" in line).split(" at ")[1].split(". ")[0]
         keys = {"AWS_ACCESS_KEY_ID": "emulated", "AWS_SECRET_ACCESS_KEY": "emulated", "AWS_REGION": "us-east-1"}
-        asked = command("ask", ROUTER, HELLO, "--endpoint-url", url, env={**os.environ, **keys})
-        assert asked.returncode == 0, asked.stderr
+        answer = command("ask", ROUTER, HELLO, "--endpoint-url", url, env={**os.environ, **keys})
+        assert answer.returncode == 0, answer.stderr
     logged = json.loads(path.read_text())
     assert (logged["operation"], logged["modelId"]) == ("Converse", ROUTER)
     assert reported(str(path))["models"][0]["invoked_model"] == HAIKU

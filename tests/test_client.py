@@ -40,12 +40,12 @@ def test_a_boto3_user_sees_which_model_answered(client, router):
 
 
 def test_everything_else_in_the_response_is_boto3s(bedrock, client, router):
-    ours = client.converse(modelId=router, **ask(HELLO))
-    theirs = bedrock.client("bedrock-runtime").converse(modelId=router, **ask(HELLO))
-    for response in (ours, theirs):
+    response_with_routing = client.converse(modelId=router, **ask(HELLO))
+    boto3_response = bedrock.client("bedrock-runtime").converse(modelId=router, **ask(HELLO))
+    for response in (response_with_routing, boto3_response):
         response.pop("ResponseMetadata")
-    routing = ours.pop("routing")
-    assert ours == theirs
+    routing = response_with_routing.pop("routing")
+    assert response_with_routing == boto3_response
     assert json.loads(json.dumps(routing)) == routing
 
 
@@ -168,8 +168,8 @@ def test_an_independent_server_gives_the_same_results(other, arguments):
         assert routing["latency_ms"] == 4504
         assert routing["latency"]["served"] == "standard"
     assert client.converse(modelId=OTHER_PROFILE, **ask("Hi"))["routing"]["invoked_model"] == HAIKU
-    asked = [path for method, path in other.seen if method == "GET"]
-    assert asked == [f"/prompt-routers/{OTHER_ROUTER}", f"/inference-profiles/{OTHER_PROFILE}"]
+    paths = [path for method, path in other.seen if method == "GET"]
+    assert paths == [f"/prompt-routers/{OTHER_ROUTER}", f"/inference-profiles/{OTHER_PROFILE}"]
 
 
 def test_langchain_on_the_independent_server(other, arguments):

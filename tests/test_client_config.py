@@ -41,14 +41,14 @@ def answered(request):
 def certificates(monkeypatch):
     """The client certificates with which botocore makes its HTTP sessions."""
     DEFAULT_RUNTIME.reset()  # the clients too: tests share them
-    seen, original = [], botocore.httpsession.URLLib3Session.__init__
+    certificates, original = [], botocore.httpsession.URLLib3Session.__init__
 
     def spy(self, *args, **kwargs):
-        seen.append(kwargs.get("client_cert"))
+        certificates.append(kwargs.get("client_cert"))
         original(self, *args, **kwargs)
 
     monkeypatch.setattr(botocore.httpsession.URLLib3Session, "__init__", spy)
-    return seen
+    return certificates
 
 
 @pytest.mark.sample(6)
@@ -56,8 +56,8 @@ def certificates(monkeypatch):
 @pytest.mark.parametrize("asking", ASKING)
 def test_client_cert_list_is_used_as_certificate_and_key(certificates, asking, form):
     """botocore ignores a list."""
-    given = {"client_cert": list(PAIR)}
-    config = given if form == "options" else Config(**given)
+    options = {"client_cert": list(PAIR)}
+    config = options if form == "options" else Config(**options)
     with ScriptedBedrock(answered) as bedrock:
         ASKING[asking](config, bedrock.arguments)
     assert certificates
@@ -85,8 +85,8 @@ def test_read_config_leaves_alone_what_is_right():
 def test_read_config_reads_the_certificate_for_a_proxy():
     """botocore reads a tuple there too."""
     proxies = {"proxy_client_cert": PAIR, "proxy_ca_bundle": "/ca.pem"}
-    for given in ({"proxies_config": proxies}, Config(proxies_config=proxies)):
-        assert read_config(given).proxies_config == {"proxy_client_cert": tuple(PAIR), "proxy_ca_bundle": "/ca.pem"}
+    for options in ({"proxies_config": proxies}, Config(proxies_config=proxies)):
+        assert read_config(options).proxies_config == {"proxy_client_cert": tuple(PAIR), "proxy_ca_bundle": "/ca.pem"}
     assert proxies["proxy_client_cert"] is PAIR
     with pytest.raises(InvalidRequestError, match="proxy_client_cert"):
         read_config({"proxies_config": {"proxy_client_cert": []}})

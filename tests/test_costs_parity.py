@@ -80,9 +80,9 @@ class Row:
 
 
 def served(latency=None, tier=None, invoked=None):
-    said = {"performanceConfig": {"latency": latency}} if latency else {}
-    said |= {"serviceTier": {"type": tier}} if tier else {}
-    return said | ({"trace": {"promptRouter": {"invokedModelId": PROFILES + invoked}}} if invoked else {})
+    metadata = {"performanceConfig": {"latency": latency}} if latency else {}
+    metadata |= {"serviceTier": {"type": tier}} if tier else {}
+    return metadata | ({"trace": {"promptRouter": {"invokedModelId": PROFILES + invoked}}} if invoked else {})
 
 
 ROWS = {
@@ -150,15 +150,15 @@ async def by_client(row, server, form):
     names = {"region_name", "endpoint_url", "aws_access_key_id", "aws_secret_access_key"}
     boto3_client = boto3.client("bedrock-runtime", **{n: v for n, v in server.arguments.items() if n in names})
     client = RoutedClient(boto3_client, prices=row.prices)
-    asked = {"modelId": row.target, "messages": [{"role": "user", "content": [{"text": ALICE}]}]}
+    request = {"modelId": row.target, "messages": [{"role": "user", "content": [{"text": ALICE}]}]}
     if "performance_config" in row.asked:
-        asked["performanceConfig"] = row.asked["performance_config"]
+        request["performanceConfig"] = row.asked["performance_config"]
     if "service_tier" in row.asked:
-        asked["serviceTier"] = {"type": row.asked["service_tier"]}
+        request["serviceTier"] = {"type": row.asked["service_tier"]}
     if form == "converse":
-        routing = client.converse(**asked)["routing"]
+        routing = client.converse(**request)["routing"]
     else:
-        *_, last = client.converse_stream(**asked)["stream"]
+        *_, last = client.converse_stream(**request)["stream"]
         routing = last["metadata"]["routing"]
     report = RoutingReport(prices=row.prices)
     report.add(routing)

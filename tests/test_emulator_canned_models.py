@@ -257,7 +257,7 @@ FILE = a_document("txt", b"x", "one")
 
 
 @pytest.mark.parametrize(
-    ("messages", "members", "model", "says"),
+    ("messages", "members", "model", "message"),
     [
         ([assistant("hi")], {}, SONNET, "must start with a user message"),
         (["hi", "there"], {}, SONNET, 'but found multiple "user" roles in a row'),
@@ -288,7 +288,7 @@ FILE = a_document("txt", b"x", "one")
         (["hi"], {"additionalModelRequestFields": {"thinking": {"type": "enabled"}}}, SONNET_3_7, "greater than"),
     ],
 )
-def test_invalid_request_is_refused_with_bedrocks_message(messages, members, model, says):
+def test_invalid_request_is_refused_with_bedrocks_message(messages, members, model, message):
     with pytest.raises(ProgramRefusal) as refused:
         ask(*messages, model=model, **members)
-    assert says in str(refused.value)
+    assert message in str(refused.value)

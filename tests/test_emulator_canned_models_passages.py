@@ -110,10 +110,10 @@ PASSAGES = st.lists(st.lists(PIECES, max_size=8).map(" ".join) | st.lists(PIECES
 
 @given(PASSAGES, st.booleans())
 def test_every_statement_is_quoted_from_the_passages_it_names(passages, thorough):
-    made = statements(ASKED, passages, thorough=thorough)
-    assert made == statements(ASKED, list(passages), thorough=thorough)
-    assert len(made) <= 1 + thorough
-    for each in made:
+    found_statements = statements(ASKED, passages, thorough=thorough)
+    assert found_statements == statements(ASKED, list(passages), thorough=thorough)
+    assert len(found_statements) <= 1 + thorough
+    for each in found_statements:
         holding = [i for i, text in enumerate(passages) if each.text in " ".join(text.split())]
         assert (list(each.passages), bool(holding)) == (holding, True)
 

@@ -85,9 +85,9 @@ def test_an_answer_takes_the_shape_of_the_example():
 def test_json_example_keys_are_filled_from_the_question():
     shown = '<Tools>\n```json\n{"a": "x"}\n```\n<User Question>\nWhat is x?\n\n<Output>\n```json\n'
     shown += '{"items": [{"sub_question": "What is x?", "tool_name": "a"}]}\n```\n'
-    asked = '<Tools>\n```json\n{"tower": "the tower", "ferry": "boats"}\n```\n<User Question>\n'
-    asked += "How old is the tower and how fast is the ferry?\n\n<Output>\n"
-    assert json.loads(text_of(f"Output a list of sub-questions in json markdown.\n{shown}{asked}")) == {
+    question_prompt = '<Tools>\n```json\n{"tower": "the tower", "ferry": "boats"}\n```\n<User Question>\n'
+    question_prompt += "How old is the tower and how fast is the ferry?\n\n<Output>\n"
+    assert json.loads(text_of(f"Output a list of sub-questions in json markdown.\n{shown}{question_prompt}")) == {
         "items": [
             {"sub_question": "How old is the tower?", "tool_name": "tower"},
             {"sub_question": "how fast is the ferry?", "tool_name": "ferry"},

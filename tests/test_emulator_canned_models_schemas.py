@@ -97,14 +97,14 @@ JUNK = {
 }
 
 
-@pytest.mark.parametrize(("schema", "says"), JUNK.values(), ids=JUNK)
+@pytest.mark.parametrize(("schema", "message"), JUNK.values(), ids=JUNK)
 @pytest.mark.parametrize("place", ["alone", "in a property"])
-def test_invalid_schema_is_refused_with_its_location(schema, says, place):
+def test_invalid_schema_is_refused_with_its_location(schema, message, place):
     if place == "in a property" and "$ref" not in schema:
-        schema, says = an_object(inner=schema), f"properties.inner.{says}"
+        schema, message = an_object(inner=schema), f"properties.inner.{message}"
     with pytest.raises(ProgramRefusal, match="The inputSchema of the tool t is no valid JSON schema: ") as caught:
         ask(schema)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("schema", [[1], "object", 5, None])

@@ -56,11 +56,11 @@ def converse_with_tools(question: str, *tools: dict, model=SONNET, **results: An
             return rounds, text_of(answer)
         assert answer.stop_reason == "tool_use"
         rounds.append(calls_of(answer))
-        given = []
+        tool_results = []
         for use in uses:
             result = results[use["name"]](**use["input"])
-            given.append({"toolResult": {"toolUseId": use["toolUseId"], "content": [{"text": str(result)}]}})
-        messages += [assistant(*answer.content), user(*given)]
+            tool_results.append({"toolResult": {"toolUseId": use["toolUseId"], "content": [{"text": str(result)}]}})
+        messages += [assistant(*answer.content), user(*tool_results)]
     raise AssertionError("the model never stopped calling tools")
 
 
@@ -178,8 +178,8 @@ def test_an_answer_is_structured_by_a_schema():
             }
         },
     }
-    wanted = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": json.dumps(people)}}}}
-    answer = ask("Extract: Alice is 30 years old and Bob is 25.", outputConfig=wanted)
+    output_config = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": json.dumps(people)}}}}
+    answer = ask("Extract: Alice is 30 years old and Bob is 25.", outputConfig=output_config)
     assert json.loads(text_of(answer)) == {"people": [{"name": "Alice", "age": 30}, {"name": "Bob", "age": 25}]}
 
 

@@ -89,7 +89,7 @@ def test_a_custom_router_lives_from_create_to_delete(control):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "expected_message"),
     [
         ({"routingCriteria": {"responseQualityDifference": 12}}, "multiple of 5"),
         ({"routingCriteria": {"responseQualityDifference": 0.26}}, "multiple of 5"),
@@ -109,10 +109,10 @@ def test_a_custom_router_lives_from_create_to_delete(control):
         ({"description": "d" * 201}, "length less than or equal to 200"),
     ],
 )
-def test_invalid_router_is_refused_with_a_reason(control, changes, says):
+def test_invalid_router_is_refused_with_a_reason(control, changes, expected_message):
     code, message = refusal(control.create_prompt_router, **router_request(**changes))
     assert code == "ValidationException"
-    assert says in message
+    assert expected_message in message
 
 
 def test_taken_name_conflicts_unless_the_request_is_repeated(control):
@@ -157,13 +157,13 @@ def test_a_global_profile_lists_a_region_less_model(control):
 
 
 def test_an_application_profile_copies_what_it_is_made_from(control):
-    made = control.create_inference_profile(
+    created = control.create_inference_profile(
         inferenceProfileName="billing",
         modelSource={"copyFrom": f"{PROFILE}us.{PRO}"},
         tags=[{"key": "team", "value": "search"}],
     )
-    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
-    arn = made["inferenceProfileArn"]
+    assert created["ResponseMetadata"]["HTTPStatusCode"] == 201
+    arn = created["inferenceProfileArn"]
     profile = control.get_inference_profile(inferenceProfileIdentifier=arn)
     assert (profile["type"], profile["inferenceProfileName"]) == ("APPLICATION", "billing")
     assert len(profile["models"]) == 3
@@ -192,10 +192,10 @@ def test_profiles_are_filtered_and_paged(control, bedrock):
     pages = control.get_paginator("list_inference_profiles").paginate(
         typeEquals="SYSTEM_DEFINED", PaginationConfig={"PageSize": 4}
     )
-    found = [one for page in pages for one in page["inferenceProfileSummaries"]]
-    assert len(found) > 8
-    assert {one["type"] for one in found} == {"SYSTEM_DEFINED"}
-    assert len(control.list_inference_profiles(maxResults=1000)["inferenceProfileSummaries"]) == len(found) + 1
+    summaries = [one for page in pages for one in page["inferenceProfileSummaries"]]
+    assert len(summaries) > 8
+    assert {one["type"] for one in summaries} == {"SYSTEM_DEFINED"}
+    assert len(control.list_inference_profiles(maxResults=1000)["inferenceProfileSummaries"]) == len(summaries) + 1
     code, message = refusal(control.list_inference_profiles, typeEquals="MINE")
     assert (code, "enum value set" in message) == ("ValidationException", True)
 
@@ -239,10 +239,10 @@ def test_a_managed_prompt_gives_its_template_and_model(bedrock):
     agent = bedrock.client("bedrock-agent")
     draft = bedrock.add_prompt("greeting", "Say hello to {{name}} in {{language}}.", LITE)
     version = bedrock.add_prompt("greeting", "Say hi to {{name}}.", PRO, version="1")
-    found = agent.get_prompt(promptIdentifier=draft, promptVersion="1")
-    assert found["arn"] == version
-    assert found["variants"][0]["modelId"] == PRO
-    template = found["variants"][0]["templateConfiguration"]["text"]
+    prompt = agent.get_prompt(promptIdentifier=draft, promptVersion="1")
+    assert prompt["arn"] == version
+    assert prompt["variants"][0]["modelId"] == PRO
+    template = prompt["variants"][0]["templateConfiguration"]["text"]
     assert template == {"text": "Say hi to {{name}}.", "inputVariables": [{"name": "name"}]}
     assert "variants" not in agent.get_prompt(promptIdentifier=version, includedData="METADATA_ONLY")
     with pytest.raises(ClientError, match="ResourceNotFoundException"):

@@ -276,11 +276,11 @@ def test_over_quota_standard_is_served():
 
 
 @pytest.mark.parametrize(
-    ("asked", "served"),
+    ("requested", "served"),
     [("priority", "priority"), ("flex", "flex"), ("default", "default"), ("reserved", "default")],
 )
-def test_the_served_tier_is_given_when_a_tier_is_asked(runtime, asked, served):
-    answer = runtime.converse(modelId=LITE, messages=user("hi"), serviceTier={"type": asked})
+def test_the_served_tier_is_given_when_a_tier_is_asked(runtime, requested, served):
+    answer = runtime.converse(modelId=LITE, messages=user("hi"), serviceTier={"type": requested})
     assert answer["serviceTier"] == {"type": served}
 
 

@@ -62,13 +62,13 @@ def found(library, query, **options):
 
 
 def test_each_file_type_becomes_the_services_content_type(tmp_path):
-    told = {name: {"metadataAttributes": {key: "Titan"}} for name, key in [
+    metadata = {name: {"metadataAttributes": {key: "Titan"}} for name, key in [
         ("p.png", "description"), ("s.mp3", "transcription"), ("f.mp4", "summary"),
     ]}  # fmt: skip
     files = {"h.html": "<p>Io &amp; Europa</p><script>no()</script>", "m.md": "# Io\n\nHot.", "t.txt": "Cold.",
              "p.png": PNG, "s.mp3": b"ID3", "f.mp4": b"mp4", "red_moon.webp": PNG, "c.csv": "name,n\nIo,3\n",
              "j.json": {"deep": {"name": "Io"}}}  # fmt: skip
-    files |= {f"{name}.metadata.json": sidecar for name, sidecar in told.items()}
+    files |= {f"{name}.metadata.json": sidecar for name, sidecar in metadata.items()}
     chunks = {each.document_id: each for each in read(tmp_path, files)}
     uri = "data:image/{};base64," + base64.b64encode(PNG).decode()
     assert {name: each.content for name, each in chunks.items()} == {
@@ -350,9 +350,9 @@ def test_the_library_that_ships_answers(question, file, phrase, exact):
     hits = [each for each, _ in shipped().search(question, exact_words=exact)]
     assert Path(hits[0].document_id).name == file
     for thorough in (False, True):
-        said = statements(question, [each.text for each in hits[:5]], thorough=thorough)
-        assert phrase in said[0].text
-        assert 0 in said[0].passages
+        found_statements = statements(question, [each.text for each in hits[:5]], thorough=thorough)
+        assert phrase in found_statements[0].text
+        assert 0 in found_statements[0].passages
 
 
 def test_library_is_small_and_has_every_content_type_but_video():

@@ -45,12 +45,12 @@ def outcome(runtime):
     return "ok"
 
 
-def stream(runtime, seen=None):
-    seen = [] if seen is None else seen
+def stream(runtime, received=None):
+    received = [] if received is None else received
     with closing(runtime.converse_stream(modelId=LITE, messages=HELLO)["stream"]) as events:
         for event in events:
-            seen.append(event)
-    return seen
+            received.append(event)
+    return received
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_a_bad_checksum_is_noticed(bedrock, runtime):
 
 def test_an_exception_event_ends_the_stream(bedrock, runtime):
     bedrock.fail("exception_event", name="modelStreamErrorException", message="Lost the thread", frame=2)
-    seen = []
+    received = []
     with pytest.raises(EventStreamError, match="Lost the thread") as caught:
-        stream(runtime, seen)
-    assert len(seen) == 2
+        stream(runtime, received)
+    assert len(received) == 2
     assert caught.value.response["Error"]["Code"] == "modelStreamErrorException"

@@ -43,27 +43,27 @@ def whales(shared):
     ],
 )
 def test_knowledge_base_describes_its_type_as_the_service_does(shared, kind, member):
-    made = shared.add_knowledge_base(collection(), type=kind)
-    found = shared.client("bedrock-agent").get_knowledge_base(knowledgeBaseId=made)["knowledgeBase"]
-    assert found["knowledgeBaseConfiguration"].keys() == {"type", member}
-    assert (found["status"], found["knowledgeBaseArn"].rpartition("/")[2]) == ("ACTIVE", made)
+    knowledge_base_id = shared.add_knowledge_base(collection(), type=kind)
+    description = shared.client("bedrock-agent").get_knowledge_base(knowledgeBaseId=knowledge_base_id)["knowledgeBase"]
+    assert description["knowledgeBaseConfiguration"].keys() == {"type", member}
+    assert (description["status"], description["knowledgeBaseArn"].rpartition("/")[2]) == ("ACTIVE", knowledge_base_id)
     # The service's own checks of patterns and lengths, which botocore does not make of answers.
     operation = service_models()["GetKnowledgeBase"]
     shape = operation._model.output_shape.members["knowledgeBase"]
     errors = []
-    plain = {name: value for name, value in found.items() if not name.endswith("At")}
+    plain = {name: value for name, value in description.items() if not name.endswith("At")}
     ShapeCompiler().parser(shape)(plain, None, errors)
     assert [each for each in errors if "At'" not in each] == []
 
 
 def test_knowledge_bases_are_listed_page_by_page():
     with BedrockEmulator() as bedrock:
-        made = [bedrock.add_knowledge_base(collection(), name=f"base-{number}") for number in range(5)]
+        created = [bedrock.add_knowledge_base(collection(), name=f"base-{number}") for number in range(5)]
         agent = bedrock.client("bedrock-agent")
         pages = list(agent.get_paginator("list_knowledge_bases").paginate(PaginationConfig={"PageSize": 2}))
-        found = [each["knowledgeBaseId"] for page in pages for each in page["knowledgeBaseSummaries"]]
+        listed = [each["knowledgeBaseId"] for page in pages for each in page["knowledgeBaseSummaries"]]
         elsewhere = bedrock.client("bedrock-agent", region_name="eu-west-1").list_knowledge_bases()
-    assert (found, len(pages)) == ([bedrock.default_knowledge_base(), *made], 3)
+    assert (listed, len(pages)) == ([bedrock.default_knowledge_base(), *created], 3)
     assert elsewhere["knowledgeBaseSummaries"] == []
 
 
@@ -81,13 +81,13 @@ def test_knowledge_base_ids_are_reproducible_and_valid():
 def test_the_default_knowledge_base_holds_the_library_that_ships(shared, client):
     default = shared.default_knowledge_base()
     assert shared.default_knowledge_base() == default
-    found = retrieve(client, default, "Who discovered Titan?", numberOfResults=100)["retrievalResults"]
-    assert found[0]["location"]["s3Location"]["uri"].startswith("s3://")
-    assert any("Huygens discovered Titan" in result["content"].get("text", "") for result in found)
+    results = retrieve(client, default, "Who discovered Titan?", numberOfResults=100)["retrievalResults"]
+    assert results[0]["location"]["s3Location"]["uri"].startswith("s3://")
+    assert any("Huygens discovered Titan" in result["content"].get("text", "") for result in results)
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"type": "GRAPH"}, "type is one of VECTOR"),
         ({"name": "with space"}, "name is up to 100"),
@@ -95,15 +95,15 @@ def test_the_default_knowledge_base_holds_the_library_that_ships(shared, client)
         ({"documents": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
-def test_invalid_knowledge_base_is_refused_when_added(shared, settings, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_knowledge_base_is_refused_when_added(shared, settings, message):
+    with pytest.raises(ValueError, match=message):
         shared.add_knowledge_base(**{"documents": collection(), **settings})
 
 
 def test_duplicate_id_and_guardrail_without_list_are_refused(shared):
-    made = shared.add_knowledge_base(collection())
+    knowledge_base_id = shared.add_knowledge_base(collection())
     with pytest.raises(ValueError, match="already"):
-        shared.add_knowledge_base(collection(), knowledge_base_id=made)
+        shared.add_knowledge_base(collection(), knowledge_base_id=knowledge_base_id)
     with pytest.raises(ValueError, match="words"):
         shared.add_guardrail("word")
 
@@ -158,12 +158,12 @@ def test_retrieve_returns_five_results_by_default(client, whales):
 
 
 def test_paging_brings_every_result_once_and_ends(client, whales):
-    seen, token, pages = [], None, 0
+    passages, token, pages = [], None, 0
     while pages == 0 or token:
         page = retrieve(client, whales, numberOfResults=4, token=token)
-        seen += texts(page)
+        passages += texts(page)
         token, pages = page.get("nextToken"), pages + 1
-    assert (pages, len(seen), len(set(seen))) == (6, 23, 23)
+    assert (pages, len(passages), len(set(passages))) == (6, 23, 23)
 
 
 def test_a_token_is_good_for_its_own_request_only(client, whales):
@@ -243,7 +243,7 @@ IMPLICIT = {
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("krill", {"1", "2", "3"}),
         ("krill of the arctic", {"1", "2"}),
@@ -252,7 +252,7 @@ IMPLICIT = {
         ("krill in 19991", {"1", "2", "3"}),
     ],
 )
-def test_an_implicit_filter_keeps_what_the_query_names(shared, client, query, found):
+def test_an_implicit_filter_keeps_what_the_query_names(shared, client, query, expected):
     chunks = (
         chunk("krill 1", 1, ocean="Arctic", year=1998),
         chunk("krill 2", 2, ocean="Arctic", year=1999),
@@ -260,7 +260,7 @@ def test_an_implicit_filter_keeps_what_the_query_names(shared, client, query, fo
     )
     base = shared.add_knowledge_base(collection(*chunks))
     answer = retrieve(client, base, query, implicitFilterConfiguration=IMPLICIT)
-    assert {text[-1] for text in texts(answer)} == found
+    assert {text[-1] for text in texts(answer)} == expected
 
 
 def test_an_implicit_filter_needs_a_model_that_exists(client, whales):

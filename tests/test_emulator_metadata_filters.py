@@ -128,7 +128,7 @@ PAIR = {"andAll": [ONE, ONE]}
 
 
 @pytest.mark.parametrize(
-    ("given_filter", "says"),
+    ("given_filter", "message"),
     [
         ({}, "filter must set exactly one of the following keys: equals, "),
         ({**ONE, "in": {"key": "a", "value": [1]}}, "exactly one"),
@@ -163,11 +163,11 @@ PAIR = {"andAll": [ONE, ONE]}
         ),
     ],
 )
-def test_invalid_filter_is_refused_with_its_location(given_filter, says):
-    with pytest.raises(ServiceError, match=says) as caught:
+def test_invalid_filter_is_refused_with_its_location(given_filter, message):
+    with pytest.raises(ServiceError, match=message) as caught:
         check_filter(given_filter)
     assert caught.value.name == "ValidationException"
-    with pytest.raises(ServiceError, match=says):  # even if the collection is empty
+    with pytest.raises(ServiceError, match=message):  # even if the collection is empty
         collection().search("word", filter=given_filter)
 
 

@@ -181,8 +181,8 @@ def test_changed_prefix_is_read_only_up_to_the_change(ask, change, still_read):
 
 
 def test_the_order_of_members_counts_in_json_documents_only(ask):
-    def call(reverse, given):
-        use = {"toolUseId": "1", "name": "one", "input": given}
+    def call(reverse, arguments):
+        use = {"toolUseId": "1", "name": "one", "input": arguments}
         result = {"toolUseId": "1", "content": [{"text": "r"}], "status": "success"}
         if reverse:
             use, result = dict(reversed(use.items())), dict(reversed(result.items()))
@@ -214,11 +214,11 @@ def test_a_request_that_is_refused_writes_nothing(emulator, ask):
 # --- looking back, and lifetimes
 
 
-@pytest.mark.parametrize(("new", "found"), [(1, True), (19, True), (20, False), (40, False)])
-def test_from_a_point_the_service_looks_back_over_twenty_blocks(ask, new, found):
+@pytest.mark.parametrize(("new", "read_tokens"), [(1, True), (19, True), (20, False), (40, False)])
+def test_from_a_point_the_service_looks_back_over_twenty_blocks(ask, new, read_tokens):
     ask(SONNET, text(2_000), POINT)
     more = [text(1, "n")] * new
-    assert ask(SONNET, text(2_000), *more, POINT)[1:] == ((2_003, new) if found else (0, 2_003 + new))
+    assert ask(SONNET, text(2_000), *more, POINT)[1:] == ((2_003, new) if read_tokens else (0, 2_003 + new))
 
 
 def test_a_second_point_halfway_bridges_a_long_turn(ask):
@@ -292,11 +292,11 @@ def test_cache_is_shared_by_all_ids_of_a_model(emulator, ask):
 
 def test_models_of_a_router_have_separate_caches(emulator, ask):
     router = emulator.bedrock.default_router("amazon.nova:1")
-    seen = []
+    counts = []
     for model in (LITE, PRO, LITE, PRO):
         emulator.bedrock.choose(model)
-        seen.append(ask(router, text(2_000), POINT)[1:])
-    assert seen == [(0, 2_003), (0, 2_003), (2_003, 0), (2_003, 0)]
+        counts.append(ask(router, text(2_000), POINT)[1:])
+    assert counts == [(0, 2_003), (0, 2_003), (2_003, 0), (2_003, 0)]
 
 
 def test_a_managed_prompt_is_cached_with_the_messages_after_it(emulator, ask):
@@ -384,15 +384,15 @@ def test_any_sequence_of_requests_is_cached_by_the_rules(running, steps):
     running.bedrock.clear_caches()
     running.clock.now += 10_000
     entries = {}
-    for system, content, wanted, wait in steps:
+    for system, content, ttls, wait in steps:
         running.clock.now += wait
         blocks, points, sent = [], {}, {"system": [], "content": []}
         for index, (field, kind) in enumerate([("system", k) for k in system] + [("content", k) for k in content]):
             first = field == "content" and index == len(system)
             blocks.append(((field, kind), SIZES[kind] + (MESSAGE if first else 0)))
             sent[field].append(text(SIZES[kind], "abcd"[kind]))
-            if index in wanted:
-                ttl = "5m" if "5m" in points.values() else wanted[index]
+            if index in ttls:
+                ttl = "5m" if "5m" in points.values() else ttls[index]
                 points[len(blocks)] = ttl
                 sent[field].append({"cachePoint": {"type": "default", "ttl": ttl}})
         members = {"system": sent["system"]} if system else {}

@@ -146,8 +146,8 @@ def test_a_model_without_caching_denies_access(call, model, members):
 
 
 def test_optimized_latency_and_a_point_are_refused_together(call):
-    says = "system.0.cache_control: Extra inputs are not permitted"
-    assert refused(call(HAIKU_35, system=[TEXT, POINT], **OPTIMIZED), says)
+    message = "system.0.cache_control: Extra inputs are not permitted"
+    assert refused(call(HAIKU_35, system=[TEXT, POINT], **OPTIMIZED), message)
     assert refused(call(PRO, system=[TEXT, POINT], **OPTIMIZED), "extraneous key [cachePoint]")
     for model in (HAIKU_35, PRO):
         assert call(model, system=[TEXT], **OPTIMIZED) is None
@@ -156,10 +156,10 @@ def test_optimized_latency_and_a_point_are_refused_together(call):
 
 @pytest.mark.parametrize("early", [POINT, {"cachePoint": {"type": "default", "ttl": "5m"}}])
 def test_an_hour_must_not_come_after_five_minutes(call, early):
-    says = "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
-    assert refused(call(SONNET, TEXT, early, TEXT, HOUR), f"messages.0.content.1.cache_control.ttl: {says}")
-    assert refused(call(SONNET, TEXT, HOUR, system=[TEXT, early]), says)
-    assert refused(call(SONNET, system=[TEXT, HOUR], toolConfig={"tools": [TOOL, early]}), says)
+    message = "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
+    assert refused(call(SONNET, TEXT, early, TEXT, HOUR), f"messages.0.content.1.cache_control.ttl: {message}")
+    assert refused(call(SONNET, TEXT, HOUR, system=[TEXT, early]), message)
+    assert refused(call(SONNET, system=[TEXT, HOUR], toolConfig={"tools": [TOOL, early]}), message)
     assert call(SONNET, TEXT, early, system=[TEXT, HOUR], toolConfig={"tools": [TOOL, HOUR]}) is None
 
 
@@ -214,22 +214,24 @@ def broken_rules(model, lists):
     flat = [(kind, block) for blocks in lists for kind, block in zip([None, *blocks], blocks, strict=False)]
     points = [(before, block["cachePoint"].get("ttl", "5m")) for before, block in flat if "cachePoint" in block]
     ttls = [ttl for _, ttl in points]
-    behind = [before for before, _ in points]
+    blocks_before = [before for before, _ in points]
     return bool(points) and (
         len(points) > 4
         or not set(ttls) <= set(TARGETS[model])
         or sorted(ttls) != ttls
-        or any(one is None or next(iter(one)) in {"cachePoint", "reasoningContent"} for one in behind)
-        or any("document" in (one or {}) and one["document"]["format"] != "pdf" for one in behind)
-        or ("nova" in model and any(one == TOOL for one in behind))
+        or any(one is None or next(iter(one)) in {"cachePoint", "reasoningContent"} for one in blocks_before)
+        or any("document" in (one or {}) and one["document"]["format"] != "pdf" for one in blocks_before)
+        or ("nova" in model and any(one == TOOL for one in blocks_before))
     )
 
 
 @given(st.sampled_from(sorted(TARGETS)), TOOL_LISTS, SYSTEMS, USERS, ASSISTANTS)
-def test_any_request_is_refused_only_for_a_broken_rule(call, model, tools, system, asked, said):
+def test_any_request_is_refused_only_for_a_broken_rule(call, model, tools, system, user_content, assistant_content):
     names = iter("abcdefghij")
-    asked = [document(one["document"]["format"], name=next(names)) if "document" in one else one for one in asked]
-    lists = [[TOOL, *tools], system, [*asked, TEXT], [*said, TEXT], [TEXT]]
+    user_content = [
+        document(one["document"]["format"], name=next(names)) if "document" in one else one for one in user_content
+    ]
+    lists = [[TOOL, *tools], system, [*user_content, TEXT], [*assistant_content, TEXT], [TEXT]]
     messages = [user(*lists[2]), assistant(*lists[3]), user(TEXT)]
     members = {"toolConfig": {"tools": lists[0]}, **({"system": system} if system else {})}
     answer = call(model, messages=messages, **members)

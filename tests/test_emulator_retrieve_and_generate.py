@@ -154,7 +154,7 @@ def test_a_template_that_asks_for_no_format_gets_no_citations(client, base):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         (generation(**template("No placeholder")), "$search_results$"),
         (generation(**template("$search_results$" + "x" * 4_000)), "4000"),
@@ -166,8 +166,8 @@ def test_a_template_that_asks_for_no_format_gets_no_citations(client, base):
         ({"orchestrationConfiguration": OPTIMIZED}, f"not supported for {HAIKU} in us-east-1"),
     ],
 )
-def test_invalid_settings_are_refused_with_a_reason(client, base, settings, says):
-    assert says in refused(ask, client, base, **settings)
+def test_invalid_settings_are_refused_with_a_reason(client, base, settings, message):
+    assert message in refused(ask, client, base, **settings)
 
 
 def test_inputs_and_configurations_have_their_form(client, base, bedrock):

@@ -141,9 +141,9 @@ def test_the_quota_and_the_time_scale_hold_for_generated_answers():
 
 
 def test_stream_repeats_each_citation_and_counts_the_line_break(client, base):
-    asked = request(base, "Who found Titan and Triton?", SONNET)
-    whole = client.retrieve_and_generate(**asked)
-    session, events = stream(client, asked)
+    body = request(base, "Who found Titan and Triton?", SONNET)
+    whole = client.retrieve_and_generate(**body)
+    session, events = stream(client, body)
     assert session
     assert session != whole["sessionId"]
     assert said(events) == whole["output"]["text"]
@@ -167,12 +167,12 @@ def test_a_stream_continues_a_session(client, base):
 
 
 def test_stream_breaks_as_configured(client, base, bedrock):
-    asked = request(base)
-    _, events = stream(client, asked)
+    body = request(base)
+    _, events = stream(client, body)
 
     def broken(kind, **details):
         bedrock.fail(kind, operation="RetrieveAndGenerateStream", **details)
-        return stream(client, asked)[1]
+        return stream(client, body)[1]
 
     assert broken("cut", frame=2) == events[:2]
     with pytest.raises(ChecksumMismatch):
@@ -188,4 +188,4 @@ def test_stream_breaks_as_configured(client, base, bedrock):
     with pytest.raises(ValueError, match="breaks streams"):
         bedrock.fail("cut", operation="RetrieveAndGenerate")
     bedrock.fail("cut")  # by default a fault is for Converse and ConverseStream
-    assert stream(client, asked)[1] == events
+    assert stream(client, body)[1] == events

@@ -68,7 +68,7 @@ def test_the_port_is_the_one_that_is_listened_on():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"region": ""}, "such as us-east-1, not ''"),
         ({"region": "us"}, "such as us-east-1"),
@@ -79,8 +79,8 @@ def test_the_port_is_the_one_that_is_listened_on():
         ({"optimized_quota": -1}, "from 0, not -1"),
     ],
 )
-def test_invalid_argument_is_refused_with_the_valid_ones(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_argument_is_refused_with_the_valid_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
         BedrockEmulator(**arguments)
 
 

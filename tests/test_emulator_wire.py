@@ -85,7 +85,7 @@ def refused(call, document, **members):
 
 
 @pytest.mark.parametrize(
-    ("members", "says"),
+    ("members", "message"),
     [
         (
             {"inferenceConfig": {"temperature": 1.5}},
@@ -135,8 +135,8 @@ def refused(call, document, **members):
         ),
     ],
 )
-def test_request_outside_the_service_model_is_refused(call, members, says):
-    assert says in refused(call, None, **members)
+def test_request_outside_the_service_model_is_refused(call, members, message):
+    assert message in refused(call, None, **members)
 
 
 def test_every_violation_is_reported(call):
@@ -165,9 +165,9 @@ def test_body_other_than_a_json_object_is_refused(call, body):
     ids=["alone", "where something else belongs", "where anything may be"],
 )
 def test_a_body_that_is_nested_too_deeply_is_refused(call, body):
-    answer, said = call("POST", f"/model/{LITE}/converse", body)
+    answer, response_body = call("POST", f"/model/{LITE}/converse", body)
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "SerializationException")
-    assert "too deeply" in json.loads(said)["message"]
+    assert "too deeply" in json.loads(response_body)["message"]
 
 
 @pytest.mark.parametrize("levels", range(100, 1_000, 50))

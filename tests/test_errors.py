@@ -307,8 +307,8 @@ HIDE = """
     ],
 )
 def test_missing_extra_is_named_with_its_install_command(hidden, statement, extra):
-    said = python(HIDE.format(hidden=hidden, statement=statement))
-    assert f'pip install "bedrock-routing-integrations[{extra}]"' in said
+    output = python(HIDE.format(hidden=hidden, statement=statement))
+    assert f'pip install "bedrock-routing-integrations[{extra}]"' in output
 
 
 @pytest.mark.sample(1)
@@ -320,18 +320,18 @@ def test_missing_extra_is_named_with_its_install_command(hidden, statement, extr
     ],
 )
 def test_framework_import_error_is_not_a_missing_extra(statement):
-    said = python(HIDE.format(hidden=["botocore"], statement=statement))
-    assert "botocore" in said
-    assert "pip install" not in said
+    output = python(HIDE.format(hidden=["botocore"], statement=statement))
+    assert "botocore" in output
+    assert "pip install" not in output
 
 
 def test_the_core_works_where_no_framework_is_installed():
     hidden = ["langchain_aws", "langchain_core", "llama_index", "aiohttp", "typer", "rich", "aiobotocore"]
-    said = python(
+    output = python(
         HIDE.format(
             hidden=hidden,
             statement="import bedrock_routing_integrations as b; "
             "print(b.RoutedClient(__import__('boto3').client('bedrock-runtime', 'us-east-1')))",
         )
     )
-    assert said.startswith("<RoutedClient")
+    assert output.startswith("<RoutedClient")

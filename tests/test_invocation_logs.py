@@ -37,10 +37,10 @@ SONNET_45_IN, SONNET_45_OUT, SONNET_45_READ, SONNET_45_5M, SONNET_45_1H = 3.3, 1
 def read(tmp_path):
     """Return a function that writes a log of records and reads it."""
 
-    def read(*records, **given):
+    def read(*records, **options):
         path = tmp_path / "log.json"
         path.write_bytes(lines(*records))
-        return read_history([path], **given)
+        return read_history([path], **options)
 
     return read
 
@@ -54,40 +54,40 @@ def totals(history):
 
 def test_converse_record_gives_tokens_cost_savings_and_latency(read):
     history = read(converse(read=2000, written=[("1h", 400), ("5m", 600)]))
-    found = totals(history)
+    report_totals = totals(history)
     assert (history.calls, history.malformed, history.skipped) == (1, 0, 0)
-    assert found["tokens"] == {
+    assert report_totals["tokens"] == {
         "input": 1000, "output": 100, "cache_read": 2000, "cache_write_5m": 600, "cache_write_1h": 400,
     }  # fmt: skip
     # 1000 x 3.30 + 100 x 16.50 + 2000 x 0.33 + 600 x 4.125 + 400 x 6.60 = 3300 + 1650 + 660 + 2475 + 2640
-    assert found["cost_usd"] == 0.010725
+    assert report_totals["cost_usd"] == 0.010725
     # uncached: 4000 x 3.30 + 1650 = 14,850; saved 14,850 - 10,725
-    assert found["saved_by_caching_usd"] == 0.004125
-    assert found["latency_ms"]["p50"] == pytest.approx(3640, rel=0.01)
+    assert report_totals["saved_by_caching_usd"] == 0.004125
+    assert report_totals["latency_ms"]["p50"] == pytest.approx(3640, rel=0.01)
 
 
 def test_record_without_bodies_is_counted_by_its_token_counts(read):
-    found = totals(read(record()))
-    assert found["cost_usd"] == (1000 * SONNET_45_IN + 100 * SONNET_45_OUT) / 1e6 == 0.00495
-    assert found["latency_ms"]["calls"] == 0
+    report_totals = totals(read(record()))
+    assert report_totals["cost_usd"] == (1000 * SONNET_45_IN + 100 * SONNET_45_OUT) / 1e6 == 0.00495
+    assert report_totals["latency_ms"]["calls"] == 0
 
 
 def test_invoke_model_stream_has_ttls_and_times_in_its_chunks(read):
     history = read(claude_stream(written={"5m": 1000, "1h": 2000}, read=500, texts=["word"] * 50))
-    found = totals(history)
-    assert found["tokens"] == {
+    report_totals = totals(history)
+    assert report_totals["tokens"] == {
         "input": 3, "output": 142, "cache_read": 500, "cache_write_5m": 1000, "cache_write_1h": 2000,
     }  # fmt: skip
-    assert found["latency_ms"]["p50"] == pytest.approx(2000, rel=0.01)
-    assert found["time_to_first_token_ms"]["p50"] == pytest.approx(500, rel=0.01)
+    assert report_totals["latency_ms"]["p50"] == pytest.approx(2000, rel=0.01)
+    assert report_totals["time_to_first_token_ms"]["p50"] == pytest.approx(500, rel=0.01)
     assert history.guessed_ttl == 0
 
 
 def test_tokens_missing_in_the_record_come_from_its_body(read):
     body = {"usage": {"input_tokens": 50, "output_tokens": 200, "cache_read_input_tokens": 30_000}}
-    found = totals(read(record("InvokeModel", input={}, output={"outputBodyJson": body})))
-    assert (found["tokens"]["input"], found["tokens"]["output"]) == (50, 200)
-    assert found["tokens"]["cache_read"] == 30_000
+    report_totals = totals(read(record("InvokeModel", input={}, output={"outputBodyJson": body})))
+    assert (report_totals["tokens"]["input"], report_totals["tokens"]["output"]) == (50, 200)
+    assert report_totals["tokens"]["cache_read"] == 30_000
 
 
 def test_body_logged_as_a_json_string_is_read(read):
@@ -117,8 +117,8 @@ def test_embedding_has_input_only_under_its_own_model(read):
 
 
 def test_record_without_tokens_costs_none(read):
-    found = totals(read(record("InvokeModel", "amazon.titan-image-generator-v2:0", input={}, output={})))
-    assert (found["calls"], found["calls_without_usage"], found["cost_usd"]) == (1, 1, None)
+    report_totals = totals(read(record("InvokeModel", "amazon.titan-image-generator-v2:0", input={}, output={})))
+    assert (report_totals["calls"], report_totals["calls_without_usage"], report_totals["cost_usd"]) == (1, 1, None)
 
 
 @pytest.mark.parametrize("count", [True, -5, 1e300, float("nan"), "1000", [1]])
@@ -147,7 +147,7 @@ def test_a_failed_call_is_an_error_of_its_target(read):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("members", "expected"),
     [
         ({"asked": "optimized", "served": "optimized"}, {"optimized": {"optimized": 1}}),
         ({"asked": "optimized", "served": "standard"}, {"optimized": {"standard": 1}}),
@@ -156,13 +156,13 @@ def test_a_failed_call_is_an_error_of_its_target(read):
         ({}, {}),
     ],
 )
-def test_asked_and_served_latency(read, given, expected):
-    assert totals(read(converse(**given)))["latency"] == expected
+def test_asked_and_served_latency(read, members, expected):
+    assert totals(read(converse(**members)))["latency"] == expected
 
 
 def test_optimized_that_was_served_as_standard_costs_the_standard_price(read):
-    found = totals(read(converse(asked="optimized", served="standard"), converse(asked="optimized")))
-    assert (found["cost_usd"], found["calls_without_price"]) == (0.00495, 1)
+    report_totals = totals(read(converse(asked="optimized", served="standard"), converse(asked="optimized")))
+    assert (report_totals["cost_usd"], report_totals["calls_without_price"]) == (0.00495, 1)
 
 
 @pytest.mark.parametrize("tier", [{"type": "flex"}, "flex"])
@@ -171,7 +171,7 @@ def test_service_tier_of_a_record_is_the_served_one(read, tier):
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered", "said", "priced"),
+    ("request_body", "response_body", "tiers", "priced"),
     [
         ({"service_tier": "priority"}, {"service_tier": "priority"}, {"priority": {"priority": 1}}, False),
         ({"service_tier": "flex"}, {"service_tier": "default"}, {"flex": {"default": 1}}, True),
@@ -181,12 +181,12 @@ def test_service_tier_of_a_record_is_the_served_one(read, tier):
         ({}, {"service_tier": ["?"]}, {}, True),
     ],
 )
-def test_a_tier_in_the_bodies_of_invoke_model_counts_too(read, asked, answered, said, priced):
-    bodies = {"input": {"inputTokenCount": 1_000_000, "inputBodyJson": {"messages": [], **asked}},
-              "output": {"outputTokenCount": 0, "outputBodyJson": answered}}  # fmt: skip
-    found = totals(read(record("InvokeModel", "openai.gpt-oss-120b-1:0", **bodies)))
-    assert found["service_tier"] == said
-    assert found["cost_usd"] == (0.15 if priced else None)
+def test_a_tier_in_the_bodies_of_invoke_model_counts_too(read, request_body, response_body, tiers, priced):
+    bodies = {"input": {"inputTokenCount": 1_000_000, "inputBodyJson": {"messages": [], **request_body}},
+              "output": {"outputTokenCount": 0, "outputBodyJson": response_body}}  # fmt: skip
+    report_totals = totals(read(record("InvokeModel", "openai.gpt-oss-120b-1:0", **bodies)))
+    assert report_totals["service_tier"] == tiers
+    assert report_totals["cost_usd"] == (0.15 if priced else None)
 
 
 def test_a_stream_of_llama_is_counted_by_its_last_chunk(read):
@@ -252,22 +252,22 @@ def test_router_without_trace_has_neither_model_nor_price(read):
 
 
 def test_looked_up_router_has_savings_after_one_look_up(read):
-    asked = []
+    looked_up = []
 
     def resolve(model_id):
-        asked.append(model_id)
-        found = (
+        looked_up.append(model_id)
+        candidates = (
             CandidateModel(HAIKU_PROFILE, HAIKU, "GetPromptRouter"),
             CandidateModel(SONNET, SONNET, "GetPromptRouter"),
         )
-        return ResolvedTarget(parse_target(model_id), found, fallback=SONNET)
+        return ResolvedTarget(parse_target(model_id), candidates, fallback=SONNET)
 
     history = read(
         *[converse(ROUTER, invoked=HAIKU_PROFILE)] * 1, converse(ROUTER, invoked=HAIKU_PROFILE), resolve=resolve
     )
     # Claude 3.5 Sonnet: 1000 x 3 + 100 x 15 = 4500, Haiku 375; of two calls
     assert totals(history)["saved_by_routing_usd"] == 0.00825
-    assert asked == [ROUTER]
+    assert looked_up == [ROUTER]
     assert history.incomplete == {}
 
 
@@ -366,13 +366,13 @@ def test_records_without_an_id_are_all_counted(read):
 
 
 def test_request_ids_are_remembered_until_the_table_is_full(monkeypatch):
-    seen = history_module._Seen()
-    assert all(seen.is_new(f"id {n}") for n in range(50_000))
-    assert not any(seen.is_new(f"id {n}") for n in range(50_000))
-    monkeypatch.setattr(history_module, "_MOST_SLOTS", len(seen._slots))
-    assert all(seen.is_new(f"more {n}") for n in range(100_000))
-    assert seen.full
-    assert not any(seen.is_new(f"id {n}") for n in range(50_000))
+    request_ids = history_module._Seen()
+    assert all(request_ids.is_new(f"id {n}") for n in range(50_000))
+    assert not any(request_ids.is_new(f"id {n}") for n in range(50_000))
+    monkeypatch.setattr(history_module, "_MOST_SLOTS", len(request_ids._slots))
+    assert all(request_ids.is_new(f"more {n}") for n in range(100_000))
+    assert request_ids.full
+    assert not any(request_ids.is_new(f"id {n}") for n in range(50_000))
 
 
 # --- invalid input never raises
@@ -403,8 +403,7 @@ def test_any_value_in_any_member_is_survived(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "log.json"
     path.write_bytes(lines(logged))
     history = read_history([path], labels=data.draw(st.sampled_from([None, ["team", "identity"]])))
-    found = history.calls + history.malformed + history.skipped
-    assert found == 1
+    assert history.calls + history.malformed + history.skipped == 1
     str(history.report)
     json.dumps(history.report.to_dict(), allow_nan=False)
 

@@ -66,10 +66,10 @@ def tailed(message, form="{} {}"):
 def read(tmp_path):
     """Return a function that reads a file with given content."""
 
-    def read(content, name="log", **given):
+    def read(content, name="log", **options):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_history([path], **given)
+        return read_history([path], **options)
 
     return read
 
@@ -524,9 +524,9 @@ def test_any_cells_are_read_as_pythons_csv_writes_them(rows):
     text = io.StringIO()
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
     numbered = enumerate(text.getvalue().encode().splitlines(keepends=True), 1)
-    found = Table(header_of(b"@message,@ptr"), 10**6).rows(numbered)
+    rows_read = Table(header_of(b"@message,@ptr"), 10**6).rows(numbered)
     expected = [{name: cell for name, cell in zip(("@message", "@ptr"), row, strict=True) if cell} for row in rows]
-    assert [row for _, row in found] == expected
+    assert [row for _, row in rows_read] == expected
 
 
 # --- logs of something else

@@ -251,11 +251,11 @@ def test_recalling_does_not_repeat_a_failed_look_up(bedrock, router, kind):
     clock = Clock()
     client = RoutedClient(Connection(), runtime=Runtime(clock=clock))
     assert not client.resolve(router, look_up="missing").complete
-    asked = len(bedrock.requests("GetPromptRouter"))
+    requests_before = len(bedrock.requests("GetPromptRouter"))
     fault.cancel()
     clock.now += KEEP_REFUSED_SECONDS + KEEP_FAILED_SECONDS
     assert client.resolve(router, look_up="missing").base_models == ()
-    assert len(bedrock.requests("GetPromptRouter")) == asked
+    assert len(bedrock.requests("GetPromptRouter")) == requests_before
     assert client.resolve(router).complete
     assert client.resolve(router, look_up="missing").complete, "what a call has found out since is recalled"
 

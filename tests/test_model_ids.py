@@ -248,8 +248,8 @@ def test_new_model_of_a_known_line_is_not_a_typo(model):
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    return [text for text in said if "is not a known model id" in text]
+    logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [text for text in logged if "is not a known model id" in text]
 
 
 MISSPELLED = "us.amazon.nova-liet-v1:0"
@@ -281,9 +281,9 @@ def test_misspelled_model_warns_once_at_first_use(bedrock, caplog, use):
     for _ in range(2):
         with contextlib.suppress(ClientError):
             first_use()
-    [said] = warnings_of(caplog)
-    assert MISSPELLED in said
-    assert MEANT in said
+    [warning] = warnings_of(caplog)
+    assert MISSPELLED in warning
+    assert MEANT in warning
 
 
 async def test_asynchronous_calls_warn_of_a_misspelled_model(bedrock, caplog):
@@ -296,9 +296,9 @@ async def test_asynchronous_calls_warn_of_a_misspelled_model(bedrock, caplog):
 
 def test_new_model_has_cautious_limits_and_a_warning(bedrock, caplog):
     assert BedrockRouter(model="anthropic.claude-opus-6").metadata.context_window == 200_000
-    [said] = warnings_of(caplog)
-    assert "200,000 tokens is assumed" in said
-    assert "'us.anthropic.claude-opus-5'" in said
+    [warning] = warnings_of(caplog)
+    assert "200,000 tokens is assumed" in warning
+    assert "'us.anthropic.claude-opus-5'" in warning
     assert ChatBedrockRouter(model="anthropic.claude-opus-6").profile["tool_calling"] is True
 
 

@@ -310,10 +310,8 @@ def test_sizes_tools_and_images_agree_with_the_model_cards():
     differ = set()
     for model, card in upstream_profiles().items():
         facts = model_facts(model)
-        ours = (facts.context_window, facts.max_output_tokens, facts.tools, facts.image_input)
-        if ours != tuple(
-            card[key] for key in ("max_input_tokens", "max_output_tokens", "tool_calling", "image_inputs")
-        ):
+        row = (facts.context_window, facts.max_output_tokens, facts.tools, facts.image_input)
+        if row != tuple(card[key] for key in ("max_input_tokens", "max_output_tokens", "tool_calling", "image_inputs")):
             differ.add(model)
     assert differ == FIGURES_THAT_DIFFER
 

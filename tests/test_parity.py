@@ -56,10 +56,10 @@ async def through_langchain(target, written, *, streamed, awaited):
 async def through_llama_index(target, written, *, streamed, awaited):
     llm = BedrockRouter(**{"model": target, **written.llm})
     name = f"{'a' if awaited else ''}{'stream_' if streamed else ''}chat{'_with_tools' if written.tools else ''}"
-    given = (
+    arguments = (
         {"tools": written.tools, "chat_history": written.messages} if written.tools else {"messages": written.messages}
     )
-    response = getattr(llm, name)(**given, **written.call)
+    response = getattr(llm, name)(**arguments, **written.call)
     if awaited:
         response = await response
     if streamed:

@@ -108,7 +108,7 @@ def test_call_without_usage_has_no_price():
 
 
 @pytest.mark.parametrize(
-    ("asked", "served", "usd"),
+    ("requested", "served", "usd"),
     [
         ((None, None), (None, None), 0.00144),
         (("standard", "default"), ("standard", "default"), 0.00144),
@@ -122,11 +122,11 @@ def test_call_without_usage_has_no_price():
         ((None, None), (None, "priority"), None),
     ],
 )
-def test_unpriced_latency_or_tier_is_not_priced_as_standard(asked, served, usd):
+def test_unpriced_latency_or_tier_is_not_priced_as_standard(requested, served, usd):
     invocation = call(
         f"us.{NOVA_PRO}",
-        latency_requested=asked[0], latency_served=served[0],
-        service_tier_requested=asked[1], service_tier_served=served[1],
+        latency_requested=requested[0], latency_served=served[0],
+        service_tier_requested=requested[1], service_tier_served=served[1],
     )  # fmt: skip
     assert invocation.cost_usd == usd
 
@@ -184,7 +184,7 @@ def test_own_prices_without_cache_prices_follow_the_published_multiples():
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("own", "message"),
     [
         ([HAIKU], "mapping"),
         ({HAIKU: 3}, "must be a mapping"),
@@ -198,8 +198,8 @@ def test_own_prices_without_cache_prices_follow_the_published_multiples():
         ({HAIKU: {}}, "needs input_mtok"),
     ],
 )
-def test_invalid_own_price_is_refused_by_the_constructor(own, said):
-    with pytest.raises(InvalidRequestError, match=said):
+def test_invalid_own_price_is_refused_by_the_constructor(own, message):
+    with pytest.raises(InvalidRequestError, match=message):
         RoutedClient(boto3.client("bedrock-runtime", region_name="us-east-1"), prices=own)
 
 
@@ -328,9 +328,9 @@ def test_application_profile_has_its_source_geographys_price(bedrock):
     per_call = {}
     for geography in ("us", "global"):
         source = f"{ACCOUNT}:inference-profile/{geography}.{SONNET_45}"
-        made = control.create_inference_profile(inferenceProfileName=geography, modelSource={"copyFrom": source})
+        profile = control.create_inference_profile(inferenceProfileName=geography, modelSource={"copyFrom": source})
         response = client.converse(
-            modelId=made["inferenceProfileArn"], messages=[{"role": "user", "content": [{"text": HELLO}]}]
+            modelId=profile["inferenceProfileArn"], messages=[{"role": "user", "content": [{"text": HELLO}]}]
         )
         usage, routing = response["usage"], response["routing"]
         assert routing["invoked_model"] == SONNET_45

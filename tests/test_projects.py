@@ -42,10 +42,10 @@ def test_project_is_sent_outside_additional_model_request_fields(way):
 
 @needs_newer_boto3
 def test_project_of_a_chain_and_an_engine_reaches_the_model(bedrock):
-    given = {"model": NOVA, "mode": CONVERSE, "project_identifier": PROJECT}
-    chain = KnowledgeBaseChain(knowledge_base_id="EMULATEDKB", **given)
+    options = {"model": NOVA, "mode": CONVERSE, "project_identifier": PROJECT}
+    chain = KnowledgeBaseChain(knowledge_base_id="EMULATEDKB", **options)
     assert chain.invoke("Who discovered Titan?")["routing"]["project"] == PROJECT
-    engine = KnowledgeBaseQueryEngine("EMULATEDKB", **given)
+    engine = KnowledgeBaseQueryEngine("EMULATEDKB", **options)
     assert engine.query("Who discovered Titan?").metadata["routing"]["project"] == PROJECT
 
 
@@ -58,13 +58,13 @@ def test_project_has_no_meaning_where_bedrock_calls_the_model():
 
 @needs_newer_boto3
 def test_project_is_counted_in_reports_and_named_in_telemetry():
-    told = TelemetryRecorder()
+    recorder = TelemetryRecorder()
     with ScriptedBedrock(whole_of({"text": "ok"})) as server, RoutingCallbackHandler() as handler:
-        llm = ChatBedrockRouter(model=NOVA, telemetry=told.options(spans="always"), **server.arguments)
+        llm = ChatBedrockRouter(model=NOVA, telemetry=recorder.options(spans="always"), **server.arguments)
         llm.invoke("x", project_identifier=PROJECT)
         llm.invoke("x")
     assert handler.report.to_dict()["by"]["project"][PROJECT]["calls"] == 1
-    assert [span.attributes.get("aws.bedrock.project") for span in told.spans] == [PROJECT, None]
+    assert [span.attributes.get("aws.bedrock.project") for span in recorder.spans] == [PROJECT, None]
 
 
 def test_project_of_a_routing_entry_is_a_report_label():

@@ -11,8 +11,8 @@ pytestmark = REPLAYED
 
 
 def each(*operations):
-    found = answers(*operations)
-    return pytest.mark.parametrize("recording", found, ids=[recording.name for recording in found])
+    actual = answers(*operations)
+    return pytest.mark.parametrize("recording", actual, ids=[recording.name for recording in actual])
 
 
 # --- Retrieve ---
@@ -33,8 +33,8 @@ def test_langchain_retriever_gives_the_recorded_results(recorded, recording):
         knowledge_base_id=request["knowledgeBaseId"], client=recorded.client("bedrock-agent-runtime")
     )
     documents = retriever.invoke(request["retrievalQuery"]["text"])
-    found = [(each.page_content, each.metadata["score"], each.metadata["source_metadata"]) for each in documents]
-    assert found == recorded_results(recording)
+    actual = [(each.page_content, each.metadata["score"], each.metadata["source_metadata"]) for each in documents]
+    assert actual == recorded_results(recording)
     assert recorded.requests[-1] == (recording.path, recording.body)
 
 
@@ -46,8 +46,8 @@ def test_llama_index_retriever_gives_the_recorded_results(recorded, recording):
         knowledge_base_id=request["knowledgeBaseId"], client=recorded.client("bedrock-agent-runtime")
     )
     nodes = retriever.retrieve(request["retrievalQuery"]["text"])
-    found = [(each.node.text, each.score, each.node.metadata["sourceMetadata"]) for each in nodes]
-    assert found == recorded_results(recording)
+    actual = [(each.node.text, each.score, each.node.metadata["sourceMetadata"]) for each in nodes]
+    assert actual == recorded_results(recording)
     assert recorded.requests[-1] == (recording.path, recording.body)
 
 
@@ -102,12 +102,12 @@ def test_chain_gives_the_recorded_answer(recorded, recording):
     else:
         result = chain.invoke(question_of(recording))
     assert result["answer"] == recorded_text(recording)
-    found = [
+    actual = [
         (each.text.strip(), [result["context"][number].page_content for number in each.passages])
         for each in result["citations"]
         if each.passages
     ]
-    assert found == recorded_citations(recording)
+    assert actual == recorded_citations(recording)
     assert recorded.requests[-1] == (recording.path, recording.body)
 
 
@@ -120,10 +120,10 @@ def test_query_engine_gives_the_recorded_answer(recorded, recording):
     if recording.is_stream:
         response = response.get_response()
     assert str(response) == recorded_text(recording)
-    found = [
+    actual = [
         (each.text.strip(), [response.source_nodes[number].node.text for number in each.passages])
         for each in response.metadata["citations"]
         if each.passages
     ]
-    assert found == recorded_citations(recording)
+    assert actual == recorded_citations(recording)
     assert recorded.requests[-1] == (recording.path, recording.body)

@@ -120,8 +120,8 @@ def client_of(server, **more):
 
 
 def warnings(caplog):
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    return [message for message in said if "sent again" in message]
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [message for message in messages if "sent again" in message]
 
 
 def ask(client, *, stream=False, model=PROFILE, messages=HELLO, **request):
@@ -213,8 +213,8 @@ def test_refused_tools_in_stream_are_sent_through_converse(where):
     with RefusingBedrock(answer, refuse=refuse) as server:
         client = client_of(server)
         for attempts in (2, 1):
-            said, routing = ask(client, stream=True, toolConfig={"tools": [TOOL]})
-            assert (said, routing["stop_reason"], routing["attempts"]) == ("Well.", "tool_use", attempts)
+            text, routing = ask(client, stream=True, toolConfig={"tools": [TOOL]})
+            assert (text, routing["stop_reason"], routing["attempts"]) == ("Well.", "tool_use", attempts)
         assert server.streamed == [True, False, False]
 
 
@@ -229,8 +229,8 @@ BEGUN = ("messageStart", {"role": "assistant"})
 @pytest.mark.parametrize("name", ["throttlingException", "serviceUnavailableException", "internalServerException"])
 def test_stream_refused_before_any_content_is_tried_again(begun, name):
     with RefusingBedrock([*begun, (name, {"message": "slow down"})], FINE) as server:
-        said, routing = ask(client_of(server, attempts=2), stream=True)
-    assert (said, routing["attempts"]) == ("fine", 2)
+        text, routing = ask(client_of(server, attempts=2), stream=True)
+    assert (text, routing["attempts"]) == ("fine", 2)
 
 
 def test_stream_is_tried_as_often_as_the_client_is_configured():
@@ -266,8 +266,8 @@ def test_answer_that_is_html_is_an_error():
 
 def test_answer_without_usage_is_an_answer_of_unknown_cost():
     with RefusingBedrock({"output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}}}) as server:
-        said, routing = ask(client_of(server))
-    assert (said, routing["usage"], routing["cost_usd"]) == ("ok", None, None)
+        text, routing = ask(client_of(server))
+    assert (text, routing["usage"], routing["cost_usd"]) == ("ok", None, None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -526,8 +526,8 @@ EMPTY_BEGINNINGS = [
 @pytest.mark.parametrize("beginning", EMPTY_BEGINNINGS)
 def test_stream_without_content_yet_is_tried_again(beginning):
     with RefusingBedrock([BEGUN, *beginning, ("throttlingException", {"message": "slow down"})], FINE) as server:
-        said, routing = ask(client_of(server, attempts=2), stream=True)
-    assert (said, routing["attempts"]) == ("fine", 2)
+        text, routing = ask(client_of(server, attempts=2), stream=True)
+    assert (text, routing["attempts"]) == ("fine", 2)
 
 
 def test_empty_deltas_are_delivered_with_the_first_content():

@@ -69,10 +69,10 @@ def test_empty_report_has_cost_zero():
 def test_a_router_against_always_its_fallback():
     report = a_report(routing(), routing(), routing(**LARGE)).to_dict()
     totals = report["totals"]
-    said = a_report(routing(), routing(), routing(**LARGE))
-    assert (said.calls, said.cost_usd) == (totals["calls"], totals["cost_usd"])
-    assert (said.saved_by_routing_usd, said.saved_by_caching_usd) == (0.0088, 0.0)
-    assert repr(said) == "<RoutingReport of 3 calls>"
+    routing_report = a_report(routing(), routing(), routing(**LARGE))
+    assert (routing_report.calls, routing_report.cost_usd) == (totals["calls"], totals["cost_usd"])
+    assert (routing_report.saved_by_routing_usd, routing_report.saved_by_caching_usd) == (0.0088, 0.0)
+    assert repr(routing_report) == "<RoutingReport of 3 calls>"
     assert totals["cost_usd"] == 0.011  # 2 x 0.0022 + 0.0066
     assert totals["saved_by_routing_usd"] == 0.0088  # 2 x (0.0066 - 0.0022)
     assert totals["tokens"] == {

@@ -44,9 +44,9 @@ def totals(*entries):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "12", [1], True])
 @pytest.mark.parametrize("name", ["latency_ms", "time_to_first_token_ms", "cost_usd", "fallback_cost_usd"])
 def test_value_that_is_not_a_number_is_unknown(name, value):
-    said = totals(entry(**{name: value}))
-    assert said == totals(entry(**{name: None}))
-    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    report_totals = totals(entry(**{name: value}))
+    assert report_totals == totals(entry(**{name: None}))
+    assert json.loads(json.dumps(report_totals, allow_nan=False)) == report_totals
 
 
 def test_unknown_or_invalid_token_counts_are_ignored():
@@ -60,8 +60,8 @@ def test_entries_with_different_kinds_of_one_target_all_count():
     report = RoutingReport()
     report.add(entry())
     report.add({name: value for name, value in entry().items() if name != "target_kind"})
-    said = report.to_dict()
-    assert [target["calls"] for target in said["targets"]] == [said["totals"]["calls"]] == [2]
+    report_totals = report.to_dict()
+    assert [target["calls"] for target in report_totals["targets"]] == [report_totals["totals"]["calls"]] == [2]
 
 
 def test_labels_of_any_type_are_text():
@@ -96,22 +96,22 @@ def routed(**changed):
 
 
 def test_routing_savings_are_unknown_without_any_priced_routed_call():
-    said = totals(entry(), routed(cost_usd=None))
-    assert (said["saved_by_routing_usd"], said["calls_without_routing_price"]) == (None, 1)
+    report_totals = totals(entry(), routed(cost_usd=None))
+    assert (report_totals["saved_by_routing_usd"], report_totals["calls_without_routing_price"]) == (None, 1)
 
 
 def test_caching_savings_are_unknown_without_any_priced_cached_call():
-    said = totals(entry(), entry(cost_usd=None, usage={**entry()["usage"], "cache_read": 5}))
-    assert (said["saved_by_caching_usd"], said["calls_without_caching_price"]) == (None, 1)
+    report_totals = totals(entry(), entry(cost_usd=None, usage={**entry()["usage"], "cache_read": 5}))
+    assert (report_totals["saved_by_caching_usd"], report_totals["calls_without_caching_price"]) == (None, 1)
 
 
 def test_over_time_it_is_the_same():
     report = RoutingReport()
     report.add(entry(cost_usd=None))
-    said = report.to_dict()
-    (stretch,) = said["timeline"]
+    report_totals = report.to_dict()
+    (stretch,) = report_totals["timeline"]
     for name in ("saved_by_routing_usd", "saved_by_caching_usd"):
-        assert stretch[name] == said["totals"][name] == 0.0
+        assert stretch[name] == report_totals["totals"][name] == 0.0
 
 
 def test_a_managed_prompt_that_names_a_router_saves_by_it():
@@ -119,11 +119,11 @@ def test_a_managed_prompt_that_names_a_router_saves_by_it():
         return f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{model}"
 
     models = [{"modelArn": profile(model)} for model in (HAIKU, SONNET)]
-    asked = SimpleNamespace(
+    control_plane = SimpleNamespace(
         get_prompt=lambda **_: {"variants": [{"name": "v", "modelId": ROUTER}], "defaultVariant": "v"},
         get_prompt_router=lambda **_: {"models": models, "fallbackModel": models[1]},
     )
-    resolved = ControlPlaneLookUp(SimpleNamespace(client=lambda *_: asked)).resolve(parse_target(PROMPT))
+    resolved = ControlPlaneLookUp(SimpleNamespace(client=lambda *_: control_plane)).resolve(parse_target(PROMPT))
     answer = {
         "usage": {"inputTokens": 1_000, "outputTokens": 1_000},
         "trace": {"promptRouter": {"invokedModelId": profile(HAIKU)}},
@@ -173,10 +173,12 @@ def test_reports_that_are_merged_stay_within_the_bounds_of_one():
             other.add(entry(latency={"requested": str(number), "served": str(more)}), labels={f"{number}-{more}": "x"})
             other.add_error(f"{number}-{more}")
         report.merge(other)
-    said = report.to_dict()
-    assert len(said["by"]) == 20
-    assert len(said["totals"]["errors"]) <= 101
-    assert sum(said["totals"]["errors"].values()) == sum(map(sum, map(dict.values, said["totals"]["latency"].values())))
+    report_totals = report.to_dict()
+    assert len(report_totals["by"]) == 20
+    assert len(report_totals["totals"]["errors"]) <= 101
+    assert sum(report_totals["totals"]["errors"].values()) == sum(
+        map(sum, map(dict.values, report_totals["totals"]["latency"].values()))
+    )
 
 
 def test_known_target_keeps_its_models_among_many_targets():

@@ -52,10 +52,10 @@ def client_of(server, **more):
 
 def sent_by(server, model=CLAUDE, **request):
     """Send a request, which must stay unchanged. Return the body that Bedrock receives."""
-    made = {"modelId": model, "messages": HELLO, **request}
-    before = copy.deepcopy(made)
-    client_of(server).converse(**made)
-    assert made == before
+    request_body = {"modelId": model, "messages": HELLO, **request}
+    before = copy.deepcopy(request_body)
+    client_of(server).converse(**request_body)
+    assert request_body == before
     return server.requests[-1]
 
 
@@ -64,21 +64,21 @@ def document(name, text="Bees."):
 
 
 def names_in(body):
-    found = []
+    names = []
     for message in body["messages"]:
         for block in message["content"]:
             parts = [block, *block.get("toolResult", {}).get("content", [])]
-            found += [part["document"]["name"] for part in parts if "document" in part]
-    return found
+            names += [part["document"]["name"] for part in parts if "document" in part]
+    return names
 
 
 # --- documents ---
 
 
 def test_document_names_are_legal_and_unique_also_in_tool_results(scripted):
-    given = ["report.pdf", "John's report #1", "a", "a", "company_policy"]
+    titles = ["report.pdf", "John's report #1", "a", "a", "company_policy"]
     messages = [
-        {"role": "user", "content": [{"text": "Sum up."}, *(document(name) for name in given)]},
+        {"role": "user", "content": [{"text": "Sum up."}, *(document(name) for name in titles)]},
         {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "get", "input": {}}}]},
         {"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [document("a"), document("b.c")]}}]},
     ]

@@ -64,18 +64,18 @@ async def calls_of_llama_index(server, way, model=HAIKU):
         *_, last = llm.stream_chat_with_tools(tools, chat_history=history)
         chunks = await llm.astream_chat_with_tools(tools, chat_history=history)
         answers = [last, [chunk async for chunk in chunks][-1]]
-    found = []
+    calls = []
     for answer in answers:
         if all(
             isinstance(block.tool_kwargs, dict) for block in answer.message.blocks if block.block_type == "tool_call"
         ):
-            found.append([call.tool_kwargs for call in llm.get_tool_calls_from_response(answer)])
+            calls.append([call.tool_kwargs for call in llm.get_tool_calls_from_response(answer)])
             continue
         with pytest.raises(ToolCallError, match=re.escape(CUT_OFF[answer.raw["stopReason"]])):
             llm.get_tool_calls_from_response(answer)
-        found.append([])
-    assert found[0] == found[1]
-    return found[0]
+        calls.append([])
+    assert calls[0] == calls[1]
+    return calls[0]
 
 
 FRAMEWORKS = pytest.mark.parametrize("calls_of", [calls_of_langchain, calls_of_llama_index])

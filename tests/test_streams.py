@@ -121,11 +121,11 @@ def assert_partial(partial, arrived):
     started = [e["contentBlockStart"]["start"]["toolUse"] for e in arrived if "contentBlockStart" in e]
     assert [(call["toolUseId"], call["name"]) for call in calls] == [(s["toolUseId"], s["name"]) for s in started]
     for call in calls:
-        given = call.get("input", "")
-        if isinstance(given, str):
-            assert given == arguments_of(arrived)
+        arguments = call.get("input", "")
+        if isinstance(arguments, str):
+            assert arguments == arguments_of(arrived)
         else:
-            assert given == json.loads(arguments_of(arrived))
+            assert arguments == json.loads(arguments_of(arrived))
     stopped = [event["messageStop"] for event in arrived if "messageStop" in event]
     assert partial.get("stopReason") == (stopped[0]["stopReason"] if stopped else None)
     assert_shape(message)
@@ -145,9 +145,9 @@ def assert_shape(message):
 def test_a_whole_stream_is_boto3s_with_one_key_more(server, ask, kind):
     target = server.default_router("anthropic.claude:1")
     raw = list(server.client().converse_stream(modelId=target, **REQUESTS[kind])["stream"])
-    ours = list(ask(kind))
-    assert len(ours) > 3
-    *before, last = ours
+    routed_events = list(ask(kind))
+    assert len(routed_events) > 3
+    *before, last = routed_events
     assert not any("routing" in json.dumps(event) for event in before)
     assert last["metadata"]["routing"]["invoked_model"] is not None
     assert last["metadata"]["routing"]["requested_model_id"] == target
@@ -158,7 +158,7 @@ def test_a_whole_stream_is_boto3s_with_one_key_more(server, ask, kind):
             json.dumps(plain(events)), object_hook=lambda d: {**d, "toolUseId": "x"} if "toolUseId" in d else d
         )
 
-    assert comparable(ours) == comparable(raw)
+    assert comparable(routed_events) == comparable(raw)
 
 
 def test_the_response_around_the_stream_is_boto3s(server):

@@ -202,7 +202,7 @@ def test_a_slip_in_the_resource_type_is_named(text, advice):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (arn("prompt-router/abc", service="bedrock-runtime"), "'bedrock-runtime' should be 'bedrock'"),
         (arn("prompt-router/abc", service="bedrock-agent"), "'bedrock-agent' should be 'bedrock'"),
@@ -241,10 +241,10 @@ def test_a_slip_in_the_resource_type_is_named(text, advice):
         (".", "provider.model"),
     ],
 )
-def test_invalid_target_is_refused_with_the_reason(text, says):
+def test_invalid_target_is_refused_with_the_reason(text, message):
     with pytest.raises(InvalidTargetError) as refused:
         parse_target(text)
-    assert says in str(refused.value).partition("Accepted are:")[0]
+    assert message in str(refused.value).partition("Accepted are:")[0]
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"anthropic.claude-v2", ["anthropic.claude-v2"], {}, object(), True])

@@ -105,12 +105,12 @@ async def test_call_has_a_copy_of_its_tasks_context():
         REQUEST.set(number)
 
         def work():
-            seen = REQUEST.get()
+            items = REQUEST.get()
             REQUEST.set("changed in the thread")
-            return seen
+            return items
 
-        seen = await run_in_thread(8, work)
-        return seen, REQUEST.get()
+        items = await run_in_thread(8, work)
+        return items, REQUEST.get()
 
     results = await asyncio.gather(*(asyncio.ensure_future(request(n)) for n in range(50)))
     assert results == [(n, n) for n in range(50)]
@@ -179,12 +179,12 @@ async def test_an_item_is_handed_over_when_it_is_there():
 
 
 async def test_a_busy_consumer_misses_nothing():
-    seen = []
+    items = []
     async for item in iterate_in_thread(4, lambda: iter(range(1000))):
         if item % 100 == 0:
             await asyncio.sleep(0.01)
-        seen.append(item)
-    assert seen == list(range(1000))
+        items.append(item)
+    assert items == list(range(1000))
 
 
 async def test_many_streams_at_once_each_have_their_own_items():
@@ -210,15 +210,15 @@ async def test_an_error_comes_after_the_items_that_came_before_it(error):
         yield 2
         raise error
 
-    seen = []
+    items = []
 
     async def read():
         async for item in iterate_in_thread(4, broken):
-            seen.append(item)
+            items.append(item)
 
     with pytest.raises((type(error), RuntimeError)):
         await asyncio.wait_for(asyncio.ensure_future(read()), 5)
-    assert seen == [1, 2]
+    assert items == [1, 2]
 
 
 async def test_an_error_while_making_the_iterator_is_raised():
@@ -387,7 +387,7 @@ def test_loop_closed_with_open_stream_leaves_no_thread():
 
 
 def test_program_ends_quietly_after_calls_and_streams():
-    said = python("""
+    output = python("""
         import asyncio, time
         from bedrock_routing_integrations.transport.threads import iterate_in_thread, run_in_thread
 
@@ -401,11 +401,11 @@ def test_program_ends_quietly_after_calls_and_streams():
 
         print(asyncio.run(main()))
     """)
-    assert said.split() == ["3"]
+    assert output.split() == ["3"]
 
 
 def test_a_program_that_is_interrupted_amid_a_stream_ends_quietly():
-    said = python("""
+    output = python("""
         import asyncio, time
         from bedrock_routing_integrations.transport.threads import iterate_in_thread
 
@@ -425,4 +425,4 @@ def test_a_program_that_is_interrupted_amid_a_stream_ends_quietly():
         except SystemExit as stop:
             print(stop, time.monotonic() - started < 10)
     """)
-    assert said.split() == ["stopped", "True"]
+    assert output.split() == ["stopped", "True"]

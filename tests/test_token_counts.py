@@ -69,8 +69,8 @@ def test_count_is_bedrocks_own_if_available(server):
     for model in (CLAUDE, f"us.{CLAUDE}"):
         request = {"messages": conversation(1, "x"), "system": SYSTEM, "toolConfig": TOOLS}
         assert client.count_prompt_tokens(modelId=model, **request) == 1234
-        asked, body = server.counted[-1]
-        assert asked == CLAUDE, "profiles are refused"
+        model_id, body = server.counted[-1]
+        assert model_id == CLAUDE, "profiles are refused"
         assert body == {"input": {"converse": request}}
 
 

@@ -241,8 +241,8 @@ def test_thinking_requested_by_the_call_is_found(bedrock):
     history = [ChatMessage(role="user", content="Hello")]
     tools = [FunctionTool.from_defaults(get_weather)]
     fields = {"thinking": THINKING}
-    ours = {"tools": [tool(get_weather)], "tool_choice": "any", "additional_model_request_fields": fields}
-    ChatBedrockRouter(model=SONNET_37).invoke("Hello", **ours)
+    arguments = {"tools": [tool(get_weather)], "tool_choice": "any", "additional_model_request_fields": fields}
+    ChatBedrockRouter(model=SONNET_37).invoke("Hello", **arguments)
     llm = BedrockRouter(model=SONNET_37)
     llm.chat_with_tools(tools, chat_history=history, tool_choice="any", thinking=THINKING)
     llm.chat_with_tools(tools, chat_history=history, tool_choice="any", additional_model_request_fields=fields)

@@ -70,9 +70,9 @@ def test_handlers_are_added_once_by_equality():
 def test_run_names_the_model_when_it_begins():
     recorder = Recorder()
     FakeListChatModel(responses=["yes"]).invoke("?", {"callbacks": [recorder]})
-    _, serialized, said = recorder.seen[0]
+    _, serialized, arguments = recorder.seen[0]
     relies(
-        "_type" in said["invocation_params"] and "id" in serialized and "ls_model_type" in said["metadata"],
+        "_type" in arguments["invocation_params"] and "id" in serialized and "ls_model_type" in arguments["metadata"],
         "on_chat_model_start's invocation_params, metadata and serialized", CALLBACKS,
         "Errors lose the target that was called.",
     )  # fmt: skip
@@ -83,9 +83,9 @@ def test_a_stream_that_is_closed_ends_in_on_llm_error():
     stream = GenericFakeChatModel(messages=iter([AIMessage("one two three")])).stream("?", {"callbacks": [recorder]})
     next(stream)
     stream.close()
-    kind, error, said = recorder.seen[-1]
+    kind, error, arguments = recorder.seen[-1]
     relies(
-        kind == "error" and isinstance(error, GeneratorExit) and said["response"].generations[0][0].text == "one",
+        kind == "error" and isinstance(error, GeneratorExit) and arguments["response"].generations[0][0].text == "one",
         "on_llm_error(GeneratorExit(), response=what had arrived) of a closed stream", CALLBACKS,
         "A stream that is closed at its end must count, and one that is given up is no error.",
     )  # fmt: skip
@@ -109,7 +109,7 @@ async def test_custom_events_reach_the_handlers_of_a_manager():
     CallbackManager([recorder]).on_custom_event("name", {"a": 1}, run_id=run_id)
     await AsyncCallbackManager([recorder]).on_custom_event("name", {"a": 1}, run_id=run_id)
     relies(
-        [(name, data, said["run_id"]) for name, data, said in recorder.seen] == [("name", {"a": 1}, run_id)] * 2,
+        [(name, data, more["run_id"]) for name, data, more in recorder.seen] == [("name", {"a": 1}, run_id)] * 2,
         "CallbackManager.on_custom_event", TRACES, "Answers of RetrieveAndGenerate would not be counted.",
     )  # fmt: skip
 

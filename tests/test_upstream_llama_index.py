@@ -48,7 +48,7 @@ from bedrock_routing_integrations.llama_index import BedrockRouter
 relies = functools.partial(relies_on, packages=LLAMA_INDEX)
 
 FOLDER = "bedrock_routing_integrations/llama_index/"
-LLMS, EVENTS, RESPONSES = f"{FOLDER}llms.py", f"{FOLDER}_instrumentation.py", f"{FOLDER}_responses.py"
+LLMS, EMITTING, RESPONSES = f"{FOLDER}llms.py", f"{FOLDER}_instrumentation.py", f"{FOLDER}_responses.py"
 STRUCTURED = f"{FOLDER}_structured_output.py"
 MESSAGES, MEDIA = f"{FOLDER}messages.py", f"{FOLDER}_media.py"
 REQUESTS = f"{FOLDER}_requests.py"
@@ -94,9 +94,9 @@ def test_an_llm_has_these_abstract_methods():
         "metadata", "chat", "complete", "stream_chat", "stream_complete", "achat", "acomplete", "astream_chat",
         "astream_complete", "_prepare_chat_with_tools",
     }  # fmt: skip
-    found = FunctionCallingLLM.__abstractmethods__
+    actual = FunctionCallingLLM.__abstractmethods__
     relies(
-        found == expected, f"FunctionCallingLLM's abstract methods (differ: {found ^ expected})", LLMS,
+        actual == expected, f"FunctionCallingLLM's abstract methods (differ: {actual ^ expected})", LLMS,
         "Implement what is new; see whether what is gone is still called.",
     )  # fmt: skip
     assert BedrockRouter.__abstractmethods__ == frozenset()
@@ -112,9 +112,9 @@ def test_each_of_the_eight_gets_a_span_of_its_own(name):
         f"DispatcherSpanMixin decorating {name} when the class is made", LLMS,
         "Events have no span: decorate the methods with dispatcher.span ourselves.",
     )  # fmt: skip
-    found = list(inspect.signature(getattr(BaseLLM, name)).parameters)
+    actual = list(inspect.signature(getattr(BaseLLM, name)).parameters)
     known = ["self", "prompt", "formatted", "kwargs"] if "complete" in name else ["self", "messages", "kwargs"]
-    relies(found == known, f"{name}({', '.join(known)}), now {found}", LLMS, "Take what LlamaIndex passes.")
+    relies(actual == known, f"{name}({', '.join(known)}), now {actual}", LLMS, "Take what LlamaIndex passes.")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_each_of_the_eight_gets_a_span_of_its_own(name):
     ],
 )
 def test_overridden_method_has_this_signature(name, parameters):
-    theirs = list(inspect.signature(getattr(FunctionCallingLLM, name)).parameters)[1:]
-    relies(theirs == parameters, f"{name}({', '.join(parameters)}), now {theirs}", LLMS, "Take the new argument.")
+    upstream = list(inspect.signature(getattr(FunctionCallingLLM, name)).parameters)[1:]
+    relies(upstream == parameters, f"{name}({', '.join(parameters)}), now {upstream}", LLMS, "Take the new argument.")
     ours = inspect.signature(getattr(BedrockRouter, name)).parameters
     relies(set(parameters) <= set(ours), f"our {name} taking them", LLMS, "Take the new argument.")
 
@@ -185,11 +185,11 @@ def test_the_fields_and_classes_that_we_stand_on():
         set(ToolSelection.model_fields) == {"tool_id", "tool_name", "tool_kwargs"}, "ToolSelection's fields", RESPONSES,
         "Fill in the new one.",
     )  # fmt: skip
-    found = set(types.LLMMetadata.model_fields)
+    actual = set(types.LLMMetadata.model_fields)
     known = {
         "context_window", "num_output", "is_chat_model", "is_function_calling_model", "model_name", "system_role",
     }  # fmt: skip
-    relies(found == known, f"LLMMetadata's fields (differ: {found ^ known})", LLMS, "Say what is known of it.")
+    relies(actual == known, f"LLMMetadata's fields (differ: {actual ^ known})", LLMS, "Say what is known of it.")
     relies(
         DEFAULT_CONTEXT_WINDOW > DEFAULT_NUM_OUTPUTS > 0, "DEFAULT_CONTEXT_WINDOW and DEFAULT_NUM_OUTPUTS", LLMS,
         "Of unknown models a window of our own choice must be stated.",
@@ -295,18 +295,18 @@ BLOCKS = {
 def test_a_message_can_hold_these_blocks_and_no_others():
     union = typing.get_args(typing.get_args(ChatMessage.model_fields["blocks"].annotation)[0])
     kinds = union if all(inspect.isclass(kind) for kind in union) else typing.get_args(union[0])
-    found = {kind.__name__ for kind in kinds}
+    actual = {kind.__name__ for kind in kinds}
     relies(
-        found == set(BLOCKS), f"these blocks (differ: {found ^ set(BLOCKS)})", MESSAGES,
+        actual == set(BLOCKS), f"these blocks (differ: {actual ^ set(BLOCKS)})", MESSAGES,
         "Teach _blocks.py what Converse has for it; until then it raises.",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_block_has_these_fields(name):
-    found = set(getattr(types, name).model_fields) - {"block_type"}
+    actual = set(getattr(types, name).model_fields) - {"block_type"}
     relies(
-        found == BLOCKS[name], f"the fields of {name} (differ: {found ^ BLOCKS[name]})", MESSAGES,
+        actual == BLOCKS[name], f"the fields of {name} (differ: {actual ^ BLOCKS[name]})", MESSAGES,
         "Does the new one change what is sent?",
     )  # fmt: skip
 
@@ -320,9 +320,9 @@ def test_cache_point_has_a_ttl():
 
 
 def test_a_message_has_these_roles_and_no_others():
-    found = {role.name for role in MessageRole}
+    actual = {role.name for role in MessageRole}
     known = {"SYSTEM", "DEVELOPER", "USER", "ASSISTANT", "FUNCTION", "TOOL", "CHATBOT", "MODEL"}
-    relies(found == known, f"these roles (differ: {found ^ known})", MESSAGES, "A role that is unknown is a user's.")
+    relies(actual == known, f"these roles (differ: {actual ^ known})", MESSAGES, "A role that is unknown is a user's.")
 
 
 def test_a_messages_content_is_its_texts_joined_by_line_breaks():
@@ -389,39 +389,39 @@ def test_decorators_use_the_dispatcher_of_this_name():
     name = "llama_index.core.llms.callbacks"
     relies(
         callbacks.dispatcher.name == name and get_dispatcher_of_its_own_package(name) is callbacks.dispatcher,
-        f"the dispatcher {name!r}", EVENTS, "Events of streams go elsewhere than those of other calls.",
+        f"the dispatcher {name!r}", EMITTING, "Events of streams go elsewhere than those of other calls.",
     )  # fmt: skip
 
 
 def test_dispatcher_parents_lead_to_the_root():
     root = get_dispatcher("root")
     relies(
-        callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", EVENTS,
+        callbacks.dispatcher.propagate and not root.propagate, "Dispatcher.propagate, False for the root", EMITTING,
         "has_listeners walks until a dispatcher that does not propagate.",
     )  # fmt: skip
     dispatcher, steps = callbacks.dispatcher, 0
     while dispatcher.propagate and steps < 20:
         dispatcher, steps = dispatcher.parent, steps + 1
-    relies(dispatcher is root, "Dispatcher.parent leading to the root", EVENTS, "See how events propagate.")
+    relies(dispatcher is root, "Dispatcher.parent leading to the root", EMITTING, "See how events propagate.")
     relies(
         any(isinstance(handler, NullEventHandler) for handler in root.event_handlers),
-        "the root's NullEventHandler, which is nobody", EVENTS,
+        "the root's NullEventHandler, which is nobody", EMITTING,
         "has_listeners takes it for a listener if it has another name.",
     )  # fmt: skip
 
 
 def test_dispatcher_passes_events_to_root_handlers_despite_their_errors(monkeypatch):
-    heard = []
+    events = []
 
     class Listener(BaseEventHandler):
         def handle(self, event, **kwargs):
-            heard.append(event)
+            events.append(event)
             raise RuntimeError("a listener's own mistake")
 
     root = get_dispatcher("root")
     monkeypatch.setattr(root, "event_handlers", [*root.event_handlers, Listener()])
     callbacks.dispatcher.event(BaseEvent())
-    relies(len(heard) == 1, "Dispatcher.event telling the root's handlers, whatever they raise", EVENTS, "See it.")
+    relies(len(events) == 1, "Dispatcher.event telling the root's handlers, whatever they raise", EMITTING, "See it.")
 
 
 EVENTS = {
@@ -436,26 +436,24 @@ EVENTS = {
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_has_these_fields(name):
-    found = set(getattr(llm_events, name).model_fields) - set(BaseEvent.model_fields)
+    actual = set(getattr(llm_events, name).model_fields) - set(BaseEvent.model_fields)
     relies(
-        found == EVENTS[name], f"the fields of {name} (differ: {found ^ EVENTS[name]})", EVENTS,
+        actual == EVENTS[name], f"the fields of {name} (differ: {actual ^ EVENTS[name]})", EMITTING,
         "Streams make these events themselves: fill in the new one.",
     )  # fmt: skip
 
 
 def test_every_event_has_the_span_that_is_active():
     relies(
-        {"timestamp", "id_", "span_id", "tags"} <= set(BaseEvent.model_fields),
-        "BaseEvent's fields",
-        EVENTS,
-        "See them.",
-    )
+        {"timestamp", "id_", "span_id", "tags"} <= set(BaseEvent.model_fields), "the fields of BaseEvent", EMITTING,
+        "See the new fields.",
+    )  # fmt: skip
     token = active_span_id.set("span")
     try:
-        relies(BaseEvent().span_id == "span", "active_span_id", EVENTS, "Events have no span.")
+        relies(BaseEvent().span_id == "span", "active_span_id", EMITTING, "Events have no span.")
     finally:
         active_span_id.reset(token)
-    relies("exception" in ExceptionEvent.model_fields, "ExceptionEvent.exception", EVENTS, "See it.")
+    relies("exception" in ExceptionEvent.model_fields, "ExceptionEvent.exception", EMITTING, "See it.")
 
 
 class Limiter:
@@ -550,13 +548,13 @@ def test_the_decorators_do_this_around_a_call_in_this_order(name, expected, monk
 
     root = get_dispatcher("root")
     monkeypatch.setattr(root, "event_handlers", [*root.event_handlers, Listener()])
-    given = "hello" if name == "complete" else [ChatMessage(role="user", content="hello")]
-    answer = getattr(Decorated(log), name)(given)
+    prompt = "hello" if name == "complete" else [ChatMessage(role="user", content="hello")]
+    answer = getattr(Decorated(log), name)(prompt)
     if inspect.isawaitable(answer):
         asyncio.run(answer)
     elif inspect.isgenerator(answer):
         list(answer)
-    relies(log == expected, f"what surrounds a call ({log})", EVENTS, "Do for streams what the decorators do now.")
+    relies(log == expected, f"what surrounds a call ({log})", EMITTING, "Do for streams what the decorators do now.")
 
 
 @pytest.mark.parametrize("name", ["chat", "complete"])
@@ -578,9 +576,9 @@ def test_llm_payload_of_a_callback(name, monkeypatch):
 
 def test_callback_payload_has_these_keys():
     parameters = inspect.signature(CallbackManager.on_event_end).parameters
-    relies("event_id" in parameters, "CallbackManager.on_event_end(event_id=)", EVENTS, "See it.")
-    relies(hasattr(CallbackManager, "as_trace"), "CallbackManager.as_trace", EVENTS, "See it.")
-    relies(hasattr(EventPayload, "EXCEPTION"), "EventPayload.EXCEPTION", EVENTS, "See it.")
+    relies("event_id" in parameters, "CallbackManager.on_event_end(event_id=)", EMITTING, "See it.")
+    relies(hasattr(CallbackManager, "as_trace"), "CallbackManager.as_trace", EMITTING, "See it.")
+    relies(hasattr(EventPayload, "EXCEPTION"), "EventPayload.EXCEPTION", EMITTING, "See it.")
 
 
 def test_a_router_that_is_dumped_by_llama_index_is_json():

@@ -59,9 +59,9 @@ class Shelf(BaseRetriever):
 
 async def test_retriever_gets_call_options_and_returns_its_list():
     shelf = Shelf()
-    for found in (shelf.invoke("q", k=2), await shelf.ainvoke("q", k=2)):
+    for shape in (shelf.invoke("q", k=2), await shelf.ainvoke("q", k=2)):
         relies(shelf.metadata["options"] == {"k": 2}, "passing a call's options on", RETRIEVERS, "See BaseRetriever.")
-        relies(getattr(found, "said", None), "returning the very list", RETRIEVERS, "guardrail_action would be lost.")
+        relies(getattr(shape, "said", None), "returning the very list", RETRIEVERS, "guardrail_action would be lost.")
 
 
 # langchain-core: runnables
@@ -171,9 +171,11 @@ def test_blocks_of_version_1_come_back_as_they_are():
 
 
 def test_messages_are_made_of_what_people_write():
-    made = convert_to_messages([("human", "a"), {"role": "assistant", "content": "b"}, HumanMessage("c")])
-    relies([message.type for message in made] == ["human", "ai", "human"], "convert_to_messages", MESSAGES, "See it.")
-    relies([message.text for message in made] == ["a", "b", "c"], "convert_to_messages", MESSAGES, "See it.")
+    messages = convert_to_messages([("human", "a"), {"role": "assistant", "content": "b"}, HumanMessage("c")])
+    relies(
+        [message.type for message in messages] == ["human", "ai", "human"], "convert_to_messages", MESSAGES, "See it."
+    )
+    relies([message.text for message in messages] == ["a", "b", "c"], "convert_to_messages", MESSAGES, "See it.")
 
 
 @pytest.mark.parametrize("name", ["messages", "aget_messages", "add_messages", "aadd_messages"])
@@ -268,10 +270,10 @@ def operation_model(operation):
 def test_the_service_model_has_this_member(operation, member):
     model = operation_model(operation)
     kind, _, path = member.partition(":")
-    found = {"in": model.input_shape, "out": model.output_shape}[kind]
+    shape = {"in": model.input_shape, "out": model.output_shape}[kind]
     for part in path.split("."):
-        found = getattr(found, "member", None) if part == "[]" else getattr(found, "members", {}).get(part)
-        relies(found is not None, f"{operation} {member}", CORE, "Read the new service model.")
+        shape = getattr(shape, "member", None) if part == "[]" else getattr(shape, "members", {}).get(part)
+        relies(shape is not None, f"{operation} {member}", CORE, "Read the new service model.")
 
 
 def test_a_stream_has_no_event_that_we_do_not_know():
