@@ -71,9 +71,10 @@ class _Block:
         self.index = index
         self.start: dict[str, Any] = {}
         self.stopped = False
-        # The text, the reasoning or the tool arguments: the part that was joined already, and the parts since.
-        self._joined = ""
+        # The text, the reasoning or the tool arguments, in parts; and the joined text with the number of its parts. One
+        # tuple, so that a thread that closes the stream while another one reads it sees both change at once.
         self._parts: list[str] = []
+        self._joined = ("", 0)
         # Deltas without text.
         self.others: list[dict[str, Any]] = []
         self.kind: str | None = None
@@ -99,10 +100,12 @@ class _Block:
 
     def text(self) -> str:
         """Return the text so far. Only the parts since the last time are joined."""
-        if self._parts:
-            parts, self._parts = self._parts, []
-            self._joined += "".join(parts)
-        return self._joined
+        text, count = self._joined
+        if count < len(self._parts):
+            parts = self._parts[count:]
+            text += "".join(parts)
+            self._joined = (text, count + len(parts))
+        return text
 
     def content(self) -> dict[str, Any] | None:
         """Return the block in the shape of a Converse response; None if no known delta has arrived."""
