@@ -158,7 +158,7 @@ def test_only_connections_with_one_session_share_a_client(session_of):
     assert one.client(RUNTIME) is not Connection(region_name="us-east-1").client(RUNTIME)
 
 
-def test_what_is_registered_on_a_session_happens(bedrock):
+def test_event_handlers_of_a_session_run(bedrock):
     """Tracers hook into sessions."""
     session, seen = botocore_session(), []
     session.register("before-send.bedrock-runtime.Converse", lambda **_: seen.append("sent"))
@@ -199,7 +199,7 @@ def test_credentials_that_a_session_finds_later_are_used(bedrock, monkeypatch):
         ({"api_key": "K"}, "api_key"),
     ],
 )
-def test_a_session_beside_other_credentials_is_refused(beside, named):
+def test_session_together_with_other_credentials_is_refused(beside, named):
     with pytest.raises(InvalidRequestError, match=rf"session has credentials of its own. Leave out {named}"):
         Connection(session=botocore_session(), **beside)
 
@@ -265,13 +265,13 @@ def reach(recorder, environment):
     return reach
 
 
-def test_a_certificate_of_nobody_is_not_trusted(reach, recorder):
+def test_certificate_of_an_unknown_authority_is_not_trusted(reach, recorder):
     with pytest.raises(SSLError):
         ask(RoutedClient(reach()))
     assert recorder.seen == []
 
 
-def test_a_bundle_says_whom_to_trust(reach, recorder, bundle):
+def test_ca_bundle_decides_which_certificates_are_trusted(reach, recorder, bundle):
     assert ask(RoutedClient(reach(verify=bundle)))["stopReason"] == "end_turn"
     with pytest.raises(SSLError):  # what one object trusts, another does not
         ask(RoutedClient(reach()))
@@ -312,7 +312,7 @@ def test_without_tls_awss_endpoints_are_plain_http(environment):
 
 
 @pytest.mark.parametrize("change", [{"verify": False}, {"verify": "/ca.pem"}, {"use_ssl": False}], ids=str)
-def test_what_is_trusted_tells_clients_apart(environment, change):
+def test_clients_differ_by_their_trust_settings(environment, change):
     one, two = (Connection(region_name="us-east-1", **change) for _ in range(2))
     assert one.client(RUNTIME) is two.client(RUNTIME)
     assert one.client(RUNTIME) is not Connection(region_name="us-east-1").client(RUNTIME)

@@ -506,7 +506,7 @@ def test_pickled_client_uses_credentials_of_the_other_process(recorder, credenti
     assert key_used(recorder) == "AKIAENVIRONMENT"
 
 
-def test_a_given_client_says_why_it_cannot_be_pickled(credentials):
+def test_user_client_explains_why_it_cannot_be_pickled(credentials):
     given = boto3.Session().client(RUNTIME, region_name="us-east-1")
     with pytest.raises(TypeError, match="client="):
         pickle.dumps(RoutedClient(given))
@@ -759,7 +759,7 @@ def test_runtime_endpoint_of_the_environment_serves_look_ups(bedrock, monkeypatc
     assert RoutedClient(Connection()).resolve(profile).base_models == ("amazon.nova-lite-v1:0",)
 
 
-def test_a_slow_search_for_credentials_holds_up_nobody_else(tmp_path):
+def test_slow_search_for_credentials_does_not_block_other_calls(tmp_path):
     begun, go_on = tmp_path / "begun", tmp_path / "go-on"
     answer = json.dumps({"Version": 1, "AccessKeyId": "AKIASLOW", "SecretAccessKey": "s"})
     program = tmp_path / "find.sh"

@@ -86,7 +86,7 @@ def test_streamed_span_excludes_its_line_break():
 
 
 @pytest.mark.parametrize("text", ["Yes. Yes.\nNo.", "Yes. Yes."])
-def test_a_line_break_behind_the_cited_text_is_not_cited(text):
+def test_line_break_after_the_cited_text_is_not_cited(text):
     for reader in (
         whole(text, [claim("Yes.\n", 5, 9)]),
         streamed([{"output": {"text": text}}, doubled(claim("Yes.\n", 5, 9))]),

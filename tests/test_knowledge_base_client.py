@@ -401,7 +401,7 @@ def test_constructor_refuses_other_objects(other):
         KnowledgeBaseClient(other)
 
 
-def test_it_is_copied_and_pickled_as_the_other_clients_are(bedrock, client, kb):
+def test_knowledge_base_client_is_copied_and_pickled_like_other_clients(bedrock, client, kb):
     assert copy.deepcopy(client) is client
     assert pickle.loads(pickle.dumps(client)).retrieve(kb, ASKED, PLAIN).passages
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -85,7 +85,7 @@ def test_managed_type_is_learned_from_a_refusal(bedrock, ask, caplog):
     assert caplog.text.count("bedrock:GetKnowledgeBase") == 1
 
 
-def test_what_is_refused_for_another_reason_is_not_sent_again(bedrock):
+def test_request_refused_for_another_reason_is_not_resent(bedrock):
     bedrock.fail("access_denied", operation="GetKnowledgeBase", times=10)
     bedrock.fail("validation", operation="Retrieve", message="The filter is not supported by this vector store.")
     with pytest.raises(Exception, match="not supported by this vector store"):

@@ -55,7 +55,7 @@ def accepted(tree):
 
 
 @pytest.mark.parametrize(("made", "tree"), COMPARISONS, ids=lambda value: str(value)[:60])
-def test_what_is_compared_is_what_bedrock_takes(made, tree):
+def test_filter_expression_becomes_a_valid_bedrock_filter(made, tree):
     assert made.as_dict() == tree
     assert checked_filter(made) == checked_filter(tree) == tree
     assert accepted(tree)
@@ -159,7 +159,7 @@ def test_a_filter_is_joined_with_filters_only(other):
             write()
 
 
-def test_a_filter_is_no_longer_the_callers_list():
+def test_filter_is_independent_of_the_callers_list():
     topics = ["a", "b"]
     made = where("topic").is_in(topics) & A
     topics.append("c")

@@ -256,7 +256,7 @@ def holds_none(value):
     options, searches, sources, st.sampled_from(TARGETS), st.sampled_from([None, "s-1", "a.b:c_d", "", "ä", "x" * 101]),
     st.one_of(st.text(max_size=5), st.just("x" * 1000)), st.sampled_from(["ABCDEFGHIJ", ARN]),
 )  # fmt: skip
-def test_whatever_is_asked_for_bedrock_takes_what_is_sent(chosen, search, source, model, session_id, text, kb):
+def test_any_request_sent_is_accepted_by_bedrock(chosen, search, source, model, session_id, text, kb):
     before = copy.deepcopy((chosen, search, source))
     try:
         made = request(

@@ -96,7 +96,7 @@ async def test_one_question_has_one_answer_and_the_same_sources(bedrock, library
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_result_has_the_types_that_it_says(bedrock, library, mode):
+def test_result_has_the_documented_types(bedrock, library, mode):
     result = KnowledgeBaseChain(knowledge_base_id=library, model=HAIKU, mode=mode).invoke("Who discovered Titan?")
     assert list(result) == KEYS
     assert result["input"] == "Who discovered Titan?"
@@ -113,7 +113,7 @@ def test_a_result_has_the_types_that_it_says(bedrock, library, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_the_documents_do_not_say_is_not_cited(bedrock, library, mode):
+def test_statement_outside_the_documents_is_not_cited(bedrock, library, mode):
     chain = KnowledgeBaseChain(knowledge_base_id=library, model=HAIKU, mode=mode)
     result = chain.invoke("Which xylophone qualifies zebras?")
     assert result["citations"] == []

@@ -106,7 +106,7 @@ def test_ordinary_text_comes_through_as_it_is(text):
 
 
 @given(st.text())
-def test_what_is_changed_is_one_character_and_none_is_lost(text):
+def test_escaping_changes_one_character_and_loses_none(text):
     changed = as_data(text)
     assert len(changed) == len(text)
     assert {(a, b) for a, b in zip(text, changed, strict=True) if a != b} <= {("<", "\u2039"), ("[", "(")}
@@ -143,7 +143,7 @@ def test_the_users_template_is_filled():
     assert prompt.cites
 
 
-def test_what_changes_is_not_in_the_part_that_is_cached():
+def test_variable_text_is_outside_the_cached_part():
     prompt = told(["a"], template="It is $current_time$. Be brief.\n$search_results$")
     assert NOW not in prompt.system
     assert prompt.user.startswith(f"It is {NOW}. Be brief.")

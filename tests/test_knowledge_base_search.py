@@ -252,7 +252,7 @@ def test_invalid_options_are_refused_at_once(options, says):
 
 
 @pytest.mark.parametrize("name", ["search_type", "implicit_filter"])
-def test_what_a_managed_knowledge_base_does_not_have_is_refused(name):
+def test_argument_unknown_to_managed_knowledge_bases_is_refused(name):
     value = {"search_type": "HYBRID", "implicit_filter": {"modelArn": MODEL, "metadataAttributes": [ATTRIBUTE]}}[name]
     with pytest.raises(InvalidRequestError, match=f"{name}.*managed"):
         SearchOptions(knowledge_base_type="MANAGED", **{name: value}).check()
@@ -341,7 +341,7 @@ options = st.fixed_dictionaries({}, optional={
     options, st.booleans(), ids, st.one_of(st.text(max_size=5), st.just("x" * 20_000)),
     st.sampled_from([None, PNG]), st.sampled_from([None, "", "token", "a token", "t" * 2049]),
 )  # fmt: skip
-def test_whatever_is_asked_for_bedrock_takes_what_is_sent(chosen, managed, knowledge_base, query, image, token):
+def test_any_request_sent_is_accepted_by_bedrock(chosen, managed, knowledge_base, query, image, token):
     before = copy.deepcopy(chosen)
     managed = chosen.get("knowledge_base_type") == "MANAGED" if chosen.get("knowledge_base_type") else managed
     try:

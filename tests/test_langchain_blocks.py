@@ -200,7 +200,7 @@ async def test_tasks_count_for_the_block_that_they_were_started_in(llm):
     assert outer.report.calls == 15
 
 
-def test_blocks_leave_nothing_behind_in_langchain(llm):
+def test_blocks_restore_langchains_state(llm):
     before = len(hooks._configure_hooks)
     for _ in range(3):
         with RoutingCallbackHandler() as handler:
@@ -225,7 +225,7 @@ def test_block_may_close_while_langchain_reads_the_hook(llm, monkeypatch):
     assert (handler.report.calls, inner.report.calls) == (0, 1)
 
 
-def test_runs_below_one_another_are_heard_by_one_listener(llm):
+def test_nested_runs_reach_one_listener(llm):
     heard = []
 
     def step(question, config):

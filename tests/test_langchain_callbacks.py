@@ -58,7 +58,7 @@ async def test_a_call_counts_once_however_often_the_handler_is_given(router, han
 
 @each_model
 @each_way
-async def test_the_report_has_what_the_answer_says(router, handler, kind, way):
+async def test_report_has_the_numbers_of_the_answer(router, handler, kind, way):
     await ask(MODELS[kind](model=router), way, ALICE, given(handler))
     (target,) = handler.report.to_dict()["targets"]
     assert (target["requested_model_id"], target["calls"]) == (router, 1)
@@ -109,7 +109,7 @@ def test_handlers_that_share_a_report_count_a_call_once(router):
 
 
 @each_model
-async def test_an_answer_of_the_cache_of_responses_is_no_call(bedrock, router, handler, kind):
+async def test_answer_from_langchains_cache_is_not_a_call(bedrock, router, handler, kind):
     model = MODELS[kind](model=router)
     model = model.model_copy(update={"cache": InMemoryCache()})
     for _ in range(3):
@@ -178,7 +178,7 @@ def test_a_stream_that_is_left_when_all_had_arrived_counts(router, handler):
 
 
 @pytest.mark.parametrize("way", ["ainvoke", "astream"])
-async def test_a_call_that_is_cancelled_is_no_error(bedrock, router, handler, way):
+async def test_cancelled_call_is_not_an_error(bedrock, router, handler, way):
     slow = bedrock.fail("slow_first_byte", seconds=0.3, rate=1.0)
     task = asyncio.create_task(ask(ChatBedrockRouter(model=router, callbacks=[handler]), way, HELLO))
     for _ in itertools.takewhile(lambda _: not slow.hits, range(1_000)):
@@ -232,7 +232,7 @@ async def test_failed_prompt_of_generate_leaves_others_counted(bedrock, router, 
     assert errors_of(handler.report) == {"ValidationException": 1}
 
 
-def test_what_cannot_be_counted_does_not_harm_the_call(router, handler, caplog):
+def test_uncountable_answer_does_not_fail_the_call(router, handler, caplog):
     class Wrong(RoutingReport):
         def add(self, routing, **more):
             raise ZeroDivisionError

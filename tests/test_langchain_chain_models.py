@@ -265,7 +265,7 @@ def test_the_message_can_be_a_part_of_a_conversation(bedrock, library, mode, str
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_it_composes_as_every_runnable(bedrock, library, mode):
+async def test_chain_composes_like_every_runnable(bedrock, library, mode):
     chain = chain_of(library, mode)
     assert "Huygens" in (chain | RunnableLambda(lambda result: result["answer"])).invoke(TITAN)
     assert "Huygens" in (chain | RunnableLambda(lambda result: result["answer"])).with_retry().invoke(TITAN)

@@ -90,7 +90,7 @@ def test_every_content_type_of_the_emulated_library_comes_through(bedrock):
             json.loads(document.page_content)
 
 
-def test_of_a_pdf_the_page_is_told(bedrock):
+def test_document_from_a_pdf_has_its_page(bedrock):
     retriever = KnowledgeBaseRetriever(knowledge_base_id=bedrock.default_knowledge_base(), k=100)
     documents = retriever.invoke("names of moons and their orbits")
     pages = {
@@ -115,14 +115,14 @@ def test_of_a_pdf_the_page_is_told(bedrock):
         (None, "s3://bucket/by-metadata.md"),
     ],
 )
-def test_the_source_is_one_uri_whatever_the_location(location, source):
+def test_source_is_a_uri_for_every_location(location, source):
     metadata = {} if location else {"x-amz-bedrock-kb-source-uri": "s3://bucket/by-metadata.md"}
     (document,) = found(text("krill", metadata=metadata, **({"location": location} if location else {})))
     assert document.metadata["source"] == source
     assert document.metadata.get("location") == location
 
 
-def test_attributes_of_the_document_never_hide_what_we_say(bedrock):
+def test_document_attributes_never_hide_the_retrievers_metadata(bedrock):
     attributes = {"source": "their source", "score": "high", "type": "report", "location": "shelf", "title": "T"}
     (document,) = found(
         text("krill", score=0.25, metadata=attributes, location={"type": "S3", "s3Location": {"uri": "s3://b/a"}})
@@ -236,7 +236,7 @@ def test_options_of_the_call_hold_for_every_page(bedrock):
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
-def test_a_limit_that_is_no_count_is_told(limit):
+def test_limit_that_is_not_a_count_is_refused(limit):
     retriever = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB")
     with pytest.raises(InvalidRequestError, match=re.escape(f"limit={limit!r}")):
         retriever.iterate("krill", limit=limit)

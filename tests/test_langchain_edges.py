@@ -271,7 +271,7 @@ def test_passing_failure_of_a_look_up_is_retried_soon(bedrock):
 # --- BedrockRouterLLM ---
 
 
-def test_llm_refuses_arguments_beside_its_chat_model(bedrock):
+def test_llm_refuses_arguments_together_with_a_chat_model(bedrock):
     chat = ChatBedrockRouter(model=HAIKU)
     assert BedrockRouterLLM(chat_model=chat).invoke("Say good morning.")
     with pytest.raises(InvalidRequestError, match="temperature"):

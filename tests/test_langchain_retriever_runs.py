@@ -78,7 +78,7 @@ def test_fields_can_be_made_configurable(bedrock, library):
         retriever.invoke(OCEAN, {"configurable": {"k": 0}})
 
 
-def test_it_is_the_first_part_of_a_chain(bedrock, library, router):
+def test_retriever_is_the_first_step_of_a_chain(bedrock, library, router):
     prompt = ChatPromptTemplate.from_template("{context}\n\nQuestion: {question}")
     both = {
         "context": KnowledgeBaseRetriever(knowledge_base_id=library, k=3)

@@ -304,7 +304,7 @@ def test_copies_and_pickles_answer(bedrock, library):
 # --- what comes back: more of it is in tests/test_langchain_documents.py ---
 
 
-def test_documents_say_where_they_are_from(library):
+def test_documents_have_their_source(library):
     found = KnowledgeBaseRetriever(knowledge_base_id=library, k=3).invoke(OCEAN)
     first = found[0]
     assert "an ocean of salt water" in first.page_content

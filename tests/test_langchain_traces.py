@@ -145,7 +145,7 @@ def test_a_tracer_that_langchain_makes_does_too(router, langsmith, monkeypatch):
     assert len(langsmith.models()) == 2
 
 
-def test_what_langchains_cache_answers_costs_nothing(router, langsmith):
+def test_answer_from_langchains_cache_has_no_cost(router, langsmith):
     llm = ChatBedrockRouter(model=router, cache=InMemoryCache(), callbacks=[langsmith.tracer()])
     llm.invoke(ALICE)
     llm.invoke(ALICE)

@@ -120,7 +120,7 @@ async def test_agent_makes_one_call_at_a_time(bedrock, router, streaming):
 
 
 @streamed_or_not
-async def test_a_tool_that_raises_is_told_to_the_model(bedrock, router, streaming):
+async def test_error_of_a_tool_is_sent_to_the_model(bedrock, router, streaming):
     agent = agent_on(router, count_inhabitants, streaming=streaming)
     handler = agent.run("Call count_inhabitants(city='Paris').")
     failed = [

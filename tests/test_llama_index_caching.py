@@ -105,7 +105,7 @@ def test_a_policy_says_where(bedrock, given):
 
 
 @pytest.mark.parametrize("given", ["atuo", "", 5, True, CachePolicy])
-def test_a_value_that_says_nothing_is_refused(bedrock, given):
+def test_invalid_cache_value_is_refused(bedrock, given):
     with pytest.raises(InvalidRequestError, match="Use 'auto', 'off' or a CachePolicy"):
         BedrockRouter(SONNET_45, cache=given)
     llm = BedrockRouter(SONNET_45, cache=None)
@@ -123,7 +123,7 @@ def test_a_client_of_ours_has_its_own_policy(bedrock):
         BedrockRouter(SONNET_45, client=client, cache=POLICY)
 
 
-def test_what_is_set_afterwards_holds_from_the_next_call_on(bedrock):
+def test_cache_set_later_applies_from_the_next_call(bedrock):
     llm = BedrockRouter(SONNET_45)
     quiet = llm.model_copy(update={"cache": "off"})
     assert sections(quiet.chat(asking())) == []
@@ -263,7 +263,7 @@ def test_there_are_never_more_than_four(bedrock, caplog):
     assert "5 cachePoints" in caplog.text
 
 
-def test_none_follows_thinking_or_a_document_that_is_no_pdf(bedrock):
+def test_no_cache_point_follows_thinking_or_non_pdf_documents(bedrock):
     thought = ThinkingBlock(content=RULES, additional_information={"signature": "c2lnbmVk"})
     llm = BedrockRouter(SONNET_37, thinking={"type": "enabled", "budget_tokens": 1024})
     history = [*asking(), assistant("Hi", thought, point()), user("Read:", document(data=RULES.encode()), point())]

@@ -93,7 +93,7 @@ async def test_calls_do_not_hold_up_the_event_loop(form):
     assert in_time == [True]
 
 
-def test_llamaindexs_way_into_an_event_loop_leaves_none_behind(router):
+def test_asyncio_run_of_llama_index_leaves_no_event_loop(router):
     llm = BedrockRouter(model=router)
     assert asyncio_run(llm.acomplete(HELLO)).text
     with pytest.raises(RuntimeError, match="no current event loop"):

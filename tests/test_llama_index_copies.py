@@ -333,7 +333,7 @@ async def test_secrets_are_in_no_event_payload_log_or_error(
     assert_hidden([*ours, "-"])
 
 
-def test_a_wrong_argument_beside_secrets_does_not_show_them():
+def test_error_of_a_wrong_argument_shows_no_secrets():
     for wrong in (
         {"temperature": 5},
         {"temprature": 0},

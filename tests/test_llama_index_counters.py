@@ -100,7 +100,7 @@ async def test_call_counts_cached_tokens_as_prompt(form, usage, counts):
 
 
 @each_count
-async def test_the_last_chunk_of_a_stream_says_what_chat_says(usage, counts):
+async def test_last_chunk_of_a_stream_equals_chat(usage, counts):
     said = []
     for form in ("chat", "achat", "stream_chat", "astream_chat"):
         with ScriptedBedrock(answer_of(form, usage)) as server:
@@ -110,7 +110,7 @@ async def test_the_last_chunk_of_a_stream_says_what_chat_says(usage, counts):
     assert said[0] == said[1] == said[2] == said[3]
 
 
-async def test_usage_by_opentelemetrys_and_phoenixs_names_is_beside_bedrocks(router):
+async def test_usage_has_opentelemetrys_phoenixs_and_bedrocks_names(router):
     """OpenInference and Langfuse read these in ``raw["usage"]``; ``prompt_tokens`` includes the cached ones there."""
     *_, last = await run(BedrockRouter(model=router), "astream_chat", ALICE)
     assert set(NAMES) <= set(last.raw["usage"])
@@ -233,7 +233,7 @@ async def test_knowledge_base_counts_known_tokens_of_model(bedrock, router, form
         assert not calls or counted(counter) == billed(seen)
 
 
-def test_what_bedrock_does_not_count_is_not_made_up():
+def test_counts_absent_from_bedrock_stay_absent():
     """LlamaIndex then estimates with the user's tokenizer, as for other models."""
     counter = TokenCountingHandler(tokenizer=str.split)
     silent = whole_of({"text": "one two three"})

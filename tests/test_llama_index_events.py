@@ -172,7 +172,7 @@ async def play(llm, form, scenario):
 
 @pytest.mark.sample(10)
 @pytest.mark.parametrize(("form", "scenario"), PLAYED)
-async def test_a_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router, heard, form, scenario):
+async def test_events_equal_those_of_llama_indexs_decorators(bedrock, router, heard, form, scenario):
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
     seen = {}
@@ -201,7 +201,7 @@ async def test_a_call_is_told_as_llamaindexs_decorators_tell_it(bedrock, router,
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_without_listeners_callbacks_are_told_all_the_same(router, form):
+async def test_callbacks_run_without_event_listeners(router, form):
     callbacks = Callbacks()
     *_, last = await run(BedrockRouter(model=router, callback_manager=CallbackManager([callbacks])), form, HELLO)
     (begun, ended) = [call for call in callbacks.calls if call[0] in {"start", "end"}]
@@ -260,7 +260,7 @@ def span_of(events, ending):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_one_event_says_who_answered_before_the_call_has_ended(router, heard, form):
+async def test_model_routed_event_precedes_the_end_of_the_call(router, heard, form):
     *_, last = await run(BedrockRouter(model=router), form, ALICE)
     names = [type(event).__name__ for event in heard]
     (routed,) = [event for event in heard if isinstance(event, ModelRoutedEvent)]
@@ -278,7 +278,7 @@ async def test_one_event_says_who_answered_before_the_call_has_ended(router, hea
 
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(("form", "scenario"), [each for each in PLAYED if each[1] != "success"])
-async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, heard, form, scenario):
+async def test_no_model_routed_event_without_a_whole_answer(bedrock, router, heard, form, scenario):
     if SCENARIOS[scenario]:
         bedrock.fail(**SCENARIOS[scenario])
     ended = await play(BedrockRouter(model=router), form, scenario)
@@ -292,7 +292,7 @@ async def test_nobody_answered_where_there_was_no_whole_answer(bedrock, router, 
     assert all(event.span_id in span_of(heard, "StartEvent") for event in failed)
 
 
-def test_what_failed_can_be_serialized_without_what_was_asked(bedrock, router, heard):
+def test_failed_event_serializes_without_the_prompt(bedrock, router, heard):
     bedrock.fail(kind="validation")
     with pytest.raises(ClientError):
         BedrockRouter(model=router).complete(HELLO)

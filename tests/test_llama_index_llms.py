@@ -27,7 +27,7 @@ def routing_of(response):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_each_form_says_which_model_of_the_router_answered(router, form):
+async def test_each_form_names_the_invoked_model_of_the_router(router, form):
     llm = BedrockRouter(model=router)
     for prompt, model in ((ALICE, SONNET), (HELLO, HAIKU)):
         *_, last = await run(llm, form, prompt)
@@ -142,7 +142,7 @@ async def test_a_managed_prompt_answers_with_its_variables(bedrock, form):
     assert sent["messages"] == [{"role": "user", "content": [{"text": "And to me."}]}]
 
 
-def test_what_a_managed_prompt_sets_itself_is_refused_before_sending(bedrock):
+def test_settings_of_a_managed_prompt_are_refused_before_sending(bedrock):
     prompt = bedrock.add_prompt("greeting", "Say hello to {{name}}.", model_id=HAIKU)
     llm = BedrockRouter(model=prompt, prompt_variables={"name": "Ada"})
     for call in ({"temperature": 0}, {"thinking": {"type": "enabled"}}, {"system": [{"text": "Be brief."}]}):
@@ -191,7 +191,7 @@ def test_a_client_of_the_users_own_is_used(bedrock, router):
 
 
 @pytest.mark.parametrize("beside", ["bedrock_client", "base_models", "default_headers", "cache", "prices"])
-def test_settings_beside_a_routed_client_are_refused(bedrock, router, beside):
+def test_settings_together_with_a_routed_client_are_refused(bedrock, router, beside):
     given = {
         "bedrock_client": bedrock.client("bedrock"), "base_models": [HAIKU], "default_headers": {"x-team": "a"},
         "cache": "off", "prices": {HAIKU: {"input_mtok": 1, "output_mtok": 2}},
@@ -253,7 +253,7 @@ def test_router_window_is_the_smallest_of_its_models(bedrock, router):
     assert BedrockRouter(model=router, context_window=1_000).metadata.context_window == 1_000
 
 
-def test_metadata_says_what_llamaindex_wants_to_know(router):
+def test_metadata_has_llama_indexs_fields(router):
     metadata = BedrockRouter(model=router, max_tokens=77).metadata
     assert metadata.model_name == router
     assert metadata.is_chat_model
@@ -300,7 +300,7 @@ def test_metadata_never_raises_and_warns_once_of_assumed_window(bedrock, monkeyp
     assert sum("context_window=" in message for message in warnings) == 1
 
 
-def test_without_a_region_the_call_says_what_to_do():
+def test_call_without_a_region_fails_with_advice():
     with pytest.raises(MissingRegionError, match="No AWS Region is known"):
         BedrockRouter(model=HAIKU).complete("Hello")
 

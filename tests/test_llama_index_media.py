@@ -280,7 +280,7 @@ def test_a_document_has_a_name_that_bedrock_takes(title, name):
     assert names(title) == [name]
 
 
-def test_documents_of_one_name_are_told_apart():
+def test_documents_of_one_name_get_distinct_names():
     assert names("a", "a", "b", "a (2)", "a") == ["a", "a (2)", "b", "a (2) (2)", "a (3)"]
 
 
@@ -336,7 +336,7 @@ def test_documents_of_one_name_reach_bedrock(router):
     assert BedrockRouter(model=router).chat([ChatMessage(role="user", blocks=blocks)]).message.content
 
 
-def test_a_document_without_text_beside_it_raises_naming_it():
+def test_document_without_a_text_block_raises_naming_it():
     with pytest.raises(InvalidRequestError, match=r"user message with the document 'report' has no text beside it"):
         to_converse([ChatMessage(role="user", blocks=[TextBlock(text=" "), DocumentBlock(data=PDF, title="report")])])
 

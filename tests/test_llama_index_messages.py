@@ -63,7 +63,7 @@ def test_to_converse_drops_later_system_message_without_text(blocks):
     assert contents(user("a"), ChatMessage(role="system", blocks=blocks), user("b")) == [[{"text": "a"}, {"text": "b"}]]
 
 
-def test_to_converse_moves_system_message_behind_tool_result():
+def test_to_converse_moves_system_message_after_tool_result():
     reminder = ChatMessage("Be brief.", role="system")
     messages, _ = to_converse([user("a"), assistant(CALL), reminder, result("2"), assistant("b")])
     assert [message["role"] for message in messages] == ["user", "assistant", "user", "system", "assistant"]
@@ -237,7 +237,7 @@ def test_to_converse_keeps_whitespace_between_document_and_cache_point():
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_chat_sends_cache_point_behind_whitespace_after_document(cache):
+def test_chat_sends_cache_point_after_whitespace_after_document(cache):
     with ScriptedBedrock(whole_of({"text": "ok"})) as server:
         llm = BedrockRouter(model=CACHING, cache=cache, **server.arguments)
         llm.chat([user("See: " + "long " * 2000, document(), "\n", point(), "And?")])
@@ -280,7 +280,7 @@ def test_message_with_only_cache_point_is_left_out(bedrock, place):
     assert bedrock.requests("Converse")[-1].request["messages"] == [{"role": "user", "content": [{"text": HELLO}]}]
 
 
-def test_a_cache_point_in_a_tool_result_stands_behind_it():
+def test_cache_point_in_a_tool_result_follows_it():
     history = [user("a"), assistant(CALL), result(point("1h"), "2")]
     content = contents(*history)[2]
     assert [next(iter(block)) for block in content] == ["toolResult", "cachePoint"]
@@ -313,7 +313,7 @@ def test_to_converse_emits_thinking_as_given(block, sent):
     assert contents(user("a"), assistant(block), user("c"))[1] == [{"reasoningContent": sent}]
 
 
-def test_thinking_that_says_nothing_at_all_is_left_out():
+def test_empty_thinking_is_left_out():
     assert contents(user("a"), assistant(ThinkingBlock(), "b"))[1] == [{"text": "b"}]
 
 

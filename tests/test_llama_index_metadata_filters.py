@@ -229,7 +229,7 @@ async def test_query_engine_takes_metadata_filters(bedrock, moons, mode, streami
 
 
 @pytest.mark.parametrize("mode", ["retrieve_and_generate", "retrieve_then_converse"])
-def test_what_cannot_be_expressed_is_refused_before_sending(bedrock, moons, mode):
+def test_inexpressible_filter_is_refused_before_sending(bedrock, moons, mode):
     given = REFUSED["negated order"]
     before = len(bedrock.journal)
     for make in (

@@ -93,7 +93,7 @@ def test_tools_may_be_written_as_converse_has_them(bedrock):
     assert bedrock.requests("Converse")[-1].request["toolConfig"] == {"tools": [spec]}
 
 
-def test_metadata_that_could_not_be_looked_up_says_why(bedrock, router, caplog):
+def test_metadata_without_look_up_gives_the_reason(bedrock, router, caplog):
     bedrock.fail("access_denied", operation="GetPromptRouter", rate=1.0)
     with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
         assert BedrockRouter(router).metadata.context_window == 3900

@@ -39,20 +39,20 @@ def results_in(message):
     return [(each["toolUseId"], each.get("status"), each["content"]) for each in results]
 
 
-def test_a_call_without_its_result_gets_one_that_says_so():
+def test_tool_call_without_result_gets_a_placeholder_result():
     converse, _ = to_converse([user(), calls("a", "b"), result("b"), user("Go on.")])
     assert results_in(converse[2]) == [("b", None, [{"text": "Sunny."}]), ("a", "error", UNFINISHED)]
     assert converse[2]["content"][2:] == [{"text": "Go on."}]
 
 
-def test_results_come_before_what_the_user_says_then():
+def test_tool_results_precede_the_users_next_message():
     converse, _ = to_converse([user(), calls("a"), user("Never mind.")])
     assert converse[2]["content"] == [
         {"toolResult": {"toolUseId": "a", "content": UNFINISHED, "status": "error"}}, {"text": "Never mind."},
     ]  # fmt: skip
 
 
-def test_results_come_before_what_was_said_before_them():
+def test_tool_results_precede_text_written_before_them():
     point = CachePoint(cache_control=CacheControl(type="default"))
     given = [user(), calls("a", "b"), user("Wait."), result("a"), ChatMessage(role="user", blocks=[point]), result("b")]
     converse, _ = to_converse(given)
@@ -138,7 +138,7 @@ def test_a_result_without_its_call_becomes_text():
     assert converse[2]["content"][1] == {"text": "[tool result: Snow.]"}
 
 
-def test_it_is_said_once_and_not_where_nothing_is_mended(caplog):
+def test_pairing_warns_once_and_only_after_a_repair(caplog):
     with caplog.at_level(logging.WARNING, "bedrock_routing_integrations"):
         whole = [user(), calls("a", "b"), result("a"), result("b"), user("Thanks.")]
         converse, _ = to_converse(whole)

@@ -73,7 +73,7 @@ def _nobody_listens_any_more():
 
 
 @each_form
-async def test_a_call_counts_once_with_what_its_answer_says(router, form):
+async def test_call_counts_once_with_its_answers_numbers(router, form):
     with RoutingEventHandler() as handler:
         *_, last = await run(BedrockRouter(model=router), form, ALICE)
     routing, said = last.additional_kwargs["routing"], handler.report.to_dict()
@@ -86,7 +86,7 @@ async def test_a_call_counts_once_with_what_its_answer_says(router, form):
 
 
 @each_form
-async def test_it_counts_once_however_many_dispatchers_tell_of_it(router, listen, form):
+async def test_call_counts_once_for_any_number_of_dispatchers(router, listen, form):
     handler = listen(RoutingEventHandler(), "root", "root", OURS)
     with handler, handler:
         await run(BedrockRouter(model=router), form, HELLO)
@@ -115,7 +115,7 @@ def test_handler_on_dispatcher_counts_calls_of_all_threads(router, listen):
     assert handler.report.calls == 8
 
 
-def test_prices_of_ones_own_say_what_caching_saved():
+def test_own_prices_give_caching_savings():
     prices = {HAIKU: {"input_mtok": 1, "output_mtok": 2, "cache_read_mtok": 0.5}}
     usage = {"inputTokens": 0, "outputTokens": 0, "cacheReadInputTokens": 1_000_000, "totalTokens": 1_000_000}
     with (
@@ -127,7 +127,7 @@ def test_prices_of_ones_own_say_what_caching_saved():
     assert (totals["cost_usd"], totals["saved_by_caching_usd"]) == (0.5, 0.5)
 
 
-def test_what_is_wrong_with_counting_costs_nobody_the_answer(router, listen):
+def test_error_while_counting_does_not_lose_the_answer(router, listen):
     class Broken(RoutingEventHandler):
         def handle(self, event, **kwargs):
             raise ZeroDivisionError

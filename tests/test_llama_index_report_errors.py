@@ -48,7 +48,7 @@ async def test_a_stream_that_breaks_off_is_an_error(bedrock, router, form):
 
 
 @pytest.mark.parametrize("form", STREAMED)
-async def test_a_stream_that_is_closed_is_no_error(router, form):
+async def test_closed_stream_is_not_an_error(router, form):
     with RoutingEventHandler() as handler:
         stream = await start(BedrockRouter(model=router), form, HELLO)
         if form.startswith("a"):
@@ -61,7 +61,7 @@ async def test_a_stream_that_is_closed_is_no_error(router, form):
 
 
 @pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
-async def test_a_task_that_is_cancelled_is_no_error(form):
+async def test_cancelled_task_is_not_an_error(form):
     asked, answer = threading.Event(), threading.Event()
     whole = stream_of(answer, text(0, "Hi")) if form in STREAMED else whole_of({"text": "Hi"})
 
@@ -101,7 +101,7 @@ def test_errors_of_other_llms_are_not_ours(router):
     assert handler.report.to_dict()["targets"] == []
 
 
-def test_what_could_not_be_sent_is_an_error_too(router):
+def test_request_refused_before_sending_is_an_error(router):
     with RoutingEventHandler() as handler:
         with pytest.raises(errors.InvalidRequestError):
             BedrockRouter(model=router).complete(HELLO, temprature=1)

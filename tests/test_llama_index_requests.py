@@ -37,7 +37,7 @@ def sent(bedrock):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_what_is_not_set_is_not_sent(bedrock, form):
+async def test_unset_fields_are_not_sent(bedrock, form):
     await run(BedrockRouter(model=HAIKU), form, HELLO)
     assert sent(bedrock) == {"modelId": HAIKU, "messages": MESSAGE}
 
@@ -144,7 +144,7 @@ def test_awss_names_are_taken_and_joined_with_ours(bedrock):
     }
 
 
-def test_thinking_stands_beside_other_fields_of_the_model(bedrock):
+def test_thinking_is_sent_with_other_additional_fields(bedrock):
     llm = BedrockRouter(model=THINKER, thinking=THINKING, additional_model_request_fields={"anthropic_beta": ["x"]})
     llm.complete(HELLO, max_tokens=4000)
     assert sent(bedrock)["additionalModelRequestFields"] == {"thinking": THINKING, "anthropic_beta": ["x"]}
@@ -157,7 +157,7 @@ def test_llamaindexs_stop_is_a_stop_sequence(bedrock):
     assert sent(bedrock)["inferenceConfig"] == {"stopSequences": ["END"]}
 
 
-def test_system_messages_come_behind_what_the_call_says(bedrock):
+def test_system_messages_follow_the_calls_system_argument(bedrock):
     messages = [ChatMessage(role="system", content="Be kind."), *user(HELLO)]
     BedrockRouter(model=HAIKU).chat(messages, system=[{"text": "Be brief."}])
     assert sent(bedrock)["system"] == [{"text": "Be brief."}, {"text": "Be kind."}]
@@ -204,7 +204,7 @@ def test_an_unknown_argument_of_the_constructor_raises_with_a_suggestion():
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 1.5}, {"max_tokens": 0}, {"top_p": -1}, {"context_window": 0}])
-def test_what_cannot_be_is_refused_when_it_is_constructed(wrong):
+def test_invalid_arguments_are_refused_by_the_constructor(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         BedrockRouter(model=HAIKU, **wrong)
 
@@ -227,7 +227,7 @@ async def test_the_guardrails_stream_mode_is_for_streams(bedrock, form):
     assert sent(bedrock)["guardrailConfig"] == {"guardrailIdentifier": "gr1", "guardrailVersion": "7", **mode}
 
 
-def test_what_users_of_bedrock_converse_leave_open_is_taken():
+def test_fields_set_to_none_take_their_defaults():
     names = [name for name in BedrockRouter.model_fields if name not in {
         "model", "use_ssl", "rate_limiter", "output_parser", "query_wrapper_prompt", "pydantic_program_mode",
         "messages_to_prompt", "completion_to_prompt", "class_name",
@@ -269,7 +269,7 @@ def test_unsupported_cache_point_is_left_out_with_one_warning(bedrock, caplog):
     assert warning.startswith(f"No cachePoint is added after the tools: {NOVA_LITE} accepts no cachePoint")
 
 
-def test_to_models_that_nobody_knows_a_cache_point_is_sent():
+def test_cache_point_is_sent_to_unknown_models():
     """They may well cache; and what is asked for is sent."""
     with ScriptedBedrock(whole_of({"text": "Hi"})) as server:
         llm = BedrockRouter("acme.brand-new-v1:0", system_prompt_caching=True, tool_caching=True, **server.arguments)

@@ -279,7 +279,7 @@ async def test_async_calls_block_no_event_loop(moons):
     assert all(name.startswith("bedrock-routing") for name in seen)
 
 
-async def test_it_retrieves_for_llama_indexs_engines(bedrock, moons, router):
+async def test_retriever_works_in_llama_indexs_engines(bedrock, moons, router):
     retriever = KnowledgeBaseRetriever(moons, k=2)
     answered = RetrieverQueryEngine.from_args(retriever, llm=BedrockRouter(model=router))
     assert "Huygens" in str(answered.query(WHO))

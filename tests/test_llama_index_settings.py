@@ -150,7 +150,7 @@ def test_a_copys_are_not_those_of_the_original(bedrock, llm, with_fields):
         assert llm.complete(HELLO).text
 
 
-def test_what_says_nothing_of_the_connection_makes_no_client_anew(bedrock, llm):
+def test_field_outside_the_connection_keeps_the_client(bedrock, llm):
     before = llm._connected()
     llm.temperature, llm.max_tokens, llm.system_prompt = 0.5, 7, "Be brief."
     assert llm._connected() is before

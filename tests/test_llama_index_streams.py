@@ -79,7 +79,7 @@ async def test_an_exception_in_a_stream_is_boto3s(bedrock, router, form):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
 @pytest.mark.parametrize("how", ["close", "forget", "break"])
-def test_a_stream_given_up_early_frees_its_connection(bedrock, keeper, form, how):
+def test_stream_abandoned_early_frees_its_connection(bedrock, keeper, form, how):
     """Though somebody keeps all events: with an exception, its traceback and the frames in it are kept."""
     bedrock.fail("slow_stream", seconds=0.2, rate=1.0)
     llm = BedrockRouter(model=HAIKU)
@@ -103,7 +103,7 @@ def test_a_stream_given_up_early_frees_its_connection(bedrock, keeper, form, how
 
 
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
-def test_a_stream_that_nobody_reads_frees_its_connection(bedrock, form):
+def test_unread_stream_frees_its_connection(bedrock, form):
     bedrock.fail("slow_stream", seconds=0.2, rate=1.0)
     stream = getattr(BedrockRouter(model=HAIKU), form)(user(HELLO) if form == "stream_chat" else HELLO)
     del stream
@@ -114,7 +114,7 @@ def test_a_stream_that_nobody_reads_frees_its_connection(bedrock, form):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("form", ["astream_chat", "astream_complete"])
 @pytest.mark.parametrize("how", ["close", "cancel", "forget", "unread"])
-async def test_an_asynchronous_stream_given_up_early_frees_its_connection(bedrock, keeper, form, how):
+async def test_asynchronous_stream_abandoned_early_frees_its_connection(bedrock, keeper, form, how):
     bedrock.fail("slow_stream", seconds=0.1, rate=1.0)
     llm = BedrockRouter(model=HAIKU)
 

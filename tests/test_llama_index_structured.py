@@ -170,13 +170,13 @@ async def test_an_object_that_is_whole_raises_nothing(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_stream_that_broke_off_is_told_as_such(bedrock, router, form):
+async def test_interrupted_stream_of_objects_raises_its_error(bedrock, router, form):
     bedrock.fail("cut", frame=4)
     with pytest.raises(StreamInterruptedError):
         await songs_of(BedrockRouter(model=router), form)
 
 
-def test_streams_that_are_no_objects_may_end_without_one():
+def test_text_streams_may_end_without_an_object():
     with ScriptedBedrock(written(*SONG[:3], stop="max_tokens")) as server:
         chunks = list(BedrockRouter(model=HAIKU, **server.arguments).stream_chat(user("Hello")))
     assert chunks[-1].message.blocks[0].tool_kwargs == "".join(SONG[:3])

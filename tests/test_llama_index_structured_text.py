@@ -160,7 +160,7 @@ async def test_text_without_object_raises_with_advice(way, written):
 
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded", "guardrail_intervened"])
 @pytest.mark.parametrize("way", ["structured_predict", "astream_structured_predict"])
-async def test_text_that_was_cut_off_is_no_object(way, stop):
+async def test_text_that_was_cut_off_gives_no_object(way, stop):
     with pytest.raises(ToolCallError, match=f"stop reason: {stop}"):
         await predict(way, in_text('["a", "b"], ["c"', stop=stop), Names)
     with pytest.raises(ToolCallError, match=f"stop reason: {stop}"):
@@ -175,7 +175,7 @@ async def test_streamed_text_grows_as_object(way):
     assert Bill(total=12.5) in objects[:-1]
 
 
-async def test_text_of_users_own_tools_is_no_call():
+async def test_text_with_users_own_tools_is_not_a_call():
     ran = []
 
     def pay(total: float) -> None:
@@ -355,7 +355,7 @@ def test_object_is_found_among_words(bill, around):
 
 
 @given(words, values, words)
-def test_what_is_found_in_any_text_is_valid(before, value, after):
+def test_object_found_in_any_text_is_valid(before, value, after):
     found = object_in(before + json.dumps(value) + after)
     assert found is None or Bill.model_validate(found)
 

@@ -68,7 +68,7 @@ def test_calls_of_older_histories_are_sent_once(form):
         [{"id": "call-1", "function": "add"}],
     ],
 )
-def test_what_else_stands_there_is_no_call(calls):
+def test_other_blocks_are_not_tool_calls(calls):
     assert contents(user("a"), assistant("b", tool_calls=calls))[1] == [{"text": "b"}]
 
 
@@ -86,7 +86,7 @@ def test_a_call_without_an_id_raises_on_both_sides(call_id):
         to_converse([result("2", call_id=call_id)])
 
 
-def test_a_result_that_says_nothing_of_its_call_raises():
+def test_tool_result_without_its_call_id_raises():
     with pytest.raises(InvalidRequestError, match=r"messages\[0\].*tool_call_id.*None"):
         to_converse([ChatMessage("2", role="tool")])
 
@@ -126,7 +126,7 @@ def test_a_tool_result_is_sent_as_what_it_is(bedrock, router, case):
         ({"is_error": False}, None), ({}, None), ({"status": "completed"}, None),
     ],
 )  # fmt: skip
-def test_a_result_says_whether_the_tool_failed(extra, status):
+def test_tool_result_has_the_status_of_the_tool(extra, status):
     assert contents(user("a"), assistant(CALL), result("2", **extra))[2][0]["toolResult"].get("status") == status
 
 

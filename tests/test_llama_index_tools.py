@@ -202,7 +202,7 @@ def test_a_choice_that_is_none_raises_and_names_the_tools(router, tools, choice)
         BedrockRouter(model=router).chat_with_tools(tools, QUESTION, tool_choice=choice)
 
 
-def test_whether_tools_can_be_forced_can_be_said(bedrock, router, tools):
+def test_tool_choice_support_can_be_stated(bedrock, router, tools):
     BedrockRouter(model=router, supports_forced_tool_calls=False).chat_with_tools(tools, QUESTION, tool_required=True)
     assert "toolChoice" not in bedrock.requests()[-1].request["toolConfig"]
 
@@ -289,7 +289,7 @@ def a_call(arguments, tool_use_id="t1", name="get_weather"):
 
 @pytest.mark.parametrize("form", ["stream_chat_with_tools", "astream_chat_with_tools"])
 @pytest.mark.parametrize("parts", [('{"city": ', '"Par'), ('{"city": "Par',), ()])
-async def test_arguments_that_were_cut_off_are_no_tool_call(tools, form, parts):
+async def test_arguments_that_were_cut_off_are_not_a_tool_call(tools, form, parts):
     with ScriptedBedrock(cut_off(*parts)) as server:
         llm = BedrockRouter(model=HAIKU, **server.arguments)
         last = await ask_with_tools(llm, form, tools, QUESTION)

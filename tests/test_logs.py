@@ -80,7 +80,7 @@ def test_a_stream_that_breaks_logs_that_it_failed(bedrock, client, lines, caplog
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("read", [0, 1, 3])
-def test_a_stream_that_is_given_up_logs_one_line(bedrock, client, router, lines, caplog, read):
+def test_abandoned_stream_logs_one_line(bedrock, client, router, lines, caplog, read):
     stream = client.converse_stream(modelId=router, messages=[{"role": "user", "content": [{"text": SECRET}]}])[
         "stream"
     ]
@@ -96,7 +96,7 @@ def request_id_of(bedrock):
     return bedrock.requests("ConverseStream")[-1].request_id
 
 
-def test_what_is_sent_again_without_cache_points_is_one_call(bedrock, client, lines):
+def test_resend_without_cache_points_is_one_call(bedrock, client, lines):
     system = [{"text": "The quick brown fox jumps over the lazy dog. " * 800}]
     bedrock.fail("validation", message="system: cache_control is not permitted")
     assert ask(client, CLAUDE, system=system)["cache_points"] == []

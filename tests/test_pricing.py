@@ -297,7 +297,7 @@ def test_own_price_is_found_by_the_stated_base_model():
     assert call(APPLICATION, base_models=[f"us.{SONNET_45}"], own=own).cost_usd == 0.0012
 
 
-def test_without_a_router_there_is_no_fallback_price():
+def test_target_without_router_has_no_fallback_price():
     assert call(f"us.{HAIKU}").fallback_cost_usd is None
 
 
@@ -414,7 +414,7 @@ counts = st.integers(0, 10**9)
 
 
 @given(counts, counts, counts, counts, counts)
-def test_no_digit_is_lost_whatever_the_callers_decimal_context(read, written, out, hour, plain):
+def test_cost_is_exact_in_any_decimal_context(read, written, out, hour, plain):
     usage = Usage(plain, out, read, written, hour)
     with localcontext() as context:
         context.prec = 2

@@ -340,7 +340,7 @@ ALTERNATIVES = {
 
 @pytest.mark.parametrize("kind", ALTERNATIVES)
 @given(data=st.data())
-def test_whatever_the_service_models_pattern_allows_is_parsed(kind, data):
+def test_any_target_of_the_service_models_pattern_is_parsed(kind, data):
     text = data.draw(st.from_regex(ALTERNATIVES[kind], fullmatch=True))
     assert parse_target(text).kind.value == kind
 

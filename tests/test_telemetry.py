@@ -44,7 +44,7 @@ def client(bedrock, recorder):
 # --- spans ---
 
 
-def test_a_span_says_what_was_asked_and_who_answered(bedrock, client, recorder, router):
+def test_span_has_the_request_and_the_invoked_model(bedrock, client, recorder, router):
     routing = client.converse(
         modelId=router,
         inferenceConfig={"maxTokens": 500, "temperature": 0, "topP": 0.5, "stopSequences": ["\n\n"]},
@@ -91,7 +91,7 @@ def test_span_of_stream_has_time_to_first_chunk(client, recorder, router):
     assert whole["gen_ai.response.model"] == SONNET
 
 
-def test_what_was_asked_for_and_what_was_served(client, recorder):
+def test_span_has_requested_and_served_latency_and_tier(client, recorder):
     client.converse(
         modelId=f"us.{NOVA_PRO}",
         **ask("Hi", performanceConfig={"latency": "optimized"}, serviceTier={"type": "flex"}),
@@ -122,7 +122,7 @@ def test_input_tokens_count_cached_ones_too(client, recorder, operation):
     assert inputs == [wrote["gen_ai.usage.input_tokens"] + read["gen_ai.usage.input_tokens"]]
 
 
-def test_what_is_not_known_is_not_there(bedrock, recorder):
+def test_unknown_attributes_are_absent(bedrock, recorder):
     opaque = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghijkl"
     bedrock.fail("access_denied", operation="GetProvisionedModelThroughput", rate=1.0)
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
@@ -148,7 +148,7 @@ def test_span_has_kind_of_error_without_its_message(bedrock, client, recorder, r
     assert kinds == {"ValidationException", "ParamValidationError"}
 
 
-def test_what_is_never_sent_has_no_span(client, recorder):
+def test_request_refused_before_sending_has_no_span(client, recorder):
     with pytest.raises(InvalidTargetError):
         client.converse(modelId="nonsense", **ask("Hi"))
     with pytest.raises(ParamValidationError):
@@ -223,7 +223,7 @@ WAYS = {
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("around", ["a span that is dropped", "a span that is recorded", "no span"])
 @pytest.mark.parametrize("framework", WAYS)
-def test_every_call_is_measured_once_whatever_is_sampled(bedrock_emulator_env, router, framework, around):
+def test_every_call_is_measured_once_with_any_sampling(bedrock_emulator_env, router, framework, around):
     """In all ways of calling: invoked, streamed, asynchronous; with tokens and the model that answered."""
     recorder = TelemetryRecorder(**({"sampler": ALWAYS_OFF} if around == "a span that is dropped" else {}))
     count = 0
@@ -288,7 +288,7 @@ def test_always_measures_what_is_not_sampled_too(bedrock, router):
     assert [point.count for point in recorder.points("gen_ai.client.operation.duration")] == [2]
 
 
-def test_off_tells_nothing(bedrock, recorder, router):
+def test_telemetry_off_records_nothing(bedrock, recorder, router):
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="off"))
     with recorder.span():
         client.converse(modelId=router, **ask(HELLO))
@@ -311,7 +311,7 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_nothing_is_imported_where_nobody_uses_opentelemetry():
+def test_opentelemetry_is_not_imported_unless_used():
     ran = python(
         "import sys\n"
         "from bedrock_routing_integrations.emulator import BedrockEmulator\n"
@@ -326,7 +326,7 @@ def test_nothing_is_imported_where_nobody_uses_opentelemetry():
 
 
 @pytest.mark.sweep
-def test_asking_for_it_without_opentelemetry_says_what_to_install():
+def test_telemetry_without_opentelemetry_names_the_extra():
     ran = python(
         "import sys; sys.modules.update({'opentelemetry': None, 'opentelemetry.trace': None})\n"
         "from bedrock_routing_integrations import RoutedClient\n"
@@ -406,7 +406,7 @@ def test_both_frameworks_write_it_down(router, recorder):
 
 
 @pytest.mark.parametrize("made", [ChatBedrockRouter, BedrockRouter])
-def test_what_is_set_later_holds_for_the_next_call(bedrock, recorder, router, made):
+def test_telemetry_set_later_applies_to_the_next_call(bedrock, recorder, router, made):
     llm = made(model=router, telemetry="off")
     ask_it = llm.complete if made is BedrockRouter else llm.invoke
     ask_it(HELLO)

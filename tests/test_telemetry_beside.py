@@ -75,7 +75,7 @@ def test_botocores_instrumentation_makes_no_second_span(botocore, bedrock, clien
     assert [point.count for point in recorder.points("gen_ai.client.operation.duration")] == [2]
 
 
-def test_botocores_instrumentation_works_as_ever_where_we_tell_nothing(botocore, bedrock, recorder, router):
+def test_botocores_instrumentation_works_unchanged_with_telemetry_off(botocore, bedrock, recorder, router):
     with recorder.span():
         both(RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="off")), router)
     both(RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options()), router)
@@ -84,7 +84,7 @@ def test_botocores_instrumentation_works_as_ever_where_we_tell_nothing(botocore,
     assert len(model_calls(recorder)) == 4
 
 
-def test_beside_botocores_instrumentation_each_call_is_measured_once(botocore, bedrock, recorder, router):
+def test_call_with_botocores_instrumentation_is_measured_once(botocore, bedrock, recorder, router):
     """Under a span that is sampled, under one that is not, and without one: by us, by us, by them."""
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options())
     with recorder.span():
@@ -100,7 +100,7 @@ def test_beside_botocores_instrumentation_each_call_is_measured_once(botocore, b
     assert len(model_calls(recorder)) == before + 1
 
 
-def test_who_measures_beside_a_handler_is_known_by_its_module(bedrock, recorder, router):
+def test_measuring_instrumentation_is_known_by_its_module(bedrock, recorder, router):
     members = {**vars(Handler), "__module__": "openinference.instrumentation.langchain"}
     silent = type("Silent", Handler.__bases__, members)
     for handler, measured in ((Handler, 0), (silent, 2)):
@@ -177,14 +177,14 @@ def test_a_second_call_inside_the_same_span_gets_its_own(client, recorder, route
 
 
 @pytest.mark.parametrize("operation", ["invoke_agent", "execute_tool", "embeddings"])
-def test_span_of_agent_or_tool_is_no_external_span(client, recorder, router, operation):
+def test_span_of_agent_or_tool_is_not_an_external_span(client, recorder, router, operation):
     with recorder.span(operation, attributes={"gen_ai.operation.name": operation}):
         both(client, router)
     assert len(recorder.spans) == 2
 
 
 @pytest.mark.parametrize("key", ["suppress_instrumentation", "suppress_language_model_instrumentation", "theirs"])
-def test_where_telling_is_suppressed_nothing_is_told(bedrock, recorder, router, key):
+def test_suppressed_instrumentation_records_nothing(bedrock, recorder, router, key):
     key = context._SUPPRESS_INSTRUMENTATION_KEY if key == "theirs" else key
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans="always"))
     with recorder.span():

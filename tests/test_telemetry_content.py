@@ -153,7 +153,7 @@ def test_each_kind_of_block_is_written():
     ]
 
 
-def test_text_that_is_no_unicode_can_be_exported():
+def test_text_outside_unicode_can_be_exported():
     written = content.of_request(ask("half an emoji: \ud83d, and Grüße"))["gen_ai.input.messages"]
     assert "Grüße" in written
     assert written.encode()

@@ -135,7 +135,7 @@ def test_retrieve_then_converse_has_one_span_per_operation(recorder, way):
 
 @pytest.mark.parametrize("around", ["a span that is dropped", "no span"])
 @pytest.mark.parametrize("way", ["LangChain", "LlamaIndex"])
-def test_knowledge_bases_are_measured_whatever_is_sampled(monkeypatch, bedrock_emulator_env, way, around):
+def test_knowledge_bases_are_measured_with_any_sampling(monkeypatch, bedrock_emulator_env, way, around):
     recorder = the_processs_own(monkeypatch, TelemetryRecorder(sampler=ALWAYS_OFF))
     with recorder.span():
         token = context.attach(context.Context()) if around == "no span" else None
@@ -158,7 +158,7 @@ def test_failed_retrieve_has_kind_of_error(recorder, bedrock_emulator_env):
     assert retrievals(recorder) == len(recorder.spans) == 1
 
 
-def test_a_stream_that_is_given_up_ends_its_span(recorder):
+def test_abandoned_stream_ends_its_span(recorder):
     with recorder.span():
         stream = langchain("retrieve_and_generate").stream(QUESTION)
         next(stream)

@@ -55,7 +55,7 @@ def test_span_ends_when_stream_is_read_to_its_end(recorder, stream):
     assert recorder.only.attributes["gen_ai.response.finish_reasons"] == ("end_turn",)
 
 
-def test_reading_on_and_closing_afterwards_tells_nothing_more(recorder, stream):
+def test_reading_and_closing_after_the_end_record_nothing_more(recorder, stream):
     with stream() as read:
         list(read)
         list(read)
@@ -144,7 +144,7 @@ def test_span_has_code_of_error_event_in_stream(bedrock, recorder, stream):
     assert "Too fast" not in recorder.only.to_json()
 
 
-def test_closing_from_another_thread_tells_it_once(bedrock, recorder, stream):
+def test_closing_from_another_thread_ends_the_span_once(bedrock, recorder, stream):
     opened = stream()
     next(iter(opened))
     threads = [threading.Thread(target=opened.close) for _ in range(8)]
