@@ -1,4 +1,4 @@
-"""What every test stands on: an AWS environment of its own, and nothing remembered from the test before."""
+"""Give every test an AWS environment of its own, without state of the test before."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from bedrock_routing_integrations.emulator import BedrockEmulator
 from bedrock_routing_integrations.runtime import DEFAULT_RUNTIME
 from bedrock_routing_integrations.transport.threads import ThreadPool
 
-# Up to Python 3.13 whoever asks the main thread for its event loop is made one where there never was any: by
-# llama-index-core's `asyncio_run`, and by pytest-asyncio. Nobody closes it, and the test that happens to run when it is
-# collected fails. Told that there is none, Python makes none, as from 3.14 on; who asks then makes one and closes it.
+# Up to Python 3.13, asyncio.get_event_loop() in the main thread creates a loop if there never was one. Both
+# llama-index-core's `asyncio_run` and pytest-asyncio call it, no code closes the loop, and the test that happens to run
+# when it is collected fails. After set_event_loop(None) Python creates none, as from 3.14 on: callers make their own.
 asyncio.set_event_loop(None)
 
 
@@ -82,7 +82,7 @@ def _service_models_read_once():
 
 @pytest.fixture(scope="session")
 def nobodys_files(tmp_path_factory):
-    """Where the AWS files of a user would be who has none."""
+    """Return the paths of AWS files that do not exist."""
     return tmp_path_factory.mktemp("nobody")
 
 
@@ -101,7 +101,7 @@ def _own_environment(request, monkeypatch, nobodys_files):
 
 
 class Port:
-    """One that was free; another one where somebody may still call there."""
+    """A free port, replaced by another if a request of an earlier test may still arrive there."""
 
     def __init__(self):
         self.leave()
@@ -118,9 +118,9 @@ def port():
 
 @pytest.fixture
 def bedrock(monkeypatch, port):
-    """The emulator, with the environment pointing at it: at the port of the last test, so that clients are shared.
+    """Yield the emulator, with the environment pointing at it. Tests share its port, and so their clients.
 
-    Not behind a test in which something failed, or was given up: what was begun there may be sent again.
+    Not after a test in which a request failed or was abandoned: it may be sent again.
     """
     with BedrockEmulator(port=port.number) as emulator:
         for name, value in emulator.environment().items():

@@ -25,7 +25,7 @@ def profile_arn(model):
 
 
 def frame(kind, payload, message_type="event"):
-    """One message of application/vnd.amazon.eventstream: prelude, headers, payload, two CRCs."""
+    """Return a message of application/vnd.amazon.eventstream: prelude, headers, payload, two CRCs."""
     names = {
         ":exception-type" if message_type == "exception" else ":event-type": kind,
         ":content-type": "application/json",

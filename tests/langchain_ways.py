@@ -1,4 +1,4 @@
-"""The ways in which LangChain's users call a model, for the tests of what is counted of them."""
+"""The ways in which LangChain's users call a model, for the tests of counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of LlamaIndex applications share: something to read, and who answered according to the events."""
+"""Documents, and the invoked models by events, for the tests of LlamaIndex applications."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Routes(BaseEventHandler):
 
 @contextlib.contextmanager
 def routes():
-    """Who answers, by the `ModelRoutedEvent`s that LlamaIndex's root dispatcher gets."""
+    """Collect the invoked models from the `ModelRoutedEvent`s of LlamaIndex's root dispatcher."""
     handler, dispatcher = _Routes(), get_dispatcher()
     dispatcher.add_event_handler(handler)
     try:
@@ -77,5 +77,5 @@ def text_sent(entry):
 
 
 def errors_of(handler):
-    """What a `RoutingEventHandler` counted: target → errors by kind, also of targets that had none."""
+    """Return the errors that a `RoutingEventHandler` counted: target → errors by kind, possibly empty."""
     return {target["requested_model_id"]: target["errors"] for target in handler.report.to_dict()["targets"]}

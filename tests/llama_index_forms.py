@@ -21,7 +21,7 @@ async def start(llm, form, prompt, **call):
 
 
 async def read(stream):
-    """What a generator of either kind gives."""
+    """Return the items of a generator, synchronous or asynchronous."""
     return [chunk async for chunk in stream] if hasattr(stream, "__aiter__") else list(stream)
 
 

@@ -1,6 +1,6 @@
-"""What LlamaIndex's own retriever does, row by row. Run by an interpreter that has it; prints JSON.
+"""Run the feature table's rows with LlamaIndex's own retriever, in an interpreter that has it. Prints JSON.
 
-It cannot be installed beside this package (0.7 pins botocore 1.40): see `test_knowledge_base_llama_peer.py`.
+It cannot be installed together with this package (0.7 pins botocore 1.40): see `test_knowledge_base_llama_peer.py`.
 """
 
 from __future__ import annotations

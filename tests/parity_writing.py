@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Differs:
-    """A member that LangChain rightly sends otherwise than the body says; a dotted path, numbers for list items."""
+    """A member that LangChain rightly sends differently from the body: a dotted path, numbers for list items."""
 
     path: str
     langchain: Any
@@ -51,7 +51,7 @@ def default_router(bedrock: BedrockEmulator) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One request, three times.
+    """A request, written three times.
 
     Attributes:
         body: What must be on the wire, by Converse's API reference. LlamaIndex sends just that.
@@ -127,7 +127,7 @@ def tool_result(call_id: str, *content: Any, **more: Any) -> dict[str, Any]:
 
 
 def png() -> bytes:
-    """One grey dot, and a real PNG."""
+    """Return a real PNG of one grey dot."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))

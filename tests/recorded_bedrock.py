@@ -45,7 +45,7 @@ REPLAYED = [
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One recorded exchange."""
+    """A recorded exchange."""
 
     name: str
     service: str

@@ -1,4 +1,4 @@
-"""For which blocks a call counts: those of its context, else those its thread was started in, where that is clear."""
+"""Test which blocks count a call: those of its context, else those its thread was started in, where that is clear."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _closed():
 
 
 def in_thread(call, *args):
-    """What the call gives in a thread of its own, which has a context of its own."""
+    """Return the result of a call in a new thread, which has a context of its own."""
     found = []
     thread = threading.Thread(target=lambda: found.append(call(*args)))
     thread.start()

@@ -157,7 +157,7 @@ def test_usage_without_cache_counters_does_not_warn(warned):
 
 
 def test_changing_short_system_prompt_is_named(world, warned):
-    """It keeps the whole conversation after it from being read."""
+    """A date in the system prompt prevents reads of the whole conversation after it."""
     messages = []
     for number in range(14):
         messages = [*messages, user(text(300, f"question {number}"))]

@@ -1,4 +1,4 @@
-"""The events of a call: started, attempted, and exactly one end, whatever a listener does."""
+"""Test the events of a call: started, attempted, and exactly one end, whatever a listener does."""
 
 from __future__ import annotations
 

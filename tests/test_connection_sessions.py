@@ -1,4 +1,4 @@
-"""Sessions that the user brings, and how TLS is checked: `Connection(session=, verify=, use_ssl=)`."""
+"""Test users' sessions and the verification of TLS: `Connection(session=, verify=, use_ssl=)`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def authority():
 
 @pytest.fixture
 def recorder(authority):
-    """A server that nobody trusts who was not told to."""
+    """A server whose certificate is trusted only with the right CA bundle."""
     with recording(authority) as server:
         yield server
 
@@ -278,7 +278,7 @@ def test_ca_bundle_decides_which_certificates_are_trusted(reach, recorder, bundl
     assert len(recorder.seen) == 1
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # urllib3 says so, as it does for every boto3 user
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # urllib3 warns, as it does for every boto3 user
 def test_false_trusts_everybody(reach):
     assert ask(RoutedClient(reach(verify=False)))["stopReason"] == "end_turn"
 
@@ -318,7 +318,7 @@ def test_clients_differ_by_their_trust_settings(environment, change):
     assert one.client(RUNTIME) is not Connection(region_name="us-east-1").client(RUNTIME)
 
 
-# --- through a framework's door ---
+# --- through the frameworks ---
 
 
 @both_kinds
@@ -333,7 +333,7 @@ def test_a_llm_takes_all_three(recorder, bundle, environment, session_of):
 
 
 def test_a_credentials_object_is_not_copied_into_the_key():
-    """The key is kept for ever: it must hold no more than what tells clients apart."""
+    """The key is kept forever: it must hold only what distinguishes clients."""
     connection = Connection(session=botocore_session(), region_name="us-east-1")
     assert not any(isinstance(part, Credentials) for part in connection.key())
     assert "AKIASESSION" not in repr(connection.key())

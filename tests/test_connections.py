@@ -1,4 +1,4 @@
-"""Who shares a client with whom, and what never crosses from one object to another."""
+"""Test which objects share a client, and what they never share."""
 
 from __future__ import annotations
 

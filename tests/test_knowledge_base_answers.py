@@ -221,7 +221,7 @@ def test_a_session_id_in_the_header_is_kept(caplog):
 
 
 def test_a_guardrail_that_intervenes_without_a_text_is_an_answer():
-    """Whether the service sends its message as an output event is not known: both are survived."""
+    """The service may or may not send its message as an output event: both work."""
     intervened = Raw(frame("guardrail", {"action": "INTERVENED"}), STREAM, headers={SESSION: "s-1"})
     with ScriptedBedrock(intervened) as bedrock:
         result = sum_of(chain_of(bedrock.arguments).stream("x"))

@@ -284,7 +284,7 @@ def test_another_key_for_a_session_is_boto3s_error(client, kb):
         client.generate(again, HAIKU, PLAIN, GenerationOptions(kms_key_arn=key))
 
 
-# --- streams that break, and streams that nobody wants any more
+# --- streams that break or are abandoned
 
 
 @pytest.mark.parametrize("fault", [("cut", {"abrupt": True}), ("bad_checksum", {})], ids=lambda fault: fault[0])

@@ -26,7 +26,7 @@ COMPARISONS = [
     (where("x") >= 3.5, {"greaterThanOrEquals": {"key": "x", "value": 3.5}}),
     (where("x") < -3, {"lessThan": {"key": "x", "value": -3}}),
     (where("x") <= 0, {"lessThanOrEquals": {"key": "x", "value": 0}}),
-    (3 < where("x"), {"greaterThan": {"key": "x", "value": 3}}),  # noqa: SIM300 - as somebody writes it
+    (3 < where("x"), {"greaterThan": {"key": "x", "value": 3}}),  # noqa: SIM300 - as users may write it
     (where("x").is_in(["a", 1, False]), {"in": {"key": "x", "value": ["a", 1, False]}}),
     (where("x").is_in(("a", "b")), {"in": {"key": "x", "value": ["a", "b"]}}),
     (where("x").is_in({"b", "a"}), {"in": {"key": "x", "value": ["a", "b"]}}),
@@ -44,7 +44,7 @@ COMPARISONS = [
 
 
 def accepted(tree):
-    """Whether botocore finds the members and types of Retrieve's filter in it."""
+    """Return whether botocore accepts the value as a filter of Retrieve."""
     request = {
         "knowledgeBaseId": "ABCDEFGHIJ",
         "retrievalQuery": {"text": "x"},

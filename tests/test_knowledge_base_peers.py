@@ -1,6 +1,6 @@
-"""The feature table: our retriever beside langchain-aws's, row by row, on the same service.
+"""Compare our retriever with langchain-aws's, row by row of the feature table, on the same service.
 
-A row of what langchain-aws does fails when it learns to do better: then the table has to be put right.
+A row of langchain-aws fails when it improves: then correct the table.
 """
 
 from __future__ import annotations

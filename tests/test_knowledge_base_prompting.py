@@ -46,7 +46,7 @@ def within(prompt):
 
 
 def echoes(texts):
-    """How a model may repeat what it was given: all of it, or one passage."""
+    """Yield forms in which a model may repeat its prompt: all of it, or one passage."""
     for text in ["\n".join(texts), *texts]:
         for seen in (text, text.translate(UNSEEN)):
             yield from (seen, seen.lower(), seen.upper(), " ".join(seen.split()))

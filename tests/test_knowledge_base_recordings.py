@@ -1,6 +1,6 @@
-"""Responses of the real service, recorded by others, through the retrievers, the chain and the engine.
+"""Replay responses of the real service, recorded by others, through the retrievers, the chain and the engine.
 
-The recordings are not part of this repository: a folder beside it, or where ``BEDROCK_RECORDINGS`` points.
+The recordings are not part of this repository: a folder next to it, or where ``BEDROCK_RECORDINGS`` points.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ async def test_stream_refused_after_its_start_falls_back():
 
 
 class Langfuse(BaseCallbackHandler):
-    """What Langfuse's handler does with a call: a span of its own, made current."""
+    """A handler that, like Langfuse's, starts a span of its own and makes it current."""
 
     run_inline = True
 

@@ -334,7 +334,7 @@ def test_agent_reads_its_history_from_the_cache(bedrock, model, middleware):
             assert {ttl for _, ttl in points_in(entry.request)} <= {"5m" if model == NOVA else middleware[0], "5m"}
 
 
-# --- everybody else's points ---
+# --- cache points of users and middleware ---
 
 
 def test_one_hour_after_five_minutes_is_not_refused(bedrock):

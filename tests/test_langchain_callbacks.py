@@ -1,4 +1,4 @@
-"""What `RoutingCallbackHandler` counts, wherever it is given; test_langchain_blocks.py has its `with` blocks."""
+"""Test the counts of `RoutingCallbackHandler` as a callback; test_langchain_blocks.py has its `with` blocks."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_handlers_that_share_a_report_count_a_call_once(router):
         RoutingCallbackHandler(report=report, prices={})
 
 
-# --- what is no call ---
+# --- runs that are not calls ---
 
 
 @each_model
@@ -120,7 +120,7 @@ async def test_answer_from_langchains_cache_is_not_a_call(bedrock, router, handl
 
 
 class Wrapping(BaseChatModel):
-    """Somebody's own chat model around one of ours; each has a run."""
+    """A user's chat model that wraps one of ours; each has a run."""
 
     inner: ChatBedrockRouter
 
@@ -219,7 +219,7 @@ def test_a_stream_that_breaks_off_counts_as_an_error(bedrock, router, handler):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_failed_prompt_of_generate_leaves_others_counted(bedrock, router, handler, asynchronous):
-    # LangChain gives nobody any of the answers, and the error to all.
+    # LangChain passes the error, and none of the answers, to every run.
     bedrock.fail("validation", times=1, after=1)
     model = MODELS["llm"](model=router)
     with pytest.raises(Exception, match="ValidationException"):

@@ -127,7 +127,7 @@ async def test_an_abandoned_async_stream_closes_its_connection(bedrock, library,
     async for chunk in stream:
         if chunk.get("answer"):
             break
-    gc.disable()  # nobody's garbage collector shall do it for us
+    gc.disable()  # the garbage collector must not do it
     try:
         await stream.aclose()
         assert await asyncio.to_thread(hung_up, bedrock, OPERATION[mode])

@@ -1,4 +1,4 @@
-"""What LangChain's own counters make of our calls: `usage_metadata`, `get_usage_metadata_callback`, `llm_output`.
+"""Test LangChain's own counters with our calls: `usage_metadata`, `get_usage_metadata_callback`, `llm_output`.
 
 The arithmetic is that of `invocation.Usage`: Bedrock's inputTokens exclude what a cache had, LangChain's include it.
 """
@@ -34,7 +34,7 @@ def counts(input_, output, **details):
     }  # fmt: skip
 
 
-# What Bedrock says → LangChain's usage_metadata. Writes by their lifetimes go by langchain-anthropic's names; then
+# Bedrock's usage → LangChain's usage_metadata. Writes by their lifetimes go by langchain-anthropic's names; then
 # they are no part of `cache_creation`, as what adds the details up (LangSmith, Langfuse) would count them twice.
 COUNTED = {
     "no cache": (aws(12, 5), counts(12, 5)),

@@ -1,4 +1,4 @@
-"""What `KnowledgeBaseRetriever` makes of results: every content type, odd ones, scores, pages."""
+"""Test the documents of `KnowledgeBaseRetriever`: every content type, odd ones, scores, pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text(value, **more):
 
 
 def found(*results, **arguments):
-    """What a retriever makes of the results of a service that answers with these."""
+    """Return the documents of a retriever whose service returns these results."""
     with ScriptedBedrock({"retrievalResults": list(results)}) as service:
         retriever = KnowledgeBaseRetriever(knowledge_base_id="EMULATEDKB", **service.arguments, **arguments)
         return retriever.invoke("krill")

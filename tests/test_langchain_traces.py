@@ -1,4 +1,4 @@
-"""What LangSmith is sent of our calls: the model that answered, tokens and cost. Its own client, a server of ours."""
+"""Test the runs sent to LangSmith: invoked model, tokens and cost. LangSmith's own client sends to a local server."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_the_messages_usage_stays_what_langchain_can_add_up(router, langsmith):
 def test_a_tracer_that_is_not_as_expected_does_no_harm(router, langsmith):
     tracer = langsmith.tracer()
     tracer.run_map = {}
-    tracer._start_trace = lambda run: None  # so that there is no run to write to
+    tracer._start_trace = lambda run: None  # so there is not a run to write to
     llm = ChatBedrockRouter(model=router)
     assert llm.invoke(ALICE, {"callbacks": [tracer]}).text
     assert list(llm.stream(ALICE, {"callbacks": [tracer]}))

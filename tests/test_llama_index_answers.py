@@ -40,7 +40,7 @@ def citation(location=None, quoted="quoted", **fields):
 
 
 def round_trip(content, *, stored=False):
-    """What Bedrock gets as the assistant's message for what it gave."""
+    """Return the assistant's message that goes back to Bedrock for one of its answers."""
     blocks, extra = read_content(content)
     message = ChatMessage(role="assistant", blocks=blocks, additional_kwargs=extra)
     if stored:

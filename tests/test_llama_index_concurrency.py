@@ -86,7 +86,7 @@ async def test_calls_do_not_hold_up_the_event_loop(form):
 
     with ScriptedBedrock(when_released) as server:
         task = asyncio.create_task(run(BedrockRouter(model=HAIKU, **server.arguments), form, "Hello"))
-        while not arrived.is_set():  # noqa: ASYNC110 - the server says it, in its own thread
+        while not arrived.is_set():  # noqa: ASYNC110 - the server sets it in its own thread
             await asyncio.sleep(0.005)
         released.set()  # only a loop that goes on comes here before there is an answer
         assert text_of((await task)[-1]) == "Hi"

@@ -1,4 +1,4 @@
-"""What real conversations with agents bring: answers that are cut off, models that change, histories kept as JSON."""
+"""Test conversations of agents: answers that are cut off, models that change, histories kept as JSON."""
 
 from __future__ import annotations
 

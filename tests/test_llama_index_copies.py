@@ -298,7 +298,7 @@ def bundle(authority, tmp_path):
 
 @pytest.fixture
 def everywhere():
-    """What all events and callbacks say."""
+    """Return the text of all events and callbacks."""
     listener, callbacks = Listener(texts=[]), Callbacks()
     get_dispatcher().add_event_handler(listener)
     yield lambda: [*listener.texts, *callbacks.texts], CallbackManager([callbacks])

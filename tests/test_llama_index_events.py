@@ -1,4 +1,4 @@
-"""What LlamaIndex's instrumentation and callbacks are told: what LlamaIndex itself tells, and who answered."""
+"""Test the events and callbacks of a call: LlamaIndex's own, and those with the invoked model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def heard():
 
 
 class Callbacks(BaseCallbackHandler):
-    """What a callback handler is called with."""
+    """A callback handler that records its calls."""
 
     def __init__(self):
         super().__init__([], [])
@@ -68,7 +68,7 @@ class Callbacks(BaseCallbackHandler):
 
 
 class Upstreams(CustomLLM):
-    """The same calls, told by LlamaIndex's own decorators."""
+    """An LLM that makes the same calls with LlamaIndex's own decorators."""
 
     ours: Any
 
@@ -125,7 +125,7 @@ class Upstreams(CustomLLM):
 
 
 def comparable(value):
-    """What is the same in two calls that ask for the same."""
+    """Return the part of an event that is equal in two equal calls."""
     if isinstance(value, BaseException):
         return type(value).__name__, str(value)
     if hasattr(value, "delta"):
@@ -135,7 +135,7 @@ def comparable(value):
     return value
 
 
-def told(events):
+def event_rows(events):
     """The events in their order, with the spans numbered as they come."""
     spans: dict[str, int] = {}
     rows = []
@@ -149,7 +149,7 @@ def told(events):
 
 
 async def play(llm, form, scenario):
-    """One call; how it ended."""
+    """Make a call and return its result or error."""
     try:
         stream = await start(llm, form, HELLO, temperature=0)
         if form in WHOLE:
@@ -185,7 +185,7 @@ async def test_events_equal_those_of_llama_indexs_decorators(bedrock, router, he
             bedrock.fail(**SCENARIOS[scenario])
         heard.clear()
         ended = await play(llm, form, scenario)
-        seen[name] = (ended, told(heard), [comparable(dict(enumerate(call))) for call in callbacks.calls])
+        seen[name] = (ended, event_rows(heard), [comparable(dict(enumerate(call))) for call in callbacks.calls])
     assert seen["ours"][0] == seen["theirs"][0]
     assert seen["ours"][1] == seen["theirs"][1]
     assert seen["ours"][2] == seen["theirs"][2]
@@ -211,7 +211,7 @@ async def test_callbacks_run_without_event_listeners(router, form):
     assert ended[2][name] is last
 
 
-# On the way from the dispatcher that LlamaIndex tells of calls to the root one.
+# Between the dispatcher of LlamaIndex's calls and the root one.
 DISPATCHERS = ("llama_index.core.llms.callbacks", "llama_index.core.llms", "llama_index.core", "root")
 
 
@@ -230,7 +230,7 @@ async def test_handler_of_one_module_gets_events_of_other_llms(router, name, for
             assert await play(llm, form, "success")
         finally:
             dispatcher.event_handlers.remove(listener)
-        heard.append(told(listener.events))
+        heard.append(event_rows(listener.events))
     assert heard[0] == heard[1]
     assert len(heard[0]) >= 2 or name not in (DISPATCHERS[0], "root")
 

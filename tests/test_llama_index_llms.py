@@ -1,4 +1,4 @@
-"""What a LlamaIndex user gets from `BedrockRouter`: any target, in each of the eight ways to ask."""
+"""Test `BedrockRouter` as a LlamaIndex user calls it: any target, in each of the eight ways to call."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def test_open_file_is_sent_whole_and_keeps_its_position(tmp_path):
 
 
 class _Meeting(io.RawIOBase):
-    """A file that notices when two read it at once; whoever reads waits a little for another."""
+    """A file that detects two concurrent readers; each read waits a little for another."""
 
     def __init__(self):
         self.met = False
@@ -264,7 +264,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         sent(DocumentBlock(path=str(tmp_path / "missing.pdf")))
 
 
-# --- documents: names, and text beside them ---
+# --- documents: names, and their text blocks ---
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ BLOCKS = {"png": ImageBlock, "pdf": DocumentBlock, "mp4": VideoBlock, "mp3": Aud
 
 @pytest.fixture
 def listener():
-    """A listening socket; `attempts` says how many connections were made to it."""
+    """A listening socket; `attempts` is the number of connections made to it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
 

@@ -140,7 +140,7 @@ def test_a_block_arrives_or_raises_naming_its_message_and_itself(role, kind):
     content = converse[-1]["content"]
     if role == "tool" and kind != "cachePoint":
         content = content[-1]["toolResult"]["content"]
-    if kind == "citation":  # a note that says of no text where it belongs
+    if kind == "citation":  # an annotation without a text it belongs to
         assert content == [{"text": "See:"}]
     elif (kind, role) == ("image", "assistant"):
         assert content == [{"text": "See:"}, {"text": "[an image]"}]
@@ -218,7 +218,7 @@ def test_a_cache_point_for_another_time_raises():
 
 
 def test_cache_point_keeps_its_position():
-    """Which of them Bedrock takes is decided for the whole request: tests/test_cache_points.py."""
+    """The client decides for the whole request which of them to keep: tests/test_cache_points.py."""
     thinking = ThinkingBlock(content="Hm.", additional_information={"signature": "x"})
     turns = contents(user(point(), "a", document(), point(), point()), assistant(thinking, point(), "b", point()))
     assert [[next(iter(block)) for block in content] for content in turns] == [
@@ -308,7 +308,7 @@ def test_cache_point_in_a_tool_result_follows_it():
     ],
 )
 def test_to_converse_emits_thinking_as_given(block, sent):
-    """Which of it a target takes is decided by the client, for every framework."""
+    """The client decides, for every framework, which of it the target accepts."""
     assert contents(user("a"), assistant(block, "b"), user("c"))[1] == [{"reasoningContent": sent}, {"text": "b"}]
     assert contents(user("a"), assistant(block), user("c"))[1] == [{"reasoningContent": sent}]
 

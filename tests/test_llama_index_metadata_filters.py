@@ -135,7 +135,7 @@ def test_convert_filter_spreads_long_groups(condition, count):
 
 
 def holds(tree, metadata):
-    """Whether attributes fulfil a filter, as llama-index-core's own stores read it."""
+    """Return whether attributes match a filter, as llama-index-core's own stores read it."""
     if isinstance(tree, MetadataFilters):
         each = [holds(member, metadata) for member in tree.filters]
         return {AND: all(each), OR: any(each), NOT: not any(each)}[tree.condition]

@@ -1,4 +1,4 @@
-"""The mistakes that beginners make: what is wrong is said, with what to do, before anything is sent."""
+"""Test beginners' mistakes: each is refused with advice before a request is sent."""
 
 from __future__ import annotations
 

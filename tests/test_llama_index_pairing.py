@@ -159,7 +159,7 @@ def emulated():
 
 
 def rounds():
-    """What an agent's history looks like: questions, several calls at once, results, answers."""
+    """Draw an agent's history: questions, several tool calls at once, results, answers."""
     one = st.integers(0, 3).map(
         lambda count: (
             lambda number: [
@@ -206,7 +206,7 @@ async def test_agent_answers_again_after_returning_one_result_directly(bedrock, 
     assert "London" in str(answer)
 
 
-# LlamaIndex's own: it says so of the memory that is passed with a Context (workflows 2.26).
+# LlamaIndex's own: its warning about a memory that is passed with a Context (workflows 2.26).
 @pytest.mark.filterwarnings("ignore::workflows.context.state_store.UnserializableKeyWarning")
 async def test_agent_answers_again_after_stop_before_result(bedrock, router):
     agent = FunctionAgent(llm=BedrockRouter(router), tools=[get_weather, add], early_stopping_method="generate")

@@ -1,4 +1,4 @@
-"""`KnowledgeBaseQueryEngine` where we retrieve, inside LlamaIndex's applications, in copies, and on connections."""
+"""Test `KnowledgeBaseQueryEngine` that retrieves itself: in LlamaIndex's applications, copies, and connections."""
 
 from __future__ import annotations
 

@@ -149,13 +149,13 @@ async def test_an_answer_of_a_knowledge_base_counts_once(bedrock, router, mode, 
         await ask(engine(base, form, model=router, mode=mode), form)
     totals = handler.report.to_dict()["totals"]
     assert totals["calls"] == 1
-    # Of what RetrieveAndGenerate costs AWS says nothing.
+    # AWS does not report the cost of RetrieveAndGenerate.
     assert totals["calls_without_usage"] == totals["calls_without_price"] == (mode == GENERATE)
     assert [target["requested_model_id"] for target in handler.report.to_dict()["targets"]] == [router]
 
 
 class Plans(Says):
-    """Somebody else's LLM, for what is chosen and planned."""
+    """Another LLM, for selectors and planners."""
 
     def complete(self, prompt, formatted=False, **kwargs):
         return CompletionResponse(text=self._next(user(prompt)))

@@ -1,4 +1,4 @@
-"""What fails counts among the errors in a `RoutingEventHandler`'s report, once each; what is given up does not."""
+"""Test the errors in a `RoutingEventHandler`'s report: each failed call counts once, an abandoned one does not."""
 
 from __future__ import annotations
 

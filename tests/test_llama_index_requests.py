@@ -1,4 +1,4 @@
-"""What `BedrockRouter` sends: what was asked for, in its place, and nothing else."""
+"""Test the requests of `BedrockRouter`: every setting in its member, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields of a `BedrockRouter` that are set after it was constructed: the next call heeds them, that of a copy too."""
+"""Test fields of a `BedrockRouter` set after construction: they apply to the next call, also of a copy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ either_way = pytest.mark.parametrize("with_fields", [by_attributes, by_a_copy, b
 
 @pytest.fixture
 def llm(bedrock):
-    """One that has asked before."""
+    """Return a `BedrockRouter` that has made a call."""
     llm = BedrockRouter(model=HAIKU, max_retries=0)
     assert llm.complete(HELLO).text
     return llm

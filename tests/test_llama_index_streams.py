@@ -1,4 +1,4 @@
-"""Streams of `BedrockRouter` that break off, are given up, or are read while they go on."""
+"""Test streams of `BedrockRouter` that break off, are abandoned, or are read while they go on."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ async def test_an_exception_in_a_stream_is_boto3s(bedrock, router, form):
         await run(BedrockRouter(model=router), form, HELLO)
 
 
-# --- given up ---
+# --- abandoned ---
 
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("form", ["stream_chat", "stream_complete"])
 @pytest.mark.parametrize("how", ["close", "forget", "break"])
 def test_stream_abandoned_early_frees_its_connection(bedrock, keeper, form, how):
-    """Though somebody keeps all events: with an exception, its traceback and the frames in it are kept."""
+    """Even if a listener keeps all events: an exception keeps its traceback and the frames in it."""
     bedrock.fail("slow_stream", seconds=0.2, rate=1.0)
     llm = BedrockRouter(model=HAIKU)
 

@@ -36,7 +36,7 @@ def llm(bedrock, request):
 
 
 async def songs_of(llm, form, **llm_kwargs):
-    """What a stream of objects gives, and what it raises at its end."""
+    """Return the items of a stream of objects, and the error at its end."""
     songs, error = [], None
     try:
         if form == "sync":

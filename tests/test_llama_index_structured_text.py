@@ -1,4 +1,4 @@
-"""Objects from models that cannot be forced to call a tool, and of classes whose schema is no plain object."""
+"""Test objects from models without forced tool calls, and of classes whose schema is not a plain object."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_chat_takes_allow_json_text_itself():
         assert ["outputConfig" in request for request in server.requests] == [True, False]
 
 
-# --- classes whose schema is no plain object ---
+# --- classes whose schema is not a plain object ---
 
 SPECIAL = [
     (Page[str], {"items": ["a", "b"]}, Page[str](items=["a", "b"])),
@@ -238,7 +238,7 @@ SPECIAL = [
 
 
 def given_by_tool(value, output_cls):
-    """What a model calls the tool with: LlamaIndex's classes with one field ``root`` where the class has no fields."""
+    """Return the tool's arguments: LlamaIndex's classes have one field ``root`` if the class has no fields."""
     return value if "properties" in output_cls.model_json_schema() else {"root": value}
 
 

@@ -1,4 +1,4 @@
-"""Which tool calls of an answer are the caller's, by the ``type`` that Bedrock gives them."""
+"""Test which tool calls of an answer are the caller's, by Bedrock's ``type``."""
 
 from __future__ import annotations
 

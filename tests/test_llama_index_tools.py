@@ -247,7 +247,7 @@ def test_converses_own_tool_config_is_taken(bedrock, router, tools):
     assert json.dumps(config) == before
 
 
-# --- what no emulated model says ---
+# --- answers that canned models do not give ---
 
 
 def interleaved():
@@ -278,7 +278,7 @@ async def test_calls_that_are_streamed_by_turns_are_kept_apart(tools, form):
 
 
 def cut_off(*parts):
-    """What a stream gives of a call whose arguments end where the tokens were used up."""
+    """Return the stream of a tool call whose arguments are cut at the token limit."""
     deltas = [call_delta(0, part) for part in parts]
     return stream_of(call_start(0, "t1", "get_weather"), *deltas, block_stop(0), stop="max_tokens")
 

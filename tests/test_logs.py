@@ -1,4 +1,4 @@
-"""What a call logs: one line at DEBUG, whatever becomes of it, and nothing of what was said."""
+"""Test the log of a call: one line at DEBUG, however it ends, without the text of prompts and answers."""
 
 from __future__ import annotations
 

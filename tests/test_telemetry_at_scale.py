@@ -27,7 +27,7 @@ def recorder():
 
 
 def under_own_parents(recorder):
-    """Whether each application span has just the calls that were made in it."""
+    """Return whether each application span has exactly the calls that were made in it."""
     spans = recorder.exporter.get_finished_spans()
     apps = {span.context.span_id: span.name for span in spans if span.name.startswith("app")}
     parents = [apps[span.parent.span_id] for span in recorder.spans]

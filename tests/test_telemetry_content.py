@@ -28,7 +28,7 @@ def recorder(monkeypatch):
 
 
 def secretive(**more):
-    """A request that says the secret wherever a request can say something."""
+    """Return a request with the secret in every member that holds text."""
     tool = {"name": "look", "description": SECRET, "inputSchema": {"json": {"type": "object", "title": SECRET}}}
     return {
         "system": [{"text": SECRET}],

@@ -13,7 +13,7 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from telemetry_spans import TelemetryRecorder, until
-from test_telemetry_beside import SpanHandler
+from test_telemetry_external_spans import SpanHandler
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.langchain import KnowledgeBaseChain
@@ -182,7 +182,7 @@ def test_content_of_knowledge_base_is_recorded_on_request(recorder, monkeypatch)
     assert "Christiaan Huygens" in generation["gen_ai.output.messages"]
 
 
-# --- beside others
+# --- with other instrumentations
 
 
 @pytest.mark.sample(2)

@@ -1,4 +1,4 @@
-"""When the span of a stream ends, and what is the current span meanwhile."""
+"""Test when the span of a stream ends, and the current span meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bedrock_routing_integrations.errors import StreamInterruptedError
 from bedrock_routing_integrations.langchain import ChatBedrockRouter
 from bedrock_routing_integrations.llama_index import BedrockRouter
 
-# A stream that nobody begins to read, nor closes, leaves its socket to the garbage collector, as boto3's does.
+# A stream that is neither read nor closed leaves its socket to the garbage collector, as boto3's does.
 forgotten = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 DURATION = "gen_ai.client.operation.duration"
 

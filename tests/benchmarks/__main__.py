@@ -76,7 +76,7 @@ def _run(name, options):
     rounds = options.rounds or takes["rounds"].default
     given = {name: value for name, value in vars(options).items() if name in takes and name != "rounds"}
     size = f"{rounds} rounds, {options.chunks:,} chunks" if "chunks" in takes else f"{rounds} rounds"
-    shown = getattr(module, "show", show)  # what is no time has a table of its own
+    shown = getattr(module, "show", show)  # a module that does not measure time has a table of its own
     print(shown(f"{module.TITLE} ({size})", module.run(rounds, **given), module.PEER), "\n", flush=True)
 
 

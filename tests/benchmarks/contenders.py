@@ -1,4 +1,4 @@
-"""What all contenders are given alike: a prompt, dummy credentials, a Region and an endpoint. And raw boto3."""
+"""The settings that all contenders share: a prompt, dummy credentials, a Region, an endpoint; and raw boto3."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _PASSAGE = "Beneath the ice of Europa there is probably an ocean of salt water. 
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; a client that waits for each answer needs no pipelining."""
+    """A keep-alive connection without pipelining: clients wait for each answer."""
 
     def __init__(self, delay, chunks):
         self.delay = delay
@@ -118,7 +118,7 @@ def _json_answer(document):
 
 
 def _stream_answer(shared, chunks):
-    """An event per HTTP chunk, as the service sends them; all at once, so that nobody waits for a chunk."""
+    """Return one event per HTTP chunk, as Bedrock sends them, all at once, so that no client waits for a chunk."""
     frames = [
         frame("messageStart", {"role": "assistant", "p": "abc"}),
         *(

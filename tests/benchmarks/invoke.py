@@ -1,4 +1,4 @@
-"""One call after another on one connection."""
+"""Make one call after another on one connection."""
 
 from __future__ import annotations
 

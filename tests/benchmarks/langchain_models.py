@@ -1,4 +1,4 @@
-"""Who is compared behind LangChain's door."""
+"""The chat models of LangChain that are compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PEER = "ChatBedrockConverse"
 
 
 def peer(url, target=HAIKU, *, connections=10):
-    """langchain-aws's model. A router needs to be told its provider, and that it streams."""
+    """Return langchain-aws's model. For a router it needs the provider, and that it streams."""
     told = {"provider": "anthropic", "disable_streaming": False} if target == ROUTER else {}
     config = Config(max_pool_connections=connections)
     return ChatBedrockConverse(model=target, region_name=REGION, endpoint_url=url, config=config, **CREDENTIALS, **told)

@@ -14,7 +14,7 @@ _AT_MOST = 1.0
 
 
 def run(rounds=ROUNDS, *, alone=False):
-    """All send the same request, but where it says that ours does by default: without temperature and a limit."""
+    """Compare equal requests; rows "by default" show our defaults, without temperature and token limit."""
     with fixed_server() as url:
         client = raw(url)
         models = {

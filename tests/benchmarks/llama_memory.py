@@ -1,4 +1,4 @@
-"""LlamaIndex: what somebody holds who keeps all chunks of a stream, as evaluations, logs and caches do."""
+"""LlamaIndex: the memory of all chunks of a stream, as evaluations, logs and caches keep them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAYS = ("unread", "message.content of each read")
 
 def run(rounds=ROUNDS, *, full=False, alone=False, chunks=CHUNKS):
     rows = []
-    # Whoever reads all the text with each chunk has it as often, whoever made it: 100 KB a chunk in a long stream.
+    # Reading the whole text of each chunk creates it each time, in every contender: 100 KB a chunk in a long stream.
     for length, ways in ((chunks, _WAYS), (_TIMES * chunks, _WAYS[:1])):
         with fixed_server(chunks=length) as url:
             with_peer = not alone and (full or length == chunks)
@@ -62,7 +62,7 @@ def _held(keep, chunks, rounds):
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        if len(kept) < chunks:  # whoever does not stream would win
+        if len(kept) < chunks:  # a contender that does not stream would win
             raise RuntimeError(f"only {len(kept)} chunks arrived")
         del kept
         sizes.append(after - before)

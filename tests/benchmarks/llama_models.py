@@ -1,4 +1,4 @@
-"""Who is compared behind LlamaIndex's door. The peer is no package that the tests need, so it may be missing."""
+"""The LLMs of LlamaIndex that are compared. Tests do not need the peer, so it may be missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def peer(url):
 
 
 def peer_threads():
-    """How the peer makes asynchronous calls: natively only beside aioboto3, which needs an older boto3 than we do."""
+    """Return how the peer makes asynchronous calls: natively only with aioboto3, which needs an older boto3."""
     return "natively" if importlib.util.find_spec("aioboto3") else "in threads"
 
 

@@ -21,7 +21,7 @@ _ON_ROUTER = "stream_chat on a router, delta read"
 
 
 def run(rounds=ROUNDS, *, alone=False, chunks=CHUNKS):
-    loop = asyncio.new_event_loop()  # one loop, so that starting and stopping it is in nobody's time
+    loop = asyncio.new_event_loop()  # one loop, so that no measured time includes starting and stopping it
     try:
         with fixed_server(chunks=chunks) as url:
             models = {"ours": ours(url, **ASKED), **({} if alone else {"peer": peer(url)})}
@@ -56,7 +56,7 @@ def _rows(times):
         theirs = times.get(("peer", way))
         if theirs:
             yield compared(f"{PEER}.{way}", theirs, peer=theirs, raw=base)
-        # Between threads the figure is the scheduler's as much as ours: it differs from run to run, and is no goal.
+        # Between threads the figure is the scheduler's as much as ours: it differs from run to run, and is not a goal.
         goal = None if way.startswith("astream") else _AT_MOST
         yield compared(f"BedrockRouter.{way}", times["ours", way], peer=theirs, raw=base, at_most=goal)
     # The peer cannot call a router, so there is only raw boto3 to compare with.

@@ -1,4 +1,4 @@
-"""How figures are taken and shown: interleaved rounds, medians, ratios within a round."""
+"""Measure contenders in interleaved rounds, and show medians and ratios within a round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHUNKS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a table.
+    """A line of a table.
 
     Attributes:
         what: Who did what.
@@ -61,8 +61,8 @@ class Samples:
 def interleaved(contenders, rounds, *, warm_up=3):
     """Time every contender once a round.
 
-    The order turns from round to round, so that nobody always runs in another's wake (a heap just grown, a clock
-    just raised).
+    The order turns from round to round, so that no contender always follows the same other one (a heap just
+    grown, a clock just raised).
 
     Args:
         contenders: Name → what to run.
@@ -90,7 +90,7 @@ def interleaved(contenders, rounds, *, warm_up=3):
 
 
 def _sample(call, samples):
-    gc.collect()  # nobody pays for the garbage of another; what it makes itself counts
+    gc.collect()  # a contender pays only for its own garbage
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     samples.cpu.append(time.process_time() - cpu)
@@ -148,12 +148,12 @@ def compared(what, samples, *, peer, raw, calls=1, at_most=None):
 
 
 def show(title, rows, peer):
-    """The table as text; what does not depend on the machine comes first. Columns that nobody fills are left out.
+    """Return the table as text, machine-independent columns first and empty columns left out.
 
     Args:
         title: The line above it.
         rows: Its `Row`s.
-        peer: The name of whom they are compared with.
+        peer: The name of the contender that the others are compared with.
     """
     lines = [["", f"x {peer}", "quartiles", "in CPU time", f"x {RAW}", "median", "target", ""]]
     lines += [_cells(row) for row in rows]

@@ -1,4 +1,4 @@
-"""What one more model object costs, once another is in use."""
+"""The cost of one more model object when another is in use."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _times(make, count):
 
 
 def _memory(make, count):
-    """What each object holds on to, in KB: the mean, as what they share is held once."""
+    """Return the mean memory of an object, in KB. What the objects share counts once."""
     make()  # fills what is cached for all
     gc.collect()
     tracemalloc.start()

@@ -16,7 +16,7 @@ _WAYS = ("stream on a model", "stream on a router", "astream on a model")
 
 
 def run(rounds=ROUNDS, *, chunks=CHUNKS):
-    loop = asyncio.new_event_loop()  # one loop, so that starting and stopping it is in nobody's time
+    loop = asyncio.new_event_loop()  # one loop, so that no measured time includes starting and stopping it
     try:
         with fixed_server(chunks=chunks) as url:
             times = interleaved(_contenders(url, loop, chunks), rounds)

@@ -1,4 +1,4 @@
-"""Whatever messages come: an error of ours, or a request that Bedrock can read. Answers go back as they came."""
+"""Test random messages: they become a valid request or an error of ours. Answers go back unchanged."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ spoken = st.builds(TextBlock, text=texts.map(lambda text: text.strip() or "Hello
 
 @st.composite
 def rounds(draw):
-    """What one side says and the other answers, with a call of tools between now and then."""
+    """Draw a conversation of alternating turns with occasional tool calls."""
     seen = draw(st.lists(st.one_of(spoken, documents_with_names, st.builds(ImageBlock, image=st.just(PNG)), points),
                          max_size=3))  # fmt: skip
     asked = ChatMessage(role="user", blocks=[draw(spoken), *seen])
@@ -236,7 +236,7 @@ answered = st.one_of(
 
 
 def _joined(content):
-    """The content with texts beside a cited one as one text: where one ends and the next begins is not kept there."""
+    """Return the content with texts next to a cited one joined: their boundaries are not kept."""
     joined = []
     for block in content:
         if "text" in block and joined and "text" in joined[-1]:

@@ -1,4 +1,4 @@
-"""Clients that are assigned after construction, and what tests and gateways put in the place of boto3's."""
+"""Test clients that are assigned after construction, and fakes of boto3's client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bedrock_routing_integrations.llama_index import BedrockRouter
 
 
 class FakeClient:
-    """What a test puts in the place of boto3's client: no ``meta``, and a stream that is a list."""
+    """A fake of boto3's client without ``meta``, whose stream is a list."""
 
     def __init__(self, *, metadata=True):
         self.requests = []

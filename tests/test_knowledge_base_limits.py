@@ -1,4 +1,4 @@
-"""Knowledge bases in bad hands: odd streams, odd models, one session in two threads, conversations without end."""
+"""Test knowledge bases with odd streams, odd models, one session in two threads, and endless conversations."""
 
 from __future__ import annotations
 

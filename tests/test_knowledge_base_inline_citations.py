@@ -1,4 +1,4 @@
-"""Citations that a model marks by itself: taken out of the answer, verified, whatever the pieces it comes in."""
+"""Test inline citations: removed from the answer and verified, for any chunks of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One span for each call of a model, whoever else makes spans."""
+"""Test that each call has one span, with any other instrumentation."""
 
 from __future__ import annotations
 
