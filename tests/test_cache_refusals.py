@@ -228,7 +228,7 @@ def test_failed_planning_still_repairs_user_points(client, emulator, monkeypatch
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bedrock_routing_integrations.caching.candidates.find_candidates", broken)
+    monkeypatch.setattr("bedrock_routing_integrations.caching.planner.find_candidates", broken)
     routing = ask(client, request(system=[POINT, LONG, POINT]))
     assert [(point["section"], point["position"]) for point in routing["cache_points"]] == [("system", 1)]
     assert [line for line in warnings(caplog) if "could not be planned (ZeroDivisionError)" in line]
