@@ -81,18 +81,18 @@ def _service_models_read_once():
 
 
 @pytest.fixture(scope="session")
-def nobodys_files(tmp_path_factory):
+def missing_aws_files(tmp_path_factory):
     """Return the paths of AWS files that do not exist."""
     return tmp_path_factory.mktemp("nobody")
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(request, monkeypatch, nobodys_files):
+def _own_environment(request, monkeypatch, missing_aws_files):
     for name in list(os.environ):
         if name.startswith(("AWS_", "LANGSMITH_", "LANGCHAIN_")):
             monkeypatch.delenv(name)
     # No file of the machine's user, but those that a test writes; and no instance metadata service.
-    files = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else nobodys_files
+    files = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else missing_aws_files
     monkeypatch.setenv("AWS_CONFIG_FILE", str(files / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(files / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -115,7 +115,7 @@ class _Listener(BaseEventHandler):
 
 
 @contextlib.contextmanager
-def heard():
+def emitted():
     """The names of the events and of the spans (in the order of their end) of LlamaIndex's instrumentation."""
     dispatcher, listener, spans = get_dispatcher(), _Listener(), SimpleSpanHandler()
     handlers = list(dispatcher.span_handlers)

@@ -30,10 +30,10 @@ from parity_writing import (
     llama_index_call,
     png,
     prompt,
-    said,
     text,
     tool_result,
     tool_use,
+    turn,
     user,
 )
 from samples import ALICE, HAIKU, HELLO, LLAMA_8B, LLAMA_70B, NOVA_PRO, SONNET
@@ -85,8 +85,8 @@ def answered(tool_said: Own, body: dict[str, Any], **more: Any) -> Case:
         tool_said.langchain,
     ]
     llama_index = [
-        said(USER, WEATHER),
-        said(ASSISTANT, "I will look.", llama_index_call("call_1", "Paris")),
+        turn(USER, WEATHER),
+        turn(ASSISTANT, "I will look.", llama_index_call("call_1", "Paris")),
         tool_said.llama_index,
     ]
     body = {"messages": [user(WEATHER), call, body], "toolConfig": TOOLS}
@@ -98,7 +98,7 @@ def tool_message(content: Any, **more: Any) -> ToolMessage:
 
 
 def tool_chat_message(*blocks: Any, **more: Any) -> ChatMessage:
-    return said(TOOL, *blocks, tool_call_id="call_1", **more)
+    return turn(TOOL, *blocks, tool_call_id="call_1", **more)
 
 
 MESSAGES = {
@@ -114,23 +114,23 @@ MESSAGES = {
                 HumanMessage("My name is Ada."), AIMessage("Hello Ada."), HumanMessage("What is my name?"),
             ],
             [
-                said(SYSTEM, "Be brief."), said(SYSTEM, "Be kind."),
-                said(USER, "My name is Ada."), said(ASSISTANT, "Hello Ada."), said(USER, "What is my name?"),
+                turn(SYSTEM, "Be brief."), turn(SYSTEM, "Be kind."),
+                turn(USER, "My name is Ada."), turn(ASSISTANT, "Hello Ada."), turn(USER, "What is my name?"),
             ],
         ),
     ),
     "two texts in one message": case(
         {"messages": [user("Hello.", "Who are you?")]},
-        Own([HumanMessage([text("Hello."), text("Who are you?")])], [said(USER, "Hello.", "Who are you?")]),
+        Own([HumanMessage([text("Hello."), text("Who are you?")])], [turn(USER, "Hello.", "Who are you?")]),
     ),
     "two messages of one role": case(
         {"messages": [user("Hello.", "Who are you?")]},
-        Own([HumanMessage("Hello."), HumanMessage("Who are you?")], [said(USER, "Hello."), said(USER, "Who are you?")]),
+        Own([HumanMessage("Hello."), HumanMessage("Who are you?")], [turn(USER, "Hello."), turn(USER, "Who are you?")]),
         differs=(Differs("messages.0.content", [{"text": "Hello.\nWho are you?"}], JOINED),),
     ),
     "an image": case(
         {"messages": [user("What is this?", IMAGE)]},
-        Own([HumanMessage([text("What is this?"), LANGCHAIN_IMAGE])], [said(USER, "What is this?", Image(image=PNG))]),
+        Own([HumanMessage([text("What is this?"), LANGCHAIN_IMAGE])], [turn(USER, "What is this?", Image(image=PNG))]),
     ),
     "a document": case(
         {"messages": [user("Sum up.", {"document": {"format": "pdf", "name": "report", "source": {"bytes": PDF}}})]},
@@ -144,7 +144,7 @@ MESSAGES = {
                     },
                 ])
             ],
-            [said(USER, "Sum up.", Document(data=PDF, title="report", document_mimetype="application/pdf"))],
+            [turn(USER, "Sum up.", Document(data=PDF, title="report", document_mimetype="application/pdf"))],
         ),
     ),
     "thinking in the history": case(
@@ -160,13 +160,13 @@ MESSAGES = {
                 HumanMessage(HELLO),
             ],
             [
-                said(USER, "Hello"),
-                said(
+                turn(USER, "Hello"),
+                turn(
                     ASSISTANT,
                     Thinking(content=THOUGHT["text"], additional_information={"signature": THOUGHT["signature"]}),
                     "Hello!",
                 ),
-                said(USER, HELLO),
+                turn(USER, HELLO),
             ],
         ),
         target=lambda bedrock: SONNET_37,
@@ -251,10 +251,10 @@ TOOL_USE = {
                 HumanMessage("Which is better?"),
             ],
             [
-                said(USER, WEATHER),
-                said(ASSISTANT, llama_index_call("call_1", "Paris"), llama_index_call("call_2", "Rome")),
-                said(TOOL, "Sunny.", tool_call_id="call_1"), said(TOOL, "Rainy.", tool_call_id="call_2"),
-                said(USER, "Which is better?"),
+                turn(USER, WEATHER),
+                turn(ASSISTANT, llama_index_call("call_1", "Paris"), llama_index_call("call_2", "Rome")),
+                turn(TOOL, "Sunny.", tool_call_id="call_1"), turn(TOOL, "Rainy.", tool_call_id="call_2"),
+                turn(USER, "Which is better?"),
             ],
         ),
         call={"toolConfig": TOOLS},

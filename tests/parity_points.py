@@ -21,10 +21,10 @@ from parity_writing import (
     case,
     langchain_call,
     llama_index_call,
-    said,
     text,
     tool_result,
     tool_use,
+    turn,
     user,
 )
 from samples import HAIKU, HELLO, NOVA_PRO
@@ -59,8 +59,8 @@ POINTS = {
                 HumanMessage([text("A long story."), POINT]), AIMessage("I see."), HumanMessage(HELLO),
             ],
             [
-                said(SYSTEM, "Be brief.", LLAMA_INDEX_HOUR),
-                said(USER, "A long story.", LLAMA_INDEX_POINT), said(ASSISTANT, "I see."), said(USER, HELLO),
+                turn(SYSTEM, "Be brief.", LLAMA_INDEX_HOUR),
+                turn(USER, "A long story.", LLAMA_INDEX_POINT), turn(ASSISTANT, "I see."), turn(USER, HELLO),
             ],
         ),
         target=lambda bedrock: SONNET_45,
@@ -69,7 +69,7 @@ POINTS = {
         {"system": [{"text": "Be brief."}, POINT], "messages": [user(HELLO)]},
         Own(
             [SystemMessage([text("Be brief."), POINT]), HumanMessage(HELLO)],
-            [said(SYSTEM, "Be brief."), said(USER, HELLO)],
+            [turn(SYSTEM, "Be brief."), turn(USER, HELLO)],
         ),
         llm=Own({}, {"system_prompt_caching": True}),
         target=lambda bedrock: SONNET_37,
@@ -77,27 +77,27 @@ POINTS = {
     "an hour after five minutes": pointed(
         {"system": [{"text": "Be brief."}, HOUR], "messages": [user(HELLO, HOUR)]},
         [SystemMessage([text("Be brief."), POINT]), HumanMessage([text(HELLO), HOUR])],
-        [said(SYSTEM, "Be brief.", LLAMA_INDEX_POINT), said(USER, HELLO, LLAMA_INDEX_HOUR)],
+        [turn(SYSTEM, "Be brief.", LLAMA_INDEX_POINT), turn(USER, HELLO, LLAMA_INDEX_HOUR)],
         SONNET_45,
     ),
     "an hour where five minutes are offered": pointed(
         {"messages": [user(HELLO, POINT)]},
         [HumanMessage([text(HELLO), HOUR])],
-        [said(USER, HELLO, LLAMA_INDEX_HOUR)],
+        [turn(USER, HELLO, LLAMA_INDEX_HOUR)],
         SONNET_37,
     ),
     "cache points for a model that takes none": pointed(
         {"system": [{"text": "Be brief."}], "messages": [user(HELLO)]},
         [SystemMessage([text("Be brief."), POINT]), HumanMessage([text(HELLO), POINT])],
-        [said(SYSTEM, "Be brief.", LLAMA_INDEX_POINT), said(USER, HELLO, LLAMA_INDEX_POINT)],
+        [turn(SYSTEM, "Be brief.", LLAMA_INDEX_POINT), turn(USER, HELLO, LLAMA_INDEX_POINT)],
         HAIKU,
     ),
     "a cache point with nothing before it": pointed(
         {"system": [{"text": "Be brief."}], "messages": [user(HELLO, POINT)]},
         [SystemMessage([POINT, text("Be brief.")]), HumanMessage([POINT, text(HELLO), POINT, POINT])],
         [
-            said(SYSTEM, LLAMA_INDEX_POINT, "Be brief."),
-            said(USER, LLAMA_INDEX_POINT, HELLO, LLAMA_INDEX_POINT, LLAMA_INDEX_POINT),
+            turn(SYSTEM, LLAMA_INDEX_POINT, "Be brief."),
+            turn(USER, LLAMA_INDEX_POINT, HELLO, LLAMA_INDEX_POINT, LLAMA_INDEX_POINT),
         ],
         SONNET_37,
     ),
@@ -111,8 +111,8 @@ POINTS = {
             HumanMessage([text("One"), POINT, text("Two"), POINT, text("Three"), POINT, text("Four"), POINT]),
         ],
         [
-            said(SYSTEM, "Be brief.", LLAMA_INDEX_POINT),
-            said(
+            turn(SYSTEM, "Be brief.", LLAMA_INDEX_POINT),
+            turn(
                 USER, "One", LLAMA_INDEX_POINT, "Two", LLAMA_INDEX_POINT, "Three", LLAMA_INDEX_POINT, "Four",
                 LLAMA_INDEX_POINT,
             ),
@@ -132,13 +132,13 @@ POINTS = {
             HumanMessage(HELLO),
         ],
         [
-            said(USER, "Hello"),
-            said(
+            turn(USER, "Hello"),
+            turn(
                 ASSISTANT,
                 Thinking(content=THOUGHT["text"], additional_information={"signature": THOUGHT["signature"]}),
                 LLAMA_INDEX_POINT, "Hello!", LLAMA_INDEX_POINT,
             ),
-            said(USER, HELLO),
+            turn(USER, HELLO),
         ],
         SONNET_37,
     ),
@@ -159,7 +159,7 @@ POINTS = {
             ])
         ],
         [
-            said(
+            turn(
                 USER, "Sum up.", LLAMA_INDEX_POINT,
                 Document(data=NOTE, title="note", document_mimetype="text/plain"), LLAMA_INDEX_POINT,
             )
@@ -179,8 +179,8 @@ POINTS = {
             ToolMessage([text("Sunny."), POINT], tool_call_id="call_1"),
         ],
         [
-            said(USER, "Weather?", LLAMA_INDEX_POINT), said(ASSISTANT, llama_index_call("call_1", "Paris")),
-            said(TOOL, "Sunny.", LLAMA_INDEX_POINT, tool_call_id="call_1"),
+            turn(USER, "Weather?", LLAMA_INDEX_POINT), turn(ASSISTANT, llama_index_call("call_1", "Paris")),
+            turn(TOOL, "Sunny.", LLAMA_INDEX_POINT, tool_call_id="call_1"),
         ],
         f"us.{NOVA_PRO}",
         call={"toolConfig": {"tools": [SPEC, POINT]}},

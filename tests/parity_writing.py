@@ -90,7 +90,7 @@ def case(
 
 def prompt(text: str, body: dict[str, Any] | None = None, **more: Any) -> Case:
     """A row whose messages are one prompt."""
-    return case({"messages": [user(text)], **(body or {})}, Own([HumanMessage(text)], [said(USER, text)]), **more)
+    return case({"messages": [user(text)], **(body or {})}, Own([HumanMessage(text)], [turn(USER, text)]), **more)
 
 
 def user(*content: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def assistant(*content: Any) -> dict[str, Any]:
     return {**user(*content), "role": "assistant"}
 
 
-def said(role: MessageRole, *blocks: Any, **additional_kwargs: Any) -> ChatMessage:
+def turn(role: MessageRole, *blocks: Any, **additional_kwargs: Any) -> ChatMessage:
     made = [TextBlock(text=block) if isinstance(block, str) else block for block in blocks]
     return ChatMessage(role=role, blocks=made, additional_kwargs=additional_kwargs)
 

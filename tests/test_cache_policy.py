@@ -153,7 +153,7 @@ def test_cache_of_another_value_is_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"sections": ["tools", "sytem"]}, ["'sytem'", "tools, system, messages"]),
         ({"sections": "all"}, ["'all'", "tools, system, messages"]),
@@ -178,11 +178,11 @@ def test_cache_of_another_value_is_refused(wrong):
         ({"memory": {}}, ["{}", "PrefixMemory"]),
     ],
 )
-def test_invalid_value_is_named_with_valid_ones(wrong, says):
+def test_invalid_value_is_named_with_valid_ones(wrong, message):
     for make in (lambda: CachePolicy(**wrong), lambda: RoutedClient(Connection(), cache=dict(wrong))):
         with pytest.raises(InvalidRequestError) as refused:
             make()
-        assert all(word in str(refused.value) for word in says), str(refused.value)
+        assert all(word in str(refused.value) for word in message), str(refused.value)
 
 
 def test_unknown_field_is_named_with_known_ones():

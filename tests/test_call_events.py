@@ -82,22 +82,22 @@ def call(recorder):
 
 def test_an_answered_call_emits_its_routing_once(client, recorder, router):
     routing = client.converse(modelId=router, **ask("Hi"))["routing"]
-    started, attempt, answered = recorder.events
+    started, attempt, answered_event = recorder.events
     assert recorder.kinds == [CallStarted, AttemptMade, CallAnswered]
     assert (started.operation, started.resolved.target.model_id) == ("Converse", router)
-    assert attempt.request_id == answered.request_id == routing["request_id"]
-    assert answered.routing == routing
-    assert answered.response["output"]
+    assert attempt.request_id == answered_event.request_id == routing["request_id"]
+    assert answered_event.routing == routing
+    assert answered_event.response["output"]
     assert {event.call_id for event in recorder.events} == {started.call_id}
-    assert answered.seconds > 0
+    assert answered_event.seconds > 0
 
 
 def test_a_stream_is_answered_when_its_metadata_arrives(client, recorder, router):
     events = list(client.converse_stream(modelId=router, **ask("Hi"))["stream"])
     assert recorder.kinds == [CallStarted, AttemptMade, CallAnswered]
-    answered = recorder.events[-1]
-    assert answered.routing == events[-1]["metadata"]["routing"]
-    assert answered.response["stopReason"] == "end_turn"
+    answered_event = recorder.events[-1]
+    assert answered_event.routing == events[-1]["metadata"]["routing"]
+    assert answered_event.response["stopReason"] == "end_turn"
 
 
 def test_each_attempt_of_a_call_is_emitted(bedrock, client, recorder):

@@ -624,15 +624,15 @@ def test_look_ups_use_a_users_clients_credentials_and_endpoint(bedrock, monkeypa
 
 
 def test_model_client_is_like_the_users_knowledge_base_client():
-    told = {
+    changes = {
         "connect_timeout": 7, "read_timeout": 300, "max_pool_connections": 99, "proxies": {"https": "http://proxy:1"},
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }  # fmt: skip
-    given = boto3.client("bedrock-agent-runtime", region_name="us-east-1", config=Config(**told))
+    given = boto3.client("bedrock-agent-runtime", region_name="us-east-1", config=Config(**changes))
     source = UserClient(given, "bedrock-agent-runtime")
     model, look_up = source.client(RUNTIME), source.client("bedrock")
-    assert {name: getattr(model.meta.config, name) for name in told} == told
-    assert look_up.meta.config.proxies == told["proxies"]
+    assert {name: getattr(model.meta.config, name) for name in changes} == changes
+    assert look_up.meta.config.proxies == changes["proxies"]
     assert look_up.meta.config.read_timeout < 60, "a look-up keeps nobody waiting"
 
 
@@ -801,9 +801,9 @@ def in_child(work, seconds=6):
             os._exit(code)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
-        said = pipe.read()
+        output = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else None
+    return json.loads(output) if output else None
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

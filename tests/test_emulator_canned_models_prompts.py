@@ -122,10 +122,10 @@ def test_react_agent_acts_until_it_has_observed_enough():
     rest = (ASKED, action("Paris"), "Observation: Sunny.")
     assert text_of(*rest, system=REACT) == action("Rome")
     answer = text_of(*rest, action("Rome"), "Observation: Rain.", system=REACT)
-    thought, _, said = answer.partition("\nAnswer: ")
+    thought, _, final_answer = answer.partition("\nAnswer: ")
     assert thought == "Thought: I can answer without using any more tools."
-    assert "Sunny." in said
-    assert "Rain." in said
+    assert "Sunny." in final_answer
+    assert "Rain." in final_answer
 
 
 def test_react_agent_remembers_earlier_questions_and_answers_without_tools():

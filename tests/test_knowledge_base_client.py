@@ -388,10 +388,10 @@ def test_own_client_serves_calls_and_look_ups(bedrock, kb, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("made", "says"), [("bedrock-runtime", "'bedrock-runtime'"), ("bedrock-agent", "'bedrock-agent'")]
+    ("made", "message"), [("bedrock-runtime", "'bedrock-runtime'"), ("bedrock-agent", "'bedrock-agent'")]
 )
-def test_a_client_of_another_service_is_refused_at_once(bedrock, made, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_a_client_of_another_service_is_refused_at_once(bedrock, made, message):
+    with pytest.raises(InvalidRequestError, match=message):
         KnowledgeBaseClient(bedrock.client(made))
 
 

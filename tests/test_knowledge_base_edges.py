@@ -20,26 +20,26 @@ MODES = ("retrieve_and_generate", "retrieve_then_converse")
 KB = "EMULATEDKB"
 
 
-def chain_says(question, session_id=None, **arguments):
+def chain_answer(question, session_id=None, **arguments):
     result = KnowledgeBaseChain(**arguments).invoke({"input": question, "session_id": session_id})
     return result["answer"], result["session_id"], result["citations"]
 
 
-def engine_says(question, session_id=None, **arguments):
+def engine_answer(question, session_id=None, **arguments):
     response = KnowledgeBaseQueryEngine(**arguments).query(question, session_id=session_id)
     return str(response), response.metadata["session_id"], response.metadata["citations"]
 
 
-DOORS = pytest.mark.parametrize("says", [chain_says, engine_says])
+each_framework = pytest.mark.parametrize("answer_of", [chain_answer, engine_answer])
 
 
 @pytest.mark.usefixtures("bedrock")
 @pytest.mark.parametrize("mode", MODES)
-@DOORS
-def test_a_follow_up_is_answered_from_what_was_asked_before(says, mode):
+@each_framework
+def test_a_follow_up_is_answered_from_what_was_asked_before(answer_of, mode):
     asked = {"knowledge_base_id": KB, "model": HAIKU, "mode": mode}
-    _, session_id, _ = says(WHO, **asked)
-    answer, again, citations = says("And when?", session_id, **asked)
+    _, session_id, _ = answer_of(WHO, **asked)
+    answer, again, citations = answer_of("And when?", session_id, **asked)
     assert "25 March 1655" in answer
     assert again == session_id
     assert citations[0].sources == ("s3://emulated-knowledge-base/moons/titan.md",)
@@ -47,28 +47,28 @@ def test_a_follow_up_is_answered_from_what_was_asked_before(says, mode):
 
 @pytest.mark.usefixtures("bedrock")
 @pytest.mark.parametrize("mode", MODES)
-@DOORS
-def test_s3_object_is_a_source_in_both_modes(says, mode):
+@each_framework
+def test_s3_object_is_a_source_in_both_modes(answer_of, mode):
     uri = "s3://emulated-knowledge-base/moons/titan.md"
-    answer, _, citations = says(WHO, external_source=uri, model="us.amazon.nova-pro-v1:0", mode=mode)
+    answer, _, citations = answer_of(WHO, external_source=uri, model="us.amazon.nova-pro-v1:0", mode=mode)
     assert "Christiaan Huygens discovered Titan" in answer
     assert {source for citation in citations for source in citation.sources} == {uri}
 
 
 @pytest.mark.usefixtures("bedrock")
 @pytest.mark.parametrize("mode", MODES)
-@DOORS
-def test_managed_prompt_as_model_is_refused(says, mode):
+@each_framework
+def test_managed_prompt_as_model_is_refused(answer_of, mode):
     prompt = "arn:aws:bedrock:us-east-1:123456789012:prompt/PROMPT1234:1"
     with pytest.raises(InvalidRequestError, match="as prompt_template"):
-        says(WHO, knowledge_base_id=KB, model=prompt, mode=mode)
+        answer_of(WHO, knowledge_base_id=KB, model=prompt, mode=mode)
 
 
-@DOORS
-def test_empty_knowledge_base_answers_without_quoting_the_prompt(bedrock, tmp_path, says):
+@each_framework
+def test_empty_knowledge_base_answers_without_quoting_the_prompt(bedrock, tmp_path, answer_of):
     (tmp_path / "bees.md").write_text("Caspar keeps twelve bees.", encoding="utf-8")
     base = bedrock.add_knowledge_base(tmp_path)
-    answer, _, citations = says("Quantum chromodynamics?", knowledge_base_id=base, model=HAIKU, mode=MODES[1])
+    answer, _, citations = answer_of("Quantum chromodynamics?", knowledge_base_id=base, model=HAIKU, mode=MODES[1])
     assert answer == "The passages do not hold the answer to that."
     assert citations == []
 
@@ -116,13 +116,13 @@ class NoBedrock(BaseHTTPRequestHandler):
         pass
 
 
-@DOORS
-def test_invalid_responses_are_not_empty_answers(bedrock, says):
+@each_framework
+def test_invalid_responses_are_not_empty_answers(bedrock, answer_of):
     server = ThreadingHTTPServer(("127.0.0.1", 0), NoBedrock)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(BedrockRoutingError, match="endpoint_url"):
-            says(WHO, knowledge_base_id=KB, model=HAIKU, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+            answer_of(WHO, knowledge_base_id=KB, model=HAIKU, endpoint_url=f"http://127.0.0.1:{server.server_port}")
     finally:
         server.shutdown()
         server.server_close()

@@ -74,7 +74,7 @@ def test_values_keep_their_types():
 
 
 @pytest.mark.parametrize(
-    ("tree", "says"),
+    ("tree", "message"),
     [
         ({"equal": {"key": "a", "value": 1}}, "did you mean 'equals'"),
         ({"greaterThanOrEqual": {"key": "a", "value": 1}}, "did you mean 'greaterThanOrEquals'"),
@@ -111,13 +111,13 @@ def test_values_keep_their_types():
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_invalid_filter_error_has_reason_and_path(tree, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_invalid_filter_error_has_reason_and_path(tree, message):
+    with pytest.raises(InvalidRequestError, match=message):
         checked_filter(tree)
 
 
 @pytest.mark.parametrize(
-    ("compare", "says"),
+    ("compare", "message"),
     [
         (lambda: where("x") == None, "NoneType"),  # noqa: E711 - a filter
         (lambda: where("x") == ["a"], "list"),
@@ -135,8 +135,8 @@ def test_invalid_filter_error_has_reason_and_path(tree, says):
         ((A & (B | (A & B))).as_dict, "one level"),
     ],
 )
-def test_a_comparison_that_bedrock_would_refuse_is_refused(compare, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_a_comparison_that_bedrock_would_refuse_is_refused(compare, message):
+    with pytest.raises(InvalidRequestError, match=message):
         compare()
 
 

@@ -146,7 +146,7 @@ def test_options_of_none_are_not_sent():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         *[({"performance_config": given}, "latency") for given in ({"latency": "fast"}, {}, "optimized",
         {"latency": "optimized", "x": 1})],
@@ -174,8 +174,8 @@ def test_options_of_none_are_not_sent():
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_invalid_options_are_refused_at_once(options, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_invalid_options_are_refused_at_once(options, message):
+    with pytest.raises(InvalidRequestError, match=message):
         GenerationOptions(**options).check(limited=True)
 
 
@@ -184,7 +184,7 @@ def test_long_template_is_valid_for_converse():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"text": ""}, "not a text"), ({"text": " \n"}, "not a text"), ({"text": None}, "not a text"),
         ({"text": "x" * 1001}, "1,001 characters.*retrieve_then_converse"), ({"kb": None}, "external source"),
@@ -197,13 +197,13 @@ def test_long_template_is_valid_for_converse():
         ({"model": "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ:1"}, "managed prompt"),
     ],
 )  # fmt: skip
-def test_a_question_that_bedrock_would_refuse_is_not_sent(arguments, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_a_question_that_bedrock_would_refuse_is_not_sent(arguments, message):
+    with pytest.raises(InvalidRequestError, match=message):
         request(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "message"),
     [
         ("https://x.y/z", "s3://bucket/key"), ("s3://bucket", "s3://bucket/key"), ("s3://B/key", "s3://bucket/key"),
         ("s3://bucket/" + "k" * 1024, "s3://bucket/key"), ("s3://bucket/a\nb", "s3://bucket/key"), ("",
@@ -217,8 +217,8 @@ def test_a_question_that_bedrock_would_refuse_is_not_sent(arguments, says):
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_a_document_that_bedrock_would_refuse_is_not_sent(source, says):
-    with pytest.raises(InvalidRequestError, match=says) as refused:
+def test_a_document_that_bedrock_would_refuse_is_not_sent(source, message):
+    with pytest.raises(InvalidRequestError, match=message) as refused:
         external_source(source)
     assert len(str(refused.value)) < 2000, "the document is not in the message"
 

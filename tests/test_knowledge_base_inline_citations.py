@@ -46,7 +46,7 @@ def cited(answer):
 
 
 @pytest.mark.parametrize(
-    ("said", "text", "citations"),
+    ("answer_text", "text", "citations"),
     [
         ("It is so [cite: 1].", "It is so.", [("It is so", (0,))]),
         ("It is so. [cite: 1, 3]", "It is so.", [("It is so.", (0, 2))]),
@@ -69,8 +69,8 @@ def cited(answer):
         ("", "", []),
     ],
 )
-def test_marker_cites_the_statement_before_it(said, text, citations):
-    answer = read(said)
+def test_marker_cites_the_statement_before_it(answer_text, text, citations):
+    answer = read(answer_text)
     assert answer.text == text
     assert cited(answer) == citations
 
@@ -146,15 +146,15 @@ def test_text_that_cannot_be_a_marker_is_not_held_back():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer_text",
     [
         "[ci[cite: 1]te: 2]", "[[cite: 1]cite: 2]", "[cite:[cite: 1] 2]", "[cite: 2[cite: 1]]", "[cite: 2 [cite: 9]]",
         "[cite: [cite: 1]2]", "[cite: 1[cite: 1], 2]", "x [cite[cite: 9][cite: 1]:2] y", "[cite: 1 [cite: 2] ]",
         "[cite: [cite: [cite: 1]2]3]", "[C\n[cite: 1]ite: 2]",
     ],
 )  # fmt: skip
-def test_taking_a_marker_out_does_not_make_another(said):
-    for pieces in ([said], list(said)):
+def test_taking_a_marker_out_does_not_make_another(answer_text):
+    for pieces in ([answer_text], list(answer_text)):
         assert not MARKER.search(read(*pieces).text)
 
 

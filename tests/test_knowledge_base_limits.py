@@ -79,11 +79,11 @@ async def test_both_frameworks_read_any_events_alike(name):
         chain = KnowledgeBaseChain(knowledge_base_id=KB, **reached)
         results = [total(chain.stream("?")), total([chunk async for chunk in chain.astream("?")])]
         responses = [await ask(engine(KB, form, **reached), form, "?") for form in ("stream", "astream")]
-    told = [(r["answer"], r["citations"], r["guardrail_action"], r["session_id"]) for r in results]
+    answers = [(r["answer"], r["citations"], r["guardrail_action"], r["session_id"]) for r in results]
     said = [
         (r.response, *(r.metadata[key] for key in ("citations", "guardrail_action", "session_id"))) for r in responses
     ]
-    for text, citations, action, session_id in told + said:
+    for text, citations, action, session_id in answers + said:
         assert text == ANSWER
         assert [(c.text, c.sources) for c in citations] == [
             ("Hi \N{GRINNING FACE} there.", ("a",)), ("Second \N{GRINNING FACE} one.", ("b",)),
@@ -173,11 +173,11 @@ def test_histories_stay_within_their_limits():
     memory = new_memory("id")
     for number in range(40):
         memory.put_messages([said("user", f"q{number}"), said("assistant", "word " * 900)])
-    told = memory.get()
-    assert memory.get_all() == told
-    assert told[0].role == MessageRole.USER
-    assert told[-2].content == "q39"
-    assert len(told) < 40
+    answers = memory.get()
+    assert memory.get_all() == answers
+    assert answers[0].role == MessageRole.USER
+    assert answers[-2].content == "q39"
+    assert len(answers) < 40
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -63,7 +63,7 @@ def test_every_content_type_is_tested():
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "value"),
+    ("kind", "kind_given", "value"),
     [
         ("LONG", "42", 42), ("LONG", "-7", -7), ("DOUBLE", "1.5", 1.5), ("DOUBLE", "1e3", 1000.0), ("BOOLEAN", "true",
         True),
@@ -73,9 +73,9 @@ def test_every_content_type_is_tested():
         ("BOOLEAN", "maybe", "maybe"), ("LONG", None, None), ("NEW_TYPE", "x", "x"), (None, "x", "x"),
     ],
 )  # fmt: skip
-def test_a_row_is_json_whose_values_have_their_types(kind, said, value):
+def test_a_row_is_json_whose_values_have_their_types(kind, kind_given, value):
     row = [
-        {"columnName": "Größe", "columnValue": said, "type": kind},
+        {"columnName": "Größe", "columnValue": kind_given, "type": kind},
         {"columnName": "b", "columnValue": "x", "type": "STRING"},
     ]
     passage = read_passage(result({"type": "ROW", "row": row}))

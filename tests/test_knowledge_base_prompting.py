@@ -223,7 +223,7 @@ def test_any_rewording_yields_a_query(answer, decompose):
 
 
 @pytest.mark.parametrize(
-    ("check", "template", "says"),
+    ("check", "template", "message"),
     [
         (check_generation_template, "x", r"prompt_template lacks \$search_results\$"),
         (check_generation_template, "$search_results$ $querry$", r"did you mean \$query\$"),
@@ -233,8 +233,8 @@ def test_any_rewording_yields_a_query(answer, decompose):
         (check_orchestration_template, "", "Give a text with placeholders"),
     ],
 )
-def test_a_template_that_bedrock_would_refuse_is_refused_by_name(check, template, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_a_template_that_bedrock_would_refuse_is_refused_by_name(check, template, message):
+    with pytest.raises(InvalidRequestError, match=message):
         check(template)
 
 

@@ -54,16 +54,16 @@ def question_of(recorded):
 @pytest.mark.parametrize("recorded", recordings("Retrieve"))
 async def test_a_recorded_retrieve_gives_the_recorded_passages(recorded):
     results = recorded["response"]["body"]["retrievalResults"]
-    wanted = [(result["content"].get("text", ""), result["score"], _uri(result)) for result in results]
+    expected = [(result["content"].get("text", ""), result["score"], _uri(result)) for result in results]
     base, query = recorded["request"]["path"].split("/")[2], recorded["request"]["body"]["retrievalQuery"]["text"]
     with replayed(recorded) as bedrock:
         retriever = LangChainRetriever(knowledge_base_id=base, **bedrock.arguments)
         for documents in (retriever.invoke(query), await retriever.ainvoke(query)):
-            assert [(d.page_content, d.metadata["score"], d.metadata["source"]) for d in documents] == wanted
+            assert [(d.page_content, d.metadata["score"], d.metadata["source"]) for d in documents] == expected
             assert [d.metadata["source_metadata"] for d in documents] == [result["metadata"] for result in results]
         other = KnowledgeBaseRetriever(base, **bedrock.arguments)
         for nodes in (other.retrieve(query), await other.aretrieve(query)):
-            assert [(n.node.text, n.score, n.node.metadata["source"]) for n in nodes] == wanted
+            assert [(n.node.text, n.score, n.node.metadata["source"]) for n in nodes] == expected
             assert [n.node.metadata["sourceMetadata"] for n in nodes] == [result["metadata"] for result in results]
         assert bedrock.requests == [recorded["request"]["body"]] * 4
 

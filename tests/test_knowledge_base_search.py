@@ -210,7 +210,7 @@ def test_invalid_knowledge_base_id_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         *[({"k": k}, "1 to 100") for k in (0, 101, -1, True, "5", 2.0)],
         ({"search_type": "hybrid"}, "HYBRID or SEMANTIC"),
@@ -246,8 +246,8 @@ def test_invalid_knowledge_base_id_is_refused(text):
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_invalid_options_are_refused_at_once(options, says):
-    with pytest.raises(InvalidRequestError, match=says):
+def test_invalid_options_are_refused_at_once(options, message):
+    with pytest.raises(InvalidRequestError, match=message):
         SearchOptions(**options).check()
 
 
@@ -272,15 +272,15 @@ def test_the_configuration_of_the_other_kind_is_refused(managed):
 
 
 @pytest.mark.parametrize(
-    ("query", "image", "says"),
+    ("query", "image", "message"),
     [
         ("", None, "empty"), (" \n", None, "empty"), (None, None, "string"), ("x" * 20_001, None, "20,001"),
         ("x", b"no image", "PNG"), ("x", b"", "PNG"), ("x", "photo.png", "data URI"), ("x", 7, "data URI"),
         ("x", "data:image/png;base64,@@", "base64"), ("x", PNG + bytes(5_242_880), "5,242,8"),
     ],
 )  # fmt: skip
-def test_a_query_that_bedrock_would_refuse_is_not_sent(query, image, says):
-    with pytest.raises(InvalidRequestError, match=says) as refused:
+def test_a_query_that_bedrock_would_refuse_is_not_sent(query, image, message):
+    with pytest.raises(InvalidRequestError, match=message) as refused:
         request(query, image=image)
     assert len(str(refused.value)) < 500, "the image is not in the message"
 

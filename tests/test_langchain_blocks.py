@@ -226,17 +226,17 @@ def test_block_may_close_while_langchain_reads_the_hook(llm, monkeypatch):
 
 
 def test_nested_runs_reach_one_listener(llm):
-    heard = []
+    found_listeners = []
 
     def step(question, config):
-        heard.append(
+        found_listeners.append(
             [each for each in config["callbacks"].handlers if isinstance(each, _listening.ActiveHandlersListener)]
         )
         return question
 
     with RoutingCallbackHandler():
         (RunnableLambda(step) | RunnableLambda(RunnableLambda(step).invoke) | llm).invoke(HELLO)
-    assert [len(listeners) for listeners in heard] == [1, 1]
+    assert [len(listeners) for listeners in found_listeners] == [1, 1]
 
 
 # --- sums ---

@@ -284,8 +284,8 @@ def test_dumped_cache_policy_is_json_for_any_memory():
 @pytest.mark.parametrize("field", ["cache", "cache_policy"])
 def test_cache_policy_is_configurable_per_call(bedrock, field):
     llm = ChatBedrockRouter(model=SONNET_45).configurable_fields(**{field: ConfigurableField(id="points")})
-    for config, wanted in ((None, True), ({"configurable": {"points": "off"}}, False), (None, True)):
-        assert bool(sections(llm.invoke(asking(), config))) == wanted
+    for config, expected in ((None, True), ({"configurable": {"points": "off"}}, False), (None, True)):
+        assert bool(sections(llm.invoke(asking(), config))) == expected
     llm.with_config(configurable={"points": POLICY}).invoke(asking("How old?"))
     assert points_in(sent(bedrock)) == [("system", "5m")]
 

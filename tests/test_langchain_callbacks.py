@@ -227,8 +227,8 @@ async def test_failed_prompt_of_generate_leaves_others_counted(bedrock, router, 
             await model.agenerate([HELLO] * 3, callbacks=[handler])
         else:
             model.generate([HELLO] * 3, callbacks=[handler])
-    answered = sum(entry.status == 200 for entry in bedrock.requests("Converse"))
-    assert handler.report.calls == answered
+    answered_calls = sum(entry.status == 200 for entry in bedrock.requests("Converse"))
+    assert handler.report.calls == answered_calls
     assert errors_of(handler.report) == {"ValidationException": 1}
 
 
@@ -285,8 +285,8 @@ async def test_failed_knowledge_base_answer_counts_as_error(bedrock, router, han
 async def test_chain_emits_event_for_knowledge_base_answer(bedrock, router):
     chain = KnowledgeBaseChain(knowledge_base_id=bedrock.default_knowledge_base(), model=router)
     events = [event async for event in chain.astream_events(TITAN, version="v2")]
-    (told,) = [event for event in events if event["event"] == "on_custom_event"]
-    assert (told["name"], told["data"]["requested_model_id"]) == ("bedrock_routing", router)
+    (custom_event,) = [event for event in events if event["event"] == "on_custom_event"]
+    assert (custom_event["name"], custom_event["data"]["requested_model_id"]) == ("bedrock_routing", router)
 
 
 # --- the object itself ---

@@ -260,8 +260,8 @@ def test_the_message_can_be_a_part_of_a_conversation(bedrock, library, mode, str
     result = whole(chain.stream(TITAN)) if streamed else chain.invoke(TITAN)
     assert result["message"].content_blocks[-1]["annotations"], "which no provider takes for its own"
     ChatBedrockRouter(model=HAIKU).invoke([("user", TITAN), result["message"], ("user", "And when?")])
-    said = bedrock.requests("Converse")[-1].request["messages"][1]
-    assert said == {"role": "assistant", "content": [{"text": result["answer"]}]}
+    assistant_message = bedrock.requests("Converse")[-1].request["messages"][1]
+    assert assistant_message == {"role": "assistant", "content": [{"text": result["answer"]}]}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -290,8 +290,8 @@ def test_it_is_a_tool_of_an_agent(bedrock, library, router, mode):
     assert "Huygens" in tool.invoke({"input": TITAN})
     agent = create_agent(ChatBedrockRouter(model=router), [tool])
     result = agent.invoke({"messages": [("user", f"Use ask_moons with the input '{TITAN}'.")]})
-    (told,) = [message.text for message in result["messages"] if message.type == "tool"]
-    assert "Huygens" in told
+    (tool_text,) = [message.text for message in result["messages"] if message.type == "tool"]
+    assert "Huygens" in tool_text
     direct = chain_of(library, mode).as_tool(name="ask", description="Ask.", arg_types={"input": str})
     assert "Huygens" in direct.invoke({"input": TITAN})["answer"]
 

@@ -89,11 +89,11 @@ def test_a_follow_up_is_searched_for_as_a_whole_question(bedrock, library):
     assert "User: Who discovered Titan?\nAssistant: Christiaan Huygens" in wording["messages"][0]["content"][0]["text"]
     (search,) = bedrock.requests("Retrieve")
     assert "Titan" in search.request["retrievalQuery"]["text"]
-    said = [(message["role"], message["content"][0]["text"]) for message in answer["messages"]]
-    assert said[0] == ("user", TITAN), "the question, without the passages"
-    assert said[1][0] == "assistant"
-    assert "cite:" not in said[1][1], "without markers, which would be of other passages"
-    assert said[2][1].endswith(f"Question: {FOLLOW_UP}")
+    sent_messages = [(message["role"], message["content"][0]["text"]) for message in answer["messages"]]
+    assert sent_messages[0] == ("user", TITAN), "the question, without the passages"
+    assert sent_messages[1][0] == "assistant"
+    assert "cite:" not in sent_messages[1][1], "without markers, which would be of other passages"
+    assert sent_messages[2][1].endswith(f"Question: {FOLLOW_UP}")
 
 
 async def test_session_keeps_a_stream_left_at_its_last_chunk(bedrock, library):

@@ -228,8 +228,8 @@ def marked(*answers):
 
 
 def test_markers_never_show_however_they_are_cut(library):
-    said = "Titan was found [cite: 1]. It is \N{GRINNING FACE} far [cite: 2, 1] away [cite: 99] [1]."
-    chain = chain_of(library, CONVERSE, marked(said, said))
+    answer_text = "Titan was found [cite: 1]. It is \N{GRINNING FACE} far [cite: 2, 1] away [cite: 99] [1]."
+    chain = chain_of(library, CONVERSE, marked(answer_text, answer_text))
     result = chain.invoke(TITAN)
     chunks = list(chain.stream(TITAN))
     assert result["answer"] == "Titan was found. It is \N{GRINNING FACE} far away [1]."

@@ -78,8 +78,8 @@ async def test_a_message_counts_what_the_cache_had_as_input(way, usage, expected
     assert message.text == "Yes."
     assert message.usage_metadata == expected
     assert counter.usage_metadata == {HAIKU: expected}
-    told = Usage(**message.response_metadata["routing"]["usage"])
-    assert (told.prompt, told.total) == (expected["input_tokens"], expected["total_tokens"])
+    billed = Usage(**message.response_metadata["routing"]["usage"])
+    assert (billed.prompt, billed.total) == (expected["input_tokens"], expected["total_tokens"])
     assert message.response_metadata["model_name"] == HAIKU
 
 
@@ -127,10 +127,10 @@ def test_a_batch_is_counted_once_over_all_its_results(router, kind):
     seen = Seen()
     model = MODELS[kind](model=router, callbacks=[seen])
     whole = model.generate_prompt([model._convert_input(question) for question in (ALICE, HELLO, HELLO)])
-    told = [result.llm_output["token_usage"] for result in seen.results]
-    assert len(told) == 3
+    billed = [result.llm_output["token_usage"] for result in seen.results]
+    assert len(billed) == 3
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        assert sum(usage.get(name, 0) for usage in told) == whole.llm_output["token_usage"][name] > 0
+        assert sum(usage.get(name, 0) for usage in billed) == whole.llm_output["token_usage"][name] > 0
     # Of several models none stands for all; a name that is None is more than callbacks reckon with.
     assert "model_name" not in whole.llm_output
 
@@ -170,5 +170,8 @@ async def test_an_agent_counts_each_of_its_turns(bedrock):
     (total,) = counter.usage_metadata.values()
     assert total["input_tokens"] == sum(turn.usage_metadata["input_tokens"] for turn in turns)
     assert total["input_token_details"]["cache_read"] > 0
-    told = [Usage(**turn.response_metadata["routing"]["usage"]) for turn in turns]
-    assert (sum(u.prompt for u in told), sum(u.total for u in told)) == (total["input_tokens"], total["total_tokens"])
+    billed = [Usage(**turn.response_metadata["routing"]["usage"]) for turn in turns]
+    assert (sum(u.prompt for u in billed), sum(u.total for u in billed)) == (
+        total["input_tokens"],
+        total["total_tokens"],
+    )

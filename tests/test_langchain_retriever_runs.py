@@ -97,9 +97,9 @@ def test_an_agent_uses_it_as_a_tool(bedrock, library, router):
     )
     agent = create_agent(ChatBedrockRouter(model=router), [tool])
     result = agent.invoke({"messages": [("user", "Use search_moons with the query 'ocean under the ice of Europa'.")]})
-    told = [message for message in result["messages"] if message.type == "tool"]
-    assert told, [message.pretty_repr() for message in result["messages"]]
-    assert "Europa" in told[0].content
+    tool_messages = [message for message in result["messages"] if message.type == "tool"]
+    assert tool_messages, [message.pretty_repr() for message in result["messages"]]
+    assert "Europa" in tool_messages[0].content
     assert len(bedrock.requests("Retrieve")) == 1
 
 

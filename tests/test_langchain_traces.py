@@ -100,9 +100,9 @@ async def test_it_gets_them_of_each_prompt_of_a_batch(router, langsmith, kind, w
         model.batch([ALICE] * 3, config)
     else:
         await model.abatch([ALICE] * 3, config)
-    told = langsmith.models()
-    assert [metadata["ls_model_name"] for metadata in told] == [SONNET] * 3
-    assert all(metadata["usage_metadata"]["total_cost"] > 0 for metadata in told)
+    traced_models = langsmith.models()
+    assert [metadata["ls_model_name"] for metadata in traced_models] == [SONNET] * 3
+    assert all(metadata["usage_metadata"]["total_cost"] > 0 for metadata in traced_models)
 
 
 @pytest.mark.parametrize("way", [*WAYS, "astream_events", "stream_events"])

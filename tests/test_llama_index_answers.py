@@ -132,8 +132,8 @@ def test_an_answer_goes_back_as_it_came_over_the_wire():
     with ScriptedBedrock(whole_of(*content, stop="tool_use")) as server:
         llm = BedrockRouter(model="anthropic.claude-sonnet-4-5-20250929-v1:0", cache="off", **server.arguments)
         answer = llm.chat(user("Hello"))
-        told = ChatMessage("2", role="tool", additional_kwargs={"tool_call_id": "call-1"})
-        llm.chat([*user("Hello"), answer.message, told], toolConfig={"tools": [TOOL]})
+        tool_message = ChatMessage("2", role="tool", additional_kwargs={"tool_call_id": "call-1"})
+        llm.chat([*user("Hello"), answer.message, tool_message], toolConfig={"tools": [TOOL]})
         assert server.requests[1]["messages"][1] == {"role": "assistant", "content": content}
 
 

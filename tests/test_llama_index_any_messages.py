@@ -169,14 +169,14 @@ def rounds(draw):
             ChatMessage(role="assistant", blocks=[*draw(st.lists(thinking_of_claude, max_size=1)), draw(spoken)]),
         ]
     uses = [ToolCallBlock(tool_call_id=call_id, tool_name="add", tool_kwargs=draw(objects)) for call_id in called]
-    told = [
+    outputs = [
         ChatMessage(
             role=draw(st.sampled_from(["tool", "function"])), additional_kwargs={"tool_call_id": call_id},
             blocks=draw(st.lists(st.one_of(text_blocks, documents_with_names, points), max_size=2)),
         )
         for call_id in called
     ]  # fmt: skip
-    return [asked, ChatMessage(role="assistant", blocks=[*draw(st.lists(text_blocks, max_size=1)), *uses]), *told,
+    return [asked, ChatMessage(role="assistant", blocks=[*draw(st.lists(text_blocks, max_size=1)), *uses]), *outputs,
             ChatMessage(role="assistant", blocks=[draw(spoken)])]  # fmt: skip
 
 

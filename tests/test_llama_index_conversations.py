@@ -145,7 +145,7 @@ class Heard(BaseEventHandler):
 
 
 @pytest.fixture
-def heard():
+def emitted():
     dispatcher, handler = get_dispatcher(), Heard()
     dispatcher.add_event_handler(handler)
     yield handler.events
@@ -153,14 +153,14 @@ def heard():
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_context_overflow_has_class_of_its_own(bedrock, heard, form):
+async def test_context_overflow_has_class_of_its_own(bedrock, emitted, form):
     bedrock.fail("validation", message="prompt is too long: 215000 tokens > 200000 maximum", rate=1.0)
     with pytest.raises(ContextOverflowError) as error:
         await run(BedrockRouter(HAIKU, callback_manager=CallbackManager([])), form, "Hello")
     assert isinstance(error.value, ClientError)
     assert isinstance(error.value, BedrockRoutingError)
     assert (error.value.tokens, error.value.maximum) == (215_000, 200_000)
-    assert [event.exception for event in heard] == [error.value]
+    assert [event.exception for event in emitted] == [error.value]
 
 
 # --- models that change ---
@@ -203,8 +203,8 @@ async def test_model_of_call_gets_reasoning_that_it_takes(form, model, expected)
 
 async def test_agent_on_another_model_goes_on_after_hand_off():
     def reply(request):
-        told = json.dumps(request["messages"])
-        if "handoff" not in told:
+        sent_text = json.dumps(request["messages"])
+        if "handoff" not in sent_text:
             thinking = {"reasoningContent": {"reasoningText": {"text": "easy", "signature": "c2ln"}}}
             call = {"toolUse": {"toolUseId": "h1", "name": "handoff", "input": {"to_agent": "second", "reason": "x"}}}
             return whole_of(thinking, call, stop="tool_use")

@@ -314,7 +314,7 @@ async def test_secrets_are_in_no_event_payload_log_or_error(
 ):
     """Over HTTPS: botocore 1.44 sends no bearer token without it."""
     caplog.set_level(logging.DEBUG, logger="bedrock_routing_integrations")
-    told, manager = everywhere
+    texts, manager = everywhere
     answer = stream_of(text(0, "Hi")) if form in STREAMED else whole_of({"text": "Hi"})
     with ScriptedBedrock(answer, authority=authority) as server:
         llm = BedrockRouter(
@@ -328,7 +328,7 @@ async def test_secrets_are_in_no_event_payload_log_or_error(
             with pytest.raises(EndpointConnectionError) as caught:
                 await run(llm, form, HELLO)
             shown = "".join(traceback.format_exception(caught.type, caught.value, caught.tb))
-    assert_hidden([shown, *told()])
+    assert_hidden([shown, *texts()])
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("bedrock_routing")]
     assert_hidden([*ours, "-"])
 

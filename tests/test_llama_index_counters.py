@@ -89,10 +89,10 @@ async def test_call_counts_cached_tokens_as_prompt(form, usage, counts):
         *before, last = await run(counting(counter, **server.arguments), form, "Hello")
     assert len(counter.llm_token_counts) == 1
     assert counted(counter) == counts[:3]
-    wanted = dict(zip(NAMES, counts, strict=True))
+    expected = dict(zip(NAMES, counts, strict=True))
     routing = last.additional_kwargs.pop("routing")
-    assert last.additional_kwargs == wanted
-    assert last.raw["usage"] == usage | wanted
+    assert last.additional_kwargs == expected
+    assert last.raw["usage"] == usage | expected
     billed = Usage(**routing["usage"])
     assert (billed.prompt, billed.output, billed.total) == counts[:3]
     # Who adds up the chunks of a stream gets the same.
@@ -101,13 +101,13 @@ async def test_call_counts_cached_tokens_as_prompt(form, usage, counts):
 
 @each_count
 async def test_last_chunk_of_a_stream_equals_chat(usage, counts):
-    said = []
+    results = []
     for form in ("chat", "achat", "stream_chat", "astream_chat"):
         with ScriptedBedrock(answer_of(form, usage)) as server:
             *_, last = await run(BedrockRouter(model=HAIKU, **server.arguments), form, "Hello")
         routing = last.additional_kwargs.pop("routing")
-        said.append((last.message, last.additional_kwargs, last.raw["usage"], routing["usage"], routing["cost_usd"]))
-    assert said[0] == said[1] == said[2] == said[3]
+        results.append((last.message, last.additional_kwargs, last.raw["usage"], routing["usage"], routing["cost_usd"]))
+    assert results[0] == results[1] == results[2] == results[3]
 
 
 async def test_usage_has_opentelemetrys_phoenixs_and_bedrocks_names(router):
@@ -168,9 +168,9 @@ async def test_a_prediction_counts_once(way):
     usage, counts = COUNTED["written for both"]
     counter = a_counter()
     with ScriptedBedrock(predicting(way, usage)) as server:
-        said = await predicted(counting(counter, **server.arguments), way)
+        results = await predicted(counting(counter, **server.arguments), way)
         assert len(server.requests) == 1
-    assert said
+    assert results
     assert len(counter.llm_token_counts) == 1
     assert counted(counter) == counts[:3]
 

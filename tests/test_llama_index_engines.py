@@ -306,8 +306,8 @@ def remembers(engine, bedrock, name):
     """The engine has both turns in memory, and the second request was made with the first one in it."""
     assert [str(message.role.value) for message in engine.chat_history] == ["user", "assistant"] * 2
     second = calls(bedrock)[2 if name.startswith("condense") else 1]
-    told = text_sent(calls(bedrock)[1])
-    assert WHO_BUILT in told, "the conversation so far is told"
+    sent_text = text_sent(calls(bedrock)[1])
+    assert WHO_BUILT in sent_text, "the conversation so far is told"
     assert "Who was the lighthouse built by?" in text_sent(second)
 
 

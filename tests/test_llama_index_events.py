@@ -37,7 +37,7 @@ class Listener(BaseEventHandler):
 
 
 @pytest.fixture
-def heard():
+def emitted():
     """Every event of LlamaIndex's instrumentation."""
     listener = Listener()
     get_dispatcher().add_event_handler(listener)
@@ -172,7 +172,7 @@ async def play(llm, form, scenario):
 
 @pytest.mark.sample(10)
 @pytest.mark.parametrize(("form", "scenario"), PLAYED)
-async def test_events_equal_those_of_llama_indexs_decorators(bedrock, router, heard, form, scenario):
+async def test_events_equal_those_of_llama_indexs_decorators(bedrock, router, emitted, form, scenario):
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
     seen = {}
@@ -183,9 +183,9 @@ async def test_events_equal_those_of_llama_indexs_decorators(bedrock, router, he
         llm = ours if name == "ours" else Upstreams(ours=ours, callback_manager=manager)
         if SCENARIOS[scenario]:
             bedrock.fail(**SCENARIOS[scenario])
-        heard.clear()
+        emitted.clear()
         ended = await play(llm, form, scenario)
-        seen[name] = (ended, event_rows(heard), [comparable(dict(enumerate(call))) for call in callbacks.calls])
+        seen[name] = (ended, event_rows(emitted), [comparable(dict(enumerate(call))) for call in callbacks.calls])
     assert seen["ours"][0] == seen["theirs"][0]
     assert seen["ours"][1] == seen["theirs"][1]
     assert seen["ours"][2] == seen["theirs"][2]
@@ -221,7 +221,7 @@ async def test_handler_of_one_module_gets_events_of_other_llms(router, name, for
     """`has_listeners` has to look at every dispatcher that propagates, and at no other."""
     ours = BedrockRouter(model=router)
     ours.metadata  # noqa: B018 - both then know the router
-    heard = []
+    emitted = []
     for llm in (ours, Upstreams(ours=ours)):
         listener = Listener()
         dispatcher = get_dispatcher(name)
@@ -230,9 +230,9 @@ async def test_handler_of_one_module_gets_events_of_other_llms(router, name, for
             assert await play(llm, form, "success")
         finally:
             dispatcher.event_handlers.remove(listener)
-        heard.append(event_rows(listener.events))
-    assert heard[0] == heard[1]
-    assert len(heard[0]) >= 2 or name not in (DISPATCHERS[0], "root")
+        emitted.append(event_rows(listener.events))
+    assert emitted[0] == emitted[1]
+    assert len(emitted[0]) >= 2 or name not in (DISPATCHERS[0], "root")
 
 
 class Limiter(BaseRateLimiter):
@@ -260,10 +260,10 @@ def span_of(events, ending):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_model_routed_event_precedes_the_end_of_the_call(router, heard, form):
+async def test_model_routed_event_precedes_the_end_of_the_call(router, emitted, form):
     *_, last = await run(BedrockRouter(model=router), form, ALICE)
-    names = [type(event).__name__ for event in heard]
-    (routed,) = [event for event in heard if isinstance(event, ModelRoutedEvent)]
+    names = [type(event).__name__ for event in emitted]
+    (routed,) = [event for event in emitted if isinstance(event, ModelRoutedEvent)]
     kind = "Chat" if "chat" in form else "Completion"
     end = names.index(f"LLM{kind}EndEvent")
     assert names.index("ModelRoutedEvent") < end
@@ -272,31 +272,31 @@ async def test_model_routed_event_precedes_the_end_of_the_call(router, heard, fo
     assert routed.requested_model_id == router
     assert routed.class_name() == "ModelRoutedEvent"
     assert routed.span_id
-    assert span_of(heard, f"LLM{kind}StartEvent") == span_of(heard, f"LLM{kind}EndEvent") == [routed.span_id]
-    assert heard[end].response.additional_kwargs["routing"]["invoked_model"] == SONNET
+    assert span_of(emitted, f"LLM{kind}StartEvent") == span_of(emitted, f"LLM{kind}EndEvent") == [routed.span_id]
+    assert emitted[end].response.additional_kwargs["routing"]["invoked_model"] == SONNET
 
 
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(("form", "scenario"), [each for each in PLAYED if each[1] != "success"])
-async def test_no_model_routed_event_without_a_whole_answer(bedrock, router, heard, form, scenario):
+async def test_no_model_routed_event_without_a_whole_answer(bedrock, router, emitted, form, scenario):
     if SCENARIOS[scenario]:
         bedrock.fail(**SCENARIOS[scenario])
     ended = await play(BedrockRouter(model=router), form, scenario)
     assert ended == {"refused": "ValidationException", "cut": "StreamInterruptedError", "closed": 3}[scenario]
-    assert heard
-    assert not any(isinstance(event, ModelRoutedEvent) for event in heard)
-    failed = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    assert emitted
+    assert not any(isinstance(event, ModelRoutedEvent) for event in emitted)
+    failed = [event for event in emitted if isinstance(event, ModelCallFailedEvent)]
     # Who closes a stream gives it up; it did not fail.
     assert [type(event.exception).__name__ for event in failed] == ([] if scenario == "closed" else [ended])
     assert [event.requested_model_id for event in failed] == [router] * len(failed)
-    assert all(event.span_id in span_of(heard, "StartEvent") for event in failed)
+    assert all(event.span_id in span_of(emitted, "StartEvent") for event in failed)
 
 
-def test_failed_event_serializes_without_the_prompt(bedrock, router, heard):
+def test_failed_event_serializes_without_the_prompt(bedrock, router, emitted):
     bedrock.fail(kind="validation")
     with pytest.raises(ClientError):
         BedrockRouter(model=router).complete(HELLO)
-    (failed,) = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    (failed,) = [event for event in emitted if isinstance(event, ModelCallFailedEvent)]
     assert failed.class_name() == "ModelCallFailedEvent"
     assert json.loads(failed.model_dump_json())["requested_model_id"] == router
     assert "exception" not in failed.model_dump()
@@ -305,24 +305,24 @@ def test_failed_event_serializes_without_the_prompt(bedrock, router, heard):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_failed_event_names_the_model_of_the_call(router, heard, form):
+async def test_failed_event_names_the_model_of_the_call(router, emitted, form):
     other = "arn:aws:bedrock:us-east-1:123456789012:prompt-router/nothere12345"
     with pytest.raises(ClientError):
         await run(BedrockRouter(model=router), form, HELLO, model=other)
-    failed = [event for event in heard if isinstance(event, ModelCallFailedEvent)]
+    failed = [event for event in emitted if isinstance(event, ModelCallFailedEvent)]
     assert [event.requested_model_id for event in failed] == [other]
 
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["achat", "acomplete", "astream_chat", "astream_complete"])
-async def test_of_calls_at_once_each_has_its_own_event(router, heard, form):
+async def test_of_calls_at_once_each_has_its_own_event(router, emitted, form):
     llm = BedrockRouter(model=router)
     prompts = [ALICE, HELLO] * 5
     answers = await asyncio.gather(*(run(llm, form, prompt) for prompt in prompts))
-    routed = {event.span_id: event.routing for event in heard if isinstance(event, ModelRoutedEvent)}
+    routed = {event.span_id: event.routing for event in emitted if isinstance(event, ModelRoutedEvent)}
     ended = {
         event.span_id: event.response.additional_kwargs["routing"]
-        for event in heard
+        for event in emitted
         if type(event).__name__.endswith("EndEvent") and type(event).__name__.startswith("LLM")
     }
     assert len(routed) == 10
@@ -332,16 +332,16 @@ async def test_of_calls_at_once_each_has_its_own_event(router, heard, form):
     }
 
 
-async def test_events_can_be_serialized(router, heard):
+async def test_events_can_be_serialized(router, emitted):
     llm = BedrockRouter(model=router)
     for form in FORMS:
         await run(llm, form, HELLO)
-    for event in heard:
+    for event in emitted:
         assert event.model_dump_json(), type(event)
 
 
-async def test_model_without_streams_emits_one_routed_event(router, heard):
+async def test_model_without_streams_emits_one_routed_event(router, emitted):
     chunks = await run(BedrockRouter(model=router, base_models=["ai21.j2-ultra-v1"]), "stream_chat", HELLO)
-    *progress, routed, last, end = [type(event).__name__ for event in heard]
+    *progress, routed, last, end = [type(event).__name__ for event in emitted]
     assert progress == ["LLMChatStartEvent", *["LLMChatInProgressEvent"] * (len(chunks) - 1)]
     assert (routed, last, end) == ("ModelRoutedEvent", "LLMChatInProgressEvent", "LLMChatEndEvent")

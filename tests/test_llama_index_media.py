@@ -400,13 +400,13 @@ def messages_with(block):
     """Conversations that hold a block in each place where one can be."""
     call = ToolCallBlock(tool_call_id="t1", tool_name="look")
     result = ChatMessage(role="tool", blocks=[block], additional_kwargs={"tool_call_id": "t1"})
-    said = [TextBlock(text="See:"), block]
+    blocks = [TextBlock(text="See:"), block]
     histories = [
-        [ChatMessage(role="user", blocks=said)],
+        [ChatMessage(role="user", blocks=blocks)],
         [ChatMessage("Look."), ChatMessage(role="assistant", blocks=[call]), result],
     ]
     if isinstance(block, (ImageBlock, DocumentBlock)):
-        citable = CitableBlock(title="t", source="https://example.com/source", content=said)
+        citable = CitableBlock(title="t", source="https://example.com/source", content=blocks)
         histories.append([ChatMessage(role="user", blocks=[citable])])
         histories.append([
             ChatMessage("Look."), ChatMessage(role="assistant", blocks=[call]),
@@ -438,9 +438,9 @@ async def test_chat_never_fetches_url_of_block(listener, bedrock, caplog, suffix
             if "Audio" not in type(block).__name__ or history[-1].role == "user":
                 assert "URLs are never fetched" in str(error.value)
                 assert "Pass the bytes" in str(error.value)
-            told = "".join(traceback.format_exception(error.value)) + caplog.text
-            assert "Signature" not in told
-            assert "user:pass" not in told
+            shown = "".join(traceback.format_exception(error.value)) + caplog.text
+            assert "Signature" not in shown
+            assert "user:pass" not in shown
     assert attempts() == 0
     assert bedrock.requests("Converse") == []
 

@@ -88,13 +88,13 @@ CONVERTED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "wanted"), CONVERTED)
-def test_convert_filter_writes_what_bedrock_takes(given, wanted):
+@pytest.mark.parametrize(("given", "expected"), CONVERTED)
+def test_convert_filter_writes_what_bedrock_takes(given, expected):
     before = given.model_copy(deep=True)
-    assert convert_filter(given) == wanted
+    assert convert_filter(given) == expected
     assert given == before
-    if wanted is not None:
-        check_filter(wanted)
+    if expected is not None:
+        check_filter(expected)
 
 
 REFUSED = {
@@ -126,12 +126,12 @@ def test_convert_filter_refuses_what_bedrock_cannot_express(name):
 @pytest.mark.parametrize("count", range(1, 26))
 @pytest.mark.parametrize("condition", [AND, OR])
 def test_convert_filter_spreads_long_groups(condition, count):
-    wanted = convert_filter(joined(condition, *(one("==", n, key=f"k{n}") for n in range(count))))
-    check_filter(wanted)
-    text = json.dumps(wanted)
+    expected = convert_filter(joined(condition, *(one("==", n, key=f"k{n}") for n in range(count))))
+    check_filter(expected)
+    text = json.dumps(expected)
     assert all(f'"k{n}"' in text for n in range(count))
-    assert matches(wanted, {f"k{n}": n for n in range(count)})
-    assert matches(wanted, {"k0": 0}) == (condition is OR or count == 1)
+    assert matches(expected, {f"k{n}": n for n in range(count)})
+    assert matches(expected, {"k0": 0}) == (condition is OR or count == 1)
 
 
 def holds(tree, metadata):

@@ -27,9 +27,9 @@ from llama_index_knowledge import (
     Says,
     ask,
     check_citations,
+    emitted,
     engine,
     facts,
-    heard,
     names,
     span_names,
 )
@@ -125,12 +125,12 @@ async def test_guardrail_answer_to_rewording_is_not_searched_for(bedrock, moons)
 @pytest.mark.sample(2)
 @each_form
 async def test_a_guardrail_of_the_llm_counts_too(moons, form):
-    said, stop = "I cannot talk about that.", "guardrail_intervened"
-    stopped = stream_of(text(0, said), stop=stop) if "stream" in form else whole_of({"text": said}, stop=stop)
+    reply, stop = "I cannot talk about that.", "guardrail_intervened"
+    stopped = stream_of(text(0, reply), stop=stop) if "stream" in form else whole_of({"text": reply}, stop=stop)
     with ScriptedBedrock(stopped) as scripted:
         llm = BedrockRouter(model=HAIKU, endpoint_url=scripted.url, base_models=[HAIKU])
         response = await ask(engine(moons, form, model=llm, mode=CONVERSE), form)
-    assert (str(response), response.metadata["guardrail_action"]) == (said, "INTERVENED")
+    assert (str(response), response.metadata["guardrail_action"]) == (reply, "INTERVENED")
 
 
 @each_form
@@ -236,10 +236,10 @@ def test_binary_document_is_attached_to_the_question(bedrock):
     pdf = {"data": b"%PDF-1.4 ...", "contentType": "application/pdf", "identifier": "a report.pdf"}
     for source, where in ((pdf, {"data"}), ("s3://bucket-one/report.pdf", {"url"})):
         response = engine(None, model=llm, mode=CONVERSE, external_source=source).query(WHO)
-        document, said = llm.asked[-1][-1].blocks
+        document, reply = llm.asked[-1][-1].blocks
         assert {name for name in ("data", "url") if getattr(document, name)} == where
         assert document.document_mimetype == "application/pdf"
-        assert said.text.endswith(f"Question: {WHO}")
+        assert reply.text.endswith(f"Question: {WHO}")
         assert check_citations(response) == ["Huygens"]
 
 
@@ -251,14 +251,14 @@ def test_binary_document_is_attached_to_the_question(bedrock):
 async def test_events_spans_and_callbacks_come_once(moons, router, mode, form):
     debug = LlamaDebugHandler(print_trace_on_end=False)
     asked = engine(moons, form, model=router, mode=mode, callback_manager=CallbackManager([debug]))
-    with heard() as (events, spans):
+    with emitted() as (events, spans):
         response = await ask(asked, form)
-    told = [name for name in names(events) if not name.startswith("LLMChat")]
+    event_names = [name for name in names(events) if not name.startswith("LLMChat")]
     called = "aquery" if form.startswith("a") else "query"
     retrieved = [] if mode == GENERATE else ["RetrievalStartEvent", "RetrievalEndEvent"]
     routed = ["ModelRoutedEvent", "QueryEndEvent"]
     ended = routed[::-1] if "stream" in form else routed
-    assert told == ["QueryStartEvent", *retrieved, *ended]
+    assert event_names == ["QueryStartEvent", *retrieved, *ended]
     assert [each.routing for each in events if each.class_name() == "ModelRoutedEvent"] == [
         response.metadata["routing"]
     ]

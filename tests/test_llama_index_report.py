@@ -76,13 +76,13 @@ def _nobody_listens_any_more():
 async def test_call_counts_once_with_its_answers_numbers(router, form):
     with RoutingEventHandler() as handler:
         *_, last = await run(BedrockRouter(model=router), form, ALICE)
-    routing, said = last.additional_kwargs["routing"], handler.report.to_dict()
-    assert said["totals"]["calls"] == 1
-    assert said["totals"]["cost_usd"] == routing["cost_usd"] > 0
-    assert said["totals"]["tokens"] == routing["usage"]
-    assert said["totals"]["errors"] == {}
-    assert [target["requested_model_id"] for target in said["targets"]] == [router]
-    assert [model["invoked_model"] for model in said["models"]] == [SONNET]
+    routing, report = last.additional_kwargs["routing"], handler.report.to_dict()
+    assert report["totals"]["calls"] == 1
+    assert report["totals"]["cost_usd"] == routing["cost_usd"] > 0
+    assert report["totals"]["tokens"] == routing["usage"]
+    assert report["totals"]["errors"] == {}
+    assert [target["requested_model_id"] for target in report["targets"]] == [router]
+    assert [model["invoked_model"] for model in report["models"]] == [SONNET]
 
 
 @each_form
@@ -267,29 +267,29 @@ async def test_many_calls_at_once_add_up_exactly(router):
         in_tasks = await asyncio.gather(*(llm.acomplete(prompt) for prompt in [ALICE, HELLO] * number))
         answers = [answer.additional_kwargs["routing"] for answer in [*in_tasks, *await in_threads]]
     assert len(answers) == 4 * number
-    for said in (handler.report.to_dict(), outer.report.to_dict()):
-        assert said["totals"]["calls"] == len(answers)
-        for name, total in said["totals"]["tokens"].items():
+    for report in (handler.report.to_dict(), outer.report.to_dict()):
+        assert report["totals"]["calls"] == len(answers)
+        for name, total in report["totals"]["tokens"].items():
             assert total == sum(routing["usage"][name] for routing in answers)
-        by_model = {model["invoked_model"]: model["calls"] for model in said["models"]}
+        by_model = {model["invoked_model"]: model["calls"] for model in report["models"]}
         assert by_model == {HAIKU: 2 * number, SONNET: 2 * number}
 
 
 def test_our_handler_causes_no_event_per_chunk(router, listen):
     """LlamaIndex's event for each chunk takes as long as all that we do."""
-    heard = []
+    emitted = []
 
     class Curious(RoutingEventHandler):
         def handle(self, event, **kwargs):
-            heard.append(event.class_name())
+            emitted.append(event.class_name())
 
     listen(RoutingEventHandler())
     with RoutingEventHandler():
         assert not instrumentation.has_listeners(instrumentation._llm_dispatcher, to_llm_events=True)
     listen(Curious())
     chunks = list(BedrockRouter(model=router).stream_complete(HELLO))
-    assert heard.count("LLMCompletionInProgressEvent") == len(chunks)
-    assert heard.count("ModelRoutedEvent") == 1
+    assert emitted.count("LLMCompletionInProgressEvent") == len(chunks)
+    assert emitted.count("ModelRoutedEvent") == 1
 
 
 # --- the object ---

@@ -16,7 +16,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugH
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import ImageNode, MetadataMode, QueryBundle
-from llama_index_knowledge import FACTS, WHO, facts, heard, names, span_names
+from llama_index_knowledge import FACTS, WHO, emitted, facts, names, span_names
 
 from bedrock_routing_integrations.errors import InvalidRequestError
 from bedrock_routing_integrations.knowledge_base import where
@@ -128,9 +128,9 @@ def test_node_ids_are_chunk_ids_or_stable(bedrock, moons):
 @both
 async def test_call_options_hold_for_one_call(bedrock, moons, form):
     retriever = KnowledgeBaseRetriever(moons, k=1, search_type="HYBRID")
-    wanted = where("moon") == "Titan"
+    metadata_filter = where("moon") == "Titan"
     assert found_texts(await retrieve(retriever, form, "found", k=2)) == [FACTS[1], FACTS[2]]
-    assert found_texts(await retrieve(retriever, form, "found", filter=wanted)) == [FACTS[1]]
+    assert found_texts(await retrieve(retriever, form, "found", filter=metadata_filter)) == [FACTS[1]]
     await retrieve(retriever, form, "found")
     sent = [
         entry.request["retrievalConfiguration"]["vectorSearchConfiguration"] for entry in bedrock.requests("Retrieve")
@@ -138,7 +138,7 @@ async def test_call_options_hold_for_one_call(bedrock, moons, form):
     hybrid = {"overrideSearchType": "HYBRID"}
     assert sent == [
         {"numberOfResults": 2, **hybrid},
-        {"numberOfResults": 1, "filter": wanted.as_dict(), **hybrid},
+        {"numberOfResults": 1, "filter": metadata_filter.as_dict(), **hybrid},
         {"numberOfResults": 1, **hybrid},
     ]
 
@@ -257,7 +257,7 @@ async def test_pages_are_walked_asynchronously_and_as_lazily(bedrock, whales):
 async def test_events_spans_and_callbacks_come_once(moons, form):
     debug = LlamaDebugHandler(print_trace_on_end=False)
     retriever = KnowledgeBaseRetriever(moons, callback_manager=CallbackManager([debug]))
-    with heard() as (events, spans):
+    with emitted() as (events, spans):
         nodes = await retrieve(retriever, form, k=1)
     assert names(events) == ["RetrievalStartEvent", "RetrievalEndEvent"]
     assert events[-1].nodes == nodes
@@ -281,9 +281,9 @@ async def test_async_calls_block_no_event_loop(moons):
 
 async def test_retriever_works_in_llama_indexs_engines(bedrock, moons, router):
     retriever = KnowledgeBaseRetriever(moons, k=2)
-    answered = RetrieverQueryEngine.from_args(retriever, llm=BedrockRouter(model=router))
-    assert "Huygens" in str(answered.query(WHO))
-    assert "Huygens" in str(await answered.aquery(WHO))
+    engine = RetrieverQueryEngine.from_args(retriever, llm=BedrockRouter(model=router))
+    assert "Huygens" in str(engine.query(WHO))
+    assert "Huygens" in str(await engine.aquery(WHO))
     fused = QueryFusionRetriever([retriever], llm=BedrockRouter(model=router), num_queries=1, use_async=False)
     assert fused.retrieve(WHO)[0].node.text == FACTS[1]
     assert retriever.get_prompts() == {}

@@ -149,8 +149,8 @@ def test_nan_raises_in_result_and_stays_text_in_call(number):
 
 
 def test_other_numbers_arrive_as_they_are():
-    told = result(document(data=b'{"sum": [1.5, -2e3, 12345678901234567890]}', document_mimetype="application/json"))
-    sent = contents(user("a"), assistant(CALL), told)[2][0]["toolResult"]["content"]
+    turn = result(document(data=b'{"sum": [1.5, -2e3, 12345678901234567890]}', document_mimetype="application/json"))
+    sent = contents(user("a"), assistant(CALL), turn)[2][0]["toolResult"]["content"]
     assert sent == [{"json": {"sum": [1.5, -2000.0, 12345678901234567890]}}]
 
 

@@ -268,9 +268,9 @@ def test_own_prices_of_router_profiles_apply_to_any_trace(trace):
     small, large = (f"{ACCOUNT}:application-inference-profile/{name}" for name in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
     router = router_of((small, HAIKU), (large, SONNET), fallback=SONNET)
     own = {small: {"input_mtok": 0.1, "output_mtok": 0.1}, large: {"input_mtok": 1, "output_mtok": 1}}
-    answered = {base: priced_call(router, own=own, invoked_model_id=trace.format(base)) for base in (HAIKU, SONNET)}
-    assert (answered[HAIKU].cost_usd, answered[HAIKU].fallback_cost_usd) == (0.00012, 0.0012)
-    assert (answered[SONNET].cost_usd, answered[SONNET].fallback_cost_usd) == (0.0012, 0.0012)
+    invocation = {base: priced_call(router, own=own, invoked_model_id=trace.format(base)) for base in (HAIKU, SONNET)}
+    assert (invocation[HAIKU].cost_usd, invocation[HAIKU].fallback_cost_usd) == (0.00012, 0.0012)
+    assert (invocation[SONNET].cost_usd, invocation[SONNET].fallback_cost_usd) == (0.0012, 0.0012)
     base_only = priced_call(router, own={HAIKU: own[small]}, invoked_model_id=trace.format(HAIKU))
     assert base_only.cost_usd == 0.00012
 
@@ -308,8 +308,8 @@ def test_router_without_trace_has_only_the_fallback_cost():
 
 def test_router_without_look_up_has_no_fallback_cost():
     unknown = ResolvedTarget(ROUTER.target, complete=False)
-    answered = priced_call(unknown, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
-    assert (answered.cost_usd, answered.fallback_cost_usd) == (0.0005, None)
+    invocation = priced_call(unknown, invoked_model_id=f"{ACCOUNT}:inference-profile/us.{HAIKU}")
+    assert (invocation.cost_usd, invocation.fallback_cost_usd) == (0.0005, None)
 
 
 def test_trace_with_base_model_is_priced_by_its_profiles_geography():
@@ -351,8 +351,8 @@ def test_router_over_copied_global_profile_is_priced_as_global():
         ),
         SONNET_45,
     )
-    answered = priced_call(routed, CACHED, invoked_model_id=arn)
-    assert answered.cost_usd == answered.fallback_cost_usd == 0.036
+    invocation = priced_call(routed, CACHED, invoked_model_id=arn)
+    assert invocation.cost_usd == invocation.fallback_cost_usd == 0.036
 
 
 # --- savings by caching ---

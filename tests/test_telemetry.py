@@ -97,11 +97,17 @@ def test_span_has_requested_and_served_latency_and_tier(client, recorder):
         **ask("Hi", performanceConfig={"latency": "optimized"}, serviceTier={"type": "flex"}),
         guardrailConfig={"guardrailIdentifier": "gr1234567890", "guardrailVersion": "1"},
     )
-    said = recorder.only.attributes
-    assert said["aws.bedrock.target.kind"] == "system_inference_profile"
-    assert (said["aws.bedrock.latency.requested"], said["aws.bedrock.latency.served"]) == ("optimized", "optimized")
-    assert (said["aws.bedrock.service_tier.requested"], said["aws.bedrock.service_tier.served"]) == ("flex", "flex")
-    assert said["aws.bedrock.guardrail.id"] == "gr1234567890"
+    span = recorder.only.attributes
+    assert span["aws.bedrock.target.kind"] == "system_inference_profile"
+    assert (span["aws.bedrock.latency.requested"], span["aws.bedrock.latency.served"]) == (
+        "optimized",
+        "optimized",
+    )
+    assert (span["aws.bedrock.service_tier.requested"], span["aws.bedrock.service_tier.served"]) == (
+        "flex",
+        "flex",
+    )
+    assert span["aws.bedrock.guardrail.id"] == "gr1234567890"
 
 
 @pytest.mark.parametrize("operation", ["converse", "converse_stream"])
@@ -111,10 +117,10 @@ def test_input_tokens_count_cached_ones_too(client, recorder, operation):
         response = getattr(client, operation)(**request)
         list(response.get("stream", ()))
     wrote, read = (span.attributes for span in recorder.spans)
-    for said, name in ((wrote, "cache_creation"), (read, "cache_read")):
-        cached = said[f"gen_ai.usage.{name}.input_tokens"]
+    for attributes, name in ((wrote, "cache_creation"), (read, "cache_read")):
+        cached = attributes[f"gen_ai.usage.{name}.input_tokens"]
         assert cached > 1024
-        assert 0 < said["gen_ai.usage.input_tokens"] - cached < 100
+        assert 0 < attributes["gen_ai.usage.input_tokens"] - cached < 100
     assert wrote["gen_ai.usage.cache_read.input_tokens"] == read["gen_ai.usage.cache_creation.input_tokens"] == 0
     inputs = [
         p.sum for p in recorder.points("gen_ai.client.token.usage") if p.attributes["gen_ai.token.type"] == "input"

@@ -80,8 +80,8 @@ def test_content_has_the_form_of_the_conventions(bedrock, recorder, router, oper
         if "contentBlockDelta" in event
     )
     text = text or response["output"]["message"]["content"][0]["text"]
-    said = {name: json.loads(value) for name, value in recorder.only.attributes.items() if name in CONTENT}
-    assert said == {
+    content = {name: json.loads(value) for name, value in recorder.only.attributes.items() if name in CONTENT}
+    assert content == {
         "gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}],
         "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": HELLO}]}],
         "gen_ai.output.messages": [

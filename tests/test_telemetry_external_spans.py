@@ -138,7 +138,7 @@ def test_while_sending_our_span_is_the_current_one(bedrock, recorder, router):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "attributes",
     [
         {"gen_ai.operation.name": "chat"},
         {"openinference.span.kind": "LLM"},
@@ -146,16 +146,16 @@ def test_while_sending_our_span_is_the_current_one(bedrock, recorder, router):
     ],
 )
 @pytest.mark.parametrize("mode", ["auto", "always"])
-def test_external_span_gets_missing_attributes(bedrock, recorder, router, said, mode):
+def test_external_span_gets_missing_attributes(bedrock, recorder, router, attributes, mode):
     client = RoutedClient(bedrock.client("bedrock-runtime"), telemetry=recorder.options(spans=mode))
-    mine = {**said, "gen_ai.response.model": router, "gen_ai.usage.cache_read.input_tokens": 7}
+    mine = {**attributes, "gen_ai.response.model": router, "gen_ai.usage.cache_read.input_tokens": 7}
     with recorder.span("mine", attributes=mine):
         routing = client.converse(modelId=router, **ask(ALICE))["routing"]
     (span,) = recorder.exporter.get_finished_spans()
     assert span.attributes["gen_ai.response.model"] == SONNET, "what answered, we know better"
     assert span.attributes["gen_ai.usage.cache_read.input_tokens"] == 7, "what they said stays"
     assert span.attributes["aws.bedrock.cost_usd"] == routing["cost_usd"]
-    assert span.attributes.keys() >= ADDED_ATTRIBUTES | said.keys()
+    assert span.attributes.keys() >= ADDED_ATTRIBUTES | attributes.keys()
     assert calls_measured(recorder) == 1
 
 

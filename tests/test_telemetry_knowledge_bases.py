@@ -92,11 +92,11 @@ def test_each_retrieve_has_a_span(recorder, way):
         f"retrieval {BASE}", SpanKind.CLIENT, StatusCode.UNSET,
     )  # fmt: skip
     assert span.parent.span_id == app.get_span_context().span_id
-    said = dict(span.attributes)
-    assert said.pop("aws.request_id")
-    assert said.pop("server.address")
-    assert said.pop("server.port")
-    assert said == {
+    attributes = dict(span.attributes)
+    assert attributes.pop("aws.request_id")
+    assert attributes.pop("server.address")
+    assert attributes.pop("server.port")
+    assert attributes == {
         "gen_ai.operation.name": "retrieval",
         "gen_ai.provider.name": "aws.bedrock",
         "gen_ai.data_source.id": BASE,
@@ -116,11 +116,11 @@ def test_each_retrieve_and_generate_has_a_span(recorder, way):
         assert GENERATIONS[way]("retrieve_and_generate")
     span = recorder.only
     assert (span.name, span.kind, span.status.status_code) == (f"chat {NOVA}", SpanKind.CLIENT, StatusCode.UNSET)
-    said = span.attributes
-    assert (said["gen_ai.operation.name"], said["gen_ai.data_source.id"]) == ("chat", BASE)
-    assert said["gen_ai.request.model"] == NOVA
-    assert said["aws.bedrock.operation"].startswith("RetrieveAndGenerate")
-    assert said["aws.request_id"]
+    attributes = span.attributes
+    assert (attributes["gen_ai.operation.name"], attributes["gen_ai.data_source.id"]) == ("chat", BASE)
+    assert attributes["gen_ai.request.model"] == NOVA
+    assert attributes["aws.bedrock.operation"].startswith("RetrieveAndGenerate")
+    assert attributes["aws.request_id"]
     assert (calls(recorder), retrievals(recorder)) == (1, 0)
 
 
@@ -187,7 +187,7 @@ def test_content_of_knowledge_base_is_recorded_on_request(recorder, monkeypatch)
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
-    "said",
+    "attributes",
     [
         {"gen_ai.operation.name": "retrieval"},
         {"openinference.span.kind": "RETRIEVER"},
@@ -195,8 +195,8 @@ def test_content_of_knowledge_base_is_recorded_on_request(recorder, monkeypatch)
     ],
 )
 @pytest.mark.parametrize("way", ["LangChain", "LlamaIndex"])
-def test_a_span_of_the_retrieval_gets_what_it_lacks(recorder, way, said):
-    with recorder.span("theirs", attributes=said):
+def test_a_span_of_the_retrieval_gets_what_it_lacks(recorder, way, attributes):
+    with recorder.span("theirs", attributes=attributes):
         RETRIEVALS[way]()
     assert recorder.spans == []
     (theirs,) = recorder.exporter.get_finished_spans()
