@@ -117,7 +117,7 @@ def stream(client, asked):
         return answer["sessionId"], list(events)
 
 
-def said(events):
+def streamed_text(events):
     return "".join(event["output"]["text"] for event in events if "output" in event)
 
 

@@ -36,7 +36,7 @@ def prompt(*texts, question=ASKED, **form):
     return f"{fenced(*texts, **form)}\n\nQuestion: {question}"
 
 
-def said(question, *passages, thorough=False):
+def statements_of(question, *passages, thorough=False):
     return [(each.text, each.passages) for each in statements(question, passages, thorough=thorough)]
 
 
@@ -44,12 +44,12 @@ def said(question, *passages, thorough=False):
 
 
 def test_a_statement_names_every_passage_that_holds_it():
-    assert said(ASKED, BUILT, FERRY, f"{FERRY} {BUILT}") == [(BUILT, (0, 2))]
+    assert statements_of(ASKED, BUILT, FERRY, f"{FERRY} {BUILT}") == [(BUILT, (0, 2))]
 
 
 def test_lines_that_were_wrapped_are_one_sentence():
     wrapped = "The lighthouse on the eastern rocks of the\nIsland was built in 1874 by   Ingrid, who\nhad no plan."
-    assert said(ASKED, wrapped) == [(" ".join(wrapped.split()), (0,))]
+    assert statements_of(ASKED, wrapped) == [(" ".join(wrapped.split()), (0,))]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_lines_that_were_wrapped_are_one_sentence():
 )  # fmt: skip
 @pytest.mark.parametrize("gap", ["\n", "\n\n"])
 def test_title_is_not_a_statement_and_hides_none(title, gap):
-    assert said(ASKED, f"{title}{gap}{BUILT}") == [(BUILT, (0,))]
+    assert statements_of(ASKED, f"{title}{gap}{BUILT}") == [(BUILT, (0,))]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_title_is_not_a_statement_and_hides_none(title, gap):
     ],
 )
 def test_statement_omits_list_marks_and_questions_but_keeps_quotations(passage, text):
-    assert [each for each, _ in said(ASKED, passage)] == ([text] if text else [])
+    assert [each for each, _ in statements_of(ASKED, passage)] == ([text] if text else [])
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,19 @@ def test_statement_omits_list_marks_and_questions_but_keeps_quotations(passage, 
     ],
 )
 def test_questions_in_other_languages_find_their_sentence(question, passage, text):
-    assert said(question, passage) == [(text, (0,))]
+    assert statements_of(question, passage) == [(text, (0,))]
 
 
 def test_only_a_thorough_answer_has_a_second_fitting_sentence():
     near = "Ingrid built the lighthouse alone."
-    assert len(said(ASKED, f"{BUILT} {near}", thorough=True)) == 2
-    assert len(said(ASKED, f"{BUILT} {near}")) == 1
-    assert said(ASKED, f"{BUILT} {FERRY}", thorough=True) == [(BUILT, (0,))]
+    assert len(statements_of(ASKED, f"{BUILT} {near}", thorough=True)) == 2
+    assert len(statements_of(ASKED, f"{BUILT} {near}")) == 1
+    assert statements_of(ASKED, f"{BUILT} {FERRY}", thorough=True) == [(BUILT, (0,))]
 
 
 @pytest.mark.parametrize("passages", [[], [""], [FERRY], ["\n# Lighthouse\n"], ["..."]])
 def test_question_without_a_fitting_passage_gets_no_statement(passages):
-    assert said(ASKED, *passages) == []
+    assert statements_of(ASKED, *passages) == []
 
 
 PIECES = st.sampled_from(
@@ -119,7 +119,7 @@ def test_every_statement_is_quoted_from_the_passages_it_names(passages, thorough
 
 
 def test_the_order_of_equal_passages_makes_no_difference():
-    first, second = (said(ASKED, *order) for order in ((BUILT, FERRY, BUILT), (BUILT, BUILT, FERRY)))
+    first, second = (statements_of(ASKED, *order) for order in ((BUILT, FERRY, BUILT), (BUILT, BUILT, FERRY)))
     assert [text for text, _ in first] == [text for text, _ in second] == [BUILT]
     assert (first[0][1], second[0][1]) == ((0, 2), (0, 1))
 

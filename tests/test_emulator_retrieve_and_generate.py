@@ -19,9 +19,9 @@ from knowledge_base_calls import (
     refused,
     request,
     retrieve,
-    said,
     spans,
     stream,
+    streamed_text,
     template,
 )
 
@@ -116,7 +116,7 @@ def test_limits_cut_text_and_citations_alike(client, base, limits):
     assert text != whole
     assert [text[start : end + 1] for _, start, end in spans(answer["citations"])] == ([text] if text else [])
     _, events = stream(client, request(base, **settings))
-    assert said(events) == text
+    assert streamed_text(events) == text
 
 
 def test_a_router_chooses_among_its_models_and_can_be_dictated(client, base, bedrock):
@@ -191,7 +191,7 @@ def test_guardrail_checks_question_and_answer_but_not_passages(client, base, bed
     _, events = stream(client, request(base, **settings))
     assert answer["guardrailAction"] == action
     assert [event["guardrail"] for event in events if "guardrail" in event] == [{"action": action}]
-    assert said(events) == answer["output"]["text"]
+    assert streamed_text(events) == answer["output"]["text"]
     if action == "INTERVENED":
         assert (answer["output"]["text"], answer["citations"]) == (SORRY, [])
 

@@ -22,9 +22,9 @@ from knowledge_base_calls import (
     generation,
     refused,
     request,
-    said,
     spans,
     stream,
+    streamed_text,
 )
 
 from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -146,7 +146,7 @@ def test_stream_repeats_each_citation_and_counts_the_line_break(client, base):
     session, events = stream(client, body)
     assert session
     assert session != whole["sessionId"]
-    assert said(events) == whole["output"]["text"]
+    assert streamed_text(events) == whole["output"]["text"]
     assert sum("output" in event for event in events) > 2
     citations = [event["citation"] for event in events if "citation" in event]
     assert spans(citations) == [(text, start, end + 1) for text, start, end in spans(whole["citations"])]
@@ -156,14 +156,14 @@ def test_stream_repeats_each_citation_and_counts_the_line_break(client, base):
         assert inner == streamed
     # After its sentence, without an event that marks the end.
     first = next(index for index, event in enumerate(events) if "citation" in event)
-    assert said(events[:first]) == spans(citations)[0][0]
+    assert streamed_text(events[:first]) == spans(citations)[0][0]
     assert {name for event in events for name in event} == {"output", "citation"}
 
 
 def test_a_stream_continues_a_session(client, base):
     session, _ = stream(client, request(base))
     again, events = stream(client, request(base, "And what is it larger than?", sessionId=session))
-    assert (again, said(events)) == (session, "Titan is larger than Mercury.")
+    assert (again, streamed_text(events)) == (session, "Titan is larger than Mercury.")
 
 
 def test_stream_breaks_as_configured(client, base, bedrock):
