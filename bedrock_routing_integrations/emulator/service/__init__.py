@@ -1,1 +1,1 @@
-"""What the emulated Bedrock does: its account, its operations, its rules and its faults."""
+"""The emulated Bedrock service: its account, operations, rules and faults."""

@@ -1,8 +1,8 @@
-"""A collection of documents that can be searched: what an emulated knowledge base holds.
+"""Read documents into chunks and search them: the content of an emulated knowledge base.
 
-The index is SQLite's full-text search, in memory. A question is searched by its words, of which any may be
-found; what stands first has most of the rarest (bm25). That is no embedding, but it is deterministic and puts
-the passage that answers a question first where question and passage share words.
+The index is SQLite's full-text search (FTS5), in memory. A query matches every chunk that contains any of its words;
+chunks with more of the query's rare words rank first (bm25). This is not an embedding. It is deterministic, and it
+ranks the passage that answers a question first where question and passage share words.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from .knowledge_bases import KnowledgeBases
 
 
-# --- Where a text is cut into chunks ---
+# --- Chunking of texts ---
 
 LONGEST = 1_200
-"""Characters of a chunk at most: about the 300 tokens of Bedrock's default chunking."""
+"""Maximum characters of a chunk: about the 300 tokens of Bedrock's default chunking."""
 
 _PARAGRAPHS = re.compile(r"\n(?:[ \t]*\n)+|\n(?=#{1,6} )|(?<=\n)(?=#{1,6} )")
 _HEADING = re.compile(r"#{1,6} [^\n]*")
@@ -49,9 +49,9 @@ _BLANK = re.compile(r"\s+")
 
 
 def cut(text: str) -> list[str]:
-    """The chunks of `text`, in order, none empty, none longer than `LONGEST` characters.
+    """Split a text into chunks, in order. No chunk is empty or longer than `LONGEST` characters.
 
-    A heading begins a chunk, unless nothing but headings stands before it.
+    A heading begins a new chunk, unless the current chunk holds only headings.
     """
     chunks: list[str] = []
     for block in filter(None, map(str.strip, _PARAGRAPHS.split(text))):
@@ -65,12 +65,12 @@ def cut(text: str) -> list[str]:
 
 
 def _only_headings(chunk: str) -> bool:
-    """Whether no line of a chunk is text."""
+    """Return whether every line of a chunk is a heading."""
     return all(_HEADING.fullmatch(line) for line in chunk.splitlines() if line.strip())
 
 
 def _pieces(block: str) -> Iterator[str]:
-    """A paragraph, cut where it is too long: as late as possible, after a sentence rather than between words."""
+    """Split a paragraph that is too long: as late as possible, after a sentence rather than between words."""
     while len(block) > LONGEST:
         ends = [m.end() for m in _SENTENCE_END.finditer(block, 0, LONGEST)]
         ends = ends or [m.end() for m in _BLANK.finditer(block, 0, LONGEST)] or [LONGEST]
@@ -81,23 +81,23 @@ def _pieces(block: str) -> Iterator[str]:
 
 
 def unwrapped(text: str) -> str:
-    """The lines of a page as paragraphs: a line that ends no sentence goes on in the next."""
+    """Join the lines of a page into paragraphs: a line that does not end a sentence continues in the next."""
     return re.sub(r"(?<![.!?:\n])\n(?=\S)", " ", text)
 
 
-# --- A folder of documents as chunks ---
+# --- Folders of documents ---
 
 _LOG = logging.getLogger(__name__)
 _SIDECAR = ".metadata.json"
 _DATA_SOURCE = "EMULATEDDS"
-_MOST_BYTES = 50_000_000  # of one file: Bedrock's quota
+_MOST_BYTES = 50_000_000  # per file: Bedrock's quota
 _TEXTS = {".txt": "txt", ".md": "md", ".html": "html", ".htm": "html"}
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _SOUNDS = (".mp3", ".wav")
 _FILMS = (".mp4",)
-_MEDIA_TYPES = {".webp": "image/webp"}  # Python 3.10 does not know it everywhere
+_MEDIA_TYPES = {".webp": "image/webp"}  # Python 3.10 does not know this type on every platform
 _TYPED = {"STRING": "stringValue", "NUMBER": "numberValue", "BOOLEAN": "booleanValue", "STRING_LIST": "stringListValue"}
-# What begins with further noughts is a code, not a number; other scripts' digits are text.
+# Values with leading zeros are codes, not numbers. Digits of other scripts are text.
 _LONG = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _PAGE = "x-amz-bedrock-kb-document-page-number"
@@ -105,14 +105,14 @@ _PAGE = "x-amz-bedrock-kb-document-page-number"
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """A piece of a document, as a search finds it.
+    """A piece of a document, as a search returns it.
 
     Attributes:
         content: RetrievalResultContent of bedrock-agent-runtime: `{"type": "TEXT", "text": …}`.
         location: RetrievalResultLocation: `{"type": "S3", "s3Location": {"uri": …}}`.
         metadata: The sidecar's attributes, and Bedrock's own, which begin with `x-amz-bedrock-kb-`.
-        document_id: What all chunks of one document have in common.
-        text: What is searched: the text, a row's values, what is known of a picture, a sound or a film.
+        document_id: The id that all chunks of a document share.
+        text: The text to search: a passage, the values of a row, or the description of an image, a sound or a video.
     """
 
     content: Mapping[str, Any]
@@ -124,7 +124,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _Part:
-    """A chunk before it has a place: its content, its searched text, and metadata of its own."""
+    """A chunk without location and document id: its content, its text to search, and its own metadata."""
 
     content: Mapping[str, Any]
     text: str
@@ -132,13 +132,17 @@ class _Part:
 
 
 def read_folder(folder: str | os.PathLike[str], *, bucket: str) -> Iterator[Chunk]:
-    """The chunks of every document below a folder, in the order of the paths.
+    """Return the chunks of every document below a folder, in the order of the paths.
 
-    Hidden files are left out. A file that cannot be read, that holds nothing, whose name is no Unicode or which is a
-    link to what lies outside the folder is left out with a log line.
+    Hidden files are skipped. A file is skipped with a log line if it cannot be read, holds nothing, has a name that is
+    not valid Unicode, or is a link to a file outside the folder.
+
+    Args:
+        folder: The folder, read with its subfolders.
+        bucket: The S3 bucket in the locations of the chunks.
 
     Raises:
-        ValueError: There is no such folder, or a sidecar is not of Bedrock's form.
+        ValueError: The folder does not exist, or a sidecar does not have Bedrock's format.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -161,17 +165,17 @@ def read_folder(folder: str | os.PathLike[str], *, bucket: str) -> Iterator[Chun
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The documents below a folder."""
+    """Return the documents below a folder."""
     paths = sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix())
     for path in paths:
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        # Not `Path.is_file`, which raises where a folder may be listed but not entered.
+        # Not `Path.is_file`, which raises if a folder can be listed but not entered.
         if not hidden and not path.name.endswith(_SIDECAR) and os.path.isfile(path):  # noqa: PTH113
             yield path
 
 
 def _problem(path: Path, root: Path) -> str | None:
-    """Why a file cannot be a document, whatever it holds; None where it can."""
+    """Return why a file cannot be a document, whatever its content; None if it can."""
     if not _within(path, root):
         return "it is a link to a file outside the folder"
     try:
@@ -182,12 +186,12 @@ def _problem(path: Path, root: Path) -> str | None:
 
 
 def _within(path: Path, root: Path) -> bool:
-    """Whether a file lies in the folder once links are followed."""
+    """Return whether a file is inside the folder once links are resolved."""
     return path.resolve().is_relative_to(root.resolve())
 
 
 def _placed(parts: Iterable[_Part], name: str, bucket: str, attributes: Mapping[str, Any]) -> Iterator[Chunk]:
-    """Parts with their place, their numbers and their metadata."""
+    """Return parts as chunks, with location, chunk id and metadata."""
     uri = f"s3://{bucket}/{name}"
     for number, part in enumerate(parts):
         own = {
@@ -205,7 +209,7 @@ def _placed(parts: Iterable[_Part], name: str, bucket: str, attributes: Mapping[
 
 
 def _parts(path: Path, uri: str, attributes: Mapping[str, Any]) -> Iterator[_Part]:
-    """What one file holds, by its ending."""
+    """Return the parts of a file, read according to its extension."""
     ending = path.suffix.lower()
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
@@ -235,18 +239,19 @@ def _parts(path: Path, uri: str, attributes: Mapping[str, Any]) -> Iterator[_Par
 
 
 def _described(attributes: Mapping[str, Any], key: str, path: Path) -> str:
-    """What the sidecar says of a file that has no text; else the words of its name."""
+    """Return the sidecar's description of a file without text, or the words of the file's name."""
     value = attributes.get(key)
     return value if isinstance(value, str) and value.strip() else re.sub(r"[\W_]+", " ", path.stem).strip()
 
 
 def _texts(text: str, metadata: Mapping[str, Any] | None = None) -> Iterator[_Part]:
+    """Return a text as parts, one per chunk."""
     for piece in cut(text):
         yield _Part({"type": "TEXT", "text": piece}, piece, metadata or {})
 
 
 def _json_parts(value: Any) -> Iterator[_Part]:
-    """A list of flat objects is a table; any other JSON is a text, unless it is empty."""
+    """Return a list of flat objects as rows of a table, other JSON as text, and empty JSON as no part."""
     if value is None or value in ("", [], {}):
         return
     records = value if isinstance(value, list) else []
@@ -257,18 +262,19 @@ def _json_parts(value: Any) -> Iterator[_Part]:
 
 
 def _nested(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is empty or holds lists or objects."""
     return not record or any(isinstance(value, (dict, list)) for value in record.values())
 
 
 def _row(record: Mapping[Any, Any]) -> _Part:
-    """A record of a table: its columns with the types of a structured data store."""
+    """Return a record of a table as a part: its columns with the types of a structured data store."""
     columns = [_column(str(name), value) for name, value in record.items() if name is not None]
     text = ", ".join(f"{c['columnName']}: {c['columnValue']}" for c in columns if "columnValue" in c)
     return _Part({"type": "ROW", "row": columns}, text, {})
 
 
 def _column(name: str, value: Any) -> dict[str, str]:
-    """One cell; an empty one is NULL."""
+    """Return a cell as a column of a row. An empty cell is NULL."""
     text = json.dumps(value) if isinstance(value, (bool, int, float)) else str(value or "").strip()
     if not text:
         return {"columnName": name, "type": "NULL"}
@@ -283,7 +289,7 @@ def _column(name: str, value: Any) -> dict[str, str]:
 
 
 def _attributes(path: Path, root: Path) -> dict[str, Any]:
-    """The metadata attributes in the sidecar of a document; none where it has no sidecar in the folder."""
+    """Return the metadata attributes in the sidecar of a document; empty without a sidecar in the folder."""
     sidecar = path.with_name(path.name + _SIDECAR)
     if not sidecar.is_file() or not _within(sidecar, root):
         return {}
@@ -298,7 +304,7 @@ def _attributes(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value of an attribute in either form."""
+    """Return the value of a metadata attribute, written as a plain value or as a typed object."""
     if isinstance(value, dict):
         typed = value["value"]
         value = typed[_TYPED[typed["type"]]]
@@ -309,19 +315,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_MOST_WORDS = 200  # of a query that are looked for; a question of 20,000 characters has more
-# Scripts without spaces between words (Thai to Tibetan, Burmese, Khmer, Japanese, Chinese), and Korean, which writes
-# particles at the end of words: each character is indexed as a word.
+_MOST_WORDS = 200  # words of a query to search for; a question of 20,000 characters has more
+# Scripts without spaces between words (Thai to Tibetan, Burmese, Khmer, Japanese, Chinese), and Korean, which appends
+# particles to words: each character is indexed as a word.
 _UNSPACED = re.compile(
     r"([\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     r"\uff66-\uff9f\U00020000-\U0003ffff])"
 )
-_FLOOR, _REACH, _HALF = 0.2, 0.75, 6.0  # see _score
+_FLOOR, _REACH, _HALF = 0.2, 0.75, 6.0  # constants of _score
 _EXACT = 0.3
 
 
 class Collection:
-    """Chunks, and an index of their words. It may be used from several threads.
+    """Chunks and an index of their words. Safe to use from several threads.
 
     Raises:
         RuntimeError: This Python's SQLite was built without FTS5.
@@ -342,20 +348,20 @@ class Collection:
                 f"The emulated knowledge base needs SQLite with FTS5, which this Python's SQLite "
                 f"{sqlite3.sqlite_version} lacks ({error})."
             ) from error
-        # From Python 3.13 on, a connection that is dropped open is a ResourceWarning.
+        # From Python 3.13 on, an open connection that is garbage-collected emits a ResourceWarning.
         weakref.finalize(self, self._index.close)
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], *, bucket: str = "emulated-knowledge-base") -> Collection:
-        """The collection of the documents below a folder.
+        """Return a collection of the documents below a folder.
 
         Args:
-            folder: Texts, Markdown, HTML, PDF, CSV, JSON, pictures, sounds and films, with sidecar files
+            folder: Text, Markdown, HTML, PDF, CSV, JSON, images, sounds and videos, with sidecar files
                 `NAME.metadata.json`.
-            bucket: The S3 bucket in which the documents are said to be.
+            bucket: The S3 bucket in the locations of the chunks, "emulated-knowledge-base" by default.
 
         Raises:
-            ValueError: There is no such folder, it holds no document, or a sidecar is not of Bedrock's form.
+            ValueError: The folder does not exist or holds no document, or a sidecar does not have Bedrock's format.
         """
         collection = cls()
         for chunk in read_folder(folder, bucket=bucket):
@@ -365,7 +371,7 @@ class Collection:
         return collection
 
     def add(self, chunk: Chunk) -> None:
-        """Put a chunk at the end of the collection."""
+        """Add a chunk at the end of the collection."""
         with self._lock:
             self._index.execute(
                 "INSERT INTO words(rowid, text) VALUES (?, ?)", (len(self._chunks), _spaced(chunk.text))
@@ -379,18 +385,18 @@ class Collection:
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the API's own word
         exact_words: bool = False,
     ) -> list[tuple[Chunk, float]]:
-        """Every chunk that has a word of the query, best first; of equal ones, the one that was added first.
+        """Return every chunk that has a word of the query, best first, equal chunks in the order of `add`.
 
         Args:
-            query: Any text; nothing in it is syntax.
-            filter: A RetrievalFilter, which the chunks' metadata must fulfil.
+            query: Any text. It has no query syntax.
+            filter: A RetrievalFilter that the chunks' metadata must match; None for no filter.
             exact_words: Whether words as they are written count for more than their stems (hybrid search).
 
         Returns:
-            Chunks with scores between 0 and 1, neither included.
+            Chunks with scores between 0 and 1, both exclusive.
 
         Raises:
-            ServiceError: ValidationException, where the filter is none.
+            ServiceError: ValidationException if the filter is not valid.
         """
         if filter is not None:
             check_filter(filter)
@@ -403,7 +409,7 @@ class Collection:
         return sorted(found, key=lambda pair: -pair[1])
 
     def _ranked(self, words: list[str]) -> list[tuple[Chunk, float]]:
-        """The chunks that have any of the words, with bm25 as SQLite gives it (negative)."""
+        """Return the chunks that have any of the words, each with its bm25 rank from SQLite (negative)."""
         if not words:
             return []
         expression = " OR ".join(f'"{word}"' for word in words)
@@ -414,7 +420,7 @@ class Collection:
             return [(self._chunks[row], rank) for row, rank in rows]
 
     def chunks(self) -> list[Chunk]:
-        """Every chunk, in the order in which they were added."""
+        """Return every chunk, in the order of `add`."""
         with self._lock:
             return list(self._chunks)
 
@@ -424,43 +430,43 @@ class Collection:
 
 
 def shipped() -> Collection:
-    """The library that ships with the package: the large moons of the Solar System."""
+    """Return the library that ships with the package: the large moons of the Solar System."""
     return Collection.from_folder(Path(__file__).parent.parent / "library")
 
 
 def _spaced(text: str) -> str:
-    """A text as it is indexed; lone surrogates, which SQLite cannot take, become question marks."""
+    """Return a text as indexed. Lone surrogates, which SQLite does not accept, become question marks."""
     return _UNSPACED.sub(r" \1 ", text).encode("utf-8", "replace").decode("utf-8")
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text: letters, digits and the marks on them; all else separates."""
+    """Return the words of a text: runs of letters, digits and their marks."""
     letters = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in _spaced(text))
     return "".join(letters).lower().split()
 
 
 def _key_words(query: str) -> list[str]:
-    """The words to look for, each once: those that carry meaning, or all where none does."""
+    """Return the words to search for, without duplicates and stop words; all words if only stop words remain."""
     words = list(dict.fromkeys(_words(query)))
     return ([word for word in words if word not in STOP_WORDS] or words)[:_MOST_WORDS]
 
 
 def _share(words: list[str], text: str) -> float:
-    """The share of the words that a text has exactly as they are written."""
+    """Return the share of the words that a text contains exactly as they are written."""
     return len(set(words) & set(_words(text))) / len(words)
 
 
 def _score(rank: float, exact: float) -> float:
-    """A bm25 rank (negative, without bound) and a share of exact words as a score like those of an embedding."""
+    """Combine a bm25 rank (negative, unbounded) and the share of exact words into a score like an embedding's."""
     strength = -rank / (_HALF - rank)
     strength += (1 - strength) * _EXACT * exact
     return round(_FLOOR + _REACH * strength, 7)
 
 
-# --- External sources: the document that a RetrieveAndGenerate request brings or names itself. ---
+# --- External sources of RetrieveAndGenerate ---
 
 _WORD = "application/vnd.openxmlformats-officedocument."
-# The user guide's "Chat with your document" names these formats.
+# The formats in the user guide's "Chat with your document".
 _KINDS = {
     "text/plain": "txt",
     "text/markdown": "md",
@@ -475,16 +481,20 @@ _KINDS = {
 
 
 def read_source(source: Mapping[str, Any], bases: KnowledgeBases) -> list[Chunk]:
-    """The passages of an external source.
+    """Return the passages of an external source.
 
-    There is no S3 in the emulator: an object is one of the documents of its knowledge bases.
+    The emulator has no S3: an S3 object is a document of one of its knowledge bases.
+
+    Args:
+        source: An entry of `sources` in an externalSourcesConfiguration.
+        bases: The knowledge bases whose documents serve as S3 objects.
 
     Raises:
-        ServiceError: ValidationException for a document that is missing, cannot be found or cannot be read.
+        ServiceError: ValidationException for a document that is missing, does not exist or cannot be read.
     """
     kind = source["sourceType"]
     member = {"S3": "s3Location", "BYTE_CONTENT": "byteContent"}[kind]
-    if member not in source or len(source) != 2:  # beside the type
+    if member not in source or len(source) != 2:  # the type and its member
         raise validation(f"A source of type {kind} must have {member}, and no other.")
     if kind == "S3":
         return _from_knowledge_bases(source[member]["uri"], bases)
@@ -492,12 +502,21 @@ def read_source(source: Mapping[str, Any], bases: KnowledgeBases) -> list[Chunk]
 
 
 def object_text(uri: str, bases: KnowledgeBases) -> str | None:
-    """The text of an object in S3; None where no knowledge base has such a document."""
+    """Return the text of an S3 object.
+
+    Args:
+        uri: The object's URI, `s3://BUCKET/KEY`.
+        bases: The knowledge bases whose documents serve as S3 objects.
+
+    Returns:
+        The text, or None if no knowledge base has such a document.
+    """
     chunks = _chunks_of(uri, bases)
     return "\n\n".join(chunk.text for chunk in chunks) if chunks else None
 
 
 def _chunks_of(uri: str, bases: KnowledgeBases) -> list[Chunk]:
+    """Return the chunks of the document with an S3 URI; empty if no knowledge base has it."""
     for base in bases.all():
         found = [chunk for chunk in base.collection.chunks() if chunk.location.get("s3Location", {}).get("uri") == uri]
         if found:
@@ -513,7 +532,7 @@ def _from_knowledge_bases(uri: str, bases: KnowledgeBases) -> list[Chunk]:
 
 
 def _from_bytes(document: Mapping[str, Any]) -> list[Chunk]:
-    """The passages of a document that the request holds. The service gives no location for them."""
+    """Return the passages of a document in the request. The service returns no location for such passages."""
     kind = _KINDS.get(document["contentType"].partition(";")[0])
     if kind is None:
         raise validation(

@@ -1,4 +1,4 @@
-"""Faults on demand: what can go wrong at Bedrock or on the way, once, several times, or now and then."""
+"""Inject faults: errors, delays and broken connections of Bedrock or the network, on demand or at a rate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 _EVERYWHERE = frozenset({"model_id"})
 _ALWAYS = ("operation", "times", "rate", "after")
-# Each kind and the details that it takes beside model_id.
+# Each kind and its details, in addition to model_id.
 KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         **{kind: frozenset({"message"}) for kind in _ERRORS},
@@ -63,16 +63,16 @@ _ACTIONS = {"Converse": "InvokeModel", "ConverseStream": "InvokeModelWithRespons
 
 @dataclass(eq=False)
 class Fault:
-    """One registered fault.
+    """A registered fault.
 
     Attributes:
         kind: One of `KINDS`.
-        operation: The operation that it is for; None for Converse and ConverseStream, "*" for every one.
-        times: How many requests it hits; None without limit.
-        rate: The share of requests that it hits, 0 to 1; None for all.
-        after: How many matching requests come first.
-        details: What the kind needs to know.
-        hits: How many requests it has hit.
+        operation: The operation to hit; None for Converse and ConverseStream, "*" for every operation.
+        times: The number of requests to hit; None without limit.
+        rate: The share of matching requests to hit, 0 to 1; None for all.
+        after: The number of matching requests to leave alone first.
+        details: The settings of the kind.
+        hits: The number of requests hit so far.
     """
 
     kind: str
@@ -87,16 +87,21 @@ class Fault:
     _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - repeatable, not secret
 
     def cancel(self) -> None:
-        """Hit no further request."""
+        """Stop hitting requests."""
         self._cancelled = True
 
     @property
     def active(self) -> bool:
-        """Whether it may still hit a request."""
+        """Whether the fault can still hit a request."""
         return not self._cancelled and (self.times is None or self.hits < self.times)
 
     def matches(self, operation: str, labels: Iterable[str]) -> bool:
-        """Whether a request is of the kind that it is for."""
+        """Return whether the fault applies to a request.
+
+        Args:
+            operation: The operation's name.
+            labels: The ids and ARNs of models and knowledge bases in the request.
+        """
         if self.kind in _STREAM_KINDS and operation not in _STREAMS:
             return False
         if self.operation is None and operation not in _RUNTIME:
@@ -107,14 +112,22 @@ class Fault:
         return wanted is None or any(wanted in {label, label.rpartition("/")[2]} for label in labels)
 
     def due(self) -> bool:
-        """Count a matching request; whether this is one to hit."""
+        """Count a matching request and return whether to hit it."""
         self._seen += 1
         if self._seen <= self.after:
             return False
         return self.rate is None or self._random.random() < self.rate
 
     def error(self, operation: str, account: str, region: str, labels: Iterable[str]) -> ServiceError | None:
-        """The error to answer, for kinds that are one."""
+        """Return the error to answer with; None for a kind of fault that is not an error response.
+
+        Args:
+            operation: The operation's name.
+            account: The account's number.
+            region: The Region of the request.
+            labels: The ids and ARNs of models and knowledge bases in the request. The first is the resource of
+                access_denied.
+        """
         if self.kind not in _ERRORS:
             return None
         name, text = _ERRORS[self.kind]
@@ -130,13 +143,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes wrong with one request.
+    """The faults of one request.
 
     Attributes:
-        delay: Real seconds before anything is answered.
-        in_flight: How many requests at once end the delay before; None where only time does.
+        delay: Real seconds before the response.
+        in_flight: The number of concurrent requests that ends the delay early; None for no such limit.
         pause: Real seconds between the frames of a stream.
-        fault: What takes the place of the answer or breaks the stream; None when the request succeeds.
+        fault: The fault that replaces the response or breaks the stream; None if the request succeeds.
     """
 
     delay: float = 0.0
@@ -167,8 +180,17 @@ class Faults:
     ) -> Fault:
         """Register a fault.
 
+        Args:
+            kind: One of `KINDS`.
+            operation: The operation to hit; None for Converse and ConverseStream, "*" for every operation.
+            times: The number of requests to hit; None for 1 without `rate`, and for no limit with `rate`.
+            rate: The share of matching requests to hit, 0 to 1; None for all.
+            after: The number of matching requests to leave alone first.
+            details: The settings of the kind: those in `KINDS`, and `model_id`.
+
         Raises:
-            ValueError: For an unknown kind, an unknown detail, or an operation that the kind cannot hit.
+            ValueError: For an unknown kind, an unknown detail, a rate outside 0 to 1, or an operation that the kind
+                cannot hit.
         """
         if kind not in KINDS:
             raise ValueError(f"Unknown fault {kind!r}; there are: {', '.join(KINDS)}")
@@ -189,12 +211,17 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Forget every fault."""
+        """Remove every fault."""
         with self._lock:
             self._faults.clear()
 
     def plan(self, operation: str, labels: Iterable[str]) -> Plan:
-        """What goes wrong with a request: every delay that is due, and the first of the other faults."""
+        """Return the faults of a request: every delay that is due, and the first other fault that is due.
+
+        Args:
+            operation: The operation's name.
+            labels: The ids and ARNs of models and knowledge bases in the request.
+        """
         if not self._faults:
             return _NOTHING
         delay = pause = 0.0

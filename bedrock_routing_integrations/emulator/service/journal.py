@@ -1,4 +1,4 @@
-"""The journal: every request that the emulator got, for tests to read."""
+"""Record every request that the emulator receives, for tests to read."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass
 class Entry:
-    """One request and what became of it. It is filled in while the request runs.
+    """A request and its outcome. The fields are filled in while the request runs.
 
     Attributes:
         method: The HTTP method.
-        path: The path and query as sent, ids still percent-encoded (or not).
+        path: The path and query as sent. Ids may be percent-encoded.
         headers: The headers, names in lower case, without `authorization`.
-        request_id: What the answer gave as `x-amzn-requestid`.
+        request_id: The response's `x-amzn-requestid`.
         region: The Region of the signature; the emulator's own for bearer tokens.
-        authorization: "sigv4", "bearer", or "" when it was missing.
-        service: The service's name in botocore, "" when nothing matched.
-        operation: The operation's name, "" when nothing matched.
-        request: The parsed members; empty when the request was refused before.
-        status: The HTTP status; None while none was sent (hang, reset).
-        error: The error's name, or the fault that took the place of an answer; None on success.
-        started: When the request had been read (monotonic seconds).
-        ended: When the answer was complete or given up; None before.
-        client_closed: True when the client hung up before the answer was complete.
+        authorization: "sigv4", "bearer", or "" if it was missing.
+        service: The service's name in botocore, "" if no operation matched.
+        operation: The operation's name, "" if no operation matched.
+        request: The parsed members; empty if the request was refused before parsing.
+        status: The HTTP status; None until a status is sent (never for hang and reset).
+        error: The error's name, or the fault that replaced the response; None on success.
+        started: The time at which the request had been read (monotonic seconds).
+        ended: The time at which the response was complete or abandoned; None before.
+        client_closed: Whether the client closed the connection before the response was complete.
         streamed_bytes: Bytes of event stream written.
-        difficulty: What the router made of the prompt; None where no router was asked.
-        invoked: The id of the model that answered; None where none did.
-        served_latency: The latency that a model call was served with: "standard" or "optimized"; None without one.
-        latency_ms: The simulated milliseconds of a model's answer, or of a retrieval; None where there was neither.
+        difficulty: The router's estimate of the prompt's difficulty; None without a router.
+        invoked: The id of the model that answered; None without a model.
+        served_latency: The latency served for a model call: "standard" or "optimized"; None without a model call.
+        latency_ms: The simulated milliseconds of a model's answer or of a retrieval; None for other requests.
     """
 
     method: str
@@ -66,12 +66,12 @@ class Entry:
     latency_ms: float | None = None
 
 
-# An emulator can run for days; a test that makes more requests than this reads them as it goes.
+# An emulator can run for days. A test with more requests than this has to read the entries while it runs.
 _MOST_ENTRIES = 100_000
 
 
 class Journal:
-    """The entries in the order of arrival, and how many requests run at once."""
+    """The entries in order of arrival, and the number of concurrent requests."""
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
@@ -80,7 +80,7 @@ class Journal:
         self._crowds: dict[int, asyncio.Event] = {}
 
     def begin(self, entry: Entry) -> None:
-        """A request has arrived."""
+        """Record a request that has arrived."""
         self._entries.append(entry)
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
@@ -88,30 +88,35 @@ class Journal:
             self._crowds.pop(self.in_flight).set()
 
     async def crowd(self, size: int, seconds: float) -> None:
-        """Wait until so many requests have been in flight at once, but no longer than that."""
+        """Wait until a number of requests have been in flight at once, or until a timeout.
+
+        Args:
+            size: The number of concurrent requests. A peak reached earlier counts.
+            seconds: The longest wait, in real seconds.
+        """
         if self.peak_in_flight < size:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._crowds.setdefault(size, asyncio.Event()).wait(), seconds)
 
     def end(self, entry: Entry) -> None:
-        """A request is over."""
+        """Record the end of a request."""
         entry.ended = time.monotonic()
         self.in_flight -= 1
 
     def entries(self, operation: str | None = None) -> list[Entry]:
-        """A snapshot, of one operation if it is named."""
+        """Return a copy of the entries, of one operation if it is named."""
         return [entry for entry in list(self._entries) if operation is None or entry.operation == operation]
 
     def clear(self) -> None:
-        """Forget the entries; what runs keeps running."""
+        """Remove the entries. Requests in flight keep running."""
         self._entries.clear()
         self.peak_in_flight = self.in_flight
 
 
-# --- The log of model invocations that Bedrock writes where an account has switched it on. ---
+# --- Model invocation log ---
 
 _LOGGED = frozenset(["Converse", "ConverseStream"])
-# Converse's names for the counts, and the log's.
+# Converse's names of the token counts, and the log's.
 _IN = {
     "inputTokens": "inputTokenCount",
     "cacheReadInputTokens": "cacheReadInputTokenCount",
@@ -120,14 +125,14 @@ _IN = {
 
 
 class InvocationLog:
-    """Appends a line of JSON for each call of a model, as in the user guide and in published records (2026-11).
+    """Writes Bedrock's model invocation log: a line of JSON for each model call, as published by AWS (2026-11).
 
-    What it does otherwise than Bedrock: the bodies are in the line however long they are, bytes in them as base64, and
-    it tells no ``inferenceRegion``. What Bedrock gives as the ``modelId`` of a call to a prompt router is not
-    documented: here it is what was called, and the answer has the trace.
+    The format follows the user guide and published records. It differs from Bedrock's in two ways: bodies of any length
+    are in the line, with bytes as base64, and ``inferenceRegion`` is missing. AWS does not document the ``modelId`` of
+    a call to a prompt router. Here it is the target of the call, and the response holds the trace.
 
     Args:
-        path: The file.
+        path: The file, which is appended to.
         account: The account's number.
 
     Raises:
@@ -140,7 +145,12 @@ class InvocationLog:
         self._path.open("ab").close()
 
     def answered(self, entry: Entry, answer: Mapping[str, Any]) -> None:
-        """Note an answer; one that was streamed too as Converse gives it."""
+        """Log an answered request.
+
+        Args:
+            entry: The request's journal entry.
+            answer: The response in Converse's form, also for ConverseStream.
+        """
         if entry.operation not in _LOGGED:
             return
         usage = answer["usage"]
@@ -156,7 +166,12 @@ class InvocationLog:
         self._write(record)
 
     def refused(self, entry: Entry, error: str) -> None:
-        """Note a request that was not answered."""
+        """Log a request that was not answered.
+
+        Args:
+            entry: The request's journal entry.
+            error: The error's name.
+        """
         if entry.operation in _LOGGED and entry.request:
             self._write({**self._record(entry), "errorCode": error})
 

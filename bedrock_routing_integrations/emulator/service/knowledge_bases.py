@@ -1,4 +1,4 @@
-"""Knowledge bases and guardrails: what is in the account, and the operations that describe it."""
+"""The knowledge bases and guardrails of the emulated account, and the operations that describe knowledge bases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_ID", "TYPES", "Guardrail", "KnowledgeBase", "KnowledgeBases"]
 
 DEFAULT_ID = "EMULATEDKB"
-"""The id of the knowledge base that `default_knowledge_base` makes."""
+"""The id of the knowledge base that `default_knowledge_base` creates."""
 
 TYPES = ("VECTOR", "KENDRA", "SQL", "MANAGED")
 _ID = re.compile(r"[0-9a-zA-Z]{10}")
@@ -40,8 +40,8 @@ class KnowledgeBase(Resource):
 
     Attributes:
         type: One of `TYPES`.
-        multimodal: Whether it can be asked with an image.
-        load: Gives its documents.
+        multimodal: Whether it supports image queries.
+        load: Returns its documents.
     """
 
     type: str
@@ -50,18 +50,18 @@ class KnowledgeBase(Resource):
 
     @property
     def collection(self) -> Collection:
-        """Its documents; the library that ships is read when it is first asked for."""
+        """The knowledge base's documents. The library that ships with the package is read on first access."""
         return self.load()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guardrail(Resource):
-    """A guardrail that looks for words."""
+    """A guardrail with a list of blocked words."""
 
     words: tuple[str, ...]
 
     def action(self, *texts: str) -> str:
-        """What it does about texts: INTERVENED where one of them holds a word, else NONE."""
+        """Return "INTERVENED" if any of the texts contains a blocked word, else "NONE"."""
         found = (
             re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) for word in self.words for text in texts
         )
@@ -75,14 +75,19 @@ class KnowledgeBases:
         self._store = store
 
     def handlers(self) -> dict[str, Handler]:
-        """Operation name → what answers it."""
+        """Return the handlers of the operations by operation name."""
         return {
             "GetKnowledgeBase": lambda request, _: {"knowledgeBase": _details(self.find(request["knowledgeBaseId"]))},
             "ListKnowledgeBases": self.list_knowledge_bases,
         }
 
     def list_knowledge_bases(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """The knowledge bases of the Region."""
+        """Return the response of ListKnowledgeBases: the knowledge bases of the Region.
+
+        Args:
+            request: The request's members.
+            place: The Region and account of the request.
+        """
         found = [base for base in self._store.all(KnowledgeBase) if base.region == place.region]
         page, token = paginate(found, request)
         members = ("knowledgeBaseId", "name", "description", "status", "updatedAt")
@@ -90,7 +95,7 @@ class KnowledgeBases:
         return {"knowledgeBaseSummaries": summaries, "nextToken": token}
 
     def find(self, identifier: str) -> KnowledgeBase:
-        """The knowledge base of an id or ARN.
+        """Return the knowledge base with an id or ARN.
 
         Raises:
             ServiceError: ResourceNotFoundException.
@@ -101,11 +106,11 @@ class KnowledgeBases:
         return found
 
     def has(self, knowledge_base_id: str) -> bool:
-        """Whether there is a knowledge base of an id."""
+        """Return whether a knowledge base with this id exists."""
         return any(base.resource_id == knowledge_base_id for base in self.all())
 
     def all(self) -> list[KnowledgeBase]:
-        """Every knowledge base, oldest first."""
+        """Return every knowledge base, oldest first."""
         return self._store.all(KnowledgeBase)
 
     def add(
@@ -114,14 +119,22 @@ class KnowledgeBases:
         place: Place,
         *,
         name: str | None,
-        type: str,  # noqa: A002 - as the service calls it
+        type: str,  # noqa: A002 - the service's name
         knowledge_base_id: str | None,
         multimodal: bool,
     ) -> str:
-        """Make a knowledge base; returns its id.
+        """Create a knowledge base and return its id.
+
+        Args:
+            documents: A folder or a collection; None for the library that ships with the package.
+            place: The Region and account to create it in.
+            name: Up to 100 letters and digits, with - or _ between them; None for `knowledge-base-NUMBER`.
+            type: One of `TYPES`.
+            knowledge_base_id: 10 letters and digits; None for a generated id.
+            multimodal: Whether the knowledge base supports image queries.
 
         Raises:
-            ValueError: For a folder that cannot be read, and for what the service would not take.
+            ValueError: The folder cannot be read, or an argument is not valid for the service.
         """
         name = f"knowledge-base-{len(self.all()) + 1}" if name is None else name
         if type not in TYPES:
@@ -143,13 +156,17 @@ class KnowledgeBases:
         self._store.add(base)
         return new_id
 
-    # --- guardrails
+    # --- Guardrails ---
 
     def add_guardrail(self, words: Iterable[str], place: Place) -> tuple[str, str]:
-        """Make a guardrail; returns its id and version.
+        """Create a guardrail and return its id and version.
+
+        Args:
+            words: The blocked words.
+            place: The Region and account to create it in.
 
         Raises:
-            ValueError: Without a word.
+            ValueError: `words` holds no word.
         """
         kept = () if isinstance(words, str) else tuple(word for word in words if word.strip())
         if not kept:
@@ -160,10 +177,10 @@ class KnowledgeBases:
         return guardrail.resource_id, _GUARDRAIL_VERSION
 
     def guardrail(self, configuration: Mapping[str, str] | None) -> Guardrail | None:
-        """The guardrail of a `guardrailConfiguration`; None where there is none.
+        """Return the guardrail of a `guardrailConfiguration`; None without a configuration.
 
         Raises:
-            ServiceError: ValidationException for one that does not exist.
+            ServiceError: ValidationException for a guardrail or version that does not exist.
         """
         if configuration is None:
             return None
@@ -174,6 +191,7 @@ class KnowledgeBases:
 
 
 def _loader(documents: str | os.PathLike[str] | Collection | None) -> Callable[[], Collection]:
+    """Return a function that returns the documents. A folder is read now, the shipped library on first use."""
     if documents is None:
         return functools.lru_cache(maxsize=1)(shipped)
     collection = documents if isinstance(documents, Collection) else Collection.from_folder(documents)
@@ -181,6 +199,7 @@ def _loader(documents: str | os.PathLike[str] | Collection | None) -> Callable[[
 
 
 def _details(base: KnowledgeBase) -> Answer:
+    """Return a knowledge base as in the response of GetKnowledgeBase."""
     return {
         "knowledgeBaseId": base.resource_id,
         "name": base.name,
@@ -195,7 +214,7 @@ def _details(base: KnowledgeBase) -> Answer:
 
 
 def _configuration(base: KnowledgeBase) -> Answer:
-    """What the service tells of a knowledge base of each type."""
+    """Return the member of a `knowledgeBaseConfiguration` for the knowledge base's type."""
     partition = partition_of(base.region)
     if base.type == "VECTOR":
         model = "amazon.nova-2-multimodal-embeddings-v1:0" if base.multimodal else "amazon.titan-embed-text-v2:0"

@@ -1,16 +1,20 @@
-"""The foundation models that the emulator knows, as plain data.
+"""The foundation models that the emulator offers, as plain data.
 
-Ids, modalities, geographies and which models are latency-optimised follow AWS's documentation; context windows and
-prices follow genai-prices 0.2.3 where it lists the model, and are from memory for the few retired ones that it does
-not; tool choice is what langchain-aws 1.9 relies on (all read 2026-11). Which models are `direct` differs by Region in
-reality; here it does not. Claude 3 Sonnet stands for the models that have reached their end of life.
-Prompt caching follows the user guide of autumn 2026, and its earlier editions for Claude Sonnet 4 and Nova Premier,
-which that one lists no more; sources disagree on the minimum of some models.
+Sources (all read 2026-11):
 
-Three columns are the emulator's own: `size` (an ordering of ability that its programs and its router go by),
-`first_token_ms` and `tokens_per_second` (of the right order, so that simulated latencies differ as they do in
-reality; Claude 3.5 Sonnet's give the 4,504 ms for 160 tokens of the routers' launch). Never quote them as
-measurements of Bedrock.
+- Ids, modalities, geographies and latency optimization: AWS's documentation.
+- Context windows and prices: genai-prices 0.2.3, and memory for the few retired models that it does not list.
+- Tool choice: what langchain-aws 1.9 relies on.
+- Prompt caching: the user guide of autumn 2026, and its earlier editions for Claude Sonnet 4 and Nova Premier, which
+  that edition no longer lists. Sources disagree on the minimum of some models.
+
+At Bedrock, the models that can be invoked `direct` differ by Region; in the emulator they do not. Claude 3 Sonnet
+represents the models that have reached their end of life.
+
+Three columns are invented: `size` (an order of ability, used by the canned models and the router), `first_token_ms`
+and `tokens_per_second`. The times have the right order of magnitude, so that simulated latencies differ as real ones
+do; Claude 3.5 Sonnet's give the 4,504 ms for 160 tokens of the routers' launch. Never quote them as measurements of
+Bedrock.
 """
 
 from __future__ import annotations
@@ -27,14 +31,14 @@ __all__ = ["MODELS", "CacheOffer", "EmulatedModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOffer:
-    """How one model caches prompts.
+    """The prompt caching of a model.
 
     Attributes:
-        minimum_tokens: A shorter prefix is answered, but not cached.
-        maximum_tokens: A longer prefix is refused; None without limit.
-        ttls: The lifetimes that a cachePoint may ask for.
-        fields: Where cachePoints may stand: "tools", "system", "messages".
-        never_after: Kinds of content blocks that this model takes no cachePoint behind, beside those of every model.
+        minimum_tokens: Shortest prefix to cache, in tokens. A shorter prefix is answered without caching.
+        maximum_tokens: Longest prefix to cache, in tokens. A longer prefix is refused. None for no limit.
+        ttls: The TTLs that a cachePoint may request.
+        fields: The fields that accept cachePoints: "tools", "system", "messages".
+        never_after: Kinds of content blocks that a cachePoint may not follow, in addition to those of every model.
     """
 
     minimum_tokens: int
@@ -46,29 +50,29 @@ class CacheOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatedModel:
-    """What one emulated foundation model is able to do, how fast it is and what it costs.
+    """The abilities, speed and prices of an emulated foundation model.
 
     Attributes:
         model_id: The foundation model's id on Bedrock.
-        name: Its name as `ListFoundationModels` gives it.
-        provider: Its provider as `ListFoundationModels` gives it.
-        size: Ability from 0 (smallest) to 1 (largest); emulator's own.
-        context_window: Tokens of input and output together.
-        max_output_tokens: Most tokens of one answer.
+        name: The model's name in `ListFoundationModels`.
+        provider: The model's provider in `ListFoundationModels`.
+        size: Ability from 0 (smallest) to 1 (largest), invented.
+        context_window: Maximum tokens of input and output together.
+        max_output_tokens: Maximum tokens of an answer.
         input_modalities: Of "TEXT", "IMAGE", "VIDEO", "SPEECH".
-        output_modalities: Likewise.
+        output_modalities: Of the same values.
         streaming: Whether ConverseStream is allowed.
         tools: Whether `toolConfig` is allowed.
-        tool_choice: Which members of `toolChoice` are allowed: "auto", "any", "tool".
-        on_demand: False when only an inference profile can invoke it.
-        profiles: Geography prefixes of its system inference profiles.
+        tool_choice: The allowed members of `toolChoice`: "auto", "any", "tool".
+        on_demand: False if only an inference profile can invoke the model.
+        profiles: Geography prefixes of the model's system inference profiles.
         latency_optimized: Whether `performanceConfig.latency=optimized` is allowed (through a profile).
-        end_of_life: True when invoking it is refused for good.
+        end_of_life: Whether every invocation is refused because the model is retired.
         first_token_ms: Simulated milliseconds until the first token.
-        tokens_per_second: Simulated speed after that.
+        tokens_per_second: Simulated output speed after the first token.
         input_usd_per_million: US dollars per million input tokens.
         output_usd_per_million: US dollars per million output tokens.
-        cache: How it caches prompts; None when it does not.
+        cache: The model's prompt caching; None if the model does not cache.
     """
 
     model_id: str
@@ -93,8 +97,8 @@ class EmulatedModel:
     cache: CacheOffer | None
 
 
-# `accepts`: beside text. `tools`: "no", "yes" (but no toolChoice), or the furthest toolChoice that is
-# allowed, in the order auto, any, tool.
+# `accepts`: input modalities in addition to text. `tools`: "no", "yes" (without toolChoice), or the last allowed
+# toolChoice in the order auto, any, tool.
 _ABILITIES = """
 model id                                 |name                   |size|context  |output |accepts    |tools
 anthropic.claude-3-haiku-20240307-v1:0   |Claude 3 Haiku         |0.35|200_000  |4_096  |image      |tool
@@ -164,7 +168,7 @@ openai.gpt-oss-20b-1:0                   |direct              |         |350    
 openai.gpt-oss-120b-1:0                  |direct              |         |450     |120  |0.15 |0.6
 """
 
-# The models that cache prompts. Tokens; `never after`: see `CacheOffer`.
+# The models that cache prompts. Minimum and maximum in tokens. `never after`: see `CacheOffer`.
 _CACHES = """
 model id                                 |minimum|maximum|ttls |fields               |never after
 anthropic.claude-3-5-sonnet-20241022-v2:0|1_024  |       |5m   |tools system messages|
@@ -197,13 +201,13 @@ _TOOL_CHOICES = ("auto", "any", "tool")
 
 
 def _rows(table: str) -> list[dict[str, str]]:
-    """The lines of a table under its header, as {column: cell}."""
+    """Return the lines of a table below its header, as {column: cell}."""
     header, *lines = ([cell.strip() for cell in line.split("|")] for line in table.strip().splitlines())
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
 def _cache(row: Mapping[str, str]) -> CacheOffer:
-    """A line of the table of caches."""
+    """Return the prompt caching in a line of the table of caches."""
     return CacheOffer(
         minimum_tokens=int(row["minimum"]),
         maximum_tokens=int(row["maximum"]) if row["maximum"] else None,
@@ -214,7 +218,7 @@ def _cache(row: Mapping[str, str]) -> CacheOffer:
 
 
 def _model(ability: Mapping[str, str], offer: Mapping[str, str], cache: Mapping[str, str] | None) -> EmulatedModel:
-    """One model from its lines in the tables."""
+    """Return a model from its lines in the tables."""
     furthest = ability["tools"]
     offered = offer["offered"].split()
     return EmulatedModel(
@@ -242,7 +246,7 @@ def _model(ability: Mapping[str, str], offer: Mapping[str, str], cache: Mapping[
 
 
 def _read_tables() -> dict[str, EmulatedModel]:
-    """The tables joined by model id, in the order of the first."""
+    """Return the tables joined by model id, in the order of the first table."""
     offers, caches = ({row["model id"]: row for row in _rows(table)} for table in (_OFFERS, _CACHES))
     return {
         row["model id"]: _model(row, offers[row["model id"]], caches.get(row["model id"])) for row in _rows(_ABILITIES)

@@ -1,4 +1,4 @@
-"""Retrieve: from a query to chunks of a knowledge base, page by page."""
+"""Retrieve: search a knowledge base, with filters on metadata, reranking and pages."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ if TYPE_CHECKING:
     from .documents import Chunk
 
 
-# --- Reranking: results in a new order, by a rule that stands for a rerank model. ---
+# --- Reranking ---
 
 _MODELS = ("cohere.rerank-v3-5:0", "amazon.rerank-v1:0")
 
 
 def check_reranking(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The `bedrockRerankingConfiguration` of a search; {} for the service's own model, None without reranking.
+    """Validate the reranking settings of a search and return its `bedrockRerankingConfiguration`.
 
     Args:
         settings: A vectorSearchConfiguration or managedSearchConfiguration.
 
+    Returns:
+        The configuration; {} for the service's own model; None without reranking.
+
     Raises:
-        ServiceError: ValidationException for a model that cannot rerank, or a configuration that lacks its part.
+        ServiceError: ValidationException for a model that cannot rerank, or a configuration without its required
+            member.
     """
-    wanted = settings.get("rerankingModelType")  # of managed search
+    wanted = settings.get("rerankingModelType")  # only in a managedSearchConfiguration
     reranking = settings.get("rerankingConfiguration")
     if wanted in {"MANAGED", "NONE"} and reranking is not None:
         raise validation(f"rerankingConfiguration is for rerankingModelType CUSTOM, not for {wanted}.")
@@ -61,9 +65,14 @@ def check_reranking(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def reranked(
     found: Sequence[tuple[Chunk, float]], query: str, configuration: Mapping[str, Any] | None
 ) -> Sequence[tuple[Chunk, float]]:
-    """Results in the order of a rerank model, with its scores; as they are without a configuration.
+    """Return results in the order and with the scores of a rerank model.
 
-    What is as good as another stays before or behind it.
+    Results with equal scores keep their order.
+
+    Args:
+        found: Chunks with their scores, best first.
+        query: The text of the query.
+        configuration: A `bedrockRerankingConfiguration`; None to return the results unchanged.
     """
     if configuration is None:
         return found
@@ -79,12 +88,12 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _score(wanted: frozenset[str], text: str) -> float:
-    """Between 0 and 1, neither included."""
+    """Return a relevance score between 0 and 1, both exclusive."""
     return round(0.005 + 0.99 * len(wanted & _words(text)) / max(1, len(wanted)), 6)
 
 
 def _text(chunk: Chunk, metadata: Mapping[str, Any]) -> str:
-    """What the model reads of a chunk: its text, and the metadata that is asked for."""
+    """Return a chunk's text as the rerank model reads it: the text and the selected metadata."""
     if not metadata:
         return chunk.text
     selected = metadata.get("selectiveModeConfiguration", {})
@@ -102,10 +111,18 @@ def _text(chunk: Chunk, metadata: Mapping[str, Any]) -> str:
 def implied(
     found: Sequence[tuple[Chunk, float]], query: str, attributes: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Chunk, float]]:
-    """The chunks that fulfil what a query says about the attributes; all of them where it says nothing."""
+    """Return the chunks whose attributes match the values that a query names.
+
+    An attribute that the query does not name filters nothing.
+
+    Args:
+        found: Chunks with their scores, best first.
+        query: The text of the query.
+        attributes: The `metadataAttributes` of an implicitFilterConfiguration.
+    """
     kept = list(found)
     for attribute in attributes:
-        if attribute["type"] == "BOOLEAN":  # no text says "true"
+        if attribute["type"] == "BOOLEAN":  # a query does not name "true"
             continue
         key = attribute["key"]
         named = [hit for hit in kept if any(_occurs(value, query) for value in _values(hit[0].metadata.get(key)))]
@@ -114,13 +131,14 @@ def implied(
 
 
 def _values(value: Any) -> Sequence[Any]:
+    """Return the values of an attribute that a query can name."""
     if isinstance(value, (list, tuple)):
         return value
     return () if value is None or isinstance(value, bool) else (value,)
 
 
 def _occurs(value: Any, query: str) -> bool:
-    """Whether a value stands in a query as a word or words of its own."""
+    """Return whether a query contains a value as a whole word or words."""
     text = f"{value:.15g}" if isinstance(value, float) else str(value)
     return bool(text) and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", query, re.IGNORECASE) is not None
 
@@ -134,7 +152,7 @@ if TYPE_CHECKING:
 
 
 RETRIEVAL_MS = 180.0
-"""Simulated milliseconds of a retrieval: the emulator's own invention."""
+"""Simulated milliseconds of a retrieval. The number is invented."""
 
 _DEFAULT_RESULTS = 5
 _MANAGED = "managedSearchConfiguration"
@@ -144,10 +162,10 @@ _ALLOWED = "allowed_users"
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A `retrievalConfiguration`, whichever of its members was given.
+    """A `retrievalConfiguration` for either type of knowledge base.
 
     Attributes:
-        most: How many results one page has.
+        most: The number of results on one page.
         filter: The filter on metadata.
         exact_words: Whether words as they are written count for more (hybrid search).
         implicit: The `implicitFilterConfiguration`.
@@ -162,10 +180,14 @@ class Search:
 
 
 def read_search(base: KnowledgeBase, configuration: Mapping[str, Any]) -> Search:
-    """The search that a request wants of a knowledge base.
+    """Return the search settings of a request for a knowledge base.
+
+    Args:
+        base: The knowledge base to search.
+        configuration: The request's `retrievalConfiguration`.
 
     Raises:
-        ServiceError: ValidationException for the member that is for the other kind of knowledge base.
+        ServiceError: ValidationException if the configuration is for the other type of knowledge base.
     """
     wanted, other = (_MANAGED, _VECTOR) if base.type == "MANAGED" else (_VECTOR, _MANAGED)
     if other in configuration:
@@ -183,7 +205,7 @@ def read_search(base: KnowledgeBase, configuration: Mapping[str, Any]) -> Search
 
 
 def refuse_blank(text: str) -> None:
-    """Refuse a query that says nothing.
+    """Raise for a blank query.
 
     Raises:
         ServiceError: ValidationException.
@@ -193,17 +215,17 @@ def refuse_blank(text: str) -> None:
 
 
 def reference(chunk: Chunk) -> dict[str, Any]:
-    """A chunk as a `RetrievedReference`; members without a value are left out."""
+    """Return a chunk as a `RetrievedReference`, without members that have no value."""
     members = {"content": chunk.content, "location": chunk.location, "metadata": chunk.metadata}
     return {name: value for name, value in members.items() if value}
 
 
 class Retriever:
-    """Answers Retrieve, and finds the passages for RetrieveAndGenerate.
+    """Answers Retrieve and finds the passages for RetrieveAndGenerate.
 
     Args:
         bases: The knowledge bases.
-        directory: Finds what a `modelArn` means.
+        directory: Resolves a `modelArn`.
     """
 
     def __init__(self, bases: KnowledgeBases, directory: Directory) -> None:
@@ -211,10 +233,14 @@ class Retriever:
         self._directory = directory
 
     def retrieve(self, request: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Answer Retrieve.
+        """Return the response to a Retrieve request.
+
+        Args:
+            request: The request's members.
+            place: The Region and account of the request.
 
         Raises:
-            ServiceError: As the service refuses it.
+            ServiceError: The service's error for a request that it refuses.
         """
         base = self._bases.find(request["knowledgeBaseId"])
         search = read_search(base, request.get("retrievalConfiguration", {}))
@@ -241,15 +267,30 @@ class Retriever:
         }
 
     def passages(self, base: KnowledgeBase, text: str, search: Search, place: Place, user: str | None) -> list[Chunk]:
-        """The chunks that RetrieveAndGenerate answers a question from: the first page of what is found."""
+        """Return the chunks that RetrieveAndGenerate answers a question from: the first page of results.
+
+        Args:
+            base: The knowledge base to search.
+            text: The question.
+            search: The search settings.
+            place: The Region and account of the request.
+            user: The `userId` of the request's userContext; None without one.
+        """
         found = self.found(base, text, search, place, user)[: search.most]
         return [chunk for chunk, _ in reranked(found, text, search.reranking)]
 
     def found(self, base: KnowledgeBase, text: str, search: Search, place: Place, user: str | None) -> Hits:
-        """Everything that a query finds for a user, best first, before reranking.
+        """Return all results of a query that a user may read, best first, before reranking.
+
+        Args:
+            base: The knowledge base to search.
+            text: The text of the query.
+            search: The search settings.
+            place: The Region and account of the request.
+            user: The `userId` of the request's userContext; None without one.
 
         Raises:
-            ServiceError: For a filter that is none, or a model that does not exist.
+            ServiceError: The filter is not valid, or a model does not exist.
         """
         found: Hits = base.collection.search(text, filter=search.filter, exact_words=search.exact_words)
         if search.implicit is not None:
@@ -259,7 +300,13 @@ class Retriever:
 
     @staticmethod
     def found_by_image(base: KnowledgeBase, image: bytes, user: str | None) -> Hits:
-        """The images of a knowledge base: those with the same bytes first, the others far behind."""
+        """Return the images of a knowledge base that a user may read: identical images score 0.99, others 0.3.
+
+        Args:
+            base: The knowledge base to search.
+            image: The bytes of the query's image.
+            user: The `userId` of the request's userContext; None without one.
+        """
         wanted = base64.b64encode(image).decode()
         readable = (chunk for chunk in base.collection.chunks() if _may_read(user, chunk))
         images = [chunk for chunk in readable if chunk.content.get("type") == "IMAGE"]
@@ -268,9 +315,9 @@ class Retriever:
 
 
 def _read_query(base: KnowledgeBase, query: Mapping[str, Any]) -> tuple[str, bytes]:
-    """The text and the image of a query, one of which can be empty.
+    """Return the text and the image of a query. Either can be empty.
 
-    Whether an image may come with a text is not documented; here it may.
+    AWS does not document whether an image query may include a text. The emulator allows it.
     """
     kind = query.get("type", "TEXT")
     if kind.lower() not in query or (kind == "TEXT" and "image" in query):
@@ -284,30 +331,31 @@ def _read_query(base: KnowledgeBase, query: Mapping[str, Any]) -> tuple[str, byt
 
 
 def _may_read(user: str | None, chunk: Chunk) -> bool:
-    """Whether a chunk is for everyone, or for this user."""
+    """Return whether a chunk is readable by everyone or by this user."""
     allowed = chunk.metadata.get(_ALLOWED)
     return allowed is None or (user is not None and user in ([allowed] if isinstance(allowed, str) else allowed))
 
 
-# --- pages
+# --- Pages ---
 
 
 def _digest(request: Mapping[str, Any], start: int) -> str:
-    """What ties a token to its request and its page."""
+    """Return a digest that ties a page token to its request and its page."""
     asked = {name: value for name, value in request.items() if name != "nextToken"}
     text = json.dumps([start, asked], sort_keys=True, default=lambda blob: hashlib.sha256(blob).hexdigest())
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _token(request: Mapping[str, Any], start: int) -> str:
+    """Return the nextToken of a page."""
     return base64.urlsafe_b64encode(f"{start}/{_digest(request, start)}".encode()).decode()
 
 
 def _read_token(request: Mapping[str, Any]) -> int:
-    """Where the page that a request wants starts.
+    """Return the index of the first result of the requested page.
 
     Raises:
-        ServiceError: ValidationException for a token that no answer to the same request gave.
+        ServiceError: ValidationException for a token that was not returned for the same request.
     """
     token = request.get("nextToken")
     if token is None:
@@ -323,22 +371,27 @@ def _read_token(request: Mapping[str, Any]) -> int:
 
 # --- Filters on metadata attributes ---
 
-_LEAST, _MOST = 2, 5  # filters in one andAll or orAll
+_LEAST, _MOST = 2, 5  # filters in an andAll or orAll
 _LONGEST_KEY = 100
 _GROUPS: Mapping[str, Callable[[Any], bool]] = {"andAll": all, "orAll": any}
 
 
 def check_filter(given: Any) -> None:
-    """Refuse what is no filter.
+    """Validate a filter on metadata attributes.
 
     Raises:
-        ServiceError: ValidationException, which says what is wrong and where.
+        ServiceError: ValidationException that names the invalid member and its problem.
     """
     _check(given, "filter", groups_above=0)
 
 
 def matches(given: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
-    """Whether metadata attributes fulfil a filter that has passed `check_filter`."""
+    """Return whether metadata attributes match a filter.
+
+    Args:
+        given: A filter that has passed `check_filter`.
+        metadata: The metadata attributes of a chunk.
+    """
     ((operator, operand),) = given.items()
     if operator in _GROUPS:
         return _GROUPS[operator](matches(part, metadata) for part in operand)
@@ -349,7 +402,7 @@ def matches(given: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
 
 
 def _check(given: Any, place: str, *, groups_above: int) -> None:
-    """One filter and those inside it."""
+    """Validate a filter and the filters nested in it."""
     if not isinstance(given, Mapping) or len(given) != 1:
         raise validation(f"{place} must set exactly one of the following keys: {', '.join((*_COMPARISONS, *_GROUPS))}")
     ((operator, operand),) = given.items()
@@ -362,7 +415,7 @@ def _check(given: Any, place: str, *, groups_above: int) -> None:
 
 
 def _check_group(parts: Any, place: str, *, groups_above: int) -> None:
-    """An andAll or orAll: 2 to 5 filters, and no more than one group around it."""
+    """Validate an andAll or orAll: 2 to 5 filters, at most one level inside another group."""
     if not isinstance(parts, Sequence) or isinstance(parts, str) or not _LEAST <= len(parts) <= _MOST:
         raise validation(f"{place} must be a list of {_LEAST} to {_MOST} filters")
     if groups_above > 1:
@@ -372,7 +425,7 @@ def _check_group(parts: Any, place: str, *, groups_above: int) -> None:
 
 
 def _check_comparison(operator: str, operand: Any, place: str) -> None:
-    """A key and a value of the type that the operator compares."""
+    """Validate a comparison: a key, and a value of the type that the operator compares."""
     if not isinstance(operand, Mapping) or set(operand) != {"key", "value"}:
         raise validation(f"{place} must have a key and a value")
     key = operand["key"]
@@ -400,7 +453,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _same(attribute: Any, value: Any) -> bool:
-    """Equality among attributes: `true` is no number."""
+    """Return whether two attribute values are equal. `true` does not equal 1."""
     return isinstance(attribute, bool) == isinstance(value, bool) and bool(attribute == value)
 
 
@@ -452,7 +505,10 @@ _BETWEEN = re.compile(rf"(?:[?;]\s*|,?\s+)(?:and\s+(?:also\s+)?)(?={_ASKS})|[?;]
 
 
 def parts_of(question: str) -> list[str]:
-    """The questions in a text: cut at "?", ";" and "and" where a question goes on behind it; else the text as it is."""
+    """Return the questions in a text: split at "?", ";" and "and" where another question follows.
+
+    A text with one question is returned unchanged.
+    """
     pieces = [piece.strip(" ?;") for piece in _BETWEEN.split(question)]
     found = [f"{piece}?" for piece in pieces if piece]
     return found if len(found) > 1 else [question]

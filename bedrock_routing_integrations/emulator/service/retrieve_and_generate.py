@@ -1,7 +1,7 @@
-"""RetrieveAndGenerate and RetrieveAndGenerateStream: from a question to an answer out of documents.
+"""RetrieveAndGenerate and RetrieveAndGenerateStream: answer questions from documents.
 
-The model is played by a program that quotes the sentences of the passages which fit the question best. As with the
-service, the answer tells neither which model gave it nor what it cost.
+The model's answer is a deterministic program's: it quotes the sentences of the passages that match the question best.
+As with the service, the response names neither the model that answered nor its token usage.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .targets import Backend, Place
 
 
-# --- What RetrieveAndGenerate answers ---
+# --- Answers ---
 
 SORRY = "Sorry, I am unable to assist you with this request."
-"""What the service says where nothing that it retrieved answers, and where a guardrail intervenes."""
+"""The service's answer if the retrieved passages hold no answer, or if a guardrail intervenes."""
 
 _WORDS_PER_EVENT = 3
 _PIECE = re.compile(rf"\s*(?:\S+\s*){{1,{_WORDS_PER_EVENT}}}|\s+")
@@ -45,7 +45,7 @@ class Part:
 
     Attributes:
         text: The sentence.
-        chunks: What it was found in.
+        chunks: The chunks that contain it.
     """
 
     text: str
@@ -53,7 +53,12 @@ class Part:
 
 
 def limited_parts(parts: Sequence[Part], inference: Mapping[str, Any]) -> tuple[str, list[Part]]:
-    """The answer's text as a `textInferenceConfig` limits it, and what is left of its sentences."""
+    """Return the answer's text within the limits of a `textInferenceConfig`, and the sentences that remain.
+
+    Args:
+        parts: The sentences of the answer.
+        inference: The `textInferenceConfig`; {} for no limits.
+    """
     whole = " ".join(part.text for part in parts)
     blocks, _ = limited(
         [{"text": whole}],
@@ -78,15 +83,15 @@ class Generated:
 
     Attributes:
         text: The whole text.
-        parts: Its sentences, one space between them.
-        cited: Whether there are citations, which a prompt template decides.
-        guardrail_action: What the guardrail did; None without one.
-        session_id: The session that it belongs to.
-        model_id: The base model that answered, which the service does not tell.
-        difficulty: The router's estimate; None without a router.
+        parts: The sentences of the text, separated by one space.
+        cited: Whether there are citations. The prompt template decides.
+        guardrail_action: The guardrail's action; None without a guardrail.
+        session_id: The id of the session.
+        model_id: The base model that answered. The service does not return it.
+        difficulty: The router's estimate of the prompt's difficulty; None without a router.
         served_latency: "standard" or "optimized".
         first_token_ms: Simulated milliseconds until the first token.
-        latency_ms: Simulated milliseconds until the last.
+        latency_ms: Simulated milliseconds until the last token.
     """
 
     text: str
@@ -102,11 +107,11 @@ class Generated:
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """The members that travel in headers where the answer is streamed."""
+        """The members that a streamed response carries in its HTTP headers."""
         return {"sessionId": self.session_id}
 
     def answer(self) -> dict[str, Any]:
-        """RetrieveAndGenerate's answer. The end of a span is inclusive."""
+        """Return the response of RetrieveAndGenerate. The end of a citation's span is inclusive."""
         return {
             "sessionId": self.session_id,
             "output": {"text": self.text},
@@ -115,10 +120,10 @@ class Generated:
         }
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """RetrieveAndGenerateStream's events, of which none is the last by its kind.
+        """Return the events of RetrieveAndGenerateStream. No event type marks the end of the stream.
 
-        A citation comes behind its sentence, holds everything twice, and its span counts a line break at the end
-        that the text lacks.
+        As with the service, a citation event follows its sentence and holds its members twice, and the end of its span
+        is one higher than in RetrieveAndGenerate: it counts a line break that the text does not contain.
         """
         if self.guardrail_action is not None:
             yield "guardrail", {"action": self.guardrail_action}
@@ -132,11 +137,12 @@ class Generated:
         yield from self._output(done, len(self.text))
 
     def _output(self, start: int, end: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the output events for a range of the text, three words each."""
         for piece in _PIECE.findall(self.text[start:end]):
             yield "output", {"text": piece}
 
     def _placed(self) -> Iterator[tuple[Part, int, int]]:
-        """The sentences with where they start and end, in code points, half-open."""
+        """Return each sentence with its start and end, in code points, half-open."""
         start = 0
         for part in self.parts:
             yield part, start, start + len(part.text)
@@ -151,7 +157,7 @@ def _citation(part: Part, start: int, last: int) -> dict[str, Any]:
 
 
 _THOROUGH_SIZE = 0.55
-_TEMPLATE_TOKENS = 400  # of the service's own instructions, by guess
+_TEMPLATE_TOKENS = 400  # tokens of the service's own instructions: a guess
 _KNOWLEDGE_BASE = "knowledgeBaseConfiguration"
 _EXTERNAL = "externalSourcesConfiguration"
 _MEMBERS = {"KNOWLEDGE_BASE": _KNOWLEDGE_BASE, "EXTERNAL_SOURCES": _EXTERNAL}
@@ -163,13 +169,13 @@ _INTERVENED = "INTERVENED"
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What a request wants.
+    """The parameters of a request.
 
     Attributes:
-        question: Its input.
-        settings: Its knowledgeBaseConfiguration or externalSourcesConfiguration.
-        user: The id in its userContext.
-        external: Whether it brings a document of its own.
+        question: The text of the request's input.
+        settings: The knowledgeBaseConfiguration or externalSourcesConfiguration.
+        user: The `userId` of the userContext; None without one.
+        external: Whether the request names its own document instead of a knowledge base.
     """
 
     question: str
@@ -191,28 +197,29 @@ class _Task:
 
     @property
     def cites(self) -> bool:
-        """Whether the answer has citations: it has none where a template does not ask for the format."""
+        """Whether the answer has citations. It has none if the template omits the output format placeholder."""
         template = _template(self.generation)
         return template is None or _CITING in template
 
 
 def _template(configuration: Mapping[str, Any]) -> str | None:
+    """Return the prompt template of a configuration; None for the default template."""
     text: str | None = configuration.get("promptTemplate", {}).get("textPromptTemplate")
     return text
 
 
 def _read_task(request: Mapping[str, Any]) -> _Task:
-    """What a request wants.
+    """Validate a request and return its parameters.
 
     Raises:
-        ServiceError: ValidationException for what is missing, or stands where it does not belong.
+        ServiceError: ValidationException for a member that is missing or does not belong to the configuration's type.
     """
     refuse_blank(request["input"]["text"])
     configuration = request.get("retrieveAndGenerateConfiguration")
     if configuration is None:
         raise validation("retrieveAndGenerateConfiguration must be given.")
     member = _MEMBERS[configuration["type"]]
-    if member not in configuration or len(configuration) != 2:  # beside the type
+    if member not in configuration or len(configuration) != 2:  # the type and its member
         raise validation(f"A configuration of type {configuration['type']} must have {member}, and no other.")
     task = _Task(
         question=request["input"]["text"],
@@ -226,6 +233,7 @@ def _read_task(request: Mapping[str, Any]) -> _Task:
 
 
 def _check_template(kind: str, template: str | None, needed: Iterable[str]) -> None:
+    """Raise a ValidationException if a prompt template lacks a required placeholder."""
     missing = [name for name in needed if template is not None and name not in template]
     if missing:
         raise validation(f"The {kind} prompt template is missing the required placeholder {' and '.join(missing)}.")
@@ -237,7 +245,7 @@ class Generation:
     Args:
         bases: The knowledge bases and guardrails.
         retriever: Finds passages.
-        runtime: Finds the model, and what latency it serves.
+        runtime: Chooses the model and the latency to serve.
         sessions: The conversations.
     """
 
@@ -248,10 +256,15 @@ class Generation:
         self._sessions = sessions
 
     def generate(self, request: Mapping[str, Any], place: Place, *, streaming: bool) -> Generated:
-        """Answer a request.
+        """Return the answer to a request.
+
+        Args:
+            request: The request's members.
+            place: The Region and account of the request.
+            streaming: Whether the operation is RetrieveAndGenerateStream.
 
         Raises:
-            ServiceError: As the service refuses it.
+            ServiceError: The service's error for a request that it refuses.
         """
         task = _read_task(request)
         key = request.get("sessionConfiguration", {}).get("kmsKeyArn")
@@ -289,7 +302,7 @@ class Generation:
         )
 
     def _passages(self, task: _Task, question: str, place: Place) -> list[Chunk]:
-        """What the model gets to read for a question."""
+        """Return the chunks that the model reads to answer a question."""
         if task.external:
             return read_source(task.settings["sources"][0], self._bases)
         base = self._bases.find(task.settings["knowledgeBaseId"])
@@ -299,7 +312,7 @@ class Generation:
         return self._retriever.passages(base, question, search, place, task.user)
 
     def _allowed(self, task: _Task, told: Sequence[Part]) -> tuple[str, Sequence[Part], str | None]:
-        """The text and its sentences, within the limits of the request, and what its guardrail does about it."""
+        """Return the text and its sentences within the request's limits, and the guardrail's action."""
         guardrail = self._bases.guardrail(task.generation.get("guardrailConfiguration"))
         inference = task.generation.get("inferenceConfig", {}).get("textInferenceConfig", {})
         text, parts = limited_parts(told, inference)
@@ -311,15 +324,15 @@ class Generation:
     def _timed(
         self, task: _Task, backend: Backend, place: Place, *, tokens: tuple[int, int], routed: bool
     ) -> tuple[str, tuple[float, float]]:
-        """The latency of the generation that is served, and its milliseconds until the first and the last token."""
+        """Return the latency served for the generation, and the milliseconds until the first and last token."""
         check_latency(task.orchestration.get("performanceConfig", {}), backend, place)
         served = self._runtime.serve_latency(task.generation.get("performanceConfig", {}), backend, place)
         return served, simulated_latency(backend.model, *tokens, optimized=served == "optimized", routed=routed)
 
     def _orchestrated(self, task: _Task, session: Session, backend: Backend, place: Place, *, routed: bool) -> float:
-        """The simulated milliseconds before the generation: a retrieval, and a model's call where it rewrites.
+        """Return the simulated milliseconds before the generation: a retrieval and, for a rewrite, a model call.
 
-        A model is asked to rewrite the question where there is a conversation, or a decomposition is wanted.
+        The model rewrites the question if the session has earlier turns or the request configures query decomposition.
         """
         if task.external:
             return 0.0
@@ -333,7 +346,7 @@ class Generation:
 
 
 def _understood(task: _Task, session: Session) -> str:
-    """The question, with the one before it where it points back to that."""
+    """Return the question, combined with the previous question if it refers to that question."""
     if not session.turns:
         return task.question
     before, asked = (" ".join(text.split()) for text in (session.turns[-1][0], task.question))
@@ -343,19 +356,20 @@ def _understood(task: _Task, session: Session) -> str:
 
 
 def _prompt(question: str, chunks: Iterable[Chunk]) -> str:
-    """What the model gets to read, in the form in which applications send it themselves: a router judges by it."""
+    """Return the prompt that the model reads. A router judges it, so it has the form that applications send."""
     passages = "\n\n".join(chunk.text for chunk in chunks)
     return f"{passages}\n\nQuestion: {question}"
 
 
 def _history(session: Session) -> Iterator[dict[str, Any]]:
+    """Return the turns of a session as Converse messages."""
     for question, answer in session.turns:
         yield {"role": "user", "content": [{"text": question}]}
         yield {"role": "assistant", "content": [{"text": answer}]}
 
 
 def _parts(found: Sequence[tuple[str, Sequence[Chunk]]], *, before: str, thorough: bool) -> Iterator[Part]:
-    """The sentences that answer the questions, each once; `before` is what they point back to."""
+    """Return the sentences that answer the questions, without duplicates. `before` is the previous question."""
     seen: set[str] = set()
     for question, chunks in found:
         texts = [chunk.text for chunk in chunks]
@@ -365,12 +379,12 @@ def _parts(found: Sequence[tuple[str, Sequence[Chunk]]], *, before: str, thoroug
                 yield Part(text=statement.text, chunks=tuple(chunks[index] for index in statement.passages))
 
 
-# --- The sessions of RetrieveAndGenerate: made by the service, good for a day. ---
+# --- Sessions ---
 
 LIFETIME_SECONDS = 24 * 3600.0
-"""How long a session can be continued after it was made."""
+"""Lifetime of a session after its creation: one day."""
 
-# An emulator can run for days under load; the oldest sessions go first.
+# An emulator can run for days under load. The oldest sessions are removed first.
 _MOST_SESSIONS = 100_000
 _MOST_TURNS = 20
 
@@ -380,9 +394,9 @@ class Session:
     """A conversation.
 
     Attributes:
-        session_id: Its id.
-        key: The ARN of its KMS key; None without.
-        started: When it was made, by the emulator's clock.
+        session_id: The session's id.
+        key: The ARN of the session's KMS key; None without a key.
+        started: The time of creation, in seconds of the emulator's clock.
         turns: Questions with their answers, oldest first.
     """
 
@@ -393,10 +407,10 @@ class Session:
 
 
 class Sessions:
-    """The sessions that are open. The server's thread alone uses them.
+    """The open sessions. Not thread-safe: only the server's thread uses them.
 
     Args:
-        clock: Seconds, only rising.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -404,14 +418,16 @@ class Sessions:
         self._open: OrderedDict[str, Session] = OrderedDict()
 
     def open(self, session_id: str | None, key: str | None) -> Session:
-        """The session of a request: a new one where it names none. It is kept once something is remembered of it.
+        """Return the session of a request, or a new session if the request names none.
+
+        A new session is kept once `remember` adds a turn to it.
 
         Args:
-            session_id: The id in the request.
+            session_id: The id in the request; None for a new session.
             key: The ARN of the KMS key in the request.
 
         Raises:
-            ServiceError: ValidationException for a session that does not exist (any more), ConflictException for
+            ServiceError: ValidationException for a session that does not exist or has expired, ConflictException for
                 another key than the session's.
         """
         self._forget_expired()
@@ -429,13 +445,20 @@ class Sessions:
         return known
 
     def remember(self, session: Session, question: str, answer: str) -> None:
-        """Add a turn to a session."""
+        """Add a turn to a session and keep the session.
+
+        Args:
+            session: A session from `open`.
+            question: The user's question.
+            answer: The text of the answer.
+        """
         session.turns.append((question, answer))
         self._open.setdefault(session.session_id, session)
         while len(self._open) > _MOST_SESSIONS:
             self._open.popitem(last=False)
 
     def _forget_expired(self) -> None:
+        """Remove the sessions that are older than `LIFETIME_SECONDS`."""
         oldest = self._clock() - LIFETIME_SECONDS
         while self._open and next(iter(self._open.values())).started <= oldest:
             self._open.popitem(last=False)
