@@ -1,7 +1,7 @@
-"""A local Bedrock that speaks the real wire protocol, for tests, demonstrations and benchmarks.
+"""Emulate Bedrock locally, over its real wire protocol, for tests, demonstrations and benchmarks.
 
-It emulates the service, not intelligence: its "models" are deterministic programs. Nothing is loaded before
-`BedrockEmulator` is asked for; it needs the extra `emulator` (aiohttp).
+The emulator plays the service, not the intelligence: its models are deterministic programs. `BedrockEmulator` is
+imported on first access, because it needs the extra `emulator` (aiohttp).
 """
 
 from __future__ import annotations

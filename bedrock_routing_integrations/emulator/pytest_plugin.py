@@ -1,6 +1,7 @@
-"""Fixtures for everyone who has this package installed: `bedrock_emulator` and `bedrock_emulator_env`.
+"""Provide the pytest fixtures `bedrock_emulator` and `bedrock_emulator_env`.
 
-This module is loaded in every pytest run of such a person, so it imports nothing but pytest.
+pytest loads this module in every test run of an environment that has this package installed, so the module imports
+only pytest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["bedrock_emulator", "bedrock_emulator_env"]
 
 @pytest.fixture
 def bedrock_emulator() -> Iterator[BedrockEmulator]:
-    """A fresh Bedrock emulator, running; the environment is left alone."""
+    """Yield a new, running emulator. The environment variables stay unchanged."""
     from .server import BedrockEmulator
 
     with BedrockEmulator() as emulator:
@@ -28,7 +29,15 @@ def bedrock_emulator() -> Iterator[BedrockEmulator]:
 
 @pytest.fixture
 def bedrock_emulator_env(bedrock_emulator: BedrockEmulator, monkeypatch: pytest.MonkeyPatch) -> BedrockEmulator:
-    """`bedrock_emulator`, with the environment variables set that point AWS SDKs to it, past any proxy."""
+    """Return `bedrock_emulator`, with environment variables that point AWS SDKs at the emulator, past any proxy.
+
+    Args:
+        bedrock_emulator: The running emulator.
+        monkeypatch: Sets and unsets the variables, and restores them after the test.
+
+    Returns:
+        The emulator.
+    """
     from .settings import CONFLICTING
 
     for name in CONFLICTING:

@@ -1,4 +1,4 @@
-"""`BedrockEmulator`: a local Bedrock for tests, demonstrations and benchmarks."""
+"""Provide `BedrockEmulator`, a local Bedrock for tests, demonstrations and benchmarks."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ __all__ = ["BedrockEmulator"]
 class BedrockEmulator(Account):
     """A local Bedrock that speaks the real wire protocol over HTTP.
 
-    It emulates the service, not intelligence: its "models" are deterministic programs. Use it as a context
-    manager, or call `start` and `stop`. It serves from a thread of its own, so any program can use it, and its
-    methods may be called from any thread.
+    The emulator plays the service, not the intelligence: its models are deterministic programs. Use the emulator as a
+    context manager, or call `start` and `stop`. A thread of its own serves the requests, so any program can use the
+    emulator, and every method may be called from any thread.
 
     ```python
     from bedrock_routing_integrations.emulator import BedrockEmulator
@@ -56,29 +56,32 @@ class BedrockEmulator(Account):
         client.converse(modelId=bedrock.default_router("amazon.nova:1"), messages=messages)
     ```
 
-    It is laxer than Bedrock about Regions and accounts: every Region is served by one emulator, and a resource is
-    found by an ARN with any Region; every geography's system profiles can be called in every Region; default
-    routers, system profiles and foundation models are found in any account. What an account has made (application
-    profiles, custom routers, prompts, knowledge bases, custom, imported and provisioned models, deployments,
-    endpoints) is found in the emulated account only. Any signature is taken.
+    The emulator is laxer than Bedrock about Regions, accounts and signatures:
+
+    - One emulator serves every Region, and finds a resource by an ARN with any Region.
+    - The system profiles of every geography can be called in every Region.
+    - Default routers, system profiles and foundation models exist in every account. Resources that an account creates
+      (application profiles, custom routers, prompts, knowledge bases, custom, imported and provisioned models,
+      deployments, endpoints) exist in the emulated account only.
+    - Every signature is accepted.
 
     Args:
         host: The address to listen on.
-        port: The port; 0 lets the system choose.
-        region: The Region of what is created through this object, and of requests with a bearer token. Signed
-            requests are answered in the Region of their signature.
-        account_id: The emulated account.
-        time_scale: Real seconds for each simulated second; 0 does not wait at all. `metrics.latencyMs` always
-            gives the simulated time.
-        optimized_quota: How many requests are served with optimized latency before `standard` is served
-            instead; None without limit.
-        clock: Seconds, only rising: what the prompt caches' entries and the sessions of RetrieveAndGenerate expire by.
-            With one of its own a test lets hours pass in no time.
-        invocation_log: A file to which each call of Converse and ConverseStream is appended, as Bedrock logs model
-            invocations where an account has switched that on (``bedrock-routing report`` reads it).
+        port: The port to listen on. 0 lets the system choose a port.
+        region: The Region of resources created through this object, and of requests with a bearer token. A signed
+            request is answered in the Region of its signature.
+        account_id: The emulated account, 12 digits.
+        time_scale: Real seconds to wait for each simulated second. 0 (the default) never waits. `metrics.latencyMs` is
+            the simulated time in either case.
+        optimized_quota: The number of requests served with optimized latency before `standard` is served instead. None
+            (the default) sets no limit.
+        clock: A function that returns seconds and never goes back. Entries of the prompt caches and sessions of
+            RetrieveAndGenerate expire by this clock, so a test with its own clock can skip hours.
+        invocation_log: A file to append each Converse and ConverseStream call to, in the format of Bedrock's model
+            invocation logging (``bedrock-routing report`` reads this format). None (the default) writes no log.
 
     Raises:
-        ValueError: For an argument that cannot be; it says what can.
+        ValueError: An argument is not valid. The message names the valid values.
         OSError: `invocation_log` cannot be written.
     """
 
@@ -117,13 +120,15 @@ class BedrockEmulator(Account):
         self._session: Any = None
         self._session_lock = threading.Lock()
 
-    # --- life
+    # --- Start, stop, clients ---
 
     def start(self) -> None:
-        """Listen; returns when requests are answered.
+        """Start to listen, and return once requests are answered.
+
+        A running emulator stays as it is.
 
         Raises:
-            OSError: When the port is taken.
+            OSError: The port is taken.
         """
         if self._running is not None:
             return
@@ -150,7 +155,7 @@ class BedrockEmulator(Account):
         self._running = ServerThread(http, self.host, self._wanted_port)
 
     def stop(self) -> None:
-        """Close every connection and free the port; requests under way are dropped."""
+        """Close every connection, drop the requests under way, and free the port."""
         for client in list(self._clients):
             client.close()
         self._clients.clear()
@@ -169,7 +174,7 @@ class BedrockEmulator(Account):
 
     @property
     def port(self) -> int:
-        """The port that is listened on; when the emulator is not running, the one that was asked for."""
+        """The port that the emulator listens on, or the requested port while the emulator is not running."""
         return self._wanted_port if self._running is None else self._running.port
 
     @property
@@ -177,7 +182,7 @@ class BedrockEmulator(Account):
         """The URL for `endpoint_url=` of any SDK.
 
         Raises:
-            RuntimeError: When the emulator is not running.
+            RuntimeError: The emulator is not running.
         """
         if self._running is None:
             raise RuntimeError("The emulator is not running: enter its context, or call start()")
@@ -185,23 +190,33 @@ class BedrockEmulator(Account):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that point AWS SDKs here, with credentials that mean nothing.
+        """Return the environment variables that point AWS SDKs at this emulator, with placeholder credentials.
 
-        NO_PROXY continues what it is in this process. Set beside them, AWS_PROFILE, AWS_SESSION_TOKEN and
-        AWS_BEARER_TOKEN_BEDROCK would win over these credentials: unset them.
+        NO_PROXY extends this process's NO_PROXY. Unset AWS_PROFILE, AWS_SESSION_TOKEN and AWS_BEARER_TOKEN_BEDROCK:
+        they take precedence over these credentials.
+
+        Returns:
+            Variable name → value.
+
+        Raises:
+            RuntimeError: The emulator is not running.
         """
         return variables(self.endpoint_url, self.region)
 
     def client(self, service: str = "bedrock-runtime", **kwargs: Any) -> Any:
-        """A boto3 client of this emulator; it is closed when the emulator stops.
+        """Return a boto3 client of this emulator. `stop` closes the client.
 
         Args:
-            service: "bedrock-runtime", "bedrock", "bedrock-agent" or "bedrock-agent-runtime".
-            **kwargs: Passed to boto3, over what is set here.
+            service: "bedrock-runtime" (the default), "bedrock", "bedrock-agent" or "bedrock-agent-runtime".
+            **kwargs: More arguments for boto3. They take precedence over the emulator's settings, and a `config` is
+                merged with the emulator's.
+
+        Raises:
+            RuntimeError: The emulator is not running.
         """
         from botocore.config import Config
 
-        # Neither the user's API key nor a proxy has any business with a server on this machine.
+        # Don't send the user's API key to the emulator, nor local requests through a proxy.
         config = Config(auth_scheme_preference="sigv4", proxies={})
         settings = {
             "endpoint_url": self.endpoint_url,
@@ -211,25 +226,25 @@ class BedrockEmulator(Account):
             **kwargs,
             "config": config.merge(kwargs["config"]) if kwargs.get("config") else config,
         }
-        with self._session_lock:  # sessions are not thread-safe while they make clients
+        with self._session_lock:  # boto3 sessions are not thread-safe while they create clients
             self._session = self._session or _new_session()
             client = self._session.client(service, **settings)
         self._clients.add(client)
         return client
 
-    # --- what happens
+    # --- Routing, faults, journal ---
 
     def choose(self, model_id: str | Callable[[str], str], times: int = 1, router: str | None = None) -> None:
-        """Dictate a router's next choices.
+        """Dictate the model that a router chooses in its next requests.
 
         Args:
-            model_id: The id or ARN of one of the router's models, or a function from the prompt to that.
-                Where it is none of the models of the router that is asked, it waits for a router that has it.
-            times: For how many requests.
-            router: The ARN of the router that is meant; None for any.
+            model_id: The id or ARN of one of the router's models, or a function that returns such an id for a prompt. A
+                request to a router without this model leaves the choice pending for a router that has the model.
+            times: The number of requests, 1 by default.
+            router: The ARN of the router. None (the default) applies to any router.
 
         Raises:
-            ValueError: For a model that no router can have.
+            ValueError: No router can have the model.
         """
         if isinstance(model_id, str):
             try:
@@ -251,29 +266,35 @@ class BedrockEmulator(Account):
         after: int = 0,
         **details: Any,
     ) -> Fault:
-        """Let requests fail.
+        """Make requests fail, or slow them down.
+
+        Kinds of faults and their details:
+
+        - Errors (`message=`): throttling, internal, unavailable, model_timeout, model_not_ready, access_denied,
+          validation, bad_gateway, dependency_failed.
+        - Delays (`seconds=`, in real seconds; the response follows): slow_first_byte, slow_stream. slow_first_byte also
+          takes `in_flight=`: the response then starts as soon as that many requests have been in flight at once, so a
+          test of concurrent calls need not guess a delay.
+        - Connections: hang (until the client hangs up), reset.
+        - Streams: cut (`frame=` or `byte=` sets the amount that is sent; `abrupt=True` drops the connection instead of
+          ending the response), bad_checksum (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N`
+          applies after N good frames. The default is the middle of the stream.
 
         Args:
-            kind: Errors: throttling, internal, unavailable, model_timeout, model_not_ready, access_denied,
-                validation, bad_gateway, dependency_failed (`message=`). Time: slow_first_byte, slow_stream
-                (`seconds=`, real ones; the answer comes. slow_first_byte takes `in_flight=` too: then it comes as soon
-                as so many requests have been in flight at once, and a test of calls at once need not guess how long
-                that takes). Connection: hang (until the client hangs up), reset. Streams: cut (`frame=` or `byte=`: how
-                much is sent; `abrupt=True` drops the connection instead of ending the answer), bad_checksum
-                (`frame=`), exception_event (`name=`, `message=`, `frame=`). `frame=N` is after N good frames; the
-                default is the middle of the stream.
-            operation: The operation's name; None for Converse and ConverseStream, "*" for every operation.
-            times: How many requests; by default 1, or without limit where `rate` is given.
-            rate: The share of requests, 0 to 1, drawn repeatably.
-            after: How many matching requests come first.
-            **details: As named above, and `model_id=` for requests on one target only: the id or ARN of a model,
-                profile or router, or of a knowledge base.
+            kind: The kind of fault.
+            operation: The name of the operation. None (the default) means Converse and ConverseStream, "*" every
+                operation.
+            times: The number of requests. The default is 1, or no limit if `rate` is set.
+            rate: The share of requests to fail, 0 to 1, drawn in a repeatable order.
+            after: The number of matching requests to let through first, 0 by default.
+            **details: The details of the kind, and `model_id=` to match only requests on one target: the id or ARN of a
+                model, profile or router, or of a knowledge base.
 
         Returns:
-            The fault; its `cancel()` ends it, its `hits` counts.
+            The fault. `cancel()` ends the fault, and `hits` counts the affected requests.
 
         Raises:
-            ValueError: For an unknown kind or detail.
+            ValueError: The kind, the operation or a detail is unknown.
         """
         if operation not in {None, "*"} and operation not in service_models():
             raise ValueError(f"There is no operation {operation!r}")
@@ -284,30 +305,34 @@ class BedrockEmulator(Account):
         self._faults.clear()
 
     def clear_caches(self) -> None:
-        """Forget every prompt that was cached."""
+        """Remove every entry of the prompt caches."""
         self._caches.clear()
 
     @property
     def journal(self) -> list[Entry]:
-        """Every request so far, in the order of arrival; a snapshot."""
+        """A snapshot of every request so far, in the order of arrival."""
         return self._journal.entries()
 
     def requests(self, operation: str | None = None) -> list[Entry]:
-        """The requests of one operation, e.g. "Converse"."""
+        """Return the requests so far, in the order of arrival.
+
+        Args:
+            operation: The name of the operation, e.g. "Converse". None (the default) returns every request.
+        """
         return self._journal.entries(operation)
 
     def clear_journal(self) -> None:
-        """Forget the requests so far."""
+        """Remove the requests so far from the journal."""
         self._journal.clear()
 
     @property
     def in_flight(self) -> int:
-        """How many requests are being answered."""
+        """The number of requests that are being answered."""
         return self._journal.in_flight
 
     @property
     def peak_in_flight(self) -> int:
-        """The most requests that were being answered at once, since the start or `clear_journal`."""
+        """The largest number of requests answered at once, since the start or `clear_journal`."""
         return self._journal.peak_in_flight
 
 
@@ -319,7 +344,10 @@ def _data_loader() -> Any:
 
 
 def _new_session() -> Any:
-    """A boto3 session that shares botocore's parsed data files: a client then takes 15 ms instead of 50 to 150."""
+    """Return a boto3 session that shares botocore's parsed data files.
+
+    Creating a client then takes 15 ms instead of 50 to 150 ms.
+    """
     import boto3
     import botocore.session
 

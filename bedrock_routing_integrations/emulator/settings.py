@@ -1,4 +1,4 @@
-"""The environment variables that point AWS SDKs at an emulator, whatever the user's environment says besides."""
+"""Define the environment variables that point AWS SDKs at an emulator, and check the emulator's arguments."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CONFLICTING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "AWS_DEFAULT_PROFILE")
-"""Variables to unset: with them boto3 looks for a profile that may not exist, or signs in another way."""
+"""Variables to unset: boto3 would look for a profile that may not exist, or use other credentials."""
 
 _SERVICES = ("BEDROCK", "BEDROCK_RUNTIME", "BEDROCK_AGENT", "BEDROCK_AGENT_RUNTIME")
 
 
 def variables(endpoint_url: str, region: str) -> dict[str, str]:
-    """The variables to set, with credentials that mean nothing.
+    """Return the environment variables to set, with placeholder credentials.
 
     Args:
-        endpoint_url: Where the emulator is.
+        endpoint_url: The URL of the emulator.
         region: The Region to call.
 
     Returns:
-        Name → value. NO_PROXY and no_proxy continue what they are in this process.
+        Variable name → value. NO_PROXY and no_proxy extend the values of this process.
     """
     host = urlsplit(endpoint_url).hostname or ""
     past_proxies = _with_host(f"[{host}]" if ":" in host else host)
@@ -42,49 +42,72 @@ def variables(endpoint_url: str, region: str) -> dict[str, str]:
 
 
 def _with_host(host: str) -> str:
-    """The hosts that are reached without a proxy, and `host`. Of the two variables SDKs read `no_proxy` first."""
+    """Return this process's list of hosts reached without a proxy, extended by `host`.
+
+    SDKs read `no_proxy` before `NO_PROXY`.
+    """
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [each.strip() for each in known.split(",") if each.strip()]
-    # "*" stands for every host only while it is alone.
+    # "*" means every host only as the sole entry.
     return known if hosts == ["*"] or host in hosts else ",".join([*hosts, host])
 
 
-# --- What the emulator's own arguments may be. ---
+# --- Checks of the emulator's arguments ---
 
 _REGION = re.compile(r"[a-z]{2,8}(?:-[a-z]+)+-\d{1,2}")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 
 
 def check_region(region: str) -> str:
-    """A Region's name, in the form that AWS gives them; new ones are taken."""
+    """Return `region`, checked for the form of an AWS Region's name. Unknown Regions are accepted.
+
+    Raises:
+        ValueError: `region` has another form.
+    """
     if not _REGION.fullmatch(region):
         raise ValueError(f"region is the name of an AWS Region, such as us-east-1, not {region!r}")
     return region
 
 
 def check_account_id(account_id: str) -> str:
-    """An account's number."""
+    """Return `account_id`, checked for the form of an AWS account number.
+
+    Raises:
+        ValueError: `account_id` is not a string of 12 digits.
+    """
     if not (isinstance(account_id, str) and _ACCOUNT.fullmatch(account_id)):
         raise ValueError(f"account_id is a string of 12 digits, such as '123456789012', not {account_id!r}")
     return account_id
 
 
 def check_time_scale(time_scale: float) -> float:
-    """Real seconds for each simulated one."""
+    """Return `time_scale` (real seconds for each simulated second), checked.
+
+    Raises:
+        ValueError: `time_scale` is negative or not finite.
+    """
     if not (time_scale >= 0 and math.isfinite(time_scale)):
         raise ValueError(f"time_scale is 0 (never wait) or a number of seconds above it, not {time_scale!r}")
     return time_scale
 
 
 def check_quota(optimized_quota: int | None) -> int | None:
-    """A number of requests, or None."""
+    """Return `optimized_quota` (a number of requests, or None for no limit), checked.
+
+    Raises:
+        ValueError: `optimized_quota` is negative.
+    """
     if optimized_quota is not None and optimized_quota < 0:
         raise ValueError(f"optimized_quota is None (no limit) or a number of requests from 0, not {optimized_quota!r}")
     return optimized_quota
 
 
 def check_clock(clock: Callable[[], float]) -> Callable[[], float]:
-    """A function from nothing to seconds."""
+    """Return `clock` (a function without parameters that returns seconds), checked.
+
+    Raises:
+        ValueError: `clock` is not callable.
+    """
     if not callable(clock):
         raise ValueError(f"clock is a function that returns seconds, such as time.monotonic, not {clock!r}")  # noqa: TRY004 - as the others
     return clock

@@ -1,4 +1,8 @@
-"""What a test can make in the emulated account without HTTP, with the same checks as over it."""
+"""Create resources in the emulated account without HTTP.
+
+Custom routers and application profiles are created by the control plane's own operations, with the same checks as over
+HTTP.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +46,11 @@ class Account:
     """The emulated account: its resources and its control plane.
 
     Args:
-        region: The Region of what is created through this object.
-        account_id: The account's number.
+        region: The Region of resources created through this object.
+        account_id: The account's number, 12 digits.
 
     Raises:
-        ValueError: For what is no Region, or no account's number.
+        ValueError: `region` is not a valid Region name, or `account_id` not a valid account number.
     """
 
     def __init__(self, *, region: str, account_id: str) -> None:
@@ -61,10 +65,13 @@ class Account:
         self.add_knowledge_base(name="emulated-library", knowledge_base_id=DEFAULT_ID, multimodal=True)
 
     def default_router(self, router_id: str = "anthropic.claude:1") -> str:
-        """The ARN of a default router: anthropic.claude:1, meta.llama:1 or amazon.nova:1.
+        """Return the ARN of a default router.
+
+        Args:
+            router_id: "anthropic.claude:1" (the default), "meta.llama:1" or "amazon.nova:1".
 
         Raises:
-            ValueError: For any other id.
+            ValueError: `router_id` is another id.
         """
         if router_id not in DEFAULT_ROUTER_IDS:
             raise ValueError(f"There is no default router {router_id!r}; there are: {', '.join(DEFAULT_ROUTER_IDS)}")
@@ -79,17 +86,18 @@ class Account:
         response_quality_difference: float = 25,
         description: str | None = None,
     ) -> str:
-        """Make a custom router, as CreatePromptRouter does; returns its ARN.
+        """Create a custom router, as CreatePromptRouter does, and return its ARN.
 
         Args:
-            name: Its name.
-            models: Its two targets: ids or ARNs of models, system profiles or application profiles.
-            fallback: The one of them to fall back on.
-            response_quality_difference: Percent, a multiple of 5.
-            description: Its description.
+            name: The router's name.
+            models: The router's two candidate models: ids or ARNs of models, system profiles or application profiles.
+            fallback: The fallback model, an element of `models`.
+            response_quality_difference: `responseQualityDifference` in percent, a multiple of 5. The default is 25.
+            description: The router's description.
 
         Raises:
-            ServiceError: What the service would refuse.
+            ServiceError: Bedrock would refuse the request.
+            ValueError: The emulator does not have a model or system profile of a given id.
         """
         request = {
             "promptRouterName": name,
@@ -102,7 +110,17 @@ class Account:
         return arn
 
     def create_application_profile(self, *, name: str, copy_from: str, tags: Mapping[str, str] | None = None) -> str:
-        """Make an application inference profile, as CreateInferenceProfile does; returns its ARN."""
+        """Create an application inference profile, as CreateInferenceProfile does, and return its ARN.
+
+        Args:
+            name: The profile's name.
+            copy_from: The id or ARN of the model or system profile to copy.
+            tags: The profile's tags by key.
+
+        Raises:
+            ServiceError: Bedrock would refuse the request.
+            ValueError: The emulator does not have a model or system profile of the id `copy_from`.
+        """
         request = {
             "inferenceProfileName": name,
             "modelSource": {"copyFrom": self._arn(copy_from)},
@@ -112,12 +130,15 @@ class Account:
         return arn
 
     def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a control-plane operation in-process, with the checks of the one over HTTP."""
+        """Run a control-plane operation in-process, with the same checks as over HTTP."""
         parsed = service_models()[operation].parse({}, "", json.dumps(request).encode())
         return self._control.handlers()[operation](parsed, self._place)
 
     def _arn(self, target: str) -> str:
-        """The ARN of a model or system profile given by id."""
+        """Return `target` if it is an ARN, else the ARN of the model or system profile with the id `target`.
+
+        A model that cannot be invoked on demand has the ARN of the system profile that callers in this Region use.
+        """
         if target.startswith("arn:"):
             return target
         model = MODELS.get(target)
@@ -138,7 +159,15 @@ class Account:
         return model_id
 
     def add_provisioned_model(self, model_id: str, *, name: str = "provisioned") -> str:
-        """Buy provisioned throughput for a foundation model; returns its ARN."""
+        """Create provisioned throughput for a foundation model, and return its ARN.
+
+        Args:
+            model_id: The foundation model's id.
+            name: The name of the provisioned throughput.
+
+        Raises:
+            ValueError: The emulator does not have the model.
+        """
         base = self._known_model(model_id)
         model = ProvisionedModel(
             arn=self._new_arn("provisioned-model", name),
@@ -149,13 +178,29 @@ class Account:
         return self._store.add(model)
 
     def add_custom_model(self, base_model_id: str, *, name: str = "custom") -> str:
-        """Customize a foundation model; returns its ARN."""
+        """Create a custom model, and return its ARN.
+
+        Args:
+            base_model_id: The id of the customized foundation model.
+            name: The custom model's name.
+
+        Raises:
+            ValueError: The emulator does not have the foundation model.
+        """
         base = self._known_model(base_model_id)
         kind = f"custom-model/{base.partition(':')[0]}"
         return self._store.add(CustomModel(arn=self._new_arn(kind, name), name=name, base_model_id=base))
 
     def add_custom_model_deployment(self, base_model_id: str, *, name: str = "deployment") -> str:
-        """Customize a foundation model and deploy it on demand; returns the deployment's ARN."""
+        """Create a custom model and an on-demand deployment of the model, and return the deployment's ARN.
+
+        Args:
+            base_model_id: The id of the customized foundation model.
+            name: The deployment's name. The custom model's name adds "-model".
+
+        Raises:
+            ValueError: The emulator does not have the foundation model.
+        """
         deployment = Deployment(
             arn=self._new_arn("custom-model-deployment", name),
             name=name,
@@ -171,7 +216,16 @@ class Account:
         architecture: str = "llama3",
         base_model_id: str = "meta.llama3-1-8b-instruct-v1:0",
     ) -> str:
-        """Import a model; returns its ARN. The program of `base_model_id` plays it."""
+        """Create an imported model, and return its ARN.
+
+        Args:
+            name: The imported model's name.
+            architecture: The value of `modelArchitecture`.
+            base_model_id: The foundation model whose canned model answers for the imported model.
+
+        Raises:
+            ValueError: The emulator does not have the foundation model.
+        """
         model = ImportedModel(
             arn=self._new_arn("imported-model", name),
             name=name,
@@ -181,7 +235,15 @@ class Account:
         return self._store.add(model)
 
     def add_sagemaker_endpoint(self, name: str, *, base_model_id: str = "meta.llama3-1-8b-instruct-v1:0") -> str:
-        """Register a SageMaker endpoint; returns its ARN. The program of `base_model_id` plays its model."""
+        """Create a SageMaker endpoint with a marketplace model, and return the endpoint's ARN.
+
+        Args:
+            name: The endpoint's name.
+            base_model_id: The foundation model whose canned model answers for the endpoint's model.
+
+        Raises:
+            ValueError: The emulator does not have the foundation model.
+        """
         arn = f"arn:{partition_of(self.region)}:sagemaker:{self.region}:{self.account_id}:endpoint/{name}"
         endpoint = SageMakerEndpoint(arn=arn, name=name, base_model_id=self._known_model(base_model_id))
         return self._store.add(endpoint)
@@ -195,14 +257,16 @@ class Account:
         version: str | None = None,
         inference: Mapping[str, Any] | None = None,
     ) -> str:
-        """Keep a prompt in Prompt management; returns its ARN (of the version, where one is given).
+        """Store a prompt in Prompt management, and return the ARN of the prompt, or of its version if `version` is set.
+
+        A prompt of the same name keeps its id and gets a new draft.
 
         Args:
-            name: Its name.
-            text: Its text, with variables as `{{name}}`.
-            model_id: What it runs on: any target of Converse but another prompt.
-            version: A version number, e.g. "1", besides the draft.
-            inference: Its maxTokens, temperature, topP, stopSequences.
+            name: The prompt's name.
+            text: The prompt's text, with variables as `{{name}}`.
+            model_id: The prompt's target: any target of Converse but another prompt.
+            version: The number of a version to store in addition to the draft, e.g. "1".
+            inference: The prompt's maxTokens, temperature, topP and stopSequences.
         """
         known = next((prompt for prompt in self._store.all(ManagedPrompt) if prompt.name == name), None)
         resource_id = known.resource_id if known else self._store.new_id(name, 10).upper()
@@ -220,35 +284,35 @@ class Account:
         documents: str | os.PathLike[str] | Collection | None = None,
         *,
         name: str | None = None,
-        type: str = "VECTOR",  # noqa: A002 - as the service calls it
+        type: str = "VECTOR",  # noqa: A002 - the name in the API
         knowledge_base_id: str | None = None,
         multimodal: bool = False,
     ) -> str:
-        """Make a knowledge base; returns its id.
+        """Create a knowledge base, and return its id.
 
         Args:
             documents: A folder (text, Markdown, HTML, CSV, PDF, images, audio, video, with Bedrock's sidecars
-                `NAME.metadata.json`), a collection, or None for the library that ships with the emulator.
-            name: Its name; by default one that no other has.
-            type: "VECTOR", "KENDRA", "SQL" or "MANAGED". Retrieve reaches a managed one by
-                `managedSearchConfiguration`; RetrieveAndGenerate does not take it.
-            knowledge_base_id: Its id, 10 letters and digits; by default one that is the same in every run.
-            multimodal: Whether it can be asked with an image.
+                `NAME.metadata.json`), a collection, or None (the default) for the library that ships with the emulator.
+            name: The knowledge base's name. The default is a unique name.
+            type: "VECTOR" (the default), "KENDRA", "SQL" or "MANAGED". Retrieve searches a managed knowledge base with
+                `managedSearchConfiguration`. RetrieveAndGenerate refuses a managed knowledge base.
+            knowledge_base_id: The knowledge base's id, 10 letters and digits. The default is the same in every run.
+            multimodal: Whether queries may contain an image.
 
         Raises:
-            ValueError: For a folder that cannot be read, and for what the service would not take.
+            ValueError: The folder cannot be read, or Bedrock would refuse an argument.
         """
         return self._knowledge.add(
             documents, self._place, name=name, type=type, knowledge_base_id=knowledge_base_id, multimodal=multimodal
         )
 
     def default_knowledge_base(self) -> str:
-        """The id of the knowledge base that every account has, of the library that ships with the emulator."""
+        """Return the id of the knowledge base that every account has, with the library that ships with the emulator."""
         return DEFAULT_ID
 
     def add_guardrail(self, words: Iterable[str]) -> tuple[str, str]:
-        """Make a guardrail of the knowledge base operations; returns its id and its version.
+        """Create a guardrail for the knowledge base operations, and return its id and version.
 
-        It intervenes where a query holds one of the words, and where a generated answer does.
+        The guardrail intervenes if a query or a generated response contains a word of `words`.
         """
         return self._knowledge.add_guardrail(words, self._place)

@@ -1,8 +1,7 @@
-"""What exists in the emulated account: routers, profiles, models, prompts.
+"""Store the resources of the emulated account: routers, profiles, models, prompts.
 
-Resources are found by kind and id, whatever the Region of the ARN: one emulator answers for all. The account must be
-theirs.
-Ids are derived from names, so that a test sees the same ARNs in every run.
+A resource is found by kind and id, in any Region: one emulator answers for every Region. The account in an ARN must be
+the resource's. Ids are derived from names, so a test gets the same ARNs in every run.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from .models import EmulatedModel
 
 
-# --- ARNs as the emulator makes and reads them. ---
+# --- ARNs ---
 
 
 class Arn(NamedTuple):
@@ -37,7 +36,7 @@ class Arn(NamedTuple):
 
 
 def read_arn(text: str) -> Arn | None:
-    """The parts of an ARN; None when the text is none."""
+    """Return the parts of an ARN, or None if `text` is not an ARN."""
     parts = text.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn":
         return None
@@ -46,7 +45,7 @@ def read_arn(text: str) -> Arn | None:
 
 
 def partition_of(region: str) -> str:
-    """The partition that a Region is in."""
+    """Return the partition of a Region."""
     for start, partition in (("us-gov-", "aws-us-gov"), ("cn-", "aws-cn")):
         if region.startswith(start):
             return partition
@@ -54,11 +53,18 @@ def partition_of(region: str) -> str:
 
 
 def bedrock_arn(region: str, account: str, kind: str, resource: str) -> str:
-    """A Bedrock ARN; foundation models have no account."""
+    """Return a Bedrock ARN.
+
+    Args:
+        region: The Region, or "" for an ARN without a Region.
+        account: The account, or "" for a foundation model.
+        kind: The resource type, e.g. "prompt-router".
+        resource: The resource's id.
+    """
     return f"arn:{partition_of(region or 'us-east-1')}:bedrock:{region}:{account}:{kind}/{resource}"
 
 
-# --- Regions, geographies and the system inference profiles that span them. ---
+# --- Regions, geographies and system inference profiles ---
 
 _REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -76,7 +82,14 @@ _STARTS = (("us-gov-", "us-gov"), ("us-", "us"), ("eu-", "eu"), ("ap-", "apac"),
 
 @dataclass(frozen=True, kw_only=True)
 class SystemProfile:
-    """A profile that the service itself defines, e.g. `us.amazon.nova-lite-v1:0`, seen from one Region."""
+    """A system inference profile, e.g. `us.amazon.nova-lite-v1:0`, as seen from a Region.
+
+    Attributes:
+        prefix: The geography, e.g. "us".
+        model: The profile's model.
+        region: The Region of the ARN.
+        account: The account of the ARN.
+    """
 
     prefix: str
     model: EmulatedModel
@@ -85,7 +98,7 @@ class SystemProfile:
 
     @property
     def profile_id(self) -> str:
-        """The geography and the model."""
+        """The profile's id: geography and model id."""
         return f"{self.prefix}.{self.model.model_id}"
 
     @property
@@ -95,26 +108,39 @@ class SystemProfile:
 
     @property
     def name(self) -> str:
-        """A name that the service model's pattern allows."""
+        """The profile's name, in the characters that the service model's pattern allows."""
         words = "".join(letter if letter.isalnum() else " " for letter in self.model.name).split()
         return " ".join([self.prefix.upper(), self.model.provider, *words])[:64].strip()
 
     @property
     def model_arns(self) -> tuple[str, ...]:
-        """One ARN for each destination; a global profile lists a Region-less one besides its own Region's."""
+        """The model's ARN in each destination Region.
+
+        A global profile has the ARN in its own Region and an ARN without a Region.
+        """
         regions = (self.region, "") if self.prefix == "global" else _REGIONS[self.prefix]
         return tuple(foundation_model_arn(self.model.model_id, region) for region in regions)
 
 
 def foundation_model_arn(model_id: str, region: str) -> str:
-    """The ARN of a foundation model, which belongs to no account."""
+    """Return the ARN of a foundation model. The ARN has no account.
+
+    Args:
+        model_id: The foundation model's id.
+        region: The Region, or "" for an ARN without a Region.
+    """
     return bedrock_arn(region, "", "foundation-model", model_id)
 
 
 def system_profile(profile_id: str, region: str, account: str) -> SystemProfile | None:
-    """The system profile of that id in a Region, or None.
+    """Return the system profile of an id as seen from a Region, or None.
 
-    Every geography answers in every Region: the emulator is all of them at once.
+    Profiles of every geography are found in every Region, because one emulator serves every Region.
+
+    Args:
+        profile_id: The id, e.g. "us.amazon.nova-lite-v1:0".
+        region: The Region of the profile's ARN.
+        account: The account of the profile's ARN.
     """
     prefix, _, model_id = profile_id.partition(".")
     model = MODELS.get(model_id)
@@ -124,42 +150,58 @@ def system_profile(profile_id: str, region: str, account: str) -> SystemProfile 
 
 
 def _prefixes(region: str) -> list[str]:
-    """The geographies that serve a Region, the most particular first."""
+    """Return the geographies that serve a Region, the narrowest first."""
     narrow = [name for name in ("jp", "au") if region in _REGIONS[name]]
     return [*narrow, *[name for start, name in _STARTS if region.startswith(start)][:1], "global"]
 
 
 def best_prefix(model: EmulatedModel, region: str) -> str | None:
-    """The geography of the profile that a caller in a Region takes for a model; None without profiles."""
+    """Return the geography of the profile that callers in a Region use for a model.
+
+    Args:
+        model: The model.
+        region: The callers' Region.
+
+    Returns:
+        The narrowest geography with a profile of the model, or another geography with a profile if none serves the
+        Region. None for a model without profiles.
+    """
     return next((name for name in (*_prefixes(region), *model.profiles) if name in model.profiles), None)
 
 
 def profiles_of_region(region: str, account: str) -> Iterator[SystemProfile]:
-    """The system profiles that ListInferenceProfiles shows in a Region."""
+    """Yield the system profiles that ListInferenceProfiles lists in a Region.
+
+    Args:
+        region: The Region.
+        account: The account of the profiles' ARNs.
+    """
     for model in MODELS.values():
         for prefix in _prefixes(region):
             if prefix in model.profiles:
                 yield SystemProfile(prefix=prefix, model=model, region=region, account=account)
 
 
+# --- Resources ---
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _LAUNCH = datetime(2024, 11, 20, tzinfo=timezone.utc)
 
 
 def now() -> datetime:
-    """The time of creation of what is created now."""
+    """Return the current time in UTC, as the time of creation of a new resource."""
     return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """Anything with an ARN.
+    """A resource with an ARN.
 
     Attributes:
-        arn: Its ARN.
-        name: Its name.
-        created: When it was created.
-        tags: The tags given at creation.
+        arn: The resource's ARN.
+        name: The resource's name.
+        created: The time of creation.
+        tags: The tags set at creation.
     """
 
     arn: str
@@ -185,7 +227,16 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRouter(Resource):
-    """A prompt router; `difference` as the service reports it: percent, a fraction for default routers."""
+    """A prompt router.
+
+    Attributes:
+        models: The targets of the candidate models.
+        fallback: The target of the fallback model.
+        difference: `responseQualityDifference` as Bedrock reports the value: percent, or a fraction for default
+            routers.
+        type: "default" or "custom".
+        description: The description, if any.
+    """
 
     models: tuple[str, ...]
     fallback: str
@@ -196,7 +247,13 @@ class PromptRouter(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationProfile(Resource):
-    """An application inference profile over the model or system profile that `copy_from` names."""
+    """An application inference profile.
+
+    Attributes:
+        copy_from: The model or system profile that the profile copies.
+        models: The ARNs of the profile's models.
+        description: The description, if any.
+    """
 
     copy_from: str
     models: tuple[str, ...]
@@ -220,7 +277,7 @@ class ProvisionedModel(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment(Resource):
-    """A custom model deployed for on-demand use."""
+    """An on-demand deployment of a custom model."""
 
     model_arn: str
     base_model_id: str
@@ -228,7 +285,7 @@ class Deployment(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedModel(Resource):
-    """A model imported from outside; `base_model_id` says which program plays it."""
+    """An imported model. The canned model of `base_model_id` answers for the imported model."""
 
     architecture: str
     base_model_id: str
@@ -236,14 +293,21 @@ class ImportedModel(Resource):
 
 @dataclass(frozen=True, kw_only=True)
 class SageMakerEndpoint(Resource):
-    """A marketplace model behind a SageMaker endpoint; `base_model_id` says which program plays it."""
+    """A SageMaker endpoint with a marketplace model. The canned model of `base_model_id` answers for the endpoint."""
 
     base_model_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptVersion:
-    """One version of a managed prompt: a template with `{{variables}}` for a model."""
+    """A version of a managed prompt.
+
+    Attributes:
+        version: "DRAFT", or the version's number.
+        text: The template, with variables as `{{name}}`.
+        model_id: The target that the prompt runs on.
+        inference: The inference configuration.
+    """
 
     version: str
     text: str
@@ -253,13 +317,18 @@ class PromptVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedPrompt(Resource):
-    """A prompt of Prompt management, with its versions by name ("DRAFT", "1", …)."""
+    """A prompt of Prompt management.
+
+    Attributes:
+        versions: The versions by name ("DRAFT", "1", …).
+        description: The description, if any.
+    """
 
     versions: Mapping[str, PromptVersion]
     description: str | None = None
 
 
-# FACTS of the launch: small model, large model (the fallback), and the difference that they report.
+# The default routers at the launch: name, small model, large model (the fallback), reported difference.
 _DEFAULT_ROUTERS = MappingProxyType(
     {
         "anthropic.claude:1": (
@@ -282,7 +351,13 @@ DEFAULT_ROUTER_IDS = tuple(_DEFAULT_ROUTERS)
 
 
 def default_router(router_id: str, region: str, account: str) -> PromptRouter | None:
-    """One of the service's own routers as seen from a Region; None when there is none of that id."""
+    """Return a default router as seen from a Region, or None if `router_id` is unknown.
+
+    Args:
+        router_id: The default router's id, e.g. "amazon.nova:1".
+        region: The Region of the ARNs.
+        account: The account of the ARNs.
+    """
     if router_id not in _DEFAULT_ROUTERS:
         return None
     name, small, large, difference = _DEFAULT_ROUTERS[router_id]
@@ -308,7 +383,12 @@ def _profile_arn(model_id: str, region: str, account: str) -> str:
 
 
 def default_routers(region: str, account: str) -> Iterable[PromptRouter]:
-    """The service's own routers as seen from a Region."""
+    """Return the default routers as seen from a Region.
+
+    Args:
+        region: The Region of the ARNs.
+        account: The account of the ARNs.
+    """
     found = (default_router(router_id, region, account) for router_id in _DEFAULT_ROUTERS)
     return [router for router in found if router is not None]
 
@@ -317,7 +397,7 @@ _R = TypeVar("_R", bound=Resource)
 
 
 class Store:
-    """The resources of one emulator. Safe to use from several threads."""
+    """Store the resources of an emulator. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -325,20 +405,30 @@ class Store:
         self._made = 0
 
     def new_id(self, name: str, length: int = 12) -> str:
-        """An id of lower-case letters and digits that no other resource has."""
+        """Return a unique id of lower-case letters and digits.
+
+        Args:
+            name: The resource's name. The id derives from the name and from the number of ids made before.
+            length: The id's length, 12 characters by default.
+        """
         with self._lock:
             self._made += 1
             digest = hashlib.sha256(f"{self._made}/{name}".encode()).digest()
         return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:length])
 
     def add(self, resource: Resource) -> str:
-        """Keep a resource; returns its ARN."""
+        """Add or replace a resource, and return its ARN."""
         with self._lock:
             self._by_kind.setdefault(type(resource), {})[resource.resource_id] = resource
         return resource.arn
 
     def get(self, kind: type[_R], identifier: str) -> _R | None:
-        """The resource that an ARN, an id or a name means, or None; an ARN of another account means nothing here."""
+        """Return the resource with an ARN, id or name, or None. An ARN must name the resource's account.
+
+        Args:
+            kind: The class of the resource.
+            identifier: The ARN, the id, or the name.
+        """
         arn = read_arn(identifier)
         found = self._by_kind.get(kind, {}).get(identifier.rpartition("/")[2])
         if found is not None and arn is not None and arn.account != found.account:
@@ -348,11 +438,11 @@ class Store:
         return found if isinstance(found, kind) else None
 
     def all(self, kind: type[_R]) -> list[_R]:
-        """Every resource of a kind, oldest first."""
+        """Return every resource of a kind, oldest first."""
         with self._lock:
             return [entry for entry in self._by_kind.get(kind, {}).values() if isinstance(entry, kind)]
 
     def remove(self, resource: Resource) -> None:
-        """Forget a resource."""
+        """Remove a resource."""
         with self._lock:
             self._by_kind.get(type(resource), {}).pop(resource.resource_id, None)

@@ -1,1 +1,1 @@
-"""The HTTP side of the emulator: requests, event streams and the service model of botocore."""
+"""Implement the HTTP side of the emulator: requests, event streams and botocore's service models."""

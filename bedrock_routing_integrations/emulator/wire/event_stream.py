@@ -1,7 +1,8 @@
-"""Amazon's event-stream framing: prelude with CRC, headers, payload, CRC.
+"""Encode frames in Amazon's event-stream format.
 
-Format: big-endian total length, headers length, CRC32 of those eight bytes, headers, payload, CRC32 of all
-before. See https://smithy.io/2.0/aws/amazon-eventstream.html.
+A frame holds, in this order: the total length, the length of the headers, the CRC32 of these eight bytes, the headers,
+the payload, and the CRC32 of everything before. Integers are big-endian.
+See https://smithy.io/2.0/aws/amazon-eventstream.html.
 """
 
 from __future__ import annotations
@@ -46,33 +47,56 @@ def _frame(headers: bytes, payload: bytes) -> bytes:
 
 
 class Padding:
-    """The random-length member "p" by which the service hides token lengths; here seeded, so repeatable."""
+    """Generate the member "p", the padding of random length by which Bedrock hides token lengths.
+
+    Args:
+        seed: The seed of the random numbers. Equal seeds generate equal paddings.
+    """
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret
 
     def next(self) -> str:
-        """A padding of 1 to 62 characters."""
+        """Return a padding of 1 to 62 characters."""
         return _PADDING[: int(self._random.random() * len(_PADDING)) + 1]
 
 
 def event(name: str, document: Mapping[str, Any], padding: Padding) -> bytes:
-    """One event frame with its padding."""
+    """Return an event frame with padding.
+
+    Args:
+        name: The event's name, e.g. "messageStop".
+        document: The event's members.
+        padding: The source of the padding.
+    """
     payload = json.dumps({**document, "p": padding.next()}, ensure_ascii=False, separators=(",", ":"))
     return _frame(_headers("event", name), payload.encode(errors="replace"))
 
 
 def text_delta(index: int, text: str, padding: Padding) -> bytes:
-    """The `contentBlockDelta` of a text, made without a JSON encoder: they are most of what is streamed."""
+    """Return the `contentBlockDelta` frame of a text.
+
+    This function formats the JSON without an encoder, because most frames of a stream are text deltas.
+
+    Args:
+        index: The index of the content block.
+        text: The text of the delta.
+        padding: The source of the padding.
+    """
     payload = f'{{"contentBlockIndex":{index},"delta":{{"text":{_quote(text)}}},"p":"{padding.next()}"}}'
     return _frame(_headers("event", "contentBlockDelta"), payload.encode(errors="replace"))
 
 
 def exception(name: str, document: Mapping[str, Any]) -> bytes:
-    """One exception frame, e.g. `throttlingException`."""
+    """Return an exception frame.
+
+    Args:
+        name: The exception's name, e.g. "throttlingException".
+        document: The exception's members.
+    """
     return _frame(_headers("exception", name), json.dumps(document).encode())
 
 
 def corrupt(frame: bytes) -> bytes:
-    """The frame with a wrong message checksum."""
+    """Return the frame with a wrong message checksum."""
     return frame[:-4] + bytes(byte ^ 0xFF for byte in frame[-4:])

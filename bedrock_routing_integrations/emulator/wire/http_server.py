@@ -1,4 +1,4 @@
-"""The HTTP side: reads requests, finds their operation, writes answers and streams, lets faults happen."""
+"""Serve the emulator over HTTP: read requests, find their operations, write responses and streams, apply faults."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 64 * 1024 * 1024
-# Frames that need not wait for one another are written together up to this many bytes.
+# Frames without a pause between them are written together, up to this many bytes.
 _WRITE_BYTES = 8 * 1024
 _CREDENTIAL = re.compile(r"Credential=[^/\s,]+/\d+/([a-z0-9-]+)/")
-# SO_LINGER on, zero seconds: closing sends RST instead of FIN.
+# SO_LINGER on, zero seconds: closing the socket sends RST instead of FIN.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Outcome(Protocol):
-    """What a model answered, whole or as a stream."""
+    """Define the response of a model, whole or as a stream."""
 
     @property
     def model_id(self) -> str:
-        """The base model that answered."""
+        """The invoked model's id."""
 
     @property
     def difficulty(self) -> float | None:
-        """The router's estimate."""
+        """The router's estimate of the prompt's difficulty, 0 to 1, or None without a router."""
 
     @property
     def served_latency(self) -> str:
-        """The latency that was served: "standard" or "optimized"."""
+        """The served latency: "standard" or "optimized"."""
 
     @property
     def first_token_ms(self) -> float:
@@ -63,28 +63,37 @@ class Outcome(Protocol):
 
     @property
     def latency_ms(self) -> float:
-        """Simulated milliseconds until the last."""
+        """Simulated milliseconds until the last token."""
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """The members that travel in headers where the answer is streamed."""
+        """The members that a streamed response sends as headers."""
 
     def answer(self) -> dict[str, Any]:
-        """The whole answer."""
+        """Return the whole response."""
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The events of the stream."""
+        """Yield the stream's events as (name, members)."""
 
 
 class Model(Protocol):
-    """What answers the requests of an operation that asks a model."""
+    """Define the function that answers an operation by invoking a model."""
 
     def __call__(self, request: Mapping[str, Any], place: Place, *, streaming: bool) -> Outcome:
-        """Answer a request, or raise a ServiceError."""
+        """Answer a request.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+            streaming: Whether the response is an event stream.
+
+        Raises:
+            ServiceError: Bedrock would refuse the request.
+        """
 
 
 class _Call(NamedTuple):
-    """One request on its way through the server."""
+    """A request while the server handles the request."""
 
     request: web.BaseRequest
     entry: Entry
@@ -96,7 +105,7 @@ class _Call(NamedTuple):
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """A log filter: what aiohttp says of a request that is no HTTP takes one line, as nothing here is at fault."""
+    """Filter aiohttp's log: reduce an error about invalid HTTP to one line, because the client caused the error."""
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         record.msg, record.args = f"{record.getMessage()}: {' '.join(str(error).split())}", None
@@ -112,14 +121,14 @@ class HttpServer:
     """An aiohttp request handler that plays Bedrock.
 
     Args:
-        handlers: Control-plane operation name → what answers it.
-        models: The operation name → what answers it, for operations that ask a model.
-        milliseconds: How long the answer of a handler takes, in simulated milliseconds, where it takes any time.
-        faults: What goes wrong.
-        journal: Where requests are noted.
+        handlers: Operation name → handler, for operations that invoke no model.
+        models: Operation name → handler, for operations that invoke a model.
+        milliseconds: Operation name → simulated milliseconds until a handler's response, 0 if missing.
+        faults: The faults to apply.
+        journal: Records the requests.
         place: The emulator's own Region and account.
-        time_scale: Real seconds for each simulated second.
-        invocation_log: Where the calls of models are logged; None for nowhere.
+        time_scale: Real seconds to wait for each simulated second.
+        invocation_log: Logs the model invocations. None (the default) writes no log.
     """
 
     def __init__(
@@ -146,7 +155,7 @@ class HttpServer:
         self._stopping = False
 
     def aiohttp_server(self, loop: asyncio.AbstractEventLoop) -> web.Server:
-        """The protocol factory for `loop.create_server`."""
+        """Return the protocol factory for `loop.create_server`."""
 
         def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
             return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY_BYTES)
@@ -158,16 +167,16 @@ class HttpServer:
             loop=loop,
             access_log=None,
             logger=_http_log,
-            # ARNs as path labels and header values fit easily; a Converse path may hold a 2,048-character id.
+            # A Converse path may hold an id of 2,048 characters. Header values are shorter.
             max_line_size=16_384,
         )
 
     def stopping(self) -> None:
-        """What is cancelled from now on is cancelled by us, not by a client that hung up."""
+        """Attribute cancellations from now on to the server's stop, not to a client that hung up."""
         self._stopping = True
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one HTTP request."""
+        """Return the HTTP response to a request, and record the request in the journal."""
         entry = _new_entry(request, self._place.region)
         self._journal.begin(entry)
         try:
@@ -180,7 +189,7 @@ class HttpServer:
         except (ConnectionError, asyncio.CancelledError):
             entry.client_closed = not self._stopping and entry.error != "reset"
             raise
-        except Exception as error:  # noqa: BLE001 - a mistake of the emulator: say so instead of hanging up
+        except Exception as error:  # noqa: BLE001 - a bug of the emulator: respond 500 instead of hanging up
             _log.exception("The emulator failed on %s %s", entry.method, entry.path)
             entry.error = repr(error)
             body = json.dumps({"message": f"The emulator failed: {error!r}"}).encode()
@@ -193,7 +202,7 @@ class HttpServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise ServiceError("RequestEntityTooLargeException", "The request body is too large", 413) from error
-        except web.RequestPayloadError as error:  # e.g. declared as gzip, and none
+        except web.RequestPayloadError as error:  # e.g. Content-Encoding: gzip on a body that is not gzip
             why = " ".join(str(error).split()).removeprefix("400, message: ")
             raise ServiceError("SerializationException", f"The request body cannot be read: {why}") from error
         entry.started = time.monotonic()
@@ -217,10 +226,10 @@ class HttpServer:
         return _json_response(call.operation.status, answer, entry)
 
     def _understand(self, request: web.BaseRequest, entry: Entry, body: bytes) -> _Call:
-        """Find the operation, check the signature, read the members.
+        """Find the operation, check the authorization, and parse the members.
 
         Raises:
-            ServiceError: For what is no valid request.
+            ServiceError: The request is not valid.
         """
         path, _, query = request.raw_path.partition("?")
         found = self._models.find(request.method, path)
@@ -236,7 +245,7 @@ class HttpServer:
         return _Call(request, entry, operation, members, [*labels.values(), *_named(members)], place, padding)
 
     async def _strike(self, call: _Call, fault: Fault) -> None:
-        """Let a fault happen that takes the place of the answer; those that break streams come later."""
+        """Apply a fault that replaces the response. `_stream` applies the faults that break streams."""
         error = fault.error(call.operation.name, call.place.account, call.place.region, call.labels)
         if error is not None:
             raise error
@@ -248,10 +257,10 @@ class HttpServer:
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             transport.abort()
-        # Until the client hangs up (the reset does it at once) or the emulator stops: both cancel this task.
+        # Wait until the client hangs up (a reset does so at once) or the emulator stops. Both cancel this task.
         await asyncio.Event().wait()
 
-    # --- what models answer
+    # --- Responses of models ---
 
     async def _ask(self, model: Model, call: _Call, plan: Plan) -> web.StreamResponse:
         outcome = model(call.members, call.place, streaming=call.operation.streams)
@@ -284,11 +293,11 @@ class HttpServer:
             async for data in _paced(frames, plan.pause + between):
                 await response.write(data)
                 call.entry.streamed_bytes += len(data)
-        except ConnectionError:  # the client has hung up, which is its good right
+        except ConnectionError:  # the client has hung up, which clients may do at any time
             call.entry.client_closed = True
             return response
         if plan.fault is not None and plan.fault.details.get("abrupt") and call.request.transport is not None:
-            await asyncio.sleep(0.01)  # let what was written leave first
+            await asyncio.sleep(0.01)  # let the kernel send the written frames first
             call.request.transport.abort()
             return response
         await response.write_eof()
@@ -296,7 +305,7 @@ class HttpServer:
 
 
 def _named(members: Mapping[str, Any]) -> Iterator[str]:
-    """The targets that a RetrieveAndGenerate request names in its body: a knowledge base, a model."""
+    """Yield the targets in the body of a RetrieveAndGenerate request: a knowledge base, a model."""
     configuration = members.get("retrieveAndGenerateConfiguration", {})
     for part in configuration.values():
         if isinstance(part, dict):
@@ -317,7 +326,7 @@ def _new_entry(request: web.BaseRequest, region: str) -> Entry:
 
 
 def _check_authorization(entry: Entry) -> None:
-    """Any signature and any bearer token will do, but there must be one."""
+    """Refuse a request without a signature or bearer token. Any signature and any bearer token is accepted."""
     if not entry.authorization:
         raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token")
     if entry.authorization == "other":
@@ -340,7 +349,7 @@ def _json_response(status: int, body: bytes, entry: Entry, error: str | None = N
 
 
 def _frames(call: _Call, outcome: Outcome) -> Iterator[bytes]:
-    """The frames of a whole stream."""
+    """Yield the frames of a whole stream."""
     for name, event in outcome.events():
         if name == "contentBlockDelta" and "text" in event["delta"]:
             yield eventstream.text_delta(event["contentBlockIndex"], event["delta"]["text"], call.padding)
@@ -349,7 +358,7 @@ def _frames(call: _Call, outcome: Outcome) -> Iterator[bytes]:
 
 
 def _break(frames: list[bytes], fault: Fault | None) -> list[bytes]:
-    """The frames as a fault leaves them."""
+    """Return the frames as changed by a fault."""
     if fault is None:
         return frames
     at = int(fault.details.get("frame", len(frames) // 2))
@@ -365,7 +374,7 @@ def _break(frames: list[bytes], fault: Fault | None) -> list[bytes]:
 
 
 async def _paced(frames: list[bytes], pause: float) -> AsyncIterator[bytes]:
-    """The data to write: frame by frame with pauses between them, or without pauses in larger pieces."""
+    """Yield the data to write: frame by frame with pauses of `pause` seconds, or in larger pieces without pauses."""
     if pause > 0:
         for index, frame in enumerate(frames):
             if index:
@@ -379,32 +388,37 @@ async def _paced(frames: list[bytes], pause: float) -> AsyncIterator[bytes]:
         size += len(frame)
         if size >= _WRITE_BYTES:
             yield b"".join(pending)
-            await asyncio.sleep(0)  # other requests share the core
+            await asyncio.sleep(0)  # let other requests run
             pending, size = [], 0
     if pending:
         yield b"".join(pending)
 
 
-# --- The thread, event loop and socket of a running emulator. ---
+# --- Thread, event loop and socket ---
 
 
 _BACKLOG = 1024
 _STOP_SECONDS = 5.0
-_JOIN_SECONDS = 15.0  # closing takes milliseconds, after a handler that is at work; a daemon thread may be left behind
+_JOIN_SECONDS = 15.0  # closing takes milliseconds once the current handler ends; the thread is a daemon and may survive
 
 _server_thread_log = logging.getLogger(__name__)
 
 
 class ServerThread:
-    """Serves from its construction until `stop`.
+    """Run an `HttpServer` in a thread with an event loop, from construction until `stop`.
+
+    Args:
+        http: The server to run.
+        host: The address to listen on. An address with ":" is IPv6.
+        port: The port to listen on. 0 lets the system choose a port.
 
     Raises:
-        OSError: When the port is taken.
+        OSError: The port is taken.
     """
 
     def __init__(self, http: HttpServer, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # Bound here and not in the loop, so that a taken port raises where start() was called.
+        # Bound here, not in the loop: a taken port raises in the caller of start().
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self.port: int = self._socket.getsockname()[1]
         self._http = http
@@ -430,7 +444,7 @@ class ServerThread:
         self._ready.set()
         await self._stop.wait()
         self._http.stopping()
-        # A forked child holds the socket too: while only this process closes it, it would go on accepting.
+        # A forked child shares the socket. Without shutdown, the socket accepts connections until the child exits.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -439,12 +453,12 @@ class ServerThread:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await connections.shutdown(_STOP_SECONDS)
-        # Transports close their sockets in callbacks of the loop.
+        # Transports close their sockets in callbacks of the loop: let these run.
         for _ in range(3):
             await asyncio.sleep(0)
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended, or when that takes unreasonably long."""
+        """Stop the thread, and wait up to 15 s for its end. A thread still alive then is logged as a warning."""
         if self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_JOIN_SECONDS)

@@ -1,8 +1,7 @@
-"""The operations of Bedrock as botocore's service models describe them: matching, parsing, serializing.
+"""Match, parse and serialize Bedrock's operations by botocore's service models.
 
-Nothing about paths, members or status codes is written down in this package: a request is matched by method
-and `requestUri`, its members are read from where the model says they travel, and answers take the model's
-status code.
+The emulator defines no path, member or status code itself. A request is matched by method and `requestUri`. Members
+are read from the locations that the service model defines, and responses have the service model's status code.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel, Shape
 
 
-# --- Checks and conversions compiled from botocore's shapes. ---
+# --- Parsers and serializers compiled from botocore's shapes ---
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from botocore.model import Shape
 
-    # The place of a value in the request: (outer place, member name or index), or None at the top.
+    # The path of a value in the request: (outer path, member name or index), or None at the top.
     Path = tuple["Path | None", "str | int"]
     Parser = Callable[[Any, Path | None, list[str]], Any]
     Serializer = Callable[[Any], Any]
 
 
-# Where the published pattern is narrower than the service that publishes it: custom routers have an ARN
-# without "default-", and a global profile lists Region-less model ARNs, which can be invoked.
+# Published patterns that are narrower than the service itself: the ARN of a custom router has no "default-", and
+# the models of a global profile include an ARN without a Region, which can be invoked.
 _WIDER_PATTERNS = {
     ":default-prompt-router/": ":(default-)?prompt-router/",
     "bedrock:[a-z0-9-]{1,20}:": "bedrock:[a-z0-9-]{0,20}:",
@@ -45,11 +44,11 @@ _WIDER_PATTERNS = {
 
 
 class ShapeError(Exception):
-    """The emulator itself produced an answer that its service model does not know."""
+    """The emulator produced a response that does not fit its service model."""
 
 
 def path_text(path: Path | None) -> str:
-    """The place as Amazon writes it: `messages.1.member.content`."""
+    """Return a path in AWS's notation: `messages.1.member.content`."""
     parts: list[str] = []
     while path is not None:
         path, key = path
@@ -58,34 +57,35 @@ def path_text(path: Path | None) -> str:
 
 
 def _fail(path: Path | None, errors: list[str], constraint: str) -> Any:
-    """Note a violation; what is parsed in place of the value is None."""
+    """Append a violation to `errors`, and return None in place of the value."""
     errors.append(f"Value at '{path_text(path)}' failed to satisfy constraint: {constraint}")
     return None
 
 
 def _wrong_type(path: Path | None, errors: list[str], wanted: str, value: object) -> Any:
+    """Append a type violation to `errors`, and return None in place of the value."""
     errors.append(f"Value at '{path_text(path)}' of type {type(value).__name__} can not be converted to {wanted}")
     return None
 
 
 class ShapeCompiler:
-    """The closures of one service, made on first use and kept by shape name."""
+    """Compile the shapes of a service to parsers and serializers, on first use and once for each shape name."""
 
     def __init__(self) -> None:
         self._parsers: dict[str, Parser] = {}
         self._serializers: dict[str, Serializer] = {}
 
     def parser(self, shape: Shape) -> Parser:
-        """A function (value, path, errors) that returns the parsed value and appends violations to errors."""
+        """Return a function (value, path, errors) that returns the parsed value and appends violations to `errors`."""
         known = self._parsers.get(shape.name)
         if known is None:
-            # Shapes may contain themselves: an indirection stands in until the real closure is there.
+            # Shapes may contain themselves: register an indirection until the real closure exists.
             self._parsers[shape.name] = self._later(self._parsers, shape.name)
             known = self._parsers[shape.name] = self._make_parser(shape)
         return known
 
     def serializer(self, shape: Shape) -> Serializer:
-        """A function that returns the JSON form of an answer.
+        """Return a function that converts a member of a response to JSON.
 
         The function raises ShapeError for unknown and missing members.
         """
@@ -97,7 +97,7 @@ class ShapeCompiler:
 
     @staticmethod
     def _later(table: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
-        """A function that looks the real one up when it is called."""
+        """Return a function that looks up and calls the entry `name` of `table` at each call."""
 
         def call(*arguments: Any) -> Any:
             return table[name](*arguments)
@@ -205,7 +205,7 @@ def _iso8601(value: datetime) -> str:
 
 
 def _size_check(metadata: Mapping[str, Any], what: str) -> Callable[[Any, Path | None, list[str]], None]:
-    """A check of a length or a value against the shape's min and max."""
+    """Return a function that checks a length or a value against the shape's min and max."""
     low, high = metadata.get("min"), metadata.get("max")
     low = None if low is None else float(low)
     high = None if high is None else float(high)
@@ -283,10 +283,11 @@ def _number_parser(shape: Shape) -> Parser:
     return parse
 
 
-# --- The errors that the emulated service answers with. ---
+# --- Error responses ---
 
-# The statuses in botocore's service models of bedrock and bedrock-runtime. The three before the last two are not
-# modelled: any AWS endpoint may answer them before the operation is looked at.
+# HTTP statuses from botocore's service models of bedrock and bedrock-runtime. MissingAuthenticationTokenException,
+# IncompleteSignatureException and UnknownOperationException are not in these models: any AWS endpoint may respond with
+# them before it reads the operation.
 STATUS: Mapping[str, int] = MappingProxyType(
     {
         "ValidationException": 400,
@@ -305,7 +306,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "MissingAuthenticationTokenException": 403,
         "IncompleteSignatureException": 403,
         "UnknownOperationException": 404,
-        # Of bedrock-agent-runtime only, whose ConflictException is 409.
+        # Only in bedrock-agent-runtime. Its ConflictException has the status 409.
         "DependencyFailedException": 424,
         "BadGatewayException": 502,
     }
@@ -313,12 +314,12 @@ STATUS: Mapping[str, int] = MappingProxyType(
 
 
 class ServiceError(Exception):
-    """An answer other than success.
+    """An error response of the service.
 
     Attributes:
         name: The error's name, as in `x-amzn-errortype`.
         message: The text for the caller.
-        status: The HTTP status; from `STATUS` where it is not given, else 400.
+        status: The HTTP status. The default comes from `STATUS`, or is 400 for names not in `STATUS`.
     """
 
     def __init__(self, name: str, message: str, status: int | None = None) -> None:
@@ -329,31 +330,33 @@ class ServiceError(Exception):
 
 
 def validation(message: str) -> ServiceError:
-    """The request is wrong (400)."""
+    """Return a ValidationException (400): the request is not valid."""
     return ServiceError("ValidationException", message)
 
 
 def not_found(message: str) -> ServiceError:
-    """Something that the request names does not exist (404)."""
+    """Return a ResourceNotFoundException (404): a resource in the request does not exist."""
     return ServiceError("ResourceNotFoundException", message)
 
 
 def too_deep() -> ServiceError:
-    """The request's JSON is nested deeper than it can be read (400)."""
+    """Return a SerializationException (400): the request's JSON is nested too deeply."""
     return ServiceError("SerializationException", "The request body is nested too deeply")
 
 
 def conflict(message: str) -> ServiceError:
-    """The name is taken (400 for Bedrock, by its service model)."""
+    """Return a ConflictException (400 for Bedrock, by its service model): the name is taken."""
     return ServiceError("ConflictException", message)
 
+
+# --- Operations ---
 
 SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent", "bedrock-agent-runtime")
 _LABEL = re.compile(r"\{(\w+)\+?\}")
 
 
 def _parse_query_value(shape: Shape, text: str) -> Any:
-    """A query-string value in the type that its shape wants; text that does not fit is left to the check."""
+    """Return a query-string value in its shape's type. The parser rejects text that does not fit."""
     if shape.type_name in {"integer", "long"} and re.fullmatch(r"-?\d+", text):
         return int(text)
     if shape.type_name == "boolean" and text in {"true", "false"}:
@@ -362,15 +365,16 @@ def _parse_query_value(shape: Shape, text: str) -> Any:
 
 
 class Operation:
-    """One operation: reads requests and writes answers by its service model.
+    """Read the requests and write the responses of an operation by its service model.
 
     Attributes:
         service: The service's name in botocore, e.g. "bedrock-runtime".
         name: The operation's name, e.g. "Converse".
+        method: The HTTP method.
         status: The HTTP status of success.
         path: The `requestUri` without its query, e.g. "/model/{modelId}/converse".
-        labels: The members that travel in the path.
-        streams: Whether the answer is an event stream.
+        labels: The names of the members in the path.
+        streams: Whether the response is an event stream.
     """
 
     def __init__(self, service: str, model: OperationModel, compiler: ShapeCompiler) -> None:
@@ -398,12 +402,12 @@ class Operation:
         return re.compile("".join(parts) + "/?")
 
     def match(self, method: str, raw_path: str, *, raw: bool) -> dict[str, str] | None:
-        """The labels of a request to this operation, decoded; None when it is for another one.
+        """Return the decoded path labels of a request, or None if the request is for another operation.
 
         Args:
             method: The HTTP method.
             raw_path: The path as sent.
-            raw: Whether labels may contain "/", as ids have it that are not percent-encoded.
+            raw: Whether labels may contain "/", as in ids that are not percent-encoded.
         """
         if method != self.method:
             return None
@@ -447,11 +451,16 @@ class Operation:
         return {name: self._compiler.serializer(member) for name, member in shape.members.items()}
 
     def parse(self, labels: Mapping[str, str], query: str, body: bytes) -> dict[str, Any]:
-        """The members of a request.
+        """Return the members of a request.
+
+        Args:
+            labels: The decoded path labels.
+            query: The query string as sent, without "?".
+            body: The request body.
 
         Raises:
-            ServiceError: ValidationException with every violation, worded as Amazon's services do;
-                SerializationException for a body that is no JSON object, or nested too deeply.
+            ServiceError: ValidationException with every violation, in the wording of AWS services.
+                SerializationException for a body that is not a JSON object, or is nested too deeply.
         """
         try:
             return self._parse(labels, query, body)
@@ -500,15 +509,19 @@ class Operation:
         return {name: value for name, value in document.items() if name in self._body_members}
 
     def serialize(self, answer: Mapping[str, Any] | None) -> bytes:
-        """The body of a successful answer."""
+        """Return the body of a successful response.
+
+        Raises:
+            ShapeError: The response does not fit the service model.
+        """
         if self._answer is None:
             return b"{}"
         document = self._answer(answer or {})
-        # A lone surrogate, which JSON can say and UTF-8 cannot, becomes a question mark.
+        # A lone surrogate is valid in JSON but not in UTF-8: replace it with a question mark.
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def answer_headers(self, answer: Mapping[str, Any]) -> dict[str, str]:
-        """The headers of a successful answer: those of its members that travel in one."""
+        """Return the headers of a successful response: its members with the location "header"."""
         shape = self._model.output_shape
         members = shape.members if shape is not None else {}
         return {
@@ -518,21 +531,29 @@ class Operation:
         }
 
     def serialize_event(self, name: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON form of one event of the operation's stream."""
+        """Return the JSON form of an event of the operation's stream.
+
+        Args:
+            name: The event's name, e.g. "contentBlockDelta".
+            event: The event's members.
+
+        Raises:
+            ShapeError: The event does not fit the service model.
+        """
         document: dict[str, Any] = self._events[name](event)
         return document
 
 
 def _refuse_constant(name: str) -> Any:
-    """JSON has no NaN and no Infinity, though Python's parser reads them."""
+    """Raise ValueError for NaN and Infinity, which Python's parser accepts and JSON does not have."""
     raise ValueError(f"{name} is not allowed")
 
 
 class ServiceModels:
-    """Every operation of the emulated services, found by request."""
+    """Hold every operation of the emulated services, by name and by request."""
 
     def __init__(self) -> None:
-        # Only what the emulator answers with is needed of botocore: no boto3, no session, no credentials.
+        # Only the service models are needed: no boto3, no session, no credentials.
         from botocore.loaders import Loader
         from botocore.model import ServiceModel
 
@@ -557,9 +578,14 @@ class ServiceModels:
         return name in self._by_name
 
     def find(self, method: str, raw_path: str) -> tuple[Operation, dict[str, str]] | None:
-        """The operation that a request is for, with the labels of its path; None when there is none."""
+        """Return the operation of a request and its decoded path labels, or None if no operation matches.
+
+        Args:
+            method: The HTTP method.
+            raw_path: The path as sent, without the query.
+        """
         start = raw_path[1:].partition("/")[0]
-        # A label with "/" in it would also match the longer paths of other operations: those come first.
+        # A label with "/" would also match longer paths of other operations: try labels without "/" first.
         for raw in (False, True):
             for operation in self._by_start.get((method, start), ()):
                 labels = operation.match(method, raw_path, raw=raw)
@@ -570,5 +596,5 @@ class ServiceModels:
 
 @functools.lru_cache(maxsize=1)
 def service_models() -> ServiceModels:
-    """The operations, loaded once per process: botocore's JSON files take a tenth of a second."""
+    """Return the operations, loaded once per process: reading botocore's JSON files takes 0.1 s."""
     return ServiceModels()
