@@ -34,13 +34,14 @@ async def until(condition, seconds=5):
 
 
 def python(code):
-    """Run code in a fresh interpreter where warnings are errors; what it printed."""
+    """Return what code prints in a new interpreter where warnings are errors."""
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # In development mode asyncio reports callbacks that took 100 ms, which happens on a busy machine.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Executing <")] == []
     return done.stdout
 
 
