@@ -1,11 +1,11 @@
-"""The emulated models: deterministic programs that play a foundation model's part in a Converse call.
+"""Canned models: deterministic programs that answer Converse calls in place of foundation models.
 
-They emulate the *service*, not intelligence. The same request always gets the same reply. They answer from
-what the request holds (the prompt, documents, earlier turns, tool results), call the tools that they are
-given with arguments that fit the tools' schemas, and keep to `toolChoice`, `stopSequences`, `maxTokens` and
-structured output, so that an application's plumbing can be tested without an account. Larger models get
-right what smaller ones get wrong (`answers.CLEVER`), so that routing between them has something to show.
-What they know is a few hundred words; what they say is no measure of any real model.
+They emulate the *service*, not intelligence. The same request always gets the same reply. They answer from the
+request's content (the prompt, documents, earlier turns, tool results), call the tools of the request with arguments
+that fit the tools' schemas, and follow `toolChoice`, `stopSequences`, `maxTokens` and structured output, so that an
+application's plumbing can be tested without an account. Larger models answer correctly where smaller models fail
+(`answers.CLEVER`), so that routing between them makes a visible difference. They know a few hundred words. Their
+answers measure nothing about real models.
 """
 
 from __future__ import annotations

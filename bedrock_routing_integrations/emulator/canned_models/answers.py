@@ -1,10 +1,9 @@
-"""Answers in words.
+"""Answer questions in text.
 
-Each skill looks at a question and answers it or passes it on; the last one always answers.
+A list of skills is tried in order. Each skill answers the question or returns None. The last skill always answers.
 
-What larger models can do and smaller ones cannot is decided by `EmulatedModel.size`: from 0.55 on a model
-solves the riddle of Alice's brothers, long calculations and rare facts; below, it gives the answer that is
-plausible and wrong.
+`EmulatedModel.size` decides between larger and smaller models: from 0.55 on, a model solves the riddle of Alice's
+brothers, long calculations and rare facts. A smaller model gives the answer that is plausible and wrong.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ if TYPE_CHECKING:
     from .reading import Reading
 
 
-# --- Answers out of what the request holds: documents, passages in the prompt, earlier turns, pictures. ---
-
-# --- Answers out of numbered passages ---
+# --- Answers from numbered passages ---
 
 NOT_THERE = "The passages do not hold the answer to that."
 _TAG = re.compile(r"<(passage|document|source|search_result|result)\s([^<>]{1,300})>", re.IGNORECASE)
@@ -93,22 +90,23 @@ class Statement:
 
 
 def statements(question: str, passages: Sequence[str], *, thorough: bool, before: str = "") -> list[Statement]:
-    """The sentences that fit a question best, best first.
+    """Return the sentences that match a question best, best first.
 
-    A stem that few sentences have counts for more, and what stands around a sentence counts a little.
+    A stem that few sentences contain counts for more. The text around a sentence counts a little.
 
     Args:
-        question: What is asked.
-        passages: Where to look, the likeliest first.
-        thorough: Whether to add a second sentence, where one fits nearly as well.
-        before: The question that this one points back to. It decides where this one says nothing itself ("And when?").
+        question: The question.
+        passages: The texts to search, the most likely first.
+        thorough: Whether to add a second sentence that matches nearly as well.
+        before: The previous question that this question refers to; empty without one. It decides if this question has
+            no matching words of its own ("And when?").
     """
     found = _fitting(_stems(question), passages, thorough=thorough, around=_stems(before))
     return found or (_fitting(_stems(before), passages, thorough=thorough) if before else [])
 
 
 def points_back(question: str) -> bool:
-    """Whether a question leaves out what it is about, because that was said before."""
+    """Return whether a question omits its subject because the conversation has named the subject before."""
     return _POINTS_BACK.search(question) is not None
 
 
@@ -132,7 +130,7 @@ def _fitting(
 
 
 def _stems(text: str) -> frozenset[str]:
-    """What two texts have in common where they speak of the same: stems, or pairs of characters."""
+    """Return the features by which two texts are compared: stems, or pairs of characters."""
     pairs = {run[i : i + 2] for run in _UNSPACED.findall(text) for i in range(len(run) - 1)}
     return stems(text) | pairs
 
@@ -151,7 +149,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _goes_on(block: Sequence[str], line: str) -> bool:
-    """Whether a line continues the lines before it."""
+    """Return whether a line continues the lines before it."""
     if not line or _NEW_LINE.match(line):
         return False
     long_enough = len(block) > 1 or len(block[0]) >= _WRAPPED
@@ -194,14 +192,22 @@ def outside_passages(text: str) -> str:
 
 
 def from_passages(reading: Reading, *, thorough: bool) -> str | None:
-    """The answer to a question that comes with numbered passages; None where it comes without."""
+    """Answer a question from the numbered passages in the prompt.
+
+    Args:
+        reading: The request.
+        thorough: Whether to add a second sentence that matches nearly as well.
+
+    Returns:
+        The answer; None if the prompt has no passages.
+    """
     for text, other in ((reading.question, reading.system), (reading.system, reading.question)):
         found, before, behind = _cited_passages(text)
         if found:
             question = _question(before, behind) if text is reading.question else other
             asked = reading.said[-1] if reading.said and points_back(question) else ""
             if reading.documents and not _holds(question, asked, found):
-                # A passage that stands for the document beside it.
+                # A passage that refers to an attached document.
                 text_of_all = "\n\n".join(text for _, text in reading.documents)
                 found = [(number, text_of_all) for number, text in found if _ATTACHED.search(text)] or found
             return _answer(question, found, f"{other}\n{before}\n{behind}", thorough=thorough, before=asked)
@@ -246,7 +252,7 @@ class _Marker:
 
 
 def _marker(instructions: str) -> _Marker:
-    """How to cite: as the first example shows; not at all without one."""
+    """Return the citation format of the first example; an empty format if no citations are requested or shown."""
     if not _WANTS_CITATIONS.search(instructions):
         return _Marker()
     examples = list(_EXAMPLE.finditer(instructions))
@@ -255,6 +261,8 @@ def _marker(instructions: str) -> _Marker:
     first = examples[0]
     return _Marker(first["open"], first["close"], any(example["second"] for example in examples))
 
+
+# --- Answers from the conversation, documents and media ---
 
 _MINE = re.compile(
     r"\b(?:what(?:'s| is| was)|tell me|remember|do you know|who is)\b.{0,30}?\bmy ([\w -]+?)(?=[?.,!]|$)",
@@ -298,7 +306,7 @@ _MOST_SEARCHED = 400_000  # characters
 
 
 def from_memory(reading: Reading) -> str | None:
-    """What the user said of himself or asked before."""
+    """Answer with a fact that the user stated about themselves, or with the user's earlier question."""
     if not reading.said:
         return None
     if _FIRST_QUESTION.search(reading.question):
@@ -404,7 +412,10 @@ def labelled_question(text: str) -> tuple[str, str] | None:
 
 
 def refined(question: str) -> str | None:
-    """An answer that is to be refined with new context: a sentence that says more, or the answer as it is."""
+    """Answer a "refine" prompt.
+
+    Return a sentence of the new context if it matches the question better than the existing answer, else that answer.
+    """
     found = _REFINE.search(question)
     if found is None:
         return None
@@ -415,7 +426,7 @@ def refined(question: str) -> str | None:
 
 
 def rewrites(question: str) -> bool:
-    """Whether a prompt asks for a question, not for an answer."""
+    """Return whether a prompt requests a question instead of an answer."""
     return standalone(question) is not None or split(question) is not None
 
 
@@ -423,7 +434,7 @@ def standalone(question: str) -> str | None:
     """A follow-up that is to be rewritten as a question of its own: with the one before it, where it points back."""
     if not re.search(r"stand-?alone question", question, re.IGNORECASE):
         return None
-    # The last one: what stands before it was said in the conversation.
+    # The last follow-up is the question. Earlier matches belong to the conversation.
     follow_up = next(reversed(list(_FOLLOW_UP.finditer(question))), None)
     if follow_up is None:
         return None
@@ -447,7 +458,7 @@ def _cited(sentence: str, prompt: str) -> str:
     return f"{sentence} [{sources[-1]}]" if sources else sentence
 
 
-# --- Jokes ---
+# --- Jokes, poems, stories, code and lists ---
 
 _JOKE = re.compile(r"\b(?:joke|make me laugh|funny)\b", re.IGNORECASE)
 _POEM = re.compile(r"\b(\d{1,9} )?(haikus?|poems?|limericks?|verses?|sonnets?)\b", re.IGNORECASE)
@@ -484,14 +495,24 @@ _STORY_SENTENCES = (
 
 
 def joke(question: str, subject: Callable[[], str]) -> str | None:
-    """A joke about the subject."""
+    """Return a joke about the subject; None if the question does not request a joke.
+
+    Args:
+        question: The question.
+        subject: Returns the subject of the question, in one or two words.
+    """
     if not _JOKE.search(question):
         return None
     return f"Why did the {subject()} cross the road?\n\nTo get to the other side!"
 
 
 def poem(question: str, subject: Callable[[], str]) -> str | None:
-    """As many haikus or short poems as are asked for."""
+    """Return the requested number of haikus or short poems, at most 20; None if the question requests none.
+
+    Args:
+        question: The question.
+        subject: Returns the subject of the question, in one or two words.
+    """
     found = _POEM.search(written_numbers_to_digits(question))
     if found is None or not re.search(
         r"\b(?:write|compose|give|create|tell|make|generate|only)\b", question, re.IGNORECASE
@@ -507,7 +528,12 @@ def poem(question: str, subject: Callable[[], str]) -> str | None:
 
 
 def story(question: str, subject: Callable[[], str]) -> str | None:
-    """A story about the subject, of the length asked for."""
+    """Return a story about the subject, of the requested length; None if the question does not request a story.
+
+    Args:
+        question: The question.
+        subject: Returns the subject of the question, in one or two words.
+    """
     length = _LENGTH.search(written_numbers_to_digits(question))
     writing = re.search(r"\b(?:write|tell|compose|draft|generate|create)\b", question, re.IGNORECASE)
     if writing is None or not (_STORY.search(question) or (length and length[2].lower().startswith("word"))):
@@ -529,7 +555,14 @@ def story(question: str, subject: Callable[[], str]) -> str | None:
 
 
 def code(question: str, _subject: Callable[[], str]) -> str | None:
-    """A function named after its purpose; a few that are often asked for are complete."""
+    """Return a function named after its purpose; None if the question does not request code.
+
+    A few popular functions are complete. The others have a placeholder body.
+
+    Args:
+        question: The question.
+        _subject: Unused. Every creative skill has this parameter.
+    """
     if not _CODE.search(question):
         return None
     lower = question.lower()
@@ -551,7 +584,12 @@ def code(question: str, _subject: Callable[[], str]) -> str | None:
 
 
 def listing(question: str, _subject: Callable[[], str]) -> str | None:
-    """A numbered list of as many things as are asked for."""
+    """Return a numbered list of the requested length, at most 99; None if the question does not request a list.
+
+    Args:
+        question: The question.
+        _subject: Unused. Every creative skill has this parameter.
+    """
     found = _LIST.search(written_numbers_to_digits(question))
     if found is None:
         return None
@@ -560,8 +598,10 @@ def listing(question: str, _subject: Callable[[], str]) -> str | None:
     return "\n".join(f"{n}. The {_QUALITIES[(n - 1) % len(_QUALITIES)]} {one}" for n in range(1, count + 1))
 
 
+# --- Skills ---
+
 CLEVER = 0.55
-"""The size from which a model gets hard questions right."""
+"""The smallest `EmulatedModel.size` that answers hard questions correctly."""
 
 _COUNT = r"(\d{1,9}|[A-Z]|one|two|three|four|five|six|seven|eight|nine|ten)"
 _ALICE = re.compile(
@@ -601,7 +641,12 @@ _LONG_QUESTION = 3_000  # characters
 
 
 def answer_text(reading: Reading, model: EmulatedModel) -> str:
-    """The answer in words, before any style is put on it."""
+    """Return the answer in text, before any style is applied.
+
+    Args:
+        reading: The request.
+        model: The model that answers.
+    """
     question = reading.question
     if len(question) > _LONG_QUESTION:  # the instructions stand at the ends of a long prompt
         question = f"{question[: _LONG_QUESTION // 3]}\n{question[-2 * _LONG_QUESTION // 3 :]}"
@@ -638,7 +683,7 @@ def _riddle(question: str, _reading: Reading, model: EmulatedModel) -> str | Non
 
 
 def _hello_world(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
-    """What a "hello world" program is for."""
+    """Explain the purpose of a "hello world" program."""
     if (
         not _HELLO_WORLD.search(question)
         or re.search(r"\b(?:purpose|what is|why|describe|explain)\b", question, re.IGNORECASE) is None
@@ -714,7 +759,7 @@ _FACT_STEMS = {key: stems(key) | {w for w in key.split() if w in ("first", "many
 
 
 def _verbatim(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
-    """Repeating what is asked to be said."""
+    """Repeat the text that the question asks to repeat."""
     found = _VERBATIM.search(question)
     if found is None:
         return None
@@ -742,7 +787,7 @@ def _translation(question: str, reading: Reading, _model: EmulatedModel) -> str 
 
 
 def _sentiment(question: str, _reading: Reading, _model: EmulatedModel) -> str | None:
-    """Whether a text is positive or negative, by counting words."""
+    """Classify a text as positive or negative by counting words."""
     if "sentiment" not in question.lower() and not re.search(r"\bpositive or negative\b", question, re.IGNORECASE):
         return None
     balance = len(_POSITIVE.findall(question)) - len(_NEGATIVE.findall(question))
@@ -770,7 +815,7 @@ def _sources(_question: str, reading: Reading, model: EmulatedModel) -> str | No
 
 
 def _echo(question: str, model: EmulatedModel) -> str:
-    """The answer to everything else: it says which words the question was about, and who says so."""
+    """Answer any other question: name the question's key words, and that the model is emulated."""
     words = key_words(question)[:6]
     about = ", ".join(words) if words else "that"
     text = f"You asked about {about}. "
@@ -803,7 +848,7 @@ _SKILLS: tuple[Callable[[str, Reading, EmulatedModel], str | None], ...] = (
 )
 
 
-# --- Answers in the shape of an example that the prompt shows. ---
+# --- Answers shaped like a JSON example ---
 
 _OPENING = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
 _SHOWN = re.compile(r"\b(?:example|output|format|response|answer)\b", re.IGNORECASE)
@@ -816,10 +861,17 @@ _MOST_TRIED = 200  # lines that could begin a JSON value
 
 
 def like_example(text: str, answer: Callable[[], str]) -> Any:
-    """A value shaped like the last JSON example in `text`, filled from the rest of it; None where there is none.
+    """Return a value shaped like the last JSON example in a text, filled from the rest of the text.
 
-    Where a text of the example is a key of the JSON that the example was made from, a key of the last JSON of the
-    prompt takes its place; a list of such objects has one for each clause of the question.
+    If a string of the example is a key of the JSON that the example was made from, a key of the prompt's last JSON
+    replaces it. A list of such objects gets an item for each clause of the question.
+
+    Args:
+        text: The prompt.
+        answer: Returns an answer in text, for fields that take the model's own words.
+
+    Returns:
+        The value; None without an example.
     """
     written = list(_examples_written(text[-_MOST_READ:]))
     shown = [index for index, (label, _) in enumerate(written) if _SHOWN.search(label)]
@@ -882,7 +934,7 @@ def _clauses(question: str) -> list[str]:
     return [clause if clause.endswith("?") or not asks else f"{clause}?" for clause in clauses]
 
 
-# --- How an answer is dressed: what the system prompt, or the question, says about its form. ---
+# --- Style of answers ---
 
 _JSON = re.compile(
     r"\b(?:reply|respond|answer|return|output|format|result|write|give)\b[^.\n]{0,60}\bJSON\b|\bJSON\b[^.\n]{0,30}\b(?:only|format|object)\b"
@@ -903,8 +955,13 @@ _CHECKED = 4_000  # characters of a prompt in which instructions about form are 
 
 
 def styled(answer: str, reading: Reading) -> str:
-    """`answer` in the form that the request wants it in."""
-    if rewrites(reading.question):  # what a conversation says of form is not said of the question made of it
+    """Return an answer in the style that the request asks for.
+
+    Args:
+        answer: The answer in text.
+        reading: The request.
+    """
+    if rewrites(reading.question):  # a style requested in the conversation is not for the rewritten question
         return answer
     asked, system = outside_passages(reading.question), outside_passages(reading.system)
     if len(asked) > 2 * _CHECKED:

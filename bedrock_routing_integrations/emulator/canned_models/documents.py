@@ -1,9 +1,9 @@
-"""The text of documents, as far as the standard library can read it.
+"""Extract the text of documents, as far as the standard library can read them.
 
-txt, md and csv are text already; HTML is stripped of its tags; PDF text is taken from its content streams
-(plain or Flate-compressed, literal and hexadecimal strings, ToUnicode maps where they are simple); docx and
-xlsx are zipped XML. The old binary formats doc and xls yield the printable runs in them. What cannot be
-read is empty text, never an error.
+txt, md and csv are text already. HTML loses its tags. PDF text comes from the content streams (plain or
+Flate-compressed, literal and hexadecimal strings, ToUnicode maps if they are simple). docx and xlsx are zipped XML. The
+old binary formats doc and xls yield their printable runs. A document that cannot be read yields empty text, never an
+error.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _inflated(dictionary: bytes, content: bytes) -> bytes | None:
 
 
 def _drawn_text(stream: bytes, glyphs: dict[int, str]) -> str:
-    """What the text operators of one content stream show; a move of the pen to another height begins a new line."""
+    """Return the text that a content stream draws. Moving the pen to another height begins a new line."""
     out: list[str] = []
     operands: list[bytes] = []
     height = b""
@@ -167,7 +167,7 @@ def _number(operand: bytes) -> float:
 
 
 def _shown(operand: bytes, glyphs: dict[int, str]) -> str:
-    """One string operand as text."""
+    """Return a string operand as text."""
     if operand[:1] == b"<":
         digits = re.sub(rb"\s", b"", operand[1:-1]).decode("ascii")
         raw = bytes.fromhex(digits + "0" * (len(digits) % 2))
@@ -182,7 +182,7 @@ def _shown(operand: bytes, glyphs: dict[int, str]) -> str:
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
-    """What one escape of a literal string means (an octal one modulo 256, as PDF says)."""
+    """Return the bytes of an escape in a literal string (octal codes modulo 256, as the PDF standard defines)."""
     escape = match[1]
     if escape[:1] in b"01234567":
         return bytes([int(escape, 8) & 0xFF])

@@ -1,4 +1,4 @@
-"""From a request to a reply: refuse, read, decide between tools and words, then keep to the limits."""
+"""Answer a Converse request: validate, read, choose tool calls or text, and apply the request's limits."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _chunked(count: int) -> str:
 
 
 def _thinks(request: Mapping[str, Any], model: EmulatedModel) -> bool:
-    """Whether the answer begins with reasoning: asked for in Claude's way, or the model always does it."""
+    """Return whether the answer begins with reasoning: requested in Claude's format, or always for this model."""
     wanted = (request.get("additionalModelRequestFields") or {}).get("thinking")
     if not isinstance(wanted, dict) or wanted.get("type") not in ("enabled", "adaptive"):
         return model.model_id.startswith(("deepseek.r1", "openai.gpt-oss"))

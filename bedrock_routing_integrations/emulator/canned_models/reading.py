@@ -1,4 +1,4 @@
-"""A Converse request as its programs read it: the question, what was said before, what lies beside it."""
+"""Read a Converse request for the canned models: the question, the earlier turns, the documents and the tools."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a program looks at.
+    """The content of a request that a canned model answers from.
 
     Attributes:
-        question: The text of the last user message that has any (tool results have none).
+        question: The text of the last user message with text (tool results have none).
         system: The system prompt.
-        said: What the user said before the question, oldest first.
-        answered: What the assistant said before the question, oldest first.
+        said: The texts of the user before the question, oldest first.
+        answered: The texts of the assistant before the question, oldest first.
         documents: (name, text) of every document and search result.
-        media: Descriptions of the images, videos and sounds, of the last message that has any.
+        media: Descriptions of the images, videos and sounds of the last message that has any.
         tools: The tools that may be called.
         choice: The key of `toolChoice`: "auto", "any" or "tool".
         forced_tool: The name in `toolChoice.tool`.
         outcomes: Calls since the question, with their results.
-        calls_before: How many tool calls the conversation holds, to number new ones.
-        messages: How many messages it holds.
-        prefill: The text of a last message by the assistant, which the answer is to continue.
+        calls_before: The number of tool calls in the conversation, to number new calls.
+        messages: The number of messages.
+        prefill: The text of a last message by the assistant, which the answer continues.
         output_schema: The JSON schema of `outputConfig.textFormat`.
         chunks: N of the marker `[[emulator: chunks=N]]`.
     """
@@ -116,7 +116,7 @@ def _text(content: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _tool(spec: Mapping[str, Any]) -> Tool:
-    """A toolSpec; a schema that is no object is taken for an empty one."""
+    """Return the tool of a toolSpec. A schema that is not an object counts as an empty schema."""
     schema = spec["inputSchema"].get("json")
     return Tool(
         name=spec["name"],
@@ -183,7 +183,7 @@ def _outcomes(messages: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:
 
 
 def _result_text(block: Mapping[str, Any]) -> str:
-    """One block of a tool result as text."""
+    """Return a block of a tool result as text."""
     if "text" in block:
         return str(block["text"])
     if "json" in block:
@@ -196,7 +196,7 @@ def _result_text(block: Mapping[str, Any]) -> str:
 
 
 def _output_schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The schema of a structured answer; None where none is asked for or it is no JSON object."""
+    """Return the schema of a structured answer; None if none is requested or the schema is not a JSON object."""
     wanted = ((request.get("outputConfig") or {}).get("textFormat") or {}).get("structure") or {}
     text = (wanted.get("jsonSchema") or {}).get("schema")
     if text is None:

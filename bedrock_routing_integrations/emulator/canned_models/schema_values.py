@@ -1,9 +1,8 @@
-"""Values that fit a JSON schema, taken from a prompt where it offers any and made up where it does not.
+"""Fill a JSON schema with values from a prompt, and invent the values that the prompt does not offer.
 
-The order for each field: what the prompt says of it by name ("age is 30", "unit=celsius", an enum's word,
-an e-mail address for `email`), then what is left in the prompt in order (quotations, names, numbers), then
-the schema's default, then something invented. Whatever comes out fits the schema wherever a value that fits
-can be found.
+The order for each field: values that the prompt assigns to the field by name ("age is 30", "unit=celsius", a word of
+an enum, an e-mail address for `email`), then the prompt's unused values in order (quotations, names, numbers), then the
+schema's default, then an invented value. The result fits the schema whenever a fitting value can be found.
 """
 
 from __future__ import annotations
@@ -44,7 +43,12 @@ _MOST_REFERENCES = 20  # a chain longer than this is a circle
 
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Schema:
-    """`schema` with its `$ref` followed and its `allOf` merged; `true` and what is no schema become `{}`."""
+    """Return a schema with its `$ref` followed and its `allOf` merged.
+
+    Args:
+        schema: The schema. `true` and values that are not a schema become {}.
+        root: The schema to which references (`$ref`) are relative.
+    """
     spend()
     found: Schema = schema if isinstance(schema, dict) else {}
     for _ in range(_MOST_REFERENCES):
@@ -62,7 +66,12 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> Schema:
 
 
 def pointed_at(reference: str, root: Mapping[str, Any]) -> Schema:
-    """What a local JSON pointer points at; `{}` where that is nothing."""
+    """Return the schema that a local JSON pointer refers to; {} if the pointer does not lead to a schema.
+
+    Args:
+        reference: The pointer, such as `#/$defs/Item`.
+        root: The schema that contains it.
+    """
     node: Any = root
     for step in reference.lstrip("#").strip("/").split("/"):
         if step:
@@ -81,7 +90,15 @@ def _merged(first: Schema, second: Schema) -> Schema:
 
 
 def variants(schema: Schema, root: Mapping[str, Any]) -> list[Schema]:
-    """The alternatives of `anyOf`, `oneOf` or a list of types, each with what stands beside them; else `[schema]`."""
+    """Return the alternatives of `anyOf`, `oneOf` or a list of types.
+
+    Args:
+        schema: A resolved schema.
+        root: The schema to which references (`$ref`) are relative.
+
+    Returns:
+        The alternatives, each merged with the schema's other keywords; `[schema]` without alternatives.
+    """
     for key in ("anyOf", "oneOf"):
         if schema.get(key):
             beside = {name: value for name, value in schema.items() if name not in (key, "default", "title")}
@@ -111,7 +128,7 @@ def number_bounds(schema: Schema) -> tuple[Decimal | None, Decimal | None, bool,
 
 
 def _bound(schema: Schema, key: str, exclusive: str, tighter: Any) -> tuple[Decimal | None, bool]:
-    """One side of the bounds."""
+    """Return the lower or upper bound of a number, and whether it is exclusive."""
     bound = schema.get(key)
     strict = schema.get(exclusive)
     if isinstance(strict, bool):
@@ -124,7 +141,15 @@ def _bound(schema: Schema, key: str, exclusive: str, tighter: Any) -> tuple[Deci
 
 
 def fits(value: Any, schema: Any, root: Mapping[str, Any]) -> bool:
-    """Whether `value` is allowed by `schema` (types, enums, bounds, lengths, patterns, items, properties, variants)."""
+    """Return whether a schema allows a value.
+
+    Types, enums, bounds, lengths, patterns, items, properties and variants are checked.
+
+    Args:
+        value: A JSON value.
+        schema: The schema.
+        root: The schema to which references (`$ref`) are relative.
+    """
     spend()
     if schema is False:
         return False
@@ -170,7 +195,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _type_names(value: Any) -> tuple[str, ...]:
-    """What JSON Schema calls the type of a JSON value."""
+    """Return JSON Schema's names of a JSON value's type."""
     if value is None:
         return ("null",)
     if isinstance(value, bool):
@@ -213,7 +238,7 @@ def _number_fits(value: float, schema: Schema) -> bool:
 
 
 def _array_fits(value: list[Any], schema: Schema, root: Mapping[str, Any]) -> bool:
-    """How many items, whether they differ, and each by its own schema."""
+    """Return whether a list fits: the number of its items, their uniqueness, and each item by its own schema."""
     if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
         return False
     if schema.get("uniqueItems") and len({json.dumps(item, sort_keys=True) for item in value}) < len(value):
@@ -223,7 +248,7 @@ def _array_fits(value: list[Any], schema: Schema, root: Mapping[str, Any]) -> bo
     return all(fits(item, first[index] if index < len(first) else rest, root) for index, item in enumerate(value))
 
 
-# --- Whether a tool's schema is one ---
+# --- Validity of schemas ---
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
@@ -269,9 +294,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def schema_problem(schema: Any) -> str | None:
-    """What is wrong with a schema, as "properties.age.minimum must be a number"; None when nothing is.
+    """Return the problem of an invalid schema, such as "properties.age.minimum must be a number".
 
-    What its `$ref`s point at is looked at too, wherever in the schema that is.
+    The targets of its `$ref`s are checked too, wherever they are in the schema. None means that the schema is valid.
     """
     if not isinstance(schema, dict):
         return "it must be an object"
@@ -310,7 +335,7 @@ def _joined(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
-# --- A short text that matches a regular expression, for string schemas with a `pattern`. ---
+# --- Texts for a `pattern` ---
 
 _JSON_SCHEMA_LONGEST = 100_000  # characters that one quantifier may make
 _CLASSES = {"d": "0", "w": "a", "s": " ", "D": "a", "W": "-", "S": "a", "n": "\n", "t": "\t"}
@@ -320,7 +345,15 @@ _ANCHORS = ("^", "$", r"\b", r"\A", r"\Z")
 
 
 def matching_text(pattern: str, *, least: int = 0) -> str | None:
-    """A text that `pattern` finds, with about `least` characters where its quantifiers allow; None if it fails."""
+    """Return a text that matches a regular expression.
+
+    Args:
+        pattern: The regular expression.
+        least: The least characters of the text, 0 by default. The quantifiers repeat about this often if they may.
+
+    Returns:
+        The text; None if no text was found.
+    """
     try:
         compiled = re.compile(pattern)
         for repeats in (0, least, 1):
@@ -361,7 +394,7 @@ def _sequence(pattern: str, at: int, repeats: int) -> tuple[str, int]:
 
 
 def _times(quantifier: re.Match[str], repeats: int) -> int:
-    """How often an atom is repeated: as little as allowed, or `repeats` times where that is allowed."""
+    """Return the repetitions of an atom: the least allowed, or `repeats` if the quantifier allows it."""
     kind = quantifier[1]
     if kind[0] == "{":
         low = int(quantifier[2] or 0)
@@ -372,7 +405,7 @@ def _times(quantifier: re.Match[str], repeats: int) -> int:
 
 
 def _atom(pattern: str, at: int, repeats: int) -> tuple[str, int]:
-    """One character, escape, class or group."""
+    """Return a text for one character, escape, class or group, and the index of the pattern behind that atom."""
     char = pattern[at]
     if char == "(":
         inside = re.compile(r"\((?:\?:|\?P<\w+>|(?!\?))").match(pattern, at)
@@ -392,7 +425,7 @@ def _atom(pattern: str, at: int, repeats: int) -> tuple[str, int]:
     return ("a" if char == "." else char), at + 1
 
 
-# --- What a prompt gives for the fields of a schema ---
+# --- Values from a prompt ---
 
 _NUM = r"(?<![\w.])(-?\d{1,15}(?!\d)(?:,\d{3}){0,4}(?:\.\d{1,15})?(?!\d))"
 _MOST_TRIED = 50  # names and quotations that are looked for behind a preposition
@@ -501,7 +534,7 @@ class Clues:
         return bare or self.text.strip()
 
     def subject(self) -> str:
-        """What the text is about in one or two words: "cats" of "Tell me a joke about cats."."""
+        """Return the subject of the text in one or two words, such as "cats" for a joke about cats."""
         about = re.search(
             r"\b(?:about|on|of|regarding) (?:an? |the )?([\w' -]{2,40}?)(?:[,.!?]|$| (?:in|with|that|for)\b)",
             self.text,
@@ -519,7 +552,7 @@ class Clues:
         return expression_in(self.text)
 
     def said(self) -> str | None:
-        """What a message is to say."""
+        """Return the text for a message."""
         found = _SAID.search(self.text)
         return found[1].strip(" .\"'") if found else self._result
 
@@ -560,7 +593,12 @@ class Clues:
         return value
 
     def take_text(self, name: str, kind: str | None) -> str | None:
-        """The text that the prompt gives for the field `name` of the format `kind`, and only for it."""
+        """Return the text that the prompt assigns to a field, or None.
+
+        Args:
+            name: The field's name.
+            kind: The field's `format`; None without one.
+        """
         words = name_words(name)
         special = kind or next((_FORMAT_NAMES.get(w, w) for w in words if _FORMAT_NAMES.get(w, w) in _FORMATS), None)
         if special in _FORMATS:
@@ -615,7 +653,7 @@ class Clues:
         return value
 
 
-# --- Values for the fields of a schema of which the prompt says nothing ---
+# --- Invented values ---
 
 _INVENTIONS_COMPARED = 50  # values that are compared with another one in the time of one unit of effort
 _FREE = frozenset(
@@ -657,17 +695,28 @@ _INVENTIONS_FORMATS = {
 
 
 def is_free_text(name: str, schema: Schema) -> bool:
-    """Whether a text field wants a stretch of the prompt rather than a name or a quotation from it."""
+    """Return whether a text field takes a passage of the prompt instead of a name or a quotation from the prompt.
+
+    Args:
+        name: The field's name.
+        schema: The field's schema.
+    """
     return "format" not in schema and not _FREE.isdisjoint(name_words(name)[-1:])
 
 
 def is_answer_like(name: str) -> bool:
-    """Whether a text field wants the model's own words."""
+    """Return whether a text field takes the model's own words."""
     return not _ANSWER.isdisjoint(name_words(name)[-1:])
 
 
 def invented_text(name: str, schema: Schema, clues: Clues) -> str:
-    """A text for a field, by its name and its description."""
+    """Return a text for a field, chosen by the field's name and description.
+
+    Args:
+        name: The field's name.
+        schema: The field's schema.
+        clues: The values that the prompt offers.
+    """
     words = frozenset(name_words(name))
     about = str(schema.get("description", "")).lower()
     text: str | None = None
@@ -689,7 +738,13 @@ def invented_text(name: str, schema: Schema, clues: Clues) -> str:
 
 
 def fitted_text(text: str, schema: Schema, prompt: str) -> str:
-    """`text` made to fit: its format, its pattern, its length."""
+    """Return a text changed to fit a schema's format, pattern and length.
+
+    Args:
+        text: The text.
+        schema: The field's schema.
+        prompt: The prompt, whose words are tried for a pattern.
+    """
     if schema.get("format") in _INVENTIONS_FORMATS:
         text = _INVENTIONS_FORMATS[schema["format"]]
     least, most = schema.get("minLength", 0), schema.get("maxLength")
@@ -705,7 +760,7 @@ def fitted_text(text: str, schema: Schema, prompt: str) -> str:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Whether a pattern that Python may not be able to read finds something."""
+    """Return whether a pattern is found in a text. A pattern that Python cannot read counts as found."""
     try:
         return re.search(pattern, text) is not None
     except re.error:
@@ -713,7 +768,12 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def fitted_number(schema: Schema, kind: str) -> int | float:
-    """The number within the bounds that is nearest to 1, by eye; 1 where Decimal's context is too small for them."""
+    """Return a number within a schema's bounds, near 1; 1 if the bounds exceed the precision of Decimal's context.
+
+    Args:
+        schema: The field's schema.
+        kind: The field's type, "integer" or "number".
+    """
     try:
         return _number_within(schema, kind)
     except InvalidOperation:
@@ -760,7 +820,14 @@ def _between(low: Decimal | None, high: Decimal | None, *, low_out: bool, high_o
 
 
 def varied(value: Any, schema: Schema, taken: list[Any], fits: Callable[[Any], bool]) -> Any:
-    """Another value like `value`, not among `taken`; `value` itself where none is found."""
+    """Return another value like `value` that is not taken; `value` itself if none is found.
+
+    Args:
+        value: A value that fits the schema.
+        schema: The value's schema.
+        taken: The values to avoid.
+        fits: Returns whether a value fits the schema.
+    """
     candidates: list[Any] = list(schema.get("enum") or ())
     if isinstance(value, bool):
         candidates = [True, False]
@@ -880,7 +947,7 @@ class _Filler:
         return _MISSING
 
     def explicit(self, schema: Schema, name: str, depth: int) -> Any:
-        """What the prompt says of this field by name or by kind; `_MISSING` if nothing that fits."""
+        """Return the value that the prompt assigns to this field by name or by kind; `_MISSING` if none fits."""
         spend(searched=len(self.clues.text))
         for variant in variants(schema, self.root):
             found = self._explicit(variant, name, depth)
@@ -961,7 +1028,7 @@ class _Filler:
         return {name: values[name] for name in ordered}
 
     def _asked_for(self, name: str) -> bool:
-        """Whether the prompt says to include an optional field that has words of its own ("with the punchline")."""
+        """Return whether the prompt requests an optional field by name ("with the punchline")."""
         wanted = re.search(rf"\b(?:with|include|including|and) (?:an? |the )?{re.escape(name)}\b", self.clues.text)
         return wanted is not None and is_answer_like(name)
 
@@ -1008,7 +1075,7 @@ class _Filler:
         return items
 
     def _offered(self, item: Schema, name: str, depth: int) -> list[Any]:
-        """What the prompt has for the items of an array."""
+        """Return the values that the prompt offers for the items of an array."""
         item = self._chosen(item, name, depth)
         kind = types_of(item)
         if "enum" in item:
@@ -1032,7 +1099,7 @@ class _Filler:
         return taken_texts
 
     def _chosen(self, schema: Schema, name: str, depth: int) -> Schema:
-        """One alternative: where there is room the one that the prompt speaks of most, else the smallest."""
+        """Return an alternative: the prompt's closest match, or the smallest below the depth limit."""
         for _ in range(_SHALLOW):
             options = variants(schema, self.root)
             if len(options) == 1:

@@ -1,10 +1,10 @@
-"""How many tokens something is, by a stated rule.
+"""Count tokens by a fixed rule, cut answers at the token limit, and limit the work of a request.
 
-A text is one token for every four bytes of its UTF-8, rounded up; a message adds three; an image is 1,600
-tokens, video and audio are one token for every 1,000 bytes, at least 200; a document counts as the text
-that can be read in it, tools and structured data as their compact JSON. "Alice has N brothers and she also
-has M sisters. How many sisters does Alice's brothers have?" is thereby 27 tokens, as it was at the routers'
-launch. Real tokenizers differ from model to model: never bill by this.
+A text counts one token for every four bytes of its UTF-8, rounded up. A message adds three tokens. An image counts
+1,600 tokens; video and audio count one token for every 1,000 bytes, at least 200. A document counts as its extracted
+text; tools and structured data count as their compact JSON. By this rule, "Alice has N brothers and she also has M
+sisters. How many sisters does Alice's brothers have?" has 27 tokens, as at the routers' launch. Real tokenizers differ
+from model to model: never bill by this count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 MESSAGE_TOKENS = 3
-"""What a message adds to its content."""
+"""Tokens that a message adds to its content."""
 
 _BYTES_PER_TOKEN = 4
 _IMAGE_TOKENS = 1_600
@@ -109,7 +109,7 @@ def input_tokens(request: Mapping[str, Any]) -> int:
     return max(1, total)
 
 
-# --- Where an answer ends early: at a stop sequence, or when the tokens are used up. ---
+# --- Stop sequences and token limits ---
 
 _LIMITS_BYTES_PER_TOKEN = 4
 
@@ -117,10 +117,19 @@ _LIMITS_BYTES_PER_TOKEN = 4
 def limited(
     blocks: list[dict[str, Any]], stop_reason: str, *, stops: Sequence[str], most_tokens: int | None
 ) -> tuple[list[dict[str, Any]], str]:
-    """The blocks up to the first stop sequence or the last token allowed, and why they end there.
+    """Cut the blocks at the first stop sequence or at the last token allowed.
 
-    The stop sequence itself is left out, as Bedrock leaves it out; reasoning is not searched for it. A
-    tool call that does not fit is left out as a whole.
+    The stop sequence itself is removed, as by Bedrock. Reasoning is not searched for stop sequences. A tool call that
+    does not fit is removed as a whole.
+
+    Args:
+        blocks: The content blocks of the answer.
+        stop_reason: The stop reason of the complete answer.
+        stops: The stop sequences.
+        most_tokens: The most tokens of the answer; None for no limit.
+
+    Returns:
+        The blocks that remain, and the stop reason: "stop_sequence", "max_tokens", or `stop_reason` if nothing was cut.
     """
     blocks, stop_reason = _stopped(blocks, stop_reason, stops)
     if most_tokens is None:
@@ -166,13 +175,13 @@ def _cut(text: str, size: int) -> str:
     return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
-# --- How much work one request may cause ---
+# --- Work limit ---
 
 VALUE = 20
-"""What one generated value costs; a comparison costs 1, and so does a token's worth of text."""
+"""Work units of a generated value. A comparison costs 1 unit, and so does a token of text."""
 
 _MOST = 10_000 * VALUE
-_CHARS = 100  # of a prompt that is searched again for each field: another unit for every so many
+_CHARS = 100  # characters of a prompt, searched again for each field, that cost 1 unit
 
 _left: ContextVar[list[int] | None] = ContextVar("effort_left", default=None)
 

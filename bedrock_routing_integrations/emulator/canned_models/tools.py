@@ -1,9 +1,8 @@
-"""Which tools to call, with what, and what to say of their results.
+"""Choose tool calls and their arguments, and describe tool results in text.
 
-A question is taken apart into clauses; each clause goes to the tool whose name, description and parameters
-share most words with it. Clauses that stand beside each other are called at once, those joined by "then" or
-speaking of "the result" one after the other. A question that names several things for a tool of one
-parameter calls it once for each.
+A question is split into clauses. Each clause goes to the tool whose name, description and parameters share most words
+with the clause. Adjacent clauses are called in parallel; clauses joined by "then" or mentioning "the result" are called
+one after the other. A question that names several values for a tool of one parameter calls the tool once for each.
 """
 
 from __future__ import annotations
@@ -54,7 +53,12 @@ def sign_of(text: str) -> str | None:
 
 
 def calculates(tool: Tool, sign: str) -> bool:
-    """Whether a tool's name or description speaks of an operation ("any": of calculating at all)."""
+    """Return whether a tool's name or description mentions an operation.
+
+    Args:
+        tool: The tool.
+        sign: The sign of the operation, or "any" for calculating in general.
+    """
     in_name = set(name_words(tool.name)) & _WORDS[sign]
     return bool(in_name or set(re.findall(r"[a-z]+", tool.description.lower())) & _WORDS[sign])
 
@@ -79,7 +83,7 @@ def calculation_calls(reading: Reading) -> list[tuple[str, dict[str, Any]]] | No
 
 
 def _calculation_tool_for(operation: type[ast.operator], tools: tuple[Tool, ...]) -> Tool | None:
-    """The tool of exactly two numbers for an operation; one whose name says so before one whose description does."""
+    """Return the tool of exactly two numbers for an operation, matched by name first, then by description."""
     sign = _SIGNS.get(operation)
     able = [tool for tool in tools if sign and len(_number_parameters(tool)) == 2 and calculates(tool, sign)]
     able.sort(key=lambda tool: not set(name_words(tool.name)) & _WORDS[sign or "any"])
@@ -107,7 +111,7 @@ class _Calculation:
         return self._calls
 
     def _value(self, node: ast.expr) -> float | None:
-        """The value of a node as far as the tools have told it; else notes the call to make."""
+        """Return the value of a node if the tool results suffice; else record the call to make."""
         if isinstance(node, ast.UnaryOp):
             inner = self._value(node.operand)
             return -inner if inner is not None and isinstance(node.op, ast.USub) else inner
@@ -127,7 +131,7 @@ class _Calculation:
         return None
 
 
-_ENOUGH = 3  # the score from which a tool is called without being told to; one word of its name gives it
+_ENOUGH = 3  # minimum score of a tool to be called unforced; one word of the tool's name reaches it
 _SPLIT = re.compile(
     r"(?<=[.!?])\s+(?=[A-Z])|[,;]?\s+(?:and )?(then|after that|afterwards|finally)[,\s]\s*"
     r"|;\s+|,\s+and\s+|\s+and\s+(?:also\s+)?|\s+also\s+",
@@ -311,7 +315,7 @@ def _calls_of(
 
 
 def _takes_numbers(tool: Tool) -> bool:
-    """Whether a tool has a parameter for a number."""
+    """Return whether a tool has a parameter for a number."""
     schemas = (resolve(schema, tool.schema) for schema in (tool.schema.get("properties") or {}).values())
     return any(types_of(schema) in ("integer", "number") for schema in schemas)
 
@@ -337,7 +341,7 @@ def _single_name_parameter(tool: Tool) -> str | None:
 
 
 def _clues(tool: Tool, text: str, answer: Callable[[], str], result: str | None = None) -> Clues:
-    """What a text gives to a tool, whose own words are no values."""
+    """Return the values that a text offers to a tool, without the words of the tool's name and parameters."""
     parameters = " ".join(tool.schema.get("properties") or {})
     return Clues(text, ignore=stems(f"{tool.name} {parameters}"), answer=answer, result=result)
 
@@ -350,7 +354,7 @@ def _call(
     given: dict[str, Any] | None = None,
     result: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """One call: its tool's name and arguments that fit the tool's schema."""
+    """Return a call: the tool's name, and arguments that fit the tool's schema."""
     properties = tool.schema.get("properties") or {}
     written = {**_written_arguments(tool, text), **(given or {})}
     fitting = {name: value for name, value in written.items() if fits(value, properties[name], tool.schema)}
@@ -391,7 +395,7 @@ def _literal(text: str) -> Any:
 
 
 def tool_result_text(reading: Reading) -> str:
-    """What the tools returned, in words."""
+    """Return the tool results in text."""
     lines = [_told(outcome, reading.question) for outcome in reading.outcomes]
     if len(lines) == 1:
         return lines[0]
@@ -399,7 +403,7 @@ def tool_result_text(reading: Reading) -> str:
 
 
 def _told(outcome: Outcome, question: str) -> str:
-    """One result in words: quoted, or the part of it that speaks of the question."""
+    """Return a result in text: quoted, or the sentences of it that match the question."""
     given = ", ".join(str(value) for value in outcome.arguments.values() if isinstance(value, (str, int, float)))
     called = f"{outcome.name} ({given})" if given and len(given) <= 80 else outcome.name
     if outcome.failed:

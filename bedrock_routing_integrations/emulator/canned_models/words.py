@@ -1,7 +1,7 @@
-"""Small pieces of language that the programs share: words, sentences, numbers, names, quotations.
+"""Text functions that the canned models share: words, sentences, numbers, names, quotations, facts and arithmetic.
 
-Everything is a regular expression over plain text and deterministic. English is understood a little, other
-languages only as far as quotations, digits and capital letters go.
+Everything is deterministic and works on plain text with regular expressions. The functions know some English. In
+other languages they find only quotations, digits and capital letters.
 """
 
 from __future__ import annotations
@@ -93,9 +93,17 @@ def sentences(text: str) -> list[str]:
 
 
 def best_sentences(texts: Iterable[str], question: str, *, most: int = 2) -> list[str]:
-    """The sentences of `texts` that share most stems with the question, best first; none without a common stem.
+    """Return the sentences that share most stems with a question, best first.
 
-    A rare stem counts for more than one that many sentences have.
+    A rare stem counts for more than a stem that many sentences contain.
+
+    Args:
+        texts: The texts to search.
+        question: The question.
+        most: The most sentences to return, 2 by default.
+
+    Returns:
+        The sentences; empty if none shares a stem with the question.
     """
     wanted = stems(question)
     candidates = [(sentence, stems(sentence) & wanted) for text in texts for sentence in sentences(text)]
@@ -128,7 +136,7 @@ def numbers(text: str) -> list[int | float]:
 
 
 def quotations(text: str) -> list[str]:
-    """What stands in quotation marks or backticks, in order."""
+    """Return the texts in quotation marks or backticks, in order."""
     return [next(filter(None, groups)).strip() for groups in _QUOTATION.findall(text)]
 
 
@@ -154,14 +162,17 @@ def entities(text: str) -> list[str]:
 
 
 def _only_opens_a_sentence(word: str, before: str) -> bool:
-    """Whether a capitalised word is no name: a usual opening, or an -ing form where a sentence begins."""
+    """Return whether a capitalised word only opens a sentence and is not a name.
+
+    These words are the usual openers, and -ing forms at the start of a sentence.
+    """
     if word.lower() in _OPENERS:
         return True
     opening = not before.strip(" \"'“\u2018(") or before.rstrip(" \"'“\u2018(").endswith((".", "!", "?", ":", "\n"))
     return opening and word.endswith("ing")
 
 
-# --- The little that the emulated models know by heart. `True` marks what only a larger model remembers ---
+# --- Facts and translations. `True` marks facts that only a larger model knows ---
 
 CAPITALS: dict[str, tuple[str, bool]] = {
     "france": ("Paris", False),
@@ -292,14 +303,14 @@ TRANSLATIONS: dict[str, dict[str, str]] = {
 }
 
 
-# --- Choosing from a numbered list in a prompt. ---
+# --- Choices from a numbered list ---
 
 _ITEM = re.compile(r"^[ \t]*\(?(\d{1,3})[.)]\s+(\S.*)$", re.MULTILINE)
 _CHOICE = frozenset(("choice", "index", "option", "selection"))
 
 
 def is_choice(words: list[str]) -> bool:
-    """Whether a field of that name wants the number of an item."""
+    """Return whether a field with these words in its name takes the number of an item."""
     return not _CHOICE.isdisjoint(words[-1:])
 
 
@@ -317,7 +328,7 @@ def chosen(text: str) -> int | None:
     return int(best[1])
 
 
-# --- Arithmetic in prompts: finding an expression, in signs or in words, and working it out. ---
+# --- Arithmetic ---
 
 _SIGNED = re.compile(r"(?<![\w.])[(\s]*-?[\d(][\d\s.,()]*(?:\s*(?:\*\*|[-+*/%^\u00d7÷\u2212])\s*[-\d(][\d\s.,()]*)+")
 _N = r"(-?\d+(?:\.\d+)?)"
@@ -384,7 +395,7 @@ def expression_in(text: str) -> str | None:
 
 
 def evaluate(expression: str) -> int | float | None:
-    """What an expression of numbers, `+ - * / % **` and brackets is; None where it is none or has no value."""
+    """Return the value of an expression of numbers, `+ - * / % **` and brackets; None if it has none."""
     if len(expression) > _MOST_CHARACTERS:
         return None
     try:
