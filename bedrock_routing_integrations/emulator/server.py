@@ -125,7 +125,7 @@ class BedrockEmulator(Account):
     def start(self) -> None:
         """Start to listen, and return once requests are answered.
 
-        A running emulator stays as it is.
+        Calling `start` again has no effect.
 
         Raises:
             OSError: The port is taken.
@@ -192,8 +192,8 @@ class BedrockEmulator(Account):
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point AWS SDKs at this emulator, with placeholder credentials.
 
-        NO_PROXY extends this process's NO_PROXY. Unset AWS_PROFILE, AWS_SESSION_TOKEN and AWS_BEARER_TOKEN_BEDROCK:
-        they take precedence over these credentials.
+        NO_PROXY extends this process's NO_PROXY. Unset AWS_PROFILE, AWS_SESSION_TOKEN and AWS_BEARER_TOKEN_BEDROCK,
+        which take precedence over these credentials.
 
         Returns:
             Variable name → value.
@@ -208,8 +208,8 @@ class BedrockEmulator(Account):
 
         Args:
             service: "bedrock-runtime" (the default), "bedrock", "bedrock-agent" or "bedrock-agent-runtime".
-            **kwargs: More arguments for boto3. They take precedence over the emulator's settings, and a `config` is
-                merged with the emulator's.
+            **kwargs: More arguments for boto3, with precedence over the emulator's settings. A `config` is merged with
+                the emulator's.
 
         Raises:
             RuntimeError: The emulator is not running.
@@ -238,7 +238,7 @@ class BedrockEmulator(Account):
         """Dictate the model that a router chooses in its next requests.
 
         Args:
-            model_id: The id or ARN of one of the router's models, or a function that returns such an id for a prompt. A
+            model_id: The id or ARN of one of the router's models, or a function from the prompt to such an id. A
                 request to a router without this model leaves the choice pending for a router that has the model.
             times: The number of requests, 1 by default.
             router: The ARN of the router. None (the default) applies to any router.

@@ -115,7 +115,7 @@ class Account:
         Args:
             name: The profile's name.
             copy_from: The id or ARN of the model or system profile to copy.
-            tags: The profile's tags by key.
+            tags: The profile's tags by key. The default is no tags.
 
         Raises:
             ServiceError: Bedrock would refuse the request.
@@ -297,7 +297,7 @@ class Account:
             type: "VECTOR" (the default), "KENDRA", "SQL" or "MANAGED". Retrieve searches a managed knowledge base with
                 `managedSearchConfiguration`. RetrieveAndGenerate refuses a managed knowledge base.
             knowledge_base_id: The knowledge base's id, 10 letters and digits. The default is the same in every run.
-            multimodal: Whether queries may contain an image.
+            multimodal: Whether queries may contain an image. False by default.
 
         Raises:
             ValueError: The folder cannot be read, or Bedrock would refuse an argument.

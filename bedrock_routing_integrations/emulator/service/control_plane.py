@@ -1,4 +1,4 @@
-"""The control plane's routers and inference profiles: list, get, create, delete."""
+"""Implement Bedrock's control plane: prompt routers, inference profiles, models and managed prompts."""
 
 from __future__ import annotations
 
@@ -45,10 +45,14 @@ if TYPE_CHECKING:
 
 
 def paginate(items: Sequence[Any], request: Mapping[str, Any]) -> tuple[Sequence[Any], str | None]:
-    """One page of a list and the token of the next.
+    """Return a page of a list, and the token of the next page or None.
+
+    Args:
+        items: The whole list.
+        request: The members of the request. `maxResults` is 100 by default.
 
     Raises:
-        ServiceError: ValidationException for a token that no page gave.
+        ServiceError: ValidationException for a token that no page returned.
     """
     start = 0
     token = request.get("nextToken")
@@ -103,7 +107,12 @@ def _profile_details(profile: SystemProfile | ApplicationProfile) -> Answer:
 
 
 class ControlPlane:
-    """The operations on routers and inference profiles. Every method named like an operation answers it."""
+    """Answer the operations on routers and inference profiles. A method has the name of its operation.
+
+    Args:
+        store: The account's resources.
+        directory: Resolves targets.
+    """
 
     def __init__(self, store: Store, directory: Directory) -> None:
         self._store = store
@@ -111,7 +120,7 @@ class ControlPlane:
         self._made_by_token: dict[tuple[str, str], str] = {}
 
     def handlers(self) -> dict[str, Handler]:
-        """Operation name → what answers it."""
+        """Return the handlers by operation name."""
         return {
             "ListPromptRouters": self.list_prompt_routers,
             "GetPromptRouter": lambda request, place: _router_details(
@@ -127,10 +136,15 @@ class ControlPlane:
             "DeleteInferenceProfile": self.delete_inference_profile,
         }
 
-    # --- prompt routers
+    # --- Prompt routers ---
 
     def list_prompt_routers(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """The default routers and the custom ones of the Region."""
+        """Return a page of the default routers and the Region's custom routers.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+        """
         custom = [router for router in self._store.all(PromptRouter) if router.region == place.region]
         found = [*default_routers(place.region, place.account), *custom]
         wanted = request.get("type")
@@ -138,11 +152,17 @@ class ControlPlane:
         return {"promptRouterSummaries": [_router_details(router) for router in page], "nextToken": token}
 
     def create_prompt_router(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """A custom router over two models of one family.
+        """Create a custom router with two models of one family, and return its ARN.
+
+        A repeated `clientRequestToken` returns the ARN of the first request's router.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
 
         Raises:
-            ServiceError: For a difference that is no multiple of 5, a fallback that is none of the models,
-                models that do not go together, or a name that is taken.
+            ServiceError: The difference is not a multiple of 5, the fallback model is not among the models, the models
+                are not of one family, or the name is taken.
         """
         models = tuple(model["modelArn"] for model in request["models"])
         fallback = request["fallbackModel"]["modelArn"]
@@ -179,14 +199,22 @@ class ControlPlane:
             raise validation("The models of a prompt router must belong to the same model family.")
 
     def delete_prompt_router(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """Delete a custom router; a default one cannot be deleted."""
+        """Delete a custom router.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+
+        Raises:
+            ServiceError: The router does not exist, or is a default router.
+        """
         router = self._directory.router(request["promptRouterArn"], place)
         if router.type == "default":
             raise validation("A default prompt router cannot be deleted.")
         self._store.remove(router)
         return {}
 
-    # --- inference profiles
+    # --- Inference profiles ---
 
     def _profile(self, identifier: str, place: Place) -> SystemProfile | ApplicationProfile:
         arn = read_arn(identifier)
@@ -200,7 +228,12 @@ class ControlPlane:
         return known
 
     def list_inference_profiles(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """The system profiles of the Region and the account's application profiles in it."""
+        """Return a page of the Region's system profiles and application profiles.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+        """
         wanted = request.get("typeEquals")
         found: list[SystemProfile | ApplicationProfile] = []
         if wanted != "APPLICATION":
@@ -214,10 +247,16 @@ class ControlPlane:
         }
 
     def create_inference_profile(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """An application profile that copies a foundation model or a system profile.
+        """Create an application profile that copies a foundation model or a system profile, and return its ARN.
+
+        A repeated `clientRequestToken` returns the ARN of the first request's profile.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
 
         Raises:
-            ServiceError: For a source that does not exist, or a name that is taken.
+            ServiceError: The source does not exist, or the name is taken.
         """
         source = request["modelSource"]["copyFrom"]
         self._directory.backend(source, place)
@@ -240,17 +279,25 @@ class ControlPlane:
         return {"inferenceProfileArn": known, "status": "ACTIVE"}
 
     def delete_inference_profile(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """Delete an application profile; a system profile cannot be deleted."""
+        """Delete an application profile.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+
+        Raises:
+            ServiceError: The profile does not exist, or is a system profile.
+        """
         profile = self._profile(request["inferenceProfileIdentifier"], place)
         if isinstance(profile, SystemProfile):
             raise validation("A system-defined inference profile cannot be deleted.")
         self._store.remove(profile)
         return {}
 
-    # --- idempotency
+    # --- Idempotency ---
 
     def _again(self, kind: str, request: Mapping[str, Any]) -> str | None:
-        """What an earlier request with the same clientRequestToken made."""
+        """Return the ARN that an earlier request with the same clientRequestToken created, or None."""
         return self._made_by_token.get((kind, request.get("clientRequestToken", "")))
 
     def _remember(self, kind: str, request: Mapping[str, Any], arn: str) -> str:
@@ -259,7 +306,7 @@ class ControlPlane:
         return arn
 
 
-# --- The control plane's read-only part: foundation models, hosted models, managed prompts. ---
+# --- Read-only operations: foundation models, hosted models, managed prompts ---
 
 _VARIABLE = re.compile(r"\{\{\s*([0-9a-zA-Z_-]+)\s*\}\}")
 
@@ -280,14 +327,19 @@ def _model_details(model: EmulatedModel, region: str) -> Answer:
 
 
 class ModelCatalog:
-    """The operations that describe models and prompts."""
+    """Answer the read-only operations on models and managed prompts.
+
+    Args:
+        store: The account's resources.
+        directory: Resolves targets.
+    """
 
     def __init__(self, store: Store, directory: Directory) -> None:
         self._store = store
         self._directory = directory
 
     def handlers(self) -> dict[str, Handler]:
-        """Operation name → what answers it."""
+        """Return the handlers by operation name."""
         return {
             "ListFoundationModels": self.list_foundation_models,
             "GetFoundationModel": self.get_foundation_model,
@@ -299,7 +351,12 @@ class ModelCatalog:
         }
 
     def list_foundation_models(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """The foundation models, filtered."""
+        """Return the foundation models that pass the request's filters.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+        """
         wanted = {
             "providerName": request.get("byProvider", "").lower(),
             "outputModalities": request.get("byOutputModality"),
@@ -317,7 +374,15 @@ class ModelCatalog:
         return {"modelSummaries": [details for details in every if fits(details)]}
 
     def get_foundation_model(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """One foundation model by id or ARN."""
+        """Return a foundation model, by id or ARN.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         arn = read_arn(request["modelIdentifier"])
         model = MODELS.get(arn.resource if arn else request["modelIdentifier"])
         if model is None:
@@ -331,7 +396,14 @@ class ModelCatalog:
         return found
 
     def get_provisioned_model_throughput(self, request: Mapping[str, Any], _place: Place) -> Answer:
-        """Provisioned throughput by id, name or ARN."""
+        """Return provisioned throughput, by id, name or ARN.
+
+        Args:
+            request: The members of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         found: ProvisionedModel = self._get(ProvisionedModel, request["provisionedModelId"])
         return {
             "modelUnits": 1,
@@ -347,7 +419,14 @@ class ModelCatalog:
         }
 
     def get_custom_model_deployment(self, request: Mapping[str, Any], _place: Place) -> Answer:
-        """A deployment of a custom model."""
+        """Return a deployment of a custom model, by id, name or ARN.
+
+        Args:
+            request: The members of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         found: Deployment = self._get(Deployment, request["customModelDeploymentIdentifier"])
         return {
             "customModelDeploymentArn": found.arn,
@@ -359,7 +438,14 @@ class ModelCatalog:
         }
 
     def get_custom_model(self, request: Mapping[str, Any], _place: Place) -> Answer:
-        """A custom model."""
+        """Return a custom model, by id, name or ARN.
+
+        Args:
+            request: The members of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         found: CustomModel = self._get(CustomModel, request["modelIdentifier"])
         return {
             "modelArn": found.arn,
@@ -371,7 +457,14 @@ class ModelCatalog:
         }
 
     def get_imported_model(self, request: Mapping[str, Any], _place: Place) -> Answer:
-        """An imported model."""
+        """Return an imported model, by id, name or ARN.
+
+        Args:
+            request: The members of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         found: ImportedModel = self._get(ImportedModel, request["modelIdentifier"])
         return {
             "modelArn": found.arn,
@@ -382,7 +475,15 @@ class ModelCatalog:
         }
 
     def get_prompt(self, request: Mapping[str, Any], place: Place) -> Answer:
-        """One version of a managed prompt."""
+        """Return a version of a managed prompt. A request without a version returns the draft.
+
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
         identifier = request["promptIdentifier"]
         wanted = request.get("promptVersion")
         version = self._directory.prompt(f"{identifier}:{wanted}" if wanted else identifier)

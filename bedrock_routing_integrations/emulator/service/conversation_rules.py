@@ -1,9 +1,9 @@
-"""What Bedrock refuses about a conversation, beyond what its service model says about shapes.
+"""Check the rules for conversations that Bedrock enforces in addition to the shapes of its service model.
 
-`check` is called with a request that already has the right shape. The messages that begin
-with "A conversation", "The text field", "The content field", "The toolConfig field", "Expected toolResult", "The
-number of toolResult", "This model doesn't support" and "The maximum tokens" follow what the service is known to say;
-the wording of the others is ours. None was checked against a live account: match on the rule, not on the sentence.
+`check` expects a request that already fits the service model. The messages that begin with "A conversation", "The text
+field", "The content field", "The toolConfig field", "Expected toolResult", "The number of toolResult", "This model
+doesn't support" and "The maximum tokens" follow known messages of the service. The wording of the others is the
+emulator's own. No message was checked against a live account: tests should match the rule, not the sentence.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["MAX_DOCUMENTS", "MAX_IMAGES", "ProgramRefusal", "check"]
 
 MAX_IMAGES = 20
-"""Most images in one request (Converse API reference, `ContentBlock`)."""
+"""The maximum number of images in a request (Converse API reference, `ContentBlock`)."""
 
 MAX_DOCUMENTS = 5
-"""Most documents in one message (Converse API reference, `Message`)."""
+"""The maximum number of documents in a message (Converse API reference, `Message`)."""
 
 _USER_ONLY = ("image", "document", "video", "audio", "toolResult", "searchResult")
 _MEDIA = {"image": "IMAGE", "video": "VIDEO", "audio": "SPEECH"}
 
 
-class ProgramRefusal(Exception):  # noqa: N818 - no error of the program: it says what Bedrock would say
-    """The model refuses the request; the service answers `ValidationException` with this message."""
+class ProgramRefusal(Exception):  # noqa: N818 - a refusal of the service, not an error of the canned model
+    """The model refuses the request. The service responds with `ValidationException` and this message."""
 
 
 def check(request: Mapping[str, Any], model: EmulatedModel) -> None:
-    """Refuse what Bedrock would refuse.
+    """Raise if Bedrock would refuse the conversation.
 
     Args:
-        request: The members of a Converse request, named as botocore names them.
-        model: The model that is to answer.
+        request: The members of a Converse request, named as in botocore.
+        model: The invoked model.
 
     Raises:
-        ProgramRefusal: With the service's message.
+        ProgramRefusal: Bedrock would refuse the request. The exception has the service's message.
     """
     messages: Sequence[Mapping[str, Any]] = request.get("messages") or ()
     _check_system(request, model)
@@ -54,7 +54,7 @@ def check(request: Mapping[str, Any], model: EmulatedModel) -> None:
 
 
 def _check_system(request: Mapping[str, Any], model: EmulatedModel) -> None:
-    """System blocks: supported by the model, never blank."""
+    """Refuse system blocks that are blank, or that the model does not support."""
     system = request.get("system") or ()
     if system and model.model_id.startswith("amazon.titan"):
         raise ProgramRefusal(
@@ -70,7 +70,7 @@ def _check_system(request: Mapping[str, Any], model: EmulatedModel) -> None:
 
 
 def _check_order(messages: Sequence[Mapping[str, Any]], model: EmulatedModel) -> None:
-    """The user begins, then the roles alternate."""
+    """Refuse a conversation that does not start with the user, or whose roles do not alternate."""
     if not messages or messages[0]["role"] != "user":
         raise ProgramRefusal(
             "A conversation must start with a user message. "
@@ -92,7 +92,7 @@ def _check_order(messages: Sequence[Mapping[str, Any]], model: EmulatedModel) ->
 
 
 def _check_message(message: Mapping[str, Any], path: str, model: EmulatedModel) -> None:
-    """One message: something in it, no blank text, only what its role and the model may carry."""
+    """Refuse an empty message, and blocks that `_check_block` refuses."""
     content = message["content"]
     if not content:
         raise ProgramRefusal(
@@ -104,7 +104,7 @@ def _check_message(message: Mapping[str, Any], path: str, model: EmulatedModel) 
 
 
 def _check_block(block: Mapping[str, Any], path: str, role: str, model: EmulatedModel) -> None:
-    """One content block: not blank, allowed for the role, a modality that the model reads."""
+    """Refuse a content block with blank text, of another role, or of a modality that the model does not read."""
     kind = next(iter(block))
     if kind == "text" and not block["text"].strip():
         raise ProgramRefusal(
@@ -119,7 +119,7 @@ def _check_block(block: Mapping[str, Any], path: str, role: str, model: Emulated
 
 
 def _check_attachments(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Images and documents: how many, text beside a document, no two documents of one name."""
+    """Refuse too many images or documents, a document without text in its message, and duplicate document names."""
     images = sum("image" in block for message in messages for block in _blocks(message))
     if images > MAX_IMAGES:
         raise ProgramRefusal(f"The number of images in the request ({images}) exceeds the limit of {MAX_IMAGES}.")
@@ -145,14 +145,14 @@ def _check_attachments(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _blocks(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The blocks of a message and those inside its tool results."""
+    """Yield the blocks of a message, and the blocks in its tool results."""
     for block in message["content"]:
         yield block
         yield from block.get("toolResult", {}).get("content", ())
 
 
 def _check_tool_pairs(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Every toolUse is answered in the next message, every toolResult answers one of the message before."""
+    """Refuse a toolUse without a toolResult in the next message, a toolResult without a toolUse, and duplicate ids."""
     asked: list[str] = []
     for index, message in enumerate(messages):
         path = f"messages.{index}.content"
@@ -176,7 +176,10 @@ def _check_tool_pairs(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _check_tools(request: Mapping[str, Any], model: EmulatedModel) -> None:
-    """A toolConfig where it is needed, none where the model has no tools, a toolChoice that it knows."""
+    """Refuse a missing toolConfig, tools or a toolChoice that the model does not support, and duplicate tool names.
+
+    A toolChoice of a tool must name a tool of the toolConfig.
+    """
     config: Mapping[str, Any] | None = request.get("toolConfig")
     if config is None:
         if any("toolUse" in block or "toolResult" in block for m in request["messages"] for block in m["content"]):
@@ -200,7 +203,7 @@ def _check_tools(request: Mapping[str, Any], model: EmulatedModel) -> None:
 
 
 def _check_limits(request: Mapping[str, Any], model: EmulatedModel) -> None:
-    """No more output asked for than the model can give."""
+    """Refuse a maxTokens above the model's limit."""
     asked = (request.get("inferenceConfig") or {}).get("maxTokens")
     if asked is not None and asked > model.max_output_tokens:
         limit = model.max_output_tokens

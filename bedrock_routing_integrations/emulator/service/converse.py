@@ -1,4 +1,4 @@
-"""Converse and ConverseStream: from a parsed request to what the model said and what it cost."""
+"""Answer Converse and ConverseStream: resolve the target, invoke the canned model, and simulate cache and latency."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Runtime", "check_latency", "simulated_latency"]
 
-# The user guide's figure for the time that routing adds (P90), and the ratio seen at the launch of latency-
-# optimised inference (3,438 to 1,958 ms).
+# The time that routing adds, from the user guide (P90), and the ratio of latencies from the launch of latency-optimized
+# inference (1,958 ms instead of 3,438 ms).
 _ROUTING_MS = 85.0
 _OPTIMIZED_FACTOR = 0.57
-# The emulator's own invention: a model reads so many times faster than it writes, and its time to the first token
-# includes the reading of the first so many tokens. An answer of 35 tokens from Claude 3.5 Sonnet v2 thereby takes 55%
-# less time where 29,841 tokens are read from the cache, as at the launch of prompt caching.
+# Assumptions of the emulator: a model reads tokens `_READING_SPEED` times faster than it writes tokens, and its
+# `first_token_ms` includes reading `_TOKENS_READ_AT_ONCE` tokens. A response of 35 tokens from Claude 3.5 Sonnet v2
+# then takes 55% less time if 29,841 tokens are read from the cache, as reported at the launch of prompt caching.
 _READING_SPEED = 300.0
 _TOKENS_READ_AT_ONCE = 1_000
 _VARIABLE = re.compile(r"\{\{\s*([0-9a-zA-Z_-]+)\s*\}\}")
@@ -43,15 +43,15 @@ class Outcome:
     """An answered request.
 
     Attributes:
-        reply: What the model's program said.
-        cache: What became of the input tokens; None for a model without prompt caching.
-        model_id: The base model that answered.
+        reply: The canned model's reply.
+        cache: The input tokens by cache use, or None for a model without prompt caching.
+        model_id: The invoked model's id.
         first_token_ms: Simulated milliseconds until the first token.
-        latency_ms: Simulated milliseconds until the last.
-        extras: The members that Converse's answer and the stream's `metadata` event share: trace,
-            performanceConfig, serviceTier, where the service gives them.
-        difficulty: The router's estimate; None without a router.
-        served_latency: "standard" or "optimized", whatever was asked for.
+        latency_ms: Simulated milliseconds until the last token.
+        extras: The members that Converse's response shares with the stream's `metadata` event: trace, performanceConfig
+            and serviceTier, if Bedrock returns them.
+        difficulty: The router's estimate of the difficulty, 0 to 1, or None without a router.
+        served_latency: The served latency, "standard" or "optimized". The requested latency can differ.
     """
 
     reply: Reply
@@ -64,7 +64,7 @@ class Outcome:
     served_latency: str = "standard"
 
     def usage(self) -> dict[str, Any]:
-        """The `usage` member of the answer."""
+        """Return the `usage` member of the response."""
         cache = self.cache
         usage: dict[str, Any] = {
             "inputTokens": self.reply.input_tokens if cache is None else cache.plain,
@@ -81,11 +81,11 @@ class Outcome:
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """The members of the answer that travel in headers: none."""
+        """The members of the response that travel in headers. Converse has none."""
         return {}
 
     def answer(self) -> dict[str, Any]:
-        """Converse's answer."""
+        """Return Converse's response."""
         return {
             "output": {"message": {"role": "assistant", "content": list(self.reply.content)}},
             "stopReason": self.reply.stop_reason,
@@ -95,7 +95,10 @@ class Outcome:
         }
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """ConverseStream's events in the service's order; only tool uses announce their block."""
+        """Yield ConverseStream's events in Bedrock's order, as (name, members).
+
+        Only blocks of tool uses have a contentBlockStart event.
+        """
         yield "messageStart", {"role": "assistant"}
         for index, block in enumerate(self.reply.content):
             if "toolUse" in block:
@@ -110,14 +113,16 @@ class Outcome:
 
 
 class Runtime:
-    """Answers Converse requests.
+    """Answer Converse requests.
 
     Args:
-        directory: Finds what a `modelId` means.
-        choices: Routings that a test has dictated.
+        directory: Resolves targets.
+        choices: The dictated routing choices.
         caches: The prompt caches.
-        optimized_quota: Requests served as latency-optimised before `standard` is served; None without limit.
-        read_object: The text of an object in S3; None where there is none.
+        optimized_quota: The number of requests served with optimized latency before `standard` is served. None sets no
+            limit.
+        read_object: Returns the text of an S3 object by URI, or None if the object does not exist. The default finds
+            no object.
     """
 
     def __init__(
@@ -137,8 +142,13 @@ class Runtime:
     def converse(self, request: Mapping[str, Any], place: Place, *, streaming: bool) -> Outcome:
         """Answer a request.
 
+        Args:
+            request: The members of the request.
+            place: The Region and account of the request.
+            streaming: Whether the response is an event stream.
+
         Raises:
-            ServiceError: As Bedrock refuses it.
+            ServiceError: Bedrock would refuse the request.
         """
         target = request["modelId"]
         arn = read_arn(target)
@@ -175,7 +185,7 @@ class Runtime:
         )
 
     def _with_objects(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The request with the text of its documents that lie in S3, as far as there are such objects."""
+        """Return the request with the text of documents in S3 inserted. Documents without an object stay unchanged."""
         messages = request["messages"]
         if not any(
             "s3Location" in block.get("document", {}).get("source", ()) for m in messages for block in m["content"]
@@ -193,29 +203,33 @@ class Runtime:
         return block if text is None else {"document": {**document, "source": {"text": text}}}
 
     def _run(self, request: Mapping[str, Any], model: EmulatedModel) -> tuple[Reply, CacheUse | None]:
-        """Let a model answer, with its prompt cache."""
+        """Return the canned model's reply, and the cache use of the input tokens."""
         try:
             check_points(request, model)
             reply = programs.reply(request, model)
             return reply, self._caches.use(request, model, reply.input_tokens)
         except programs.ProgramRefusal as refusal:
             raise validation(str(refusal)) from refusal
-        except RecursionError as error:  # what could just be read may be too deep to be written
+        except RecursionError as error:  # JSON that could be parsed may be too deep to be serialized
             raise too_deep() from error
 
     def choose(
         self, target: str, request: Mapping[str, Any], place: Place, *, streaming: bool
     ) -> tuple[Backend, dict[str, Any], float | None]:
-        """What answers, with the trace where a router chose it, and the router's estimate.
+        """Return the model of a request.
 
         Args:
-            target: The id or ARN of anything but a prompt.
-            request: What the router judges by: the `messages` of a Converse request.
-            place: Where the request came in.
-            streaming: Whether the answer is streamed, which not every model can.
+            target: The id or ARN of any target but a prompt.
+            request: The request that a router estimates: the `messages` of a Converse request.
+            place: The Region and account of the request.
+            streaming: Whether the response is streamed. Some models cannot stream.
+
+        Returns:
+            The model, the members of the response about the choice (`trace` for a router), and the router's estimate of
+            the difficulty (None without a router).
 
         Raises:
-            ServiceError: For a target that does not exist, or a model that does not serve this.
+            ServiceError: The target does not exist, or the model does not serve the request.
         """
         arn = read_arn(target)
         extras: dict[str, Any] = {}
@@ -240,10 +254,15 @@ class Runtime:
         return pick(hard, candidates, candidates[router.models.index(router.fallback)], router.difference)
 
     def serve_latency(self, performance: Mapping[str, Any], backend: Backend, place: Place) -> str:
-        """The latency that is served for the `performanceConfig` that is asked; one request of the quota.
+        """Return the latency that is served. A request for optimized latency uses the quota.
+
+        Args:
+            performance: The request's `performanceConfig`.
+            backend: The invoked model.
+            place: The Region and account of the request.
 
         Raises:
-            ServiceError: As `check_latency`.
+            ServiceError: ValidationException, as in `check_latency`.
         """
         check_latency(performance, backend, place)
         if performance.get("latency") != "optimized":
@@ -255,12 +274,17 @@ class Runtime:
 
 
 def _served_tier(asked: str) -> str:
-    """Nothing is reserved in the emulated account, so `reserved` overflows into `default`."""
+    """Return the service tier that is served: `default` for `reserved`, because the account reserves no capacity."""
     return "default" if asked == "reserved" else asked
 
 
 def check_latency(performance: Mapping[str, Any], backend: Backend, place: Place) -> None:
-    """Refuse optimized latency where it is not offered: it is through cross-Region profiles only.
+    """Refuse optimized latency, except for a cross-Region profile of a model that offers optimized latency.
+
+    Args:
+        performance: The request's `performanceConfig`.
+        backend: The invoked model.
+        place: The Region and account of the request.
 
     Raises:
         ServiceError: ValidationException.
@@ -275,7 +299,15 @@ def check_latency(performance: Mapping[str, Any], backend: Backend, place: Place
 def simulated_latency(
     model: EmulatedModel, unread: int, output_tokens: int, *, optimized: bool, routed: bool
 ) -> tuple[float, float]:
-    """Simulated milliseconds until the first and the last token; `unread` input tokens are not in the cache."""
+    """Return the simulated milliseconds until the first token and until the last token.
+
+    Args:
+        model: The invoked model.
+        unread: The number of input tokens that are not read from the cache.
+        output_tokens: The number of output tokens.
+        optimized: Whether optimized latency is served.
+        routed: Whether a router chose the model.
+    """
     factor = _OPTIMIZED_FACTOR if optimized else 1.0
     token_ms = 1000.0 / model.tokens_per_second
     reading_ms = max(0, unread - _TOKENS_READ_AT_ONCE) * token_ms / _READING_SPEED
@@ -284,17 +316,20 @@ def simulated_latency(
 
 
 def _check_pointers(request: Mapping[str, Any]) -> None:
-    """Refuse what is no JSON pointer, as the service documents; the programs have no more fields to give."""
+    """Refuse malformed JSON pointers in `additionalModelResponseFieldPaths`, as documented for Converse.
+
+    The canned models return no additional fields.
+    """
     for pointer in request.get("additionalModelResponseFieldPaths", ()):
         if not pointer.startswith("/") or re.search(r"~(?![01])", pointer):
             raise validation(f"The JSON Pointer {pointer!r} of additionalModelResponseFieldPaths is malformed.")
 
 
 def _render(version: PromptVersion, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request that a managed prompt becomes: its text filled in, the caller's messages after it.
+    """Return the request of a managed prompt: the prompt's filled-in text, then the caller's messages.
 
     Raises:
-        ServiceError: For members that a prompt resource refuses, and for variables without a value.
+        ServiceError: The request has members that a prompt resource refuses, or a variable has no value.
     """
     refused = [name for name in _REFUSED_WITH_PROMPT if name in request]
     if refused:
@@ -307,7 +342,7 @@ def _render(version: PromptVersion, request: Mapping[str, Any]) -> dict[str, Any
     first = {"role": "user", "content": [{"text": _VARIABLE.sub(fill, version.text)}]}
     messages = [first, *request.get("messages", ())]
     if len(messages) > 1 and messages[1]["role"] == "user":
-        # Roles must alternate: the caller's first turn continues the prompt's.
+        # Roles must alternate: merge the caller's first user message into the prompt's message.
         merged = {"role": "user", "content": [*first["content"], *messages[1]["content"]]}
         messages = [merged, *messages[2:]]
     return {**request, "messages": messages, "inferenceConfig": dict(version.inference)}

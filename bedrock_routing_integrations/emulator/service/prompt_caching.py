@@ -1,17 +1,23 @@
-"""Prompt caching: what of a request is read from the cache, what is written to it, what is plain input.
+"""Emulate prompt caching: divide the input tokens of a request into cache reads, cache writes and plain input.
 
 The rules are those of the user guide (autumn 2026):
 
-- A cachePoint writes an entry for its prefix where that has the model's minimum of tokens.
-- From each point the service looks for an entry among the last blocks; the longest one found is read. What lies
-  between it and the last point is written, each part with the ttl of the point that ends it. The rest is plain input.
-- An entry lives 5 minutes or 1 hour from its last use, whatever the ttl of the point that finds it. A request uses the
-  entry that it reads, and those of its own points before that.
+- A cachePoint writes an entry for its prefix if the prefix has the model's minimum of tokens.
+- From each cachePoint the service looks back over the last blocks for an entry. The longest entry found is read. The
+  tokens between this entry and the last cachePoint are written, each part with the ttl of the cachePoint that ends
+  the part. The rest is plain input.
+- An entry lives 5 minutes or 1 hour from its last use, by its own ttl, even if a cachePoint with another ttl finds the
+  entry. A request uses the entry that is read, and the entries of the request's own cachePoints before that entry.
 
-Where the guide is vague the emulator takes the view that caches less: the look back over "about 20 blocks" reaches
-20 ends of blocks, the point's own with them (as Anthropic documents it for its own service); a point within what is
-read, where no entry was, gets none; entries belong to one base model. In two things it is laxer than the
-service: an entry can be read as soon as the request that writes it has come in, and in every Region.
+Where the guide is vague, the emulator caches less:
+
+- The guide's look back over "about 20 blocks" covers 20 ends of blocks, including the cachePoint's own (as Anthropic
+  documents for its own service).
+- A cachePoint within the prefix that is read, without an entry of its own, gets no entry.
+- Entries belong to one base model.
+
+The emulator is laxer than the service in two ways: an entry can be read as soon as the request that writes the entry
+has arrived, and in every Region.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from .models import CacheOffer, EmulatedModel
 
 
-# --- A Converse request as the prompt cache sees it ---
+# --- The prefix of a request ---
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,9 +49,9 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TTL = "5m"
-"""What a cachePoint without `ttl` asks for (botocore's service model, `CachePointBlock`)."""
+"""The ttl of a cachePoint without `ttl` (botocore's service model, `CachePointBlock`)."""
 
-# Thinking and effort, as the families name them in `additionalModelRequestFields`.
+# The model families' names for thinking and effort in `additionalModelRequestFields`.
 _START_FIELDS = ("thinking", "effort", "output_config", "reasoningConfig", "reasoning_config", "reasoning_effort")
 _DOCUMENT_MEMBERS = frozenset({"json", "input"})
 _DIGEST_BYTES = 16
@@ -53,12 +59,12 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class Point:
-    """A cachePoint.
+    """A cachePoint of a request.
 
     Attributes:
-        blocks: How many blocks of the request come before it.
-        ttl: "5m" or "1h".
-        path: Where it stands, e.g. "messages.0.content.2".
+        blocks: The number of blocks before the cachePoint.
+        ttl: The time to live of the entry, "5m" or "1h".
+        path: The cachePoint's path, e.g. "messages.0.content.2".
     """
 
     blocks: int
@@ -71,8 +77,8 @@ class Prefix:
     """The blocks and cachePoints of a request, in order.
 
     Attributes:
-        digests: For each block what stands for everything up to and with it.
-        tokens: For each block the tokens of everything up to and with it.
+        digests: For each block, the digest of the prefix that ends with the block.
+        tokens: For each block, the tokens of the prefix that ends with the block.
         points: The cachePoints.
     """
 
@@ -81,12 +87,12 @@ class Prefix:
     points: tuple[Point, ...]
 
     def tokens_of(self, blocks: int) -> int:
-        """The tokens of the first so many blocks."""
+        """Return the tokens of the first `blocks` blocks."""
         return self.tokens[blocks - 1] if blocks else 0
 
 
 def block_lists(request: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[Block]]]:
-    """The lists that may hold cachePoints, in the order of the prefix: (field, path, blocks)."""
+    """Yield the lists that may hold cachePoints, in the order of the prefix, as (field, path, blocks)."""
     yield "tools", "toolConfig.tools", (request.get("toolConfig") or {}).get("tools") or ()
     yield "system", "system", request.get("system") or ()
     for index, message in enumerate(request.get("messages") or ()):
@@ -94,15 +100,19 @@ def block_lists(request: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence
 
 
 def has_points(request: Mapping[str, Any]) -> bool:
-    """Whether there is any cachePoint."""
+    """Return whether a request has a cachePoint."""
     return any("cachePoint" in block for _, _, blocks in block_lists(request) for block in blocks)
 
 
 def read_prefix(request: Mapping[str, Any], model_id: str) -> Prefix:
-    """The blocks and cachePoints of a request to a model.
+    """Return the blocks and cachePoints of a request.
 
-    A change of the model, of thinking or of effort changes every digest, a change of `toolChoice` those of the
-    messages; temperature, maxTokens and the like change none.
+    A change of the model, of thinking or of effort changes every digest. A change of `toolChoice` changes the digests
+    of the messages. Other inference settings, such as temperature and maxTokens, change no digest.
+
+    Args:
+        request: The members of a Converse request.
+        model_id: The invoked model's id.
     """
     running = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     running.update(_line(["model", model_id, _start(request)]))
@@ -127,12 +137,12 @@ def read_prefix(request: Mapping[str, Any], model_id: str) -> Prefix:
 
 
 def _token_counts(request: Mapping[str, Any]) -> Iterator[int]:
-    """For each block of the prefix the tokens of everything up to it; the last is all that `input_tokens` counts."""
+    """Yield for each block the tokens of the prefix that ends with the block. The last count equals `input_tokens`."""
     total = 0
     for member, _, listed in block_lists(request):
         blocks = [block for block in listed if "cachePoint" not in block]
         if member == "tools":
-            # As `input_tokens`, which counts no tools of the service's own.
+            # System tools count no tokens, as in `input_tokens`.
             counts = iter(tool_list_tokens(block["toolSpec"] for block in blocks if "toolSpec" in block))
             for block in blocks:
                 total = next(counts) if "toolSpec" in block else total
@@ -145,14 +155,17 @@ def _token_counts(request: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _start(request: Mapping[str, Any]) -> list[Any]:
-    """What a whole prefix is generated under."""
+    """Return the settings that apply to a whole prefix: thinking and effort."""
     fields = request.get("additionalModelRequestFields")
     known = fields if isinstance(fields, dict) else {}
     return [*(known.get(name) for name in _START_FIELDS), (request.get("outputConfig") or {}).get("effort")]
 
 
 def _without_inner_points(block: Block) -> Block:
-    """A block without the cachePoints inside a toolResult, which cache nothing and are no part of the prompt."""
+    """Return a block without the cachePoints in its toolResult.
+
+    These cachePoints cache nothing and are not part of the prompt.
+    """
     if "toolResult" not in block:
         return block
     result = block["toolResult"]
@@ -160,7 +173,7 @@ def _without_inner_points(block: Block) -> Block:
 
 
 def _ordered(value: Any) -> Any:
-    """A structure with its members in one order, its JSON documents untouched."""
+    """Return a structure with sorted members. JSON documents keep their order."""
     if isinstance(value, dict):
         return {name: value[name] if name in _DOCUMENT_MEMBERS else _ordered(value[name]) for name in sorted(value)}
     if isinstance(value, (list, tuple)):
@@ -169,7 +182,7 @@ def _ordered(value: Any) -> Any:
 
 
 def _line(value: Any) -> bytes:
-    """A value as one line of JSON, which holds no line break of its own; blobs by their digest."""
+    """Return a value as a line of JSON without inner line breaks. Blobs are replaced by their digests."""
     return json.dumps(value, default=_blob).encode("ascii") + b"\n"
 
 
@@ -177,21 +190,23 @@ def _blob(value: Any) -> str:
     return hashlib.sha256(value).hexdigest() if isinstance(value, (bytes, bytearray)) else repr(value)
 
 
+# --- Cache entries ---
+
 LIFETIMES: dict[str, float] = {"1h": 3600.0, "5m": 300.0}
-"""Seconds from an entry's last use to its end, the longest first, as `cacheDetails` lists them."""
+"""Seconds from an entry's last use to its expiry, by ttl. The longest ttl is first, as in `cacheDetails`."""
 
 _LOOK_BACK = 20
-_MOST_ENTRIES = 100_000  # some 30 MB
+_MOST_ENTRIES = 100_000  # about 30 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheUse:
-    """The input tokens of one request by what the cache did with them.
+    """The input tokens of a request by their cache use.
 
     Attributes:
-        read: Read from the cache.
-        written: Written to it, by ttl; only what is not 0, the longest ttl first.
-        plain: Neither.
+        read: The tokens read from the cache.
+        written: The tokens written to the cache by ttl, the longest ttl first, without zeros.
+        plain: The tokens neither read nor written.
     """
 
     read: int = 0
@@ -200,18 +215,19 @@ class CacheUse:
 
 
 class PromptCaches:
-    """The entries of every model. Safe to use from several threads.
+    """Hold the cache entries of every model. Safe to use from several threads.
 
     Args:
-        clock: Seconds, only rising.
-        most_entries: Beyond this the least recently used entries are dropped.
+        clock: Returns seconds and never goes back. The default is `time.monotonic`.
+        most_entries: The maximum number of entries, 100,000 by default. Beyond the maximum, the least recently used
+            entries are dropped.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, most_entries: int = _MOST_ENTRIES) -> None:
         self._clock = clock
         self._most_entries = most_entries
         self._lock = threading.Lock()
-        # By ttl: digest of the prefix → last use. Each is in the order of use, which is thereby that of expiry.
+        # ttl → (digest of the prefix → last use), in the order of last use, which is also the order of expiry.
         self._entries: dict[str, OrderedDict[bytes, float]] = {ttl: OrderedDict() for ttl in LIFETIMES}
 
     def __len__(self) -> int:
@@ -220,21 +236,21 @@ class PromptCaches:
             return self._count()
 
     def clear(self) -> None:
-        """Forget every entry."""
+        """Remove every entry."""
         with self._lock:
             for entries in self._entries.values():
                 entries.clear()
 
     def use(self, request: Mapping[str, Any], model: EmulatedModel, input_tokens: int) -> CacheUse | None:
-        """Read and write what a request that is being answered reads and writes.
+        """Read and write the cache entries of a request that is being answered.
 
         Args:
-            request: A Converse request that has passed `cache_rules.check_points`.
-            model: The base model that answers.
-            input_tokens: All tokens of the request.
+            request: A Converse request that has passed `check_points`.
+            model: The invoked model.
+            input_tokens: All input tokens of the request.
 
         Returns:
-            What became of the tokens; None for a model without caching.
+            The tokens by cache use, or None for a model without caching.
         """
         if model.cache is None:
             return None
@@ -253,10 +269,10 @@ class PromptCaches:
         return CacheUse(read=read, written=written, plain=input_tokens - read - sum(written.values()))
 
     def _longest_hit(self, prefix: Prefix, points: Sequence[Point]) -> int:
-        """How many blocks are read from the cache."""
+        """Return the number of blocks that are read from the cache."""
         hit = 0
         for point in points:
-            # What ends before the best hit so far is no better.
+            # Prefixes shorter than the longest hit so far are not looked up.
             for blocks in range(point.blocks, max(hit, point.blocks - _LOOK_BACK), -1):
                 if self._holder(prefix.digests[blocks - 1]) is not None:
                     hit = blocks
@@ -264,7 +280,7 @@ class PromptCaches:
         return hit
 
     def _write(self, prefix: Prefix, points: Sequence[Point], hit: int, now: float) -> dict[str, int]:
-        """Renew the entries that are used, make those that are missing; the tokens written by ttl."""
+        """Renew the used entries, create the missing entries, and return the written tokens by ttl."""
         for blocks in sorted({hit, *(point.blocks for point in points if point.blocks <= hit)} - {0}):
             digest = prefix.digests[blocks - 1]
             holder = self._holder(digest)
@@ -281,7 +297,10 @@ class PromptCaches:
         return {ttl: tokens for ttl, tokens in written.items() if tokens}
 
     def _holder(self, digest: bytes) -> OrderedDict[bytes, float] | None:
-        """The entries among which one is; an entry is in one place only, as what is found is not written again."""
+        """Return the entries of the ttl that hold a digest, or None.
+
+        A digest has one ttl only, because an entry that is found is not written again.
+        """
         return next((entries for entries in self._entries.values() if digest in entries), None)
 
     def _count(self) -> int:
@@ -298,14 +317,23 @@ class PromptCaches:
             oldest.popitem(last=False)
 
 
-# --- What Bedrock refuses about cachePoints. ---
+# --- Checks of cachePoints ---
 
 MAX_POINTS = 4
-"""Most cachePoints in one request."""
+"""The maximum number of cachePoints in a request."""
 
 
 class _Place(NamedTuple):
-    """A cachePoint and what it stands behind."""
+    """A cachePoint and its position.
+
+    Attributes:
+        field: "tools", "system" or "messages".
+        path: The path of the list that holds the cachePoint.
+        position: The cachePoint's index in the list.
+        ttl: The time to live, "5m" or "1h".
+        before: The block before the cachePoint, or None at the start of the list.
+        points_before: The number of cachePoints before this one in the list.
+    """
 
     field: str
     path: str
@@ -316,24 +344,24 @@ class _Place(NamedTuple):
 
     @property
     def pointer(self) -> str:
-        """Where it stands, as Nova's validator writes it."""
+        """The cachePoint's position in the notation of Nova's validator."""
         return f"#/{self.path.replace('.', '/')}/{self.position}"
 
     @property
     def claude_path(self) -> str:
-        """The block that it becomes a mark of, as Claude's validator counts the blocks."""
+        """The path of the block that the cachePoint marks, with blocks counted as in Claude's validator."""
         return f"{self.path.removeprefix('toolConfig.')}.{max(0, self.position - 1 - self.points_before)}"
 
 
 def check_points(request: Mapping[str, Any], model: EmulatedModel) -> None:
-    """Refuse cachePoints that Bedrock would refuse.
+    """Raise if Bedrock would refuse the request's cachePoints.
 
     Args:
-        request: A Converse request of the right shape.
-        model: The model that is to answer; behind a router the one that it chose.
+        request: A Converse request that fits the service model.
+        model: The invoked model. For a router: the model that the router chose.
 
     Raises:
-        ServiceError: ValidationException; AccessDeniedException for a model without caching.
+        ServiceError: ValidationException. AccessDeniedException for a model without caching.
     """
     places = list(_places(request))
     if not places:
@@ -369,7 +397,7 @@ def _model_error(text: str) -> ServiceError:
 
 
 def _unknown_member(place: _Place, model: EmulatedModel, claude_says: str) -> ServiceError:
-    """A point that the model's own interface does not know there."""
+    """Return the error for a cachePoint that the model's own API does not accept at this position."""
     if model.provider == "Anthropic":
         return _model_error(f"{place.claude_path}.{claude_says}")
     return _model_error(
@@ -379,7 +407,7 @@ def _unknown_member(place: _Place, model: EmulatedModel, claude_says: str) -> Se
 
 
 def _check_position(place: _Place, model: EmulatedModel, offer: CacheOffer) -> None:
-    """The place of one point: in a field for it, behind something that can be cached."""
+    """Refuse a cachePoint in a field without caching, or after a block that cannot be cached."""
     before = place.before
     if before is None or "cachePoint" in before:
         raise validation("There is nothing available to cache.")
@@ -388,13 +416,13 @@ def _check_position(place: _Place, model: EmulatedModel, offer: CacheOffer) -> N
     if place.field not in offer.fields or any(kind in before for kind in offer.never_after):
         raise _unknown_member(place, model, "cache_control: Extra inputs are not permitted")
     if "document" in before and before["document"].get("format") != "pdf":
-        if model.provider == "Anthropic":  # the point becomes a block of its own, and no valid one
+        if model.provider == "Anthropic":  # the cachePoint becomes a block of its own, which is not valid
             raise _model_error(f"{place.path}.{place.position}.type: Field required")
         raise _unknown_member(place, model, "")
 
 
 def _check_ttls(places: list[_Place], model: EmulatedModel, offer: CacheOffer) -> None:
-    """Lifetimes that the model offers, never rising."""
+    """Refuse a ttl that the model does not offer, and a 1h cachePoint after a 5m cachePoint."""
     for place in places:
         if place.ttl not in offer.ttls:
             raise _unknown_member(place, model, f"cache_control.ttl: Input should be '{DEFAULT_TTL}'")
@@ -408,7 +436,7 @@ def _check_ttls(places: list[_Place], model: EmulatedModel, offer: CacheOffer) -
 
 
 def _check_length(request: Mapping[str, Any], model_id: str, most: int) -> None:
-    """No prefix longer than the model caches."""
+    """Refuse a prefix longer than the model caches."""
     prefix = read_prefix(request, model_id)
     for point in prefix.points:
         tokens = prefix.tokens_of(point.blocks)

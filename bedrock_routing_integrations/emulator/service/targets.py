@@ -1,4 +1,10 @@
-"""From a `modelId` of Converse to what runs the request: a model, a router, or a managed prompt."""
+"""Resolve a `modelId` of Converse to a model, a router or a managed prompt, and choose a router's model.
+
+The emulator replaces Bedrock's learned routing by a deterministic estimate. The difficulty of a prompt (0 to 1) is the
+sum of signals in its text, of its length, and of the length of the conversation. A model's predicted quality is 1 up to
+a difficulty equal to the model's size, and falls linearly above. `pick` compares the predicted qualities by the
+router's `responseQualityDifference`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +49,7 @@ _HOSTED = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request came in: the Region of its signature, and the emulated account."""
+    """The Region of a request's signature, and the emulated account."""
 
     region: str
     account: str
@@ -51,14 +57,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Backend:
-    """A model, reached in a certain way.
+    """A model, and the way in which a target reaches the model.
 
     Attributes:
         model: The model that answers.
-        arn: The foundation-model or inference-profile ARN that a router's trace gives for it.
-        profile: True when reached through an inference profile.
-        on_demand: True when called by its own id or ARN, which newer models refuse.
-        target: The id or ARN as the caller (or the router) gave it.
+        arn: The foundation-model or inference-profile ARN of the model in a router's trace.
+        profile: Whether the target reaches the model through an inference profile.
+        on_demand: Whether the target is the model's own id or ARN, which newer models refuse.
+        target: The id or ARN from the caller or the router.
     """
 
     model: EmulatedModel
@@ -68,10 +74,10 @@ class Backend:
     target: str
 
     def check(self) -> None:
-        """Refuse what the model does not serve.
+        """Raise if the model does not serve the target.
 
         Raises:
-            ServiceError: At its end of life, or on demand where it is offered through profiles only.
+            ServiceError: The model is at its end of life, or is offered only through profiles and was called on demand.
         """
         if self.model.end_of_life:
             raise not_found(
@@ -90,13 +96,17 @@ def _invalid() -> ServiceError:
 
 
 class Directory:
-    """Looks targets up among what the service offers and what the account holds."""
+    """Resolve targets among the service's models and the account's resources."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def router(self, target: str, place: Place) -> PromptRouter:
-        """The default or custom router of that ARN.
+        """Return the default or custom router of an ARN.
+
+        Args:
+            target: The router's ARN.
+            place: The Region and account of the request, for parts that the ARN leaves empty.
 
         Raises:
             ServiceError: ResourceNotFoundException.
@@ -112,7 +122,7 @@ class Directory:
         return found
 
     def prompt(self, target: str) -> PromptVersion:
-        """The version of a managed prompt that an ARN names; without version, the draft.
+        """Return the version of a managed prompt. A target without a version means the draft.
 
         Raises:
             ServiceError: ResourceNotFoundException.
@@ -126,11 +136,15 @@ class Directory:
         return found
 
     def backend(self, target: str, place: Place) -> Backend:
-        """The model behind anything but a router or a prompt.
+        """Return the model of a target that is neither a router nor a prompt.
+
+        Args:
+            target: The id or ARN of a model, profile, provisioned model, deployment or endpoint.
+            place: The Region and account of the request.
 
         Raises:
-            ServiceError: ValidationException for an id that the service does not know,
-                ResourceNotFoundException for an ARN of something that does not exist.
+            ServiceError: ValidationException for an unknown id, ResourceNotFoundException for an ARN of a resource that
+                does not exist.
         """
         arn = read_arn(target)
         if arn is None:
@@ -192,24 +206,24 @@ class Directory:
         return Backend(model, arn, profile=False, on_demand=False, target=target)
 
 
-# --- Which of a router's two models answers: a stated, deterministic estimate in place of a learned one. ---
+# --- Routing: the difficulty of a prompt, and the model that answers ---
 
 _SLOPE = 2.0
 _BASE = 0.15
 _LONG_PROMPT_WORDS = 400
 _TURNS = 12
-_READ_CHARS = 4_000  # enough to judge by; the patterns are not linear in the length
+_READ_CHARS = 4_000  # enough for an estimate; the patterns take more than linear time
 
-# What each sign adds to the difficulty; a sign counts once.
+# Weight and pattern of each signal of difficulty. A signal counts once.
 _SIGNALS: tuple[tuple[float, re.Pattern[str]], ...] = tuple(
     (weight, re.compile(pattern, re.IGNORECASE))
     for weight, pattern in (
-        # Quantities: counting and working out.
+        # Quantities and calculations.
         (0.35, r"\bhow (?:many|much|long|far|old|often)\b|\bcalculate\b|\bprobabilit|\bsolve\b"),
         (
             0.15,
             r"(?:(?<!\w)(?:\d[\d.,]*|(?-i:[NMXYK]))(?!\w)[\s\S]*){2}",
-        ),  # two numbers, or letters standing for them
+        ),  # two numbers, or letters in place of numbers
         # Reasoning: causes, comparisons, proofs, several steps.
         (
             0.35,
@@ -219,7 +233,7 @@ _SIGNALS: tuple[tuple[float, re.Pattern[str]], ...] = tuple(
             0.25,
             r"\bwhy\b|\bcompare\b|\banaly[sz]e\b|\bevaluate\b|\boptimi[sz]e\b|\bdesign\b|\bstrategy\b|\bimplications?\b",
         ),
-        # Relations between things that have to be kept apart.
+        # Relations between several entities.
         (
             0.20,
             r"\b(?:brothers?|sisters?|older|younger|taller|shorter|faster|slower|twice|than|respectively|also)\b",
@@ -230,7 +244,7 @@ _SIGNALS: tuple[tuple[float, re.Pattern[str]], ...] = tuple(
             0.30,
             r"```|\bdef \w+\(|\bclass \w+[:({]|(?-i:\bSELECT\b.+\bFROM\b)|\b(?:implement|debug|refactor)\b",
         ),
-        # Asking for little.
+        # Requests for a short or simple response.
         (-0.20, r"\bin (?:one|a single|1) (?:line|word|sentence)\b|\bbriefly\b|\byes or no\b|\bin short\b"),
         (
             -0.10,
@@ -241,7 +255,7 @@ _SIGNALS: tuple[tuple[float, re.Pattern[str]], ...] = tuple(
 
 
 def prompt_text(request: Mapping[str, Any]) -> str:
-    """The text of the last user message."""
+    """Return the text of the last user message."""
     for message in reversed(request.get("messages") or ()):
         if message["role"] == "user":
             return "\n".join(block["text"] for block in message["content"] if "text" in block)
@@ -249,7 +263,7 @@ def prompt_text(request: Mapping[str, Any]) -> str:
 
 
 def difficulty(request: Mapping[str, Any]) -> float:
-    """How hard a request is taken to be, from 0 to 1."""
+    """Return the estimated difficulty of a request, 0 to 1."""
     text = prompt_text(request)
     signs = sum(weight for weight, pattern in _SIGNALS if pattern.search(text[:_READ_CHARS]))
     length = 0.25 * min(1.0, text.count(" ") / _LONG_PROMPT_WORDS)
@@ -258,18 +272,29 @@ def difficulty(request: Mapping[str, Any]) -> float:
 
 
 def predicted_quality(size: float, hard: float) -> float:
-    """The quality, 0 to 1, that a model of a size is expected to reach on a prompt of a difficulty."""
+    """Return the expected quality of a model's response, 0 to 1.
+
+    Args:
+        size: The model's size, 0 to 1.
+        hard: The difficulty of the prompt, 0 to 1.
+    """
     return 1.0 if hard <= size else max(0.0, 1.0 - _SLOPE * (hard - size))
 
 
 def pick(hard: float, candidates: Sequence[Backend], fallback: Backend, difference: float) -> Backend:
-    """The candidate that answers.
+    """Return the candidate model that answers.
+
+    The first candidate that meets one of these conditions answers, else the fallback model:
+
+    - The candidate is smaller than the fallback model, and its predicted quality is lower by at most the tolerance.
+    - The candidate is larger than the fallback model, and its predicted quality is higher by more than the tolerance.
 
     Args:
-        hard: The difficulty of the request.
-        candidates: The router's targets.
-        fallback: The one that the router falls back on.
-        difference: `responseQualityDifference`: percent, or a fraction below 1 (as default routers have).
+        hard: The difficulty of the request, 0 to 1.
+        candidates: The router's candidate models.
+        fallback: The router's fallback model.
+        difference: The tolerance, `responseQualityDifference`: percent, or a fraction below 1 (as default routers
+            report).
     """
     tolerance = difference / 100 if difference >= 1 else difference
     anchor = predicted_quality(fallback.model.size, hard)
@@ -290,17 +315,29 @@ class _Dictated:
 
 
 class Choices:
-    """What a test has dictated about the next routings."""
+    """Hold the routing choices that a test has dictated for the next requests."""
 
     def __init__(self) -> None:
         self._dictated: deque[_Dictated] = deque()
 
     def dictate(self, chosen: str | Callable[[str], str], times: int, router: str | None) -> None:
-        """Let the next `times` requests (to `router`, or to any) go to a model."""
+        """Dictate the model of the next requests.
+
+        Args:
+            chosen: The model's id or ARN, or a function that returns such an id for a prompt.
+            times: The number of requests.
+            router: The router's ARN, or None for any router.
+        """
         self._dictated.append(_Dictated(chosen, times, router))
 
     def take(self, router: str, candidates: Sequence[Backend], text: str) -> Backend | None:
-        """The dictated candidate for a request, if there is one; it is used up."""
+        """Return the dictated candidate model for a request and count the request, or return None.
+
+        Args:
+            router: The ARN of the router.
+            candidates: The router's candidate models.
+            text: The prompt.
+        """
         for entry in list(self._dictated):
             if entry.router not in {None, router}:
                 continue
@@ -315,5 +352,5 @@ class Choices:
 
 
 def _names(backend: Backend) -> set[str]:
-    """Everything that a candidate may be called by."""
+    """Return the ids and ARNs that mean a candidate model."""
     return {backend.model.model_id, backend.arn, backend.arn.rpartition("/")[2], backend.target}

@@ -167,7 +167,7 @@ class HttpServer:
             loop=loop,
             access_log=None,
             logger=_http_log,
-            # A Converse path may hold an id of 2,048 characters. Header values are shorter.
+            # ARNs in paths and headers fit easily: an id in a Converse path may have 2,048 characters.
             max_line_size=16_384,
         )
 
@@ -297,7 +297,7 @@ class HttpServer:
             call.entry.client_closed = True
             return response
         if plan.fault is not None and plan.fault.details.get("abrupt") and call.request.transport is not None:
-            await asyncio.sleep(0.01)  # let the kernel send the written frames first
+            await asyncio.sleep(0.01)  # let the event loop send the written frames first
             call.request.transport.abort()
             return response
         await response.write_eof()
