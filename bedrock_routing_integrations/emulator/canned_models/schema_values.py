@@ -405,7 +405,7 @@ def _times(quantifier: re.Match[str], repeats: int) -> int:
 
 
 def _atom(pattern: str, at: int, repeats: int) -> tuple[str, int]:
-    """Return a text for one character, escape, class or group, and the index of the pattern behind that atom."""
+    """Return a text for one character, escape, class or group, and the index in the pattern after it."""
     char = pattern[at]
     if char == "(":
         inside = re.compile(r"\((?:\?:|\?P<\w+>|(?!\?))").match(pattern, at)
@@ -1099,7 +1099,7 @@ class _Filler:
         return taken_texts
 
     def _chosen(self, schema: Schema, name: str, depth: int) -> Schema:
-        """Return an alternative: the prompt's closest match, or the smallest below the depth limit."""
+        """Return an alternative: the best match for the prompt, or the smallest if `depth` exceeds `_SHALLOW`."""
         for _ in range(_SHALLOW):
             options = variants(schema, self.root)
             if len(options) == 1:

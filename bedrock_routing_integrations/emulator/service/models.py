@@ -4,9 +4,9 @@ Sources (all read 2026-11):
 
 - Ids, modalities, geographies and latency optimization: AWS's documentation.
 - Context windows and prices: genai-prices 0.2.3, and memory for the few retired models that it does not list.
-- Tool choice: what langchain-aws 1.9 relies on.
-- Prompt caching: the user guide of autumn 2026, and its earlier editions for Claude Sonnet 4 and Nova Premier, which
-  that edition no longer lists. Sources disagree on the minimum of some models.
+- Tool choice: the values that langchain-aws 1.9 relies on.
+- Prompt caching: the user guide of autumn 2026, and its earlier editions for the two models that it no longer lists
+  (Claude Sonnet 4 and Nova Premier). Sources disagree on the minimum of some models.
 
 At Bedrock, the models that can be invoked `direct` differ by Region; in the emulator they do not. Claude 3 Sonnet
 represents the models that have reached their end of life.
