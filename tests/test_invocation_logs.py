@@ -436,7 +436,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
     for name, size in (("small", 2e6), ("large", 16e6)):
         write_mixed(tmp_path / name, size, lengths=(200, 2_000))
     peak(tmp_path / "small")  # fills what is remembered for all
-    small, large = peak(tmp_path / "small"), peak(tmp_path / "large")
+    small, large = (min(peak(tmp_path / name) for _ in range(2)) for name in ("small", "large"))
     assert large < 1.2 * small + 600_000  # the table of request ids
 
 
