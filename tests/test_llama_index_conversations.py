@@ -310,7 +310,7 @@ async def test_project_identifier_reaches_bedrock(form, where):
         llm = BedrockRouter(HAIKU, **constructed, **server.arguments)
         operation = llm.client.runtime_client(HAIKU).meta.service_model.operation_model("Converse")
         if "projectIdentifier" not in operation.input_shape.members:
-            with pytest.raises(InvalidRequestError, match="newer boto3"):
+            with pytest.raises(InvalidRequestError, match="Install a newer one"):
                 await run(llm, form, "Hello", **({} if constructed else {name: "proj_abc"}))
             assert server.requests == []
             return
