@@ -221,7 +221,7 @@ def broken_rules(model, lists):
         or sorted(ttls) != ttls
         or any(one is None or next(iter(one)) in {"cachePoint", "reasoningContent"} for one in blocks_before)
         or any("document" in (one or {}) and one["document"]["format"] != "pdf" for one in blocks_before)
-        or ("nova" in model and any(one == TOOL for one in blocks_before))
+        or ("nova" in model and any(one == TOOL or "document" in (one or {}) for one in blocks_before))
     )
 
 
