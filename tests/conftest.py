@@ -28,11 +28,15 @@ from bedrock_routing_integrations.transport.threads import ThreadPool
 asyncio.set_event_loop(None)
 
 
-# Few examples, always the same ones. CI tries many, others each time: --hypothesis-profile=sweep.
+# Few examples, always the same ones. CI tries many, also always the same: --hypothesis-profile=sweep. To look for new
+# failures, try others each time: --hypothesis-profile=explore.
 settings.register_profile(
     "fast", max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("sweep", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "sweep", max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fast")
 
 
