@@ -48,13 +48,13 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Leave cases of a test to the sweep, the same ones each time: all but as many as `sample` states, by default 8."""
+    """Leave cases of a test to the sweep, the same ones each time: all but as many as `sample` states, by default 5."""
     cases = defaultdict(list)
     for item in items:
         cases[item.nodeid.partition("[")[0]].append(item)
     for test in cases.values():
         marker = test[0].get_closest_marker("sample")
-        number = marker.args[0] if marker else 8
+        number = marker.args[0] if marker else 5
         for item in random.Random(0).sample(test, max(0, len(test) - number)):
             item.add_marker("sweep")
 

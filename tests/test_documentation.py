@@ -136,6 +136,11 @@ def workspace(tmp_path, monkeypatch):
     return tmp_path
 
 
+# Documentation is what newcomers try first: the fast run leaves no block to the sweep.
+EVERY_CASE = pytest.mark.sample(1_000)
+
+
+@EVERY_CASE
 @pytest.mark.parametrize(("page", "block"), list(examples("python")))
 def test_python_block_runs_and_prints_its_output(bedrock_emulator_env, tmp_path, monkeypatch, page, block):
     monkeypatch.chdir(tmp_path)
@@ -143,6 +148,7 @@ def test_python_block_runs_and_prints_its_output(bedrock_emulator_env, tmp_path,
     assert_output(page, block, run(block.code, fixtures))
 
 
+@EVERY_CASE
 @pytest.mark.parametrize(("page", "block"), list(examples("console")))
 def test_console_block_runs_and_prints_its_output(bedrock_emulator_env, workspace, page, block):
     for other in blocks_of(page):
@@ -156,11 +162,13 @@ def test_console_block_runs_and_prints_its_output(bedrock_emulator_env, workspac
         assert_output(page, block, done.stdout)
 
 
+@EVERY_CASE
 @pytest.mark.parametrize(("page", "block"), list(examples("json")))
 def test_json_block_is_valid(page, block):
     json.loads(block.code)
 
 
+@EVERY_CASE
 @pytest.mark.parametrize(("language", "code"), list(docstring_examples()))
 def test_docstring_block_runs(bedrock_emulator_env, language, code):
     assert language == "python"
@@ -178,6 +186,7 @@ def test_readme_has_at_most_200_lines():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
 
 
+@EVERY_CASE
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
 def test_page_links_to_files_that_exist(page):
     text = page.read_text(encoding="utf-8")
@@ -218,6 +227,7 @@ def prose_of(page):
     return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
+@EVERY_CASE
 @pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.name)
 def test_page_keeps_to_the_style(page):
     text = prose_of(page)

@@ -29,15 +29,10 @@ from .store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .models import EmulatedModel
     from .store import Resource
-    from .targets import Directory, Place
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from .targets import Directory, Place
 
     Answer = dict[str, Any]

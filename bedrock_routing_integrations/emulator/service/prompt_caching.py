@@ -39,13 +39,10 @@ if TYPE_CHECKING:
 
     from .models import CacheOffer, EmulatedModel
 
+    Block = Mapping[str, Any]
+
 
 # --- The prefix of a request ---
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    Block = Mapping[str, Any]
 
 
 DEFAULT_TTL = "5m"

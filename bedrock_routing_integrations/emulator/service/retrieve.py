@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .documents import Chunk
+    from .knowledge_bases import KnowledgeBase, KnowledgeBases
+    from .targets import Directory, Place
+
+    Hits = Sequence[tuple[Chunk, float]]
 
 
 # --- Reranking ---
@@ -141,14 +145,6 @@ def _occurs(value: Any, query: str) -> bool:
     """Return whether a query contains a value as a whole word or words."""
     text = f"{value:.15g}" if isinstance(value, float) else str(value)
     return bool(text) and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", query, re.IGNORECASE) is not None
-
-
-if TYPE_CHECKING:
-    from .documents import Chunk
-    from .knowledge_bases import KnowledgeBase, KnowledgeBases
-    from .targets import Directory, Place
-
-    Hits = Sequence[tuple[Chunk, float]]
 
 
 RETRIEVAL_MS = 180.0

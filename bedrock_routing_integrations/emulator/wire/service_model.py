@@ -17,23 +17,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from botocore.model import OperationModel, Shape
-
-
-# --- Parsers and serializers compiled from botocore's shapes ---
-
-if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from botocore.model import Shape
+    from botocore.model import OperationModel, Shape
 
     # The path of a value in the request: (outer path, member name or index), or None at the top.
     Path = tuple["Path | None", "str | int"]
     Parser = Callable[[Any, Path | None, list[str]], Any]
     Serializer = Callable[[Any], Any]
 
+
+# --- Parsers and serializers compiled from botocore's shapes ---
 
 # Published patterns that are narrower than the service itself: the ARN of a custom router has no "default-", and
 # the models of a global profile include an ARN without a Region, which can be invoked.
